@@ -1,0 +1,174 @@
+//! One request on its way through the stack, with what has been found out about it so far.
+//!
+//! 1. Each layer reads what earlier ones found and adds its own finding; none takes one back.
+//! 2. It travels in one box: passing it on costs eight bytes, and the whole of it is allocated once.
+//! 3. It holds plain facts only. What to do with them is each room's business.
+//!
+//! # Why
+//! `http::Extensions` would do the same with three allocations and a hash for each fact, and would hide from the
+//! reader which facts there are. Here they stand in a list.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::body::Body;
+use crate::telemetry::Trail;
+
+/// A service of the stack: takes an [`Exchange`], always answers, never fails.
+pub trait Next:
+    tower::Service<Box<Exchange>, Response = Response<Body>, Error = Infallible, Future: 'static> + Clone + 'static
+{
+}
+
+impl<S> Next for S where
+    S: tower::Service<Box<Exchange>, Response = Response<Body>, Error = Infallible, Future: 'static> + Clone + 'static
+{
+}
+
+/// Hands an exchange to the next service and waits for its answer.
+pub async fn pass<S: Next>(mut next: S, exchange: Box<Exchange>) -> Response<Body> {
+    // Every service of the stack is always ready (`stack.rs` says why), so readiness is not asked for.
+    match next.call(exchange).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// One request, and what is known about it.
+pub struct Exchange {
+    /// The request as it goes on; layers change it in place.
+    pub request: Request<Body>,
+    /// The connection it came by.
+    pub connection: Rc<Connection>,
+    /// Who calls; by `client_addr`.
+    pub client: Client,
+    /// Path parameters of the matched route, in the pattern's order; by `route`.
+    pub parameters: Vec<(&'static str, String)>,
+    /// What the stores answered; by `gather`.
+    pub answers: Answers,
+    /// Who is logged in; by `session`.
+    pub principal: Option<Rc<Principal>>,
+    /// What was decided and why, for the access log.
+    pub trail: Trail,
+}
+
+/// The client's side of a connection, shared by all its requests.
+pub struct Connection {
+    /// The socket's other end; `None` on a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// Whether the client spoke TLS to us.
+    pub tls: bool,
+    /// Sends a 1xx answer ahead of the final one, where the protocol of this connection allows it (RFC 9110 §15.2).
+    pub interim: Option<Arc<dyn Fn(StatusCode, &http::HeaderMap) + Send + Sync>>,
+    /// The app's side of an upgraded connection, left here by `upstream` with its 101 answer and taken by the listener.
+    pub tunnel: RefCell<Option<Tunnel>>,
+    /// Requests whose content or answer is not yet through.
+    pub in_flight: Cell<u32>,
+}
+
+/// The app's side of an upgraded connection (RFC 9110 §7.8).
+pub struct Tunnel {
+    /// The connection to the app.
+    pub io: Box<dyn Duplex>,
+    /// Called once, when both directions have ended, with the bytes moved (to the app, to the client).
+    pub ended: Box<dyn FnOnce(u64, u64)>,
+}
+
+/// Both directions of a byte stream.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The client address: the peer's, or what trusted proxies say (RFC 7239, right to left). Folded: never IPv4-mapped.
+    pub address: IpAddr,
+    /// The peer is a trusted proxy: its `X-Forwarded-*` and `X-Request-Id` are believed.
+    pub trusted: bool,
+    /// The scheme the client used, as far as we may believe it.
+    pub scheme: Scheme,
+}
+
+/// The scheme of a target URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Cleartext.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// Who is logged in, as the session record tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Name of the session definition (`[session.NAME]`) that verified it.
+    pub session: Arc<str>,
+    /// The user, as text.
+    pub user: String,
+    /// A keyed digest of the session identifier: names the session without giving it away.
+    pub session_digest: String,
+    /// Attributes of the record by dotted path, as text: those that the configuration names (identity fields, limit keys).
+    pub attributes: Vec<(String, String)>,
+}
+
+impl Principal {
+    /// An attribute by its dotted path.
+    pub fn attribute(&self, path: &str) -> Option<&str> {
+        self.attributes.iter().find(|(name, _)| name == path).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Which question to the stores an answer belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// Limits that depend on the request alone.
+    Limits,
+    /// The session record.
+    Session,
+    /// The stored response.
+    Cache,
+}
+
+/// What Redis said to one question.
+#[derive(Debug, Default)]
+pub enum Answer {
+    /// Nothing was asked.
+    #[default]
+    NotAsked,
+    /// One value for each command asked, in order. A command's own failure (`WRONGTYPE` …) is `redis::Value::ServerError`.
+    Values(Vec<redis::Value>),
+    /// Redis could not be reached in time; says why, in a word for logs and metrics.
+    Unavailable(&'static str),
+}
+
+/// What Redis said, by question.
+#[derive(Debug, Default)]
+pub struct Answers([Answer; 3]);
+
+impl Answers {
+    /// Takes the answer of `slot`, leaving [`Answer::NotAsked`].
+    pub fn take(&mut self, slot: Slot) -> Answer {
+        std::mem::take(&mut self.0[slot as usize])
+    }
+
+    /// Leaves an answer.
+    pub fn put(&mut self, slot: Slot, answer: Answer) {
+        self.0[slot as usize] = answer;
+    }
+}
