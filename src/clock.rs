@@ -37,9 +37,7 @@ impl Clock {
     #[allow(clippy::disallowed_methods)]
     pub fn unix_micros(&self) -> u64 {
         match self {
-            Self::System => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |d| d.as_micros() as u64),
+            Self::System => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64),
             Self::Manual(hand) => hand.0.load(Ordering::Relaxed),
         }
     }

@@ -87,7 +87,13 @@ impl Registry {
     }
 
     /// The slot of `worker` in a histogram of durations, shown in seconds.
-    pub fn histogram(&self, worker: usize, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Histogram {
+    pub fn histogram(
+        &self,
+        worker: usize,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+    ) -> Histogram {
         Histogram(Counter { slots: self.slots(Kind::Histogram, name, help, labels), worker: worker % self.workers })
     }
 

@@ -1,0 +1,40 @@
+//! Answers GET from stored responses (RFC 9111).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `[cache.NAME]`: what is stored and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// NAME.
+    pub name: Arc<str>,
+    /// Freshness lifetime of responses that say nothing themselves; `None`: they are not stored.
+    pub ttl: Option<Duration>,
+    /// Bytes of content beyond which a response is not stored.
+    pub max_body: u64,
+    /// What a `Cookie` in the request means.
+    pub cookies: Cookies,
+}
+
+/// What a `Cookie` field in a request means to the cache (`cookies`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cookies {
+    /// A credential, as Authorization is: the response is shared only if it says so itself (RFC 9111 §3.5).
+    #[default]
+    Private,
+    /// Nothing: the app answers everybody alike.
+    Ignore,
+}
+
+/// Bounds of the store in process memory (`[memory]`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemorySettings {
+    /// Bytes of stored responses.
+    pub max_bytes: u64,
+}
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self { max_bytes: 128 * 1024 * 1024 }
+    }
+}

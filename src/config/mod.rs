@@ -1,0 +1,3 @@
+//! The configuration file: text → raw → validated → [`settings::Settings`].
+
+pub mod settings;

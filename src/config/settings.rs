@@ -1,0 +1,61 @@
+//! What a valid configuration says, in the rooms' own types.
+
+use std::sync::Arc;
+
+use crate::telemetry::logs;
+use crate::{admin, cache, client_addr, listener, rate_limit, redis_pool, session, upstream};
+
+/// A whole configuration, free of contradictions.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[server]`.
+    pub server: listener::Settings,
+    /// `server.trusted_proxies`.
+    pub client_addr: client_addr::Settings,
+    /// `[admin]`.
+    pub admin: admin::Settings,
+    /// `[log]`.
+    pub log: logs::Settings,
+    /// `[redis]`, or `REDIS_URL`; without: everything in process memory.
+    pub redis: Option<redis_pool::Settings>,
+    /// `[memory]`: bounds of the in-process stores.
+    pub memory: MemorySettings,
+    /// `[limits]`: what all limits have in common.
+    pub limits: rate_limit::Settings,
+    /// `[upstream.NAME]`, by name.
+    pub upstreams: Vec<upstream::Settings>,
+    /// `[[route]]`, in the file's order. A file without any gets one: `/{*rest}` to the only upstream.
+    pub routes: Vec<RouteSettings>,
+}
+
+/// `[memory]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemorySettings {
+    /// `limit_keys`.
+    pub limits: rate_limit::store::MemorySettings,
+    /// `responses`.
+    pub cache: cache::MemorySettings,
+}
+
+/// `[[route]]`.
+#[derive(Clone, Debug)]
+pub struct RouteSettings {
+    /// Its label in logs and metrics: methods (if any), host (if any) and path, as in the file.
+    pub label: Arc<str>,
+    /// What it matches.
+    pub pattern: crate::route::pattern::Pattern,
+    /// Where it leads: an index into [`Settings::upstreams`].
+    pub upstream: usize,
+    /// What limits it.
+    pub limits: Vec<Arc<rate_limit::Limit>>,
+    /// Who may pass.
+    pub session: Option<(Arc<session::Definition>, session::Mode)>,
+    /// What is stored.
+    pub cache: Option<Arc<cache::Policy>>,
+    /// Paths besides its own that a successful write here invalidates: templates of this route's parameters.
+    pub on_write: Vec<String>,
+    /// WebSockets pass.
+    pub websocket: bool,
+    /// Bytes of request content, if bounded; more: 413.
+    pub max_body: Option<u64>,
+}

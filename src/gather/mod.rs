@@ -1,0 +1,16 @@
+//! What a request needs from Redis, asked for in one pipelined round trip.
+//!
+//! 1. Each later layer says what it needs through [`Ask`]; `gather` sends all of it at once and leaves the answers in
+//!    the exchange, by slot.
+//! 2. A layer that asked nothing costs nothing; when nobody asks there is no trip.
+//! 3. Redis away: every slot that asked gets `Answer::Unavailable` at once.
+
+use crate::exchange::{Exchange, Slot};
+
+/// Something that needs Redis before the request can go on.
+pub trait Ask {
+    /// The slot of its answer.
+    fn slot(&self) -> Slot;
+    /// Adds the commands that this request needs to `pipeline`, and says how many (0: nothing to ask).
+    fn ask(&self, exchange: &Exchange, pipeline: &mut redis::Pipeline) -> usize;
+}

@@ -1,0 +1,101 @@
+//! Accepts connections and reads requests from them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the listeners are told by `[server]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: Vec<Bind>,
+    /// TLS for the TCP listeners.
+    pub tls: Option<TlsFiles>,
+    /// How long a client may take.
+    pub timeouts: Timeouts,
+    /// Worker threads.
+    pub workers: usize,
+    /// Open client connections, over all workers; more wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Open client connections of one peer address; more are closed at once.
+    pub max_connections_per_address: usize,
+    /// Bytes of a request's head.
+    pub max_header_size: usize,
+    /// Fields of a request.
+    pub max_headers: usize,
+    /// Concurrent requests on an HTTP/2 connection.
+    pub max_streams: u32,
+    /// Time given to requests in flight when the process is told to stop.
+    pub grace_period: Duration,
+    /// An idle connection gives its buffers back after this long.
+    pub park_after: Duration,
+}
+
+/// A place to listen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bind {
+    /// Address and port.
+    Tcp(SocketAddr),
+    /// Path of a Unix socket.
+    Unix(PathBuf),
+}
+
+/// PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a whole head, from its first byte; also for a TLS handshake.
+    pub header: Duration,
+    /// Between two pieces of content.
+    pub body: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// For a reader that stalls, between two pieces written.
+    pub write: Duration,
+}
+
+impl std::fmt::Display for Bind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: vec![Bind::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))],
+            tls: None,
+            timeouts: Timeouts::default(),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            max_connections: 20_000,
+            max_connections_per_address: 20_000,
+            max_header_size: 32 * 1024,
+            max_headers: 100,
+            max_streams: 100,
+            grace_period: Duration::from_secs(30),
+            park_after: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            idle: Duration::from_secs(75),
+            write: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Which policy a request meets: by host, method and path; the most specific route wins.
+
+pub mod pattern;
