@@ -1,5 +1,9 @@
 //! The only place that opens Redis.
 
+mod link;
+
+pub use link::Link;
+
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
