@@ -308,7 +308,10 @@ fn content_length(value: &[u8]) -> Result<u64, &'static str> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err("malformed Content-Length");
     }
-    value.iter().try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))).ok_or("Content-Length too large")
+    value
+        .iter()
+        .try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+        .ok_or("Content-Length too large")
 }
 
 fn chunk_size(line: &[u8]) -> Result<u64, &'static str> {
@@ -334,7 +337,10 @@ static TOKEN: [bool; 256] = {
     while byte < 256 {
         let c = byte as u8;
         table[byte] = c.is_ascii_alphanumeric()
-            || matches!(c, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
+            || matches!(
+                c,
+                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            );
         byte += 1;
     }
     table

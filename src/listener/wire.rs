@@ -91,9 +91,9 @@ impl Judged {
         Self { transport, prefix, judge, wire }
     }
 
-    /// The transport, and the judge to go on with.
-    pub fn into_parts(self) -> (Transport, Option<Judge>) {
-        (self.transport, self.judge)
+    /// The transport.
+    pub fn into_transport(self) -> Transport {
+        self.transport
     }
 
     fn read_raw(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
