@@ -134,6 +134,11 @@ impl Judge {
         if self.partial.is_empty() && self.state == State::Between && bytes.starts_with(b"\r\n") {
             return Ok(2); // RFC 9112 §2.2: an empty line before the request line is ignored.
         }
+        if self.partial == b"\r" && bytes.starts_with(b"\n") {
+            self.partial.clear();
+            self.state = State::Between;
+            return Ok(1);
+        }
         self.state = State::Head;
         if self.partial.is_empty()
             && let Some(end) = memmem::find(bytes, b"\r\n\r\n")

