@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod logs;
 pub mod redact;
 pub mod registry;
+pub mod trace_context;
 mod trail;
 
 pub use trail::{LimitTrail, Record, Trail};
