@@ -34,6 +34,13 @@ pub struct Ending {
     pub took: Duration,
 }
 
+/// What stands between a member's value and the one before it: put together by the compiler, copied at once.
+macro_rules! member {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
 /// Writes a line of JSON.
 pub fn json(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending, redaction: &Redaction) {
     let status = record.status.map(|status| status.as_u16());
@@ -46,35 +53,36 @@ pub fn json(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending, 
     out.extend([b'.', digit(millis / 100), digit(millis / 10), digit(millis)]);
     out.extend_from_slice(if warns { b"Z\",\"level\":\"warn\"" } else { b"Z\",\"level\":\"info\"" });
     out.extend_from_slice(b",\"event\":\"request\"");
-    quoted(out, "request_id", record.request_id.as_ref(), |out, id| redact::bytes(out, id.as_bytes()));
-    quoted(out, "client", record.client, address);
-    quoted(out, "method", Some(&record.method), |out, method: &Method| redact::text(out, method.as_str()));
-    quoted(out, "host", record.host.as_ref(), |out, host| redact::bytes(out, host.as_bytes()));
-    quoted(out, "target", record.target.as_ref(), |out, target| redaction.target(out, target.as_str()));
-    quoted(out, "protocol", Some(protocol(record.version)), redact::text);
-    number(out, "status", status.map(u64::from));
-    number(out, "sent", Some(record.sent));
-    quoted(out, "route", record.route.as_deref(), redact::text);
+    quoted(out, member!("request_id"), record.request_id.as_ref(), |out, id| redact::bytes(out, id.as_bytes()));
+    quoted(out, member!("client"), record.client, address);
+    quoted(out, member!("method"), Some(&record.method), |out, method: &Method| redact::text(out, method.as_str()));
+    quoted(out, member!("host"), record.host.as_ref(), |out, host| redact::bytes(out, host.as_bytes()));
+    quoted(out, member!("target"), record.target.as_ref(), |out, target| redaction.target(out, target.as_str()));
+    quoted(out, member!("protocol"), Some(protocol(record.version)), redact::text);
+    number(out, member!("status"), status.map(u64::from));
+    number(out, member!("sent"), Some(record.sent));
+    quoted(out, member!("route"), record.route.as_deref(), redact::text);
     if let Some(limit) = &record.limit {
-        quoted(out, "limit", Some(&*limit.name), redact::text);
-        number(out, "limit_remaining", Some(limit.remaining));
-        key(out, "limit_refused");
-        out.extend_from_slice(if limit.refused { b"true" } else { b"false" });
-        quoted(out, "counted", Some(limit.counted), redact::text);
+        quoted(out, member!("limit"), Some(&*limit.name), redact::text);
+        number(out, member!("limit_remaining"), Some(limit.remaining));
+        let refused = if limit.refused { "true" } else { "false" };
+        out.extend_from_slice(member!("limit_refused").as_bytes());
+        out.extend_from_slice(refused.as_bytes());
+        quoted(out, member!("counted"), Some(limit.counted), redact::text);
     }
-    quoted(out, "session", record.session, redact::text);
-    quoted(out, "session_reason", record.session_reason, redact::text);
-    quoted(out, "user", record.user.as_deref(), redact::text);
-    quoted(out, "cache", record.cache, redact::text);
-    quoted(out, "cache_reason", record.cache_reason, redact::text);
-    quoted(out, "upstream", record.upstream.as_deref(), redact::text);
-    milliseconds(out, "upstream_ms", record.upstream_time);
-    quoted(out, "upstream_error", record.upstream_error, redact::text);
-    number(out, "retries", (record.retries > 0).then_some(record.retries.into()));
-    quoted(out, "local_reply", record.local_reply, redact::text);
-    milliseconds(out, "duration_ms", Some(ending.took));
-    milliseconds(out, "ours_ms", ours(record));
-    quoted(out, "end", Some(word(ending.end)), redact::text);
+    quoted(out, member!("session"), record.session, redact::text);
+    quoted(out, member!("session_reason"), record.session_reason, redact::text);
+    quoted(out, member!("user"), record.user.as_deref(), redact::text);
+    quoted(out, member!("cache"), record.cache, redact::text);
+    quoted(out, member!("cache_reason"), record.cache_reason, redact::text);
+    quoted(out, member!("upstream"), record.upstream.as_deref(), redact::text);
+    milliseconds(out, member!("upstream_ms"), record.upstream_time);
+    quoted(out, member!("upstream_error"), record.upstream_error, redact::text);
+    number(out, member!("retries"), (record.retries > 0).then_some(record.retries.into()));
+    quoted(out, member!("local_reply"), record.local_reply, redact::text);
+    milliseconds(out, member!("duration_ms"), Some(ending.took));
+    milliseconds(out, member!("ours_ms"), ours(record));
+    quoted(out, member!("end"), Some(word(ending.end)), redact::text);
     out.extend_from_slice(b"}\n");
 }
 
@@ -231,31 +239,25 @@ fn address(out: &mut Vec<u8>, address: std::net::IpAddr) {
     }
 }
 
-fn key(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-fn quoted<T>(out: &mut Vec<u8>, name: &str, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, T)) {
+fn quoted<T>(out: &mut Vec<u8>, member: &str, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, T)) {
     if let Some(value) = value {
-        key(out, name);
+        out.extend_from_slice(member.as_bytes());
         out.push(b'"');
         write(out, value);
         out.push(b'"');
     }
 }
 
-fn number(out: &mut Vec<u8>, name: &str, value: Option<u64>) {
+fn number(out: &mut Vec<u8>, member: &str, value: Option<u64>) {
     if let Some(value) = value {
-        key(out, name);
+        out.extend_from_slice(member.as_bytes());
         out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 }
 
-fn milliseconds(out: &mut Vec<u8>, name: &str, value: Option<Duration>) {
+fn milliseconds(out: &mut Vec<u8>, member: &str, value: Option<Duration>) {
     if let Some(value) = value {
-        key(out, name);
+        out.extend_from_slice(member.as_bytes());
         let micros = value.as_micros() as u64;
         out.extend_from_slice(itoa::Buffer::new().format(micros / 1000).as_bytes());
         out.extend([b'.', digit(micros / 100), digit(micros / 10), digit(micros)]);
