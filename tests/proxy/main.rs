@@ -5,4 +5,7 @@
 
 mod harness;
 
+mod forwarding;
 mod itself;
+mod raw;
+mod streaming;

@@ -25,8 +25,7 @@ pub use client::{Answer, Client};
 pub use load::Load;
 pub use origin::{Origin, Reply};
 pub use redis::RedisServer;
-pub use sidegate::{Configuration, Sidegate};
-pub use wire::Fields;
+pub use sidegate::{Configuration, Directory, Sidegate};
 
 /// How long anything may take before its test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);

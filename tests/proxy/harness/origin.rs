@@ -335,7 +335,7 @@ fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A gate that scripts wait at until the test opens it.
+/// A gate that one side waits at until the other opens it: a script until the test says so, or the test until a script did.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<bool>, std::sync::Condvar)>);
 
@@ -346,9 +346,9 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    /// Waits until it is open; at most as long as a test may take.
-    pub fn wait(&self) {
+    /// Waits until it is open, at most as long as a test may take; whether it is.
+    pub fn wait(&self) -> bool {
         let open = locked(&self.0.0);
-        drop(self.0.1.wait_timeout_while(open, PATIENCE * 2, |open| !*open));
+        self.0.1.wait_timeout_while(open, PATIENCE, |open| !*open).is_ok_and(|(open, _)| *open)
     }
 }
