@@ -5,7 +5,10 @@
 
 mod harness;
 
+mod cache;
 mod forwarding;
 mod itself;
+mod limits;
 mod raw;
+mod sessions;
 mod streaming;

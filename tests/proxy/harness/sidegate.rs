@@ -254,12 +254,21 @@ impl Sidegate {
         found.unwrap_or_default()
     }
 
-    /// Writes the file anew, sends SIGHUP and waits for the outcome: whether it is in force.
-    pub fn reload(&mut self, config: &str) -> bool {
-        let before = self.reloads();
+    /// Writes the file anew, sends SIGHUP and waits until a reload has gone well.
+    pub fn reload(&mut self, config: &str) {
+        let before = self.logged("reloaded").len();
         self.write(config);
         self.signal(libc::SIGHUP);
-        self.wait_for_reload(before)
+        until("\"reloaded\" in the log", || self.logged("reloaded").len() > before);
+    }
+
+    /// Writes the file anew, sends SIGHUP and waits until a reload has failed; returns what the log says.
+    pub fn reload_in_vain(&mut self, config: &str) -> String {
+        let before = self.logged("reload failed").len();
+        self.write(config);
+        self.signal(libc::SIGHUP);
+        until("\"reload failed\" in the log", || self.logged("reload failed").len() > before);
+        self.logged("reload failed").pop().unwrap_or_default().to_string()
     }
 
     /// Writes the file anew, as an editor would: at once.
@@ -267,17 +276,6 @@ impl Sidegate {
         let beside = self.directory.file("sidegate.toml.new");
         fs::write(&beside, config).expect("the configuration can be written");
         fs::rename(&beside, self.file()).expect("the configuration can be replaced");
-    }
-
-    /// Reloads so far: well, failed.
-    pub fn reloads(&self) -> (usize, usize) {
-        (self.logged("reloaded").len(), self.logged("reload failed").len())
-    }
-
-    /// Waits until a reload has happened since `before`: whether it went well.
-    pub fn wait_for_reload(&self, before: (usize, usize)) -> bool {
-        until("the outcome of a reload in the log", || self.reloads() != before);
-        self.reloads().0 > before.0
     }
 
     /// Sends a signal.
