@@ -71,7 +71,7 @@ pub struct Exchange {
     /// Who calls; by `client_addr`.
     pub client: Client,
     /// Path parameters of the matched route, in the pattern's order; by `route`.
-    pub parameters: Vec<(&'static str, String)>,
+    pub parameters: Vec<(Arc<str>, String)>,
     /// What the stores answered; by `gather`.
     pub answers: Answers,
     /// Who is logged in; by `session`.

@@ -1,3 +1,5 @@
 //! cli
 
 pub mod health;
+pub mod check;
+pub mod init;
