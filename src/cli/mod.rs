@@ -1,1 +1,3 @@
-//! cli
+//! The commands.
+
+pub mod demo;
