@@ -226,7 +226,8 @@ def install():
     if not missing:
         return
     if not shutil.which("apt-get"):
-        raise Failed(f"it needs {', '.join(PACKAGES)}: install them (in Debian: {' '.join(missing)}) and run this again")
+        needed = f"{', '.join(PACKAGES)} (in Debian: {' '.join(missing)})"
+        raise Failed(f"it needs {needed}: install them and run this again")
     root = [] if os.getuid() == 0 else ["sudo"]
     # RUNLEVEL: Debian would start an nginx of its own on port 80.
     quiet = root + ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get"]
