@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 use redis::Commands;
 use serde_json::Value;
 
+use crate::session::store::memory::MemoryStore;
+
 /// What stands before the session identifier in its Redis key.
 pub const PREFIX: &str = "session:";
 
@@ -25,6 +27,19 @@ pub trait Sessions: Send + Sync {
     fn put(&self, id: &str, record: &Value, ttl: Duration) -> io::Result<()>;
     /// Removes the record of session `id`, if there is one.
     fn remove(&self, id: &str) -> io::Result<()>;
+}
+
+/// In process memory, shared with sidegate.
+impl Sessions for MemoryStore {
+    fn put(&self, id: &str, record: &Value, ttl: Duration) -> io::Result<()> {
+        MemoryStore::put(self, id, record.to_string(), ttl);
+        Ok(())
+    }
+
+    fn remove(&self, id: &str) -> io::Result<()> {
+        MemoryStore::remove(self, id);
+        Ok(())
+    }
 }
 
 /// Session records in Redis, over one blocking connection that is opened anew after it failed.

@@ -1,33 +1,18 @@
 //! The sample app over real sockets, and the demo's texts.
 
-use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::app::{self, Running};
 use super::sessions::{RedisSessions, Sessions};
 use super::{configuration, introduction};
-
-#[derive(Default)]
-struct Remembered(Mutex<HashMap<String, Value>>);
-
-impl Sessions for Remembered {
-    fn put(&self, id: &str, record: &Value, _ttl: Duration) -> io::Result<()> {
-        self.0.lock().insert(id.to_owned(), record.clone());
-        Ok(())
-    }
-
-    fn remove(&self, id: &str) -> io::Result<()> {
-        self.0.lock().remove(id);
-        Ok(())
-    }
-}
+use crate::clock::Clock;
+use crate::session::store::memory::MemoryStore;
 
 struct Away;
 
@@ -41,8 +26,8 @@ impl Sessions for Away {
     }
 }
 
-fn started() -> (Running, Arc<Remembered>) {
-    let sessions = Arc::new(Remembered::default());
+fn started() -> (Running, Arc<MemoryStore>) {
+    let sessions = MemoryStore::new(Clock::System, 100);
     (app::start(sessions.clone(), 0).unwrap(), sessions)
 }
 
@@ -109,10 +94,11 @@ fn login_leaves_a_record_and_logout_takes_it_away() {
     let answer = ask(&app, "POST /login", "", r#"{"user":"alice","password":"wonderland"}"#);
     let token = content(&answer)["token"].as_str().unwrap().to_owned();
     assert!(answer.contains(&format!("set-cookie: session={token}; HttpOnly; SameSite=Lax; Path=/\r\n")), "{answer}");
-    assert_eq!(sessions.0.lock()[&token], json!({ "user_id": 1, "name": "Alice" }));
+    let record: Value = serde_json::from_slice(&sessions.record(&token).unwrap()).unwrap();
+    assert_eq!(record, json!({ "user_id": 1, "name": "Alice" }));
 
     assert_eq!(status(&ask(&app, "POST /logout", &format!("Cookie: a=b; session={token}\r\n"), "")), "204");
-    assert!(sessions.0.lock().is_empty());
+    assert!(sessions.record(&token).is_none());
 }
 
 #[test]
