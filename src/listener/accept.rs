@@ -165,7 +165,7 @@ async fn counted(serving: impl Future<Output = ()>, admitted: Admitted) {
 async fn handshake(transport: Transport, config: Arc<ServerConfig>, settings: &Settings) -> Option<Transport> {
     let Transport::Tcp(socket) = transport else { return Some(transport) };
     match timeout(settings.timeouts.header, TlsAcceptor::from(config).accept(socket)).await {
-        Ok(Ok(stream)) => Some(Transport::Tls(Box::new(stream))),
+        Ok(Ok(stream)) => Some(Transport::Tls(Box::new(stream.into()))),
         Ok(Err(error)) => {
             tracing::debug!(%error, "TLS handshake failed");
             None

@@ -7,7 +7,7 @@ mod judge;
 mod receive;
 pub mod target;
 pub mod tls;
-mod transport;
+pub mod transport;
 mod wire;
 
 use std::net::SocketAddr;
