@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn urls_of_every_kind_are_accepted_and_others_refused_without_repeating_them() {
-        for good in ["redis://127.0.0.1", "redis://user:p%40ss@[::1]:7000/3", "rediss://h:6380/0", "unix:///run/r.sock"] {
+        for good in ["redis://127.0.0.1", "redis://user:p%40ss@[::1]:7000/3", "rediss://h:6380/0", "unix:///run/r.sock"]
+        {
             assert_eq!(check_url(good), Ok(()), "{good}");
         }
         for bad in ["", "127.0.0.1:6379", "http://u:hunter2@h", "redis://u:hunter2@h:port", "redis://u:hunter2@h/db"] {
