@@ -98,12 +98,12 @@ impl Template {
     }
 
     /// The path for a request with these path parameters; `None` if one is missing.
-    pub fn fill(&self, parameters: &[(&'static str, String)]) -> Option<String> {
+    pub fn fill(&self, parameters: &[(std::sync::Arc<str>, String)]) -> Option<String> {
         let mut path = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => path.push_str(text),
-                Piece::Parameter(name) => path.push_str(&parameters.iter().find(|(known, _)| known == name)?.1),
+                Piece::Parameter(name) => path.push_str(&parameters.iter().find(|(known, _)| **known == **name)?.1),
             }
         }
         Some(path)
