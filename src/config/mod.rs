@@ -86,6 +86,7 @@ pub fn parse(name: &str, text: &str, environment: Environment<'_>) -> Result<Loa
     if !syntax.is_empty() {
         // What else is wrong with a text that is not TOML is guesswork; only its secrets stay hidden.
         findings = syntax.iter().map(unreadable).collect();
+        findings.sort_by_key(|finding| finding.at.start);
     }
     let source = Arc::new(Source { name: name.to_owned(), text: without(secrets, text) });
     let diagnostic = |Finding { severity, at, fault }: Finding| {

@@ -115,6 +115,11 @@ impl<'d> Reading<'d> {
         self.secrets.borrow_mut().push(at);
     }
 
+    /// The text at a place, as written.
+    pub fn written(&self, at: &Range<usize>) -> &'d str {
+        self.text.get(at.clone()).unwrap_or_default()
+    }
+
     /// The line, from 1, of a place in the text.
     pub fn line(&self, place: usize) -> usize {
         self.text.bytes().take(place).filter(|byte| *byte == b'\n').count() + 1
@@ -190,6 +195,20 @@ impl<'d> Table<'d> {
         let value = self.value(key)?;
         let items = value.items().iter().filter_map(|item| item.read(&mut read)).collect();
         Some(Placed { value: items, at: value.at })
+    }
+
+    /// As [`Table::list`]; an empty list is an error.
+    pub fn filled<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnMut(&Value<'d>) -> Result<T, Fault>,
+    ) -> Option<Placed<Vec<Placed<T>>>> {
+        if let Some(value) = self.value(key)
+            && value.items().is_empty()
+        {
+            self.reading.error(&value.at, format!("`{key}` is an empty list"));
+        }
+        self.list(key, read)
     }
 
     /// Reads a table inside this one, if it is there.
