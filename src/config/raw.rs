@@ -47,6 +47,8 @@ pub struct Reading<'d> {
     pub environment: &'d dyn Fn(&str) -> Option<String>,
     /// Where relative paths start: the file's folder.
     pub folder: &'d Path,
+    /// The process keeps session records itself: sessions need no Redis.
+    pub keeps_sessions: bool,
     findings: RefCell<Vec<Finding>>,
     secrets: RefCell<Vec<Range<usize>>>,
 }
@@ -97,7 +99,14 @@ impl<T: Into<String>> From<T> for Fault {
 impl<'d> Reading<'d> {
     /// A reading that has found nothing yet.
     pub fn new(text: &'d str, environment: &'d dyn Fn(&str) -> Option<String>, folder: &'d Path) -> Self {
-        Self { text, environment, folder, findings: RefCell::default(), secrets: RefCell::default() }
+        Self {
+            text,
+            environment,
+            folder,
+            keeps_sessions: false,
+            findings: RefCell::default(),
+            secrets: RefCell::default(),
+        }
     }
 
     /// Notes an error.

@@ -217,6 +217,17 @@ fn secrets_come_from_the_text_the_environment_or_a_file() {
 }
 
 #[test]
+fn the_demo_is_a_good_configuration_with_redis_and_without() {
+    let place = std::net::SocketAddr::from(([127, 0, 0, 1], 3000));
+    for redis in [None, Some("redis://127.0.0.1:6379")] {
+        let text = crate::cli::demo::configuration(place, "127.0.0.1:0", redis);
+        let loaded =
+            parse_keeping_sessions("demo.toml", &text, &environment).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(loaded.warnings, []);
+    }
+}
+
+#[test]
 fn a_session_reads_the_attributes_that_the_limits_of_its_routes_need() {
     let settings = good(&format!(
         "{UPSTREAM}

@@ -104,6 +104,7 @@ impl Definitions {
         let session = Named::read(root, "session", session);
         if let Some((name, _)) = session.entries.first()
             && !has_redis
+            && !root.reading.keeps_sessions
         {
             let help = "add [redis] with its url, or set the environment variable REDIS_URL";
             root.reading
@@ -256,7 +257,7 @@ fn carrier(text: &str) -> Result<Carrier, Fault> {
 fn identity_fields(value: &Value<'_>) -> Vec<(HeaderName, String)> {
     let mut fields: Vec<(HeaderName, String)> = Vec::new();
     for (name, path) in value.pairs("`forward`") {
-        let field = match field_name(&name.value).and_then(identity_field) {
+        let field = match field_name(name.value).and_then(identity_field) {
             Ok(field) => field,
             Err(fault) => {
                 value.reading.error(&name.at, fault);
