@@ -145,6 +145,8 @@ pub struct Principal {
     pub user: String,
     /// A keyed digest of the session identifier: names the session without giving it away.
     pub session_digest: String,
+    /// A digest of the session identifier that is the same in every process: what limits are counted by.
+    pub session_key: String,
     /// Attributes of the record by dotted path, as text: those that the configuration names (identity fields, limit keys).
     pub attributes: Vec<(String, String)>,
 }

@@ -82,7 +82,7 @@ impl Part {
             Self::Query(name) => {
                 push_secret(out, &only(parameters(request.uri().query().unwrap_or_default(), name))?);
             }
-            Self::Session => push_text(out, &exchange.principal.as_ref()?.session_digest),
+            Self::Session => push_text(out, &exchange.principal.as_ref()?.session_key),
             Self::SessionField(path) => push_text(out, exchange.principal.as_ref()?.attribute(path)?),
             Self::Route => push_text(out, exchange.trail.borrow().route.as_deref()?),
             Self::Method => out.push_str(method(request.method())),
@@ -298,6 +298,7 @@ mod tests {
                 session: "web".into(),
                 user: "7".into(),
                 session_digest: "d".into(),
+                session_key: "d".into(),
                 attributes: vec![("a".into(), a.into()), ("b".into(), b.into())],
             }));
             text(parts.clone(), &request)

@@ -14,5 +14,8 @@
 //! A tree per host rather than a list: what a request costs depends on its own length, not on the number of routes.
 
 pub mod canonical;
+mod layer;
 pub mod pattern;
 pub mod table;
+
+pub use layer::{Bound, service};
