@@ -31,7 +31,7 @@ pub enum Found<'t, T> {
     Route {
         /// What it leads to.
         target: &'t T,
-        /// Its path parameters.
+        /// Its path parameters, if the pattern captures them.
         parameters: Parameters,
     },
     /// Routes match host and path, but not the method: 405.
@@ -99,7 +99,11 @@ impl<T> Table<T> {
         match found {
             Some(index) => {
                 let (pattern, target) = &self.routes[index];
-                Found::Route { target, parameters: parameters(&pattern.segments, below_root(&canonical.path)) }
+                let parameters = match pattern.captures {
+                    true => parameters(&pattern.segments, below_root(&canonical.path)),
+                    false => Parameters::new(),
+                };
+                Found::Route { target, parameters }
             }
             None => self.refusal(host, &canonical.path),
         }

@@ -73,7 +73,7 @@ fn route(table: &mut Table<'_>, definitions: &Definitions) -> Route {
     let hosts = values(table.filled("hosts", |value| Ok(pattern::host(value.text()?)?)), reading);
     let methods = values(table.filled("methods", |value| Ok(pattern::method(value.text()?)?)), reading);
     let label = label(&methods, &hosts, path.as_ref().map_or("", |path| &path.value));
-    let pattern = path.as_ref().and_then(|path| match Pattern::parse(&path.value, hosts, methods.clone()) {
+    let mut pattern = path.as_ref().and_then(|path| match Pattern::parse(&path.value, hosts, methods.clone()) {
         Ok(pattern) => Some(pattern),
         Err(message) => {
             reading.error(&path.at, message);
@@ -104,6 +104,9 @@ fn route(table: &mut Table<'_>, definitions: &Definitions) -> Route {
         reading.warning(&value.at, "nothing is cached here: the route takes no GET");
     }
     let on_write = on_write(table, pattern.as_ref(), &methods);
+    if let Some(pattern) = &mut pattern {
+        pattern.captures = !on_write.is_empty();
+    }
     let mut websocket = true;
     table.set("websocket", &mut websocket, Value::flag);
     let max_body = table.read("max_body", sized(0, 1 << 50)).map(|size| size.value);
