@@ -1,8 +1,12 @@
 //! The same suite over every store, and what is written twice (in Rust and in Lua) against each other, over a real Redis.
+//! Needs redis-server.
 
 mod limits;
 mod link;
 mod one_trip;
+mod session;
+// Shared with tests/proxy, which uses more of it.
+#[allow(dead_code)]
 #[path = "../support/redis.rs"]
 mod redis_server;
 

@@ -130,6 +130,7 @@ fn limits_go_local_when_redis_is_killed_and_back_by_themselves() {
             if counted == "redis" {
                 server.kill();
             } else {
+                becomes(&link, false).await;
                 server.restart();
                 becomes(&link, true).await;
             }

@@ -1,36 +1,29 @@
-//! A real Redis for a test: of its own, on a free port, gone with it.
+//! A real redis-server of a test's own: free port, nothing on disk, killed with its owner.
 
-use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-/// How often a start is looked for (every 10 ms).
-const LOOKS: usize = 1_000;
-
-/// A `redis-server` that keeps nothing on disk.
-#[derive(Debug)]
+/// A running redis-server.
 pub struct RedisServer {
     port: u16,
-    process: Option<Child>,
+    child: Child,
 }
 
-#[allow(dead_code)] // Not every test binary uses all of it.
 impl RedisServer {
-    /// Starts one, and waits until it answers.
+    /// Starts one and waits until it answers.
     pub fn start() -> Self {
-        for _ in 0..10 {
-            // Free now; another process may be faster, then the next one is tried.
-            let port =
-                TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
-            let mut server = Self { port, process: None };
-            if server.spawn() {
+        // Somebody else may take the port between our look and redis-server's bind: then another is tried.
+        for _ in 0..5 {
+            let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+            let mut server = Self { port, child: spawn(port) };
+            if server.answers() {
                 return server;
             }
         }
-        panic!("redis-server does not start on any of ten free ports");
+        panic!("redis-server did not start on any of five ports");
     }
 
     /// `redis://127.0.0.1:PORT/0`.
@@ -38,51 +31,40 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
-    /// Its port, the same after [`Self::restart`].
+    /// Its port; stays the same over [`RedisServer::restart`].
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// A client, apart from whatever is tested.
-    pub fn client(&self) -> redis::Client {
-        redis::Client::open(self.url()).expect("a URL that redis-rs takes")
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a process id")
     }
 
-    /// As `kill -9`: connections break, counters are lost.
+    /// Ends it as a power failure would (SIGKILL).
     pub fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
-    /// Starts it again on the same port, empty, and waits until it answers.
+    /// Starts it again, empty, on the same port.
     pub fn restart(&mut self) {
         self.kill();
-        assert!(self.spawn(), "redis-server does not start again on port {}", self.port);
+        self.child = spawn(self.port);
+        assert!(self.answers(), "redis-server did not come back on port {}", self.port);
     }
 
-    /// Whether it has come to answer on its port.
-    fn spawn(&mut self) -> bool {
-        let directory = std::env::temp_dir().join(format!("sidegate-redis-{}", std::process::id()));
-        fs::create_dir_all(&directory).expect("a directory for redis-server to stand in");
-        let process = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
-            .arg("--dir")
-            .arg(directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("redis-server is missing: install it with `make test` or `apt-get install redis-server`");
-        let process = self.process.insert(process);
-        for _ in 0..LOOKS {
-            if process.try_wait().is_ok_and(|ended| ended.is_some()) {
-                self.process = None;
+    /// A client of it.
+    pub fn client(&self) -> redis::Client {
+        redis::Client::open(self.url()).expect("a valid Redis URL")
+    }
+
+    fn answers(&mut self) -> bool {
+        for _ in 0..500 {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return false;
             }
-            if answers(self.port) {
+            if ping(self.port) {
                 return true;
             }
             thread::sleep(Duration::from_millis(10));
@@ -97,13 +79,24 @@ impl Drop for RedisServer {
     }
 }
 
-fn answers(port: u16) -> bool {
-    let ping = || {
-        let mut socket = TcpStream::connect(("127.0.0.1", port))?;
-        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-        socket.write_all(b"PING\r\n")?;
-        let mut answer = [0; 7];
-        socket.read_exact(&mut answer).map(|()| answer == *b"+PONG\r\n")
-    };
-    ping().unwrap_or(false)
+fn spawn(port: u16) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(["--dir", "/tmp"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("these tests need redis-server ({error}): run `make test`, or `apt-get install redis-server`")
+        })
+}
+
+fn ping(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let mut pong = [0; 7];
+    stream.set_read_timeout(Some(Duration::from_secs(2))).is_ok()
+        && stream.write_all(b"PING\r\n").is_ok()
+        && stream.read_exact(&mut pong).is_ok()
+        && &pong == b"+PONG\r\n"
 }

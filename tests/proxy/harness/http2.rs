@@ -1,0 +1,55 @@
+//! A client of HTTP/2 in cleartext, with prior knowledge (RFC 9113 §3.3).
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use super::PATIENCE;
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub fields: HeaderMap,
+    /// Its content.
+    pub content: Bytes,
+    /// Its trailers.
+    pub trailers: Option<HeaderMap>,
+}
+
+/// Sends all requests at once over one connection; each with its trailers, if any. The answers are in the requests' order.
+pub fn ask(address: &str, requests: Vec<(Request<Bytes>, Option<HeaderMap>)>) -> Vec<Answer> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let work = async {
+        let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+        let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .expect("an HTTP/2 handshake");
+        let driver = tokio::spawn(connection);
+        let asked: Vec<_> = requests
+            .into_iter()
+            .map(|(request, trailers)| {
+                let mut sender = sender.clone();
+                tokio::spawn(async move {
+                    let request =
+                        request.map(|content| Full::new(content).with_trailers(std::future::ready(trailers.map(Ok))));
+                    let (head, content) = sender.send_request(request).await.expect("an answer").into_parts();
+                    let collected = content.collect().await.expect("whole content");
+                    let trailers = collected.trailers().cloned();
+                    Answer { status: head.status, fields: head.headers, content: collected.to_bytes(), trailers }
+                })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for answer in asked {
+            answers.push(answer.await.expect("an answer"));
+        }
+        drop(sender);
+        driver.abort();
+        answers
+    };
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("HTTP/2 answers in time") })
+}

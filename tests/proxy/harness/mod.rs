@@ -1,0 +1,40 @@
+//! What every test of the proxy stands on.
+//!
+//! 1. Everything is real: the built binary, sockets, redis-server. Only the app is ours, and says what the test wants.
+//! 2. No fixed port: whoever listens is told port 0, and says where it is.
+//! 3. Nothing waits for a time to pass: a test waits for a fact ([`until`]), and fails after [`PATIENCE`].
+//!
+//! # Why
+//! The clients and the origin are written on bare sockets: a library would refuse to send, or would repair, just what the
+//! proxy is to be tested with.
+
+#[path = "../../support/redis.rs"]
+pub mod redis;
+
+pub mod client;
+pub mod http2;
+pub mod load;
+pub mod origin;
+pub mod sidegate;
+pub mod wire;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use client::{Answer, Client};
+pub use load::Load;
+pub use origin::{Origin, Reply};
+pub use redis::RedisServer;
+pub use sidegate::{Configuration, Directory, Sidegate};
+
+/// How long anything may take before its test fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `fact` holds; fails with `what` if it never does.
+pub fn until(what: &str, mut fact: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !fact() {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
