@@ -14,6 +14,9 @@ use sidegate::redis_pool::Link;
 use crate::redis_server::RedisServer;
 use crate::{link, on_a_worker};
 
+/// What one limit is asked: which key, which policy, what cost.
+type Asked = (usize, usize, u64);
+
 const NOW: u64 = 1_795_236_000_000_000;
 
 enum Store {
@@ -137,11 +140,11 @@ fn lua_decides_what_rust_decides_over_long_random_sequences() {
         // The second policy stands for the first one's after a reload.
         let policies = [some(), some(), some()];
         let mut now = NOW + fastrand::u64(..1_000_000);
-        let steps: Vec<(u64, Vec<(usize, usize, u64)>)> = (0..400)
+        let steps: Vec<(u64, Vec<Asked>)> = (0..400)
             .map(|_| {
                 let longest = policies[fastrand::usize(..3)].span(fastrand::u64(1..4)).micros;
                 now += one_of(&[0, 0, 1, fastrand::u64(..=longest), longest]);
-                // (key, policy, cost): keys differ within a request.
+                // Keys differ within a request.
                 let limits = (0..3).filter(|_| fastrand::bool()).map(|key| {
                     let policy = if key == 0 { fastrand::usize(..2) } else { key };
                     (key, policy, fastrand::u64(1..3))
@@ -152,12 +155,8 @@ fn lua_decides_what_rust_decides_over_long_random_sequences() {
             .filter(|(_, limits)| !limits.is_empty())
             .collect();
         let keys = [0, 1, 2].map(|key| format!("r{round}:{key}"));
-        let charges = |limits: &[(usize, usize, u64)]| -> Vec<Charge<'_>> {
-            let charge = |&(key, policy, cost): &(usize, usize, u64)| Charge {
-                key: &keys[key],
-                policy: &policies[policy],
-                cost,
-            };
+        let charges = |limits: &[Asked]| -> Vec<Charge<'_>> {
+            let charge = |&(key, policy, cost): &Asked| Charge { key: &keys[key], policy: &policies[policy], cost };
             limits.iter().map(charge).collect()
         };
 

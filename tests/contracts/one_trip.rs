@@ -56,6 +56,7 @@ fn request() -> Exchange {
             session: "web".into(),
             user: "7".into(),
             session_digest: "d".into(),
+            session_key: "d".into(),
             attributes: Vec::new(),
         })),
         trail: Rc::new(RefCell::new(record)),
