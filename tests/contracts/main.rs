@@ -1,5 +1,6 @@
 //! What every store of a kind promises: one suite, run over each of them. Needs redis-server.
 
+mod cache;
 mod session;
 
 // Shared with tests/proxy, which uses more of it.
