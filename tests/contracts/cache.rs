@@ -189,7 +189,7 @@ fn exchange(method: &str, uri: &str, fields: &[(&str, &str)], content: Body) -> 
         request,
         connection: Rc::new(connection),
         client: Client { address: [127, 0, 0, 1].into(), trusted: false, scheme: Scheme::Http },
-        parameters: vec![("id", "7".into())],
+        parameters: vec![("id".into(), "7".into())],
         answers: Answers::default(),
         principal: None,
         trail: Rc::new(RefCell::new(trail)),

@@ -8,6 +8,7 @@
 //! 4. What is invalidated is a path, in all its queries and variants.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, StatusCode, Uri};
@@ -98,12 +99,12 @@ impl Template {
     }
 
     /// The path for a request with these path parameters; `None` if one is missing.
-    pub fn fill(&self, parameters: &[(&'static str, String)]) -> Option<String> {
+    pub fn fill(&self, parameters: &[(Arc<str>, String)]) -> Option<String> {
         let mut path = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => path.push_str(text),
-                Piece::Parameter(name) => path.push_str(&parameters.iter().find(|(known, _)| known == name)?.1),
+                Piece::Parameter(name) => path.push_str(&parameters.iter().find(|(known, _)| **known == **name)?.1),
             }
         }
         Some(path)
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn a_template_is_filled_with_the_parameters_of_the_route() {
         let template = Template::parse("/users/{id}/of/{*rest}", &["id", "rest"]).unwrap();
-        let parameters = [("id", "7".to_owned()), ("rest", "a/b".to_owned())];
+        let parameters = [("id".into(), "7".to_owned()), ("rest".into(), "a/b".to_owned())];
         assert_eq!(template.fill(&parameters).unwrap(), "/users/7/of/a/b");
         assert_eq!(template.fill(&parameters[..1]), None);
         assert_eq!(Template::parse("/users", &[]).unwrap().fill(&[]).unwrap(), "/users");
