@@ -392,6 +392,3 @@ impl Cache {
         record.cache_reason = Some(not_stored.unwrap_or(reason));
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,7 @@
 //! The same suite over every store, and what is written twice (in Rust and in Lua) against each other, over a real Redis.
 //! Needs redis-server.
 
+mod cache;
 mod limits;
 mod link;
 mod one_trip;

@@ -28,12 +28,7 @@ use crate::telemetry::logs::Format;
 /// The URL of Redis is wrong.
 pub fn settings(app: SocketAddr, listen: SocketAddr, redis: Option<&str>) -> Result<Settings, Report> {
     let text = configuration(app, &listen.to_string(), redis);
-    // With a Redis to read sessions from the rest of the configuration is judged as any other is.
-    let somewhere = |name: &str| (name == "REDIS_URL").then(|| "redis://127.0.0.1".to_owned());
-    let mut settings = config::parse("demo.toml", &text, &somewhere)?.settings;
-    if redis.is_none() {
-        settings.redis = None;
-    }
+    let mut settings = config::parse_keeping_sessions("demo.toml", &text, &|_| None)?.settings;
     settings.log.format = Format::Human;
     settings.log.level = "warn".into();
     Ok(settings)
