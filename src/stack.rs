@@ -4,7 +4,7 @@
 //! (connections, streams, `max_pending`) and is enforced where the work is taken on, not by holding a caller back.
 //!
 //! # Why
-//! Each request passes one chain of futures that the compiler has seen whole: nothing is boxed between two layers. A
+//! Each request passes two chains of futures that the compiler has seen whole, with one box between them, at the route. A
 //! layer that a route does not use is given `None` and passes on: `option_layer` would make two types of all that is
 //! below it, each time, and the compiler would never end.
 
@@ -15,7 +15,7 @@ use tower::ServiceBuilder;
 
 use crate::cache::{self, Cache};
 use crate::client_addr;
-use crate::exchange::Next;
+use crate::exchange::{Next, Seam};
 use crate::gather::{self, Ask};
 use crate::listener::target;
 use crate::rate_limit::{self, RateLimit};
@@ -67,7 +67,7 @@ pub fn build(parts: Parts) -> impl Next {
     let Parts { telemetry, client_addr, identity, link, routes } = parts;
     let bound = |(index, route): (usize, Route)| {
         let (label, pattern) = (route.label.clone(), route.pattern.clone());
-        (pattern, Bound { label, index, service: of_route(link.clone(), route) })
+        (pattern, Bound { label, index, service: Seam::new(of_route(link.clone(), route)) })
     };
     let table = Rc::new(Table::new(routes.into_iter().enumerate().map(bound).collect()));
     ServiceBuilder::new()
