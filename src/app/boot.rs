@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ pub struct Start {
     /// Session records in process memory, for the demo.
     pub sessions: Option<Arc<session::store::memory::MemoryStore>>,
     /// Told the addresses once everything listens: of the proxy, of the admin listener.
-    pub ready: Box<dyn FnOnce(&[Bind], Option<std::net::SocketAddr>)>,
+    pub ready: Box<dyn FnOnce(&[Bind], Option<SocketAddr>)>,
 }
 
 /// Why a process did not start, or did not end well.
@@ -74,8 +75,10 @@ pub fn run(start: Start) -> Result<(), Failure> {
     let sink = Sink::stdout(&settings.log).map_err(system)?;
     let secured = settings.server.tls.as_ref().map(tls::load).transpose().map_err(system)?;
     let shared = Shared::new(&settings, Some(sink.clone()), sessions, secured);
+    let (ask, asked) = mpsc::channel(4);
+    let admin = admin::spawn(&settings.admin, admin_state(&shared, ask)).map_err(system)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
-    let ended = runtime.block_on(live(Life { source, shared, settings: Arc::new(settings) }, ready));
+    let ended = runtime.block_on(live(Life { source, shared, settings: Arc::new(settings), admin, asked, ready }));
     sink.flush_and_stop();
     ended
 }
@@ -84,16 +87,17 @@ struct Life {
     source: Source,
     shared: Arc<Shared>,
     settings: Arc<Settings>,
+    admin: Option<admin::Handle>,
+    asked: mpsc::Receiver<Asked>,
+    ready: Box<dyn FnOnce(&[Bind], Option<SocketAddr>)>,
 }
 
-async fn live(life: Life, ready: Box<dyn FnOnce(&[Bind], Option<std::net::SocketAddr>)>) -> Result<(), Failure> {
-    let Life { source, shared, mut settings } = life;
+async fn live(life: Life) -> Result<(), Failure> {
+    let Life { source, shared, mut settings, admin, mut asked, ready } = life;
     let system = |error: io::Error| Failure::System(error.to_string());
     let mut signals = Signals::listen().map_err(system)?;
     let mut listeners = Listeners::default();
     let opened = listeners.open(&settings.server.listen, shared.workers).map_err(system)?;
-    let (ask, mut asked) = mpsc::channel::<Asked>(4);
-    let admin = admin::spawn(&settings.admin, admin_state(&shared, ask)).map_err(system)?;
 
     let started: io::Result<Vec<Worker>> =
         (0..shared.workers).map(|number| Worker::start(number, shared.clone())).collect();

@@ -1,7 +1,8 @@
 //! What all workers share, and what outlives a reload.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 
 use parking_lot::Mutex;
 use rustls::ServerConfig;
@@ -36,6 +37,7 @@ pub struct Shared {
     pub workers: usize,
     stores: Mutex<Stores>,
     upstreams: Mutex<HashMap<Arc<str>, Arc<upstream::Health>>>,
+    redis: Mutex<BTreeMap<usize, Arc<AtomicU8>>>,
 }
 
 /// The stores in process memory.
@@ -94,6 +96,7 @@ impl Shared {
             workers: server.workers,
             stores: Mutex::new(Stores::new(settings.memory)),
             upstreams: Mutex::default(),
+            redis: Mutex::default(),
         })
     }
 
@@ -115,6 +118,16 @@ impl Shared {
     /// What is known of the app called `name`; the same one for all workers, and across reloads.
     pub fn upstream_health(&self, name: &Arc<str>) -> Arc<upstream::Health> {
         self.upstreams.lock().entry(name.clone()).or_default().clone()
+    }
+
+    /// Tells probes what `worker` sees of Redis; `None`: it has none.
+    pub fn show_redis(&self, worker: usize, state: Option<Arc<AtomicU8>>) {
+        let mut states = self.redis.lock();
+        match state {
+            Some(state) => states.insert(worker, state),
+            None => states.remove(&worker),
+        };
+        self.health.set_redis(states.values().cloned().collect());
     }
 
     /// Tells probes what to say about the apps of `settings`.

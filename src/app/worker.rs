@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -85,6 +86,12 @@ struct Materials {
     access: Option<Rc<AccessLog>>,
 }
 
+impl Materials {
+    fn redis_state(&self) -> Option<Arc<AtomicU8>> {
+        self.redis.as_ref().map(|(_, link)| link.shared_state())
+    }
+}
+
 /// A configuration in force.
 struct Built<S> {
     materials: Materials,
@@ -103,8 +110,9 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     let first = build(&settings, &stores, None);
     let told = first.as_ref().map(drop).map_err(Clone::clone);
     let (Ok(first), Ok(())) = (first, reply.send(told)) else { return };
-    let mut prepared = None;
+    shared.show_redis(number, first.materials.redis_state());
     let current = Rc::new(RefCell::new(first));
+    let mut prepared = None::<Built<_>>;
     let source = current.clone();
     let stack: Rc<dyn Fn() -> _> = Rc::new(move || source.borrow().stack.clone());
     let mut ticks = interval(PATIENCE);
@@ -116,6 +124,7 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
                 Some(Command::Commit) => {
                     if let Some(built) = prepared.take() {
                         current.replace(built);
+                        shared.show_redis(number, current.borrow().materials.redis_state());
                     }
                 }
                 Some(Command::Prepare(settings, stores, reply)) => {
