@@ -27,14 +27,17 @@ pub enum Source {
     Made(Box<Settings>),
 }
 
+/// Told the addresses once everything listens: of the proxy, of the admin listener.
+pub type Ready = Box<dyn FnOnce(&[Bind], Option<SocketAddr>)>;
+
 /// How the process starts.
 pub struct Start {
     /// Its configuration.
     pub source: Source,
     /// Session records in process memory, for the demo.
     pub sessions: Option<Arc<session::store::memory::MemoryStore>>,
-    /// Told the addresses once everything listens: of the proxy, of the admin listener.
-    pub ready: Box<dyn FnOnce(&[Bind], Option<SocketAddr>)>,
+    /// Told where everything listens.
+    pub ready: Ready,
 }
 
 /// Why a process did not start, or did not end well.
@@ -89,7 +92,7 @@ struct Life {
     settings: Arc<Settings>,
     admin: Option<admin::Handle>,
     asked: mpsc::Receiver<Asked>,
-    ready: Box<dyn FnOnce(&[Bind], Option<SocketAddr>)>,
+    ready: Ready,
 }
 
 async fn live(life: Life) -> Result<(), Failure> {

@@ -247,7 +247,8 @@ fn judge_head(head: &[u8], largest: usize) -> Result<Framing, Refusal> {
         let (name, value) = field(line).map_err(Refusal::Head)?;
         match name.len() {
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                if length.replace(content_length(value).map_err(Refusal::Head)?).is_some() {
+                let repeated = length.replace(content_length(value).map_err(Refusal::Head)?).is_some();
+                if repeated {
                     return Err(Refusal::Head("repeated Content-Length"));
                 }
             }

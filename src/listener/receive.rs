@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::wire::Wire;
 use crate::body::{Body, End, Watch};
 use crate::clock;
-use crate::exchange::{Answers, Client, Connection, Exchange, Next, Scheme, pass};
+use crate::exchange::{Answers, Client, Connection, Exchange, Interim, Next, Scheme, pass};
 use crate::telemetry::Record;
 
 /// What the requests of one connection have in common.
@@ -92,7 +92,7 @@ impl Drop for InFlight {
 }
 
 /// How a connection over `wire` sends interim answers.
-pub fn interim(wire: &Rc<Wire>) -> Box<dyn Fn(StatusCode, &HeaderMap)> {
+pub fn interim(wire: &Rc<Wire>) -> Interim {
     let wire = wire.clone();
     Box::new(move |status, fields| wire.send_interim(&super::connection::interim_head(status, fields)))
 }

@@ -109,7 +109,7 @@ mod tests {
     }
 
     async fn through(limits: &Rc<RateLimit>, exchange: Exchange) -> Response<Body> {
-        pass(layer(limits.clone()).layer(app()), Box::new(exchange)).await
+        pass(layer(Some(limits.clone())).layer(app()), Box::new(exchange)).await
     }
 
     fn caller() -> Exchange {
@@ -168,7 +168,8 @@ mod tests {
                 attributes: vec![("user.id".into(), "7".into())],
             }));
             let trail = request.trail.clone();
-            let response = pass(layer(by_address).layer(layer(by_user).layer(app())), Box::new(request)).await;
+            let response =
+                pass(layer(Some(by_address)).layer(layer(Some(by_user)).layer(app())), Box::new(request)).await;
             assert_eq!(field(&response, "ratelimit"), format!("\"{shown}\";r=1;t=30"));
             assert_eq!(trail.borrow().limit.as_ref().map(|limit| limit.name.to_string()).as_deref(), Some(shown));
         }

@@ -98,7 +98,7 @@ async fn attempt(upstream: &Rc<Upstream>, terms: Terms, exchange: &mut Exchange)
         let Some(sender) = lease.sender() else { return Err(LocalReply::UpstreamRefused) };
         let answer = match sender.is_ready() || sender.ready().await.is_ok() {
             true => answer(upstream, exchange, sender.try_send_request(request), interims, sending.as_deref()).await,
-            false => Err(NoAnswer::Unsent(request)),
+            false => Err(NoAnswer::Unsent(Box::new(request))),
         };
         let mut record = exchange.trail.borrow_mut();
         record.upstream_time = Some(clock::instant().duration_since(started));
@@ -114,7 +114,7 @@ async fn attempt(upstream: &Rc<Upstream>, terms: Terms, exchange: &mut Exchange)
         let (error, reply) = match failed {
             _ if fault.is_some() => return Err(fault.map_or(closed.1, blame_client)),
             NoAnswer::Unsent(again) if retries_left > 0 => {
-                (request, retries_left) = (again, retries_left - 1);
+                (request, retries_left) = (*again, retries_left - 1);
                 record.retries += 1;
                 upstream.metrics.retries.inc();
                 continue;
@@ -138,7 +138,7 @@ async fn attempt(upstream: &Rc<Upstream>, terms: Terms, exchange: &mut Exchange)
 /// Why there was no answer.
 enum NoAnswer {
     /// Not a byte of the request was sent; here it is.
-    Unsent(Request<Body>),
+    Unsent(Box<Request<Body>>),
     /// The connection was closed under it.
     Closed,
     /// What came was not HTTP.
@@ -168,7 +168,7 @@ async fn answer(
                 sending.release();
             }
             return Poll::Ready(result.map_err(|mut error| match error.take_message() {
-                Some(unsent) => NoAnswer::Unsent(unsent),
+                Some(unsent) => NoAnswer::Unsent(Box::new(unsent)),
                 None if error.error().is_parse() => NoAnswer::Malformed,
                 None => NoAnswer::Closed,
             }));
@@ -356,7 +356,10 @@ fn tunnel(upstream: &Rc<Upstream>, lease: Lease, response: &mut Response<Incomin
 
 /// Interim answers on their way from the connection's task to the request's.
 #[derive(Default)]
-struct Interims(Mutex<(Vec<(StatusCode, HeaderMap)>, Option<Waker>)>);
+struct Interims(Mutex<Inbox>);
+
+/// What has come, and who is to be woken when more does.
+type Inbox = (Vec<(StatusCode, HeaderMap)>, Option<Waker>);
 
 /// More interim answers than this between two looks are dropped: no app needs them, and a hostile one must not fill memory.
 const MOST_INTERIMS: usize = 8;
