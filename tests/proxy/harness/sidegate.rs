@@ -280,9 +280,7 @@ impl Sidegate {
 
     /// Sends a signal.
     pub fn signal(&self, signal: i32) {
-        // SAFETY: `kill` reads two integers; the process is our child, not yet waited for.
-        let sent = unsafe { libc::kill(self.pid(), signal) };
-        assert_eq!(sent, 0, "signal {signal} could not be sent");
+        super::signal(self.pid(), signal);
     }
 
     /// Waits for its end.
