@@ -71,6 +71,10 @@ pub enum End {
 pub trait Watch {
     /// One frame, before it goes on to the reader.
     fn frame(&mut self, _frame: &Frame<Bytes>) {}
+    /// The source has nothing yet. May arrange to be woken, or end the content with an error (a time-out).
+    fn pending(&mut self, _cx: &mut Context<'_>) -> Option<BodyError> {
+        None
+    }
     /// The end; called exactly once, and nothing after it.
     fn end(&mut self, end: End);
 }
@@ -120,6 +124,13 @@ impl Body {
         self
     }
 
+    fn pending(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        match self.watch.as_mut().and_then(|watch| watch.pending(cx)) {
+            Some(error) => Poll::Ready(error),
+            None => Poll::Pending,
+        }
+    }
+
     fn ended(&mut self, end: End) {
         if let Some(mut watch) = self.watch.take() {
             watch.end(end);
@@ -158,10 +169,14 @@ impl HttpBody for Body {
                 this.source = Source::Empty;
                 Some(Ok(Frame::data(bytes)))
             }
-            Source::Incoming(incoming) => {
-                ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map_err(BodyError::from))
-            }
-            Source::Boxed(body) => ready!(body.as_mut().poll_frame(cx)),
+            Source::Incoming(incoming) => match Pin::new(incoming).poll_frame(cx) {
+                Poll::Ready(next) => next.map(|frame| frame.map_err(BodyError::from)),
+                Poll::Pending => Some(Err(ready!(this.pending(cx)))),
+            },
+            Source::Boxed(body) => match body.as_mut().poll_frame(cx) {
+                Poll::Ready(next) => next,
+                Poll::Pending => Some(Err(ready!(this.pending(cx)))),
+            },
         };
         match &next {
             None => this.ended(End::Complete),
@@ -213,6 +228,10 @@ impl<B: Watch> Watch for Both<B> {
     fn frame(&mut self, frame: &Frame<Bytes>) {
         self.0.frame(frame);
         self.1.frame(frame);
+    }
+
+    fn pending(&mut self, cx: &mut Context<'_>) -> Option<BodyError> {
+        self.0.pending(cx).or_else(|| self.1.pending(cx))
     }
 
     fn end(&mut self, end: End) {

@@ -11,6 +11,7 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -86,17 +87,17 @@ pub struct Connection {
     /// Whether the client spoke TLS to us.
     pub tls: bool,
     /// Sends a 1xx answer ahead of the final one, where the protocol of this connection allows it (RFC 9110 §15.2).
-    pub interim: Option<Arc<dyn Fn(StatusCode, &http::HeaderMap) + Send + Sync>>,
+    pub interim: Option<Box<dyn Fn(StatusCode, &http::HeaderMap)>>,
     /// The app's side of an upgraded connection, left here by `upstream` with its 101 answer and taken by the listener.
     pub tunnel: RefCell<Option<Tunnel>>,
-    /// Requests whose content or answer is not yet through.
+    /// Requests whose answer is not yet through; counted on HTTP/2 connections only.
     pub in_flight: Cell<u32>,
 }
 
 /// The app's side of an upgraded connection (RFC 9110 §7.8).
 pub struct Tunnel {
-    /// The connection to the app.
-    pub io: Box<dyn Duplex>,
+    /// Becomes the connection to the app once the app's 101 has been read, or fails with the reason.
+    pub io: Pin<Box<dyn Future<Output = std::io::Result<Box<dyn Duplex>>>>>,
     /// Called once, when both directions have ended, with the bytes moved (to the app, to the client).
     pub ended: Box<dyn FnOnce(u64, u64)>,
 }

@@ -1,1 +1,539 @@
-//! Answers that sidegate gives itself.
+//! The answers sidegate gives itself, and the one place that turns them into status, fields and content.
+//!
+//! 1. A variant says what happened and carries the facts; nothing that a client sent is repeated to it.
+//! 2. Content is `application/problem+json` (RFC 9457). A client that prefers `text/html`, as a browser's navigation
+//!    does, gets a small page with the same words. To HEAD: the same fields, no content.
+//! 3. Every answer says `Cache-Control: no-store`: it is about this request at this moment.
+//! 4. Where trying again later helps, `Retry-After` says when: whole seconds, at least 1.
+//! 5. Failures of the app carry `Proxy-Status` with the error type of RFC 9209 §2.3.
+//! 6. Where content of the request stays unread, or its framing is in doubt, an HTTP/1 connection is closed.
+//!
+//! # Why
+//! One sentence for one situation, whichever layer met it: users, tests and documentation can rely on the words. Problem types are
+//! URNs, since a URL would promise a page.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use serde::Serialize;
+
+use crate::body::Body;
+use crate::clock::Clock;
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// An answer that sidegate gives itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalReply {
+    /// 400: the request can be read in two ways or in none; says why in a few words (RFC 9112 §2.2).
+    BadRequest {
+        /// What is wrong, as a clause: `two Host fields`.
+        reason: &'static str,
+    },
+    /// 404: no route matches host and path.
+    NoRoute,
+    /// 405: the path has routes, but for other methods (RFC 9110 §15.5.6).
+    MethodNotAllowed {
+        /// The methods that have one, as the `Allow` field lists them.
+        allow: String,
+    },
+    /// 414.
+    UriTooLong,
+    /// 431: too many fields, or too many bytes of them (RFC 6585 §5).
+    FieldsTooLarge,
+    /// 413: more content than the route takes.
+    ContentTooLarge {
+        /// The most it takes, in bytes.
+        bound: u64,
+    },
+    /// 505.
+    VersionNotSupported,
+    /// 417: an `Expect` that is not `100-continue` (RFC 9110 §10.1.1).
+    ExpectationFailed,
+    /// 408: the client took too long to send its request.
+    RequestTimeout,
+    /// 429: a quota is spent (RFC 6585 §4).
+    RateLimited {
+        /// The limit's name.
+        limit: Arc<str>,
+        /// Seconds until the same request would pass.
+        retry_after: u64,
+        /// The quota in the configuration's words: `100 per minute`.
+        quota: String,
+    },
+    /// 503: the limits cannot be counted, and are configured to refuse then.
+    LimitStoreDown {
+        /// Seconds until trying again makes sense.
+        retry_after: u64,
+    },
+    /// 401: the route needs a login, and no credential was sent.
+    SessionMissing,
+    /// 401: a credential was sent, but it is unknown, expired, malformed or not logged in. One answer for all, so that
+    /// it tells nobody which (RFC 6750 §3.1).
+    SessionInvalid,
+    /// 503: the sessions cannot be read. An outage is not a logout.
+    SessionStoreDown {
+        /// Seconds until trying again makes sense.
+        retry_after: u64,
+    },
+    /// 403: the route takes no WebSocket or other upgrade.
+    UpgradeRefused,
+    /// 508: the request has passed this sidegate already.
+    LoopDetected,
+    /// 502: the app refuses connections.
+    UpstreamRefused,
+    /// 504: the app took too long.
+    UpstreamTimeout {
+        /// `connection_timeout`, `http_response_timeout` … (RFC 9209 §2.3).
+        which: &'static str,
+    },
+    /// 502: the app's answer broke off or is not HTTP.
+    UpstreamBroken {
+        /// `connection_terminated`, `http_protocol_error` … (RFC 9209 §2.3).
+        error: &'static str,
+    },
+    /// 503: as many requests as the app is configured to take are under way.
+    UpstreamBusy {
+        /// Seconds until trying again makes sense.
+        retry_after: u64,
+    },
+    /// 502: the app's host name does not resolve.
+    UpstreamUnresolved,
+    /// 502: TLS with the app failed.
+    UpstreamTls,
+}
+
+/// What a problem document says (RFC 9457 §3.1), facts last.
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: Cow<'static, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+}
+
+impl LocalReply {
+    /// The answer to `request`, complete with fields.
+    pub fn respond(&self, request: &Request<Body>) -> Response<Body> {
+        let html = prefers_html(request.headers());
+        let content = if html { self.page() } else { self.json() };
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status();
+        *response.headers_mut() = self.fields(content.len(), html);
+        if request.version() <= Version::HTTP_11 && self.closes() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if request.method() != Method::HEAD {
+            *response.body_mut() = Body::full(content);
+        }
+        response
+    }
+
+    /// The same as complete HTTP/1.1 bytes that end the connection, for refusals before there is a request.
+    pub fn raw_http1(&self) -> Vec<u8> {
+        let content = self.json();
+        let status = self.status();
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(Clock::System.unix_seconds()));
+        let phrase = status.canonical_reason().unwrap_or_default();
+        let mut bytes = format!("HTTP/1.1 {} {phrase}\r\n", status.as_u16()).into_bytes();
+        for (name, value) in &self.fields(content.len(), false) {
+            write_field(&mut bytes, name.as_str(), value.as_bytes());
+        }
+        write_field(&mut bytes, "date", date.as_bytes());
+        write_field(&mut bytes, "connection", b"close");
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(&content);
+        bytes
+    }
+
+    /// The last part of the problem type: names the situation in logs and metrics.
+    pub fn kind(&self) -> &'static str {
+        self.title().0
+    }
+
+    /// The status code.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
+            Self::SessionMissing | Self::SessionInvalid => StatusCode::UNAUTHORIZED,
+            Self::UpgradeRefused => StatusCode::FORBIDDEN,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ContentTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::FieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::UpstreamRefused | Self::UpstreamBroken { .. } | Self::UpstreamUnresolved | Self::UpstreamTls => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::LimitStoreDown { .. } | Self::SessionStoreDown { .. } | Self::UpstreamBusy { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::UpstreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::LoopDetected => StatusCode::LOOP_DETECTED,
+        }
+    }
+
+    /// Problem type and title.
+    fn title(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::BadRequest { .. } => ("bad-request", "The request cannot be understood"),
+            Self::NoRoute => ("no-route", "There is nothing here"),
+            Self::MethodNotAllowed { .. } => ("method-not-allowed", "This method is not for this path"),
+            Self::UriTooLong => ("uri-too-long", "The address is too long"),
+            Self::FieldsTooLarge => ("fields-too-large", "The request's fields are too large"),
+            Self::ContentTooLarge { .. } => ("content-too-large", "The request's content is too large"),
+            Self::VersionNotSupported => ("version-not-supported", "This version of HTTP is not spoken here"),
+            Self::ExpectationFailed => ("expectation-failed", "The expectation cannot be met"),
+            Self::RequestTimeout => ("request-timeout", "The request took too long to arrive"),
+            Self::RateLimited { .. } => ("rate-limited", "Too many requests"),
+            Self::LimitStoreDown { .. } => ("limit-store-down", "Limits cannot be checked at the moment"),
+            Self::SessionMissing => ("session-missing", "A login is needed"),
+            Self::SessionInvalid => ("session-invalid", "The login is not valid"),
+            Self::SessionStoreDown { .. } => ("session-store-down", "Logins cannot be checked at the moment"),
+            Self::UpgradeRefused => ("upgrade-refused", "The connection cannot be upgraded here"),
+            Self::LoopDetected => ("loop-detected", "The request goes round in circles"),
+            Self::UpstreamRefused => ("upstream-refused", "The application cannot be reached"),
+            Self::UpstreamTimeout { .. } => ("upstream-timeout", "The application did not answer in time"),
+            Self::UpstreamBroken { .. } => ("upstream-broken", "The application's answer broke off"),
+            Self::UpstreamBusy { .. } => ("upstream-busy", "The application is busy"),
+            Self::UpstreamUnresolved => ("upstream-unresolved", "The application cannot be found"),
+            Self::UpstreamTls => ("upstream-tls", "No secure connection to the application"),
+        }
+    }
+
+    fn detail(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::BadRequest { reason } => return format!("The request was refused: {reason}.").into(),
+            Self::NoRoute => "No route is configured for this host and path.",
+            Self::MethodNotAllowed { allow } if allow.is_empty() => "This path takes no method.",
+            Self::MethodNotAllowed { allow } => return format!("This path takes {allow}.").into(),
+            Self::UriTooLong => "Path and query are longer than is accepted.",
+            Self::FieldsTooLarge => "The fields are more, or larger, than is accepted.",
+            Self::ContentTooLarge { bound } => return format!("At most {bound} bytes are accepted.").into(),
+            Self::VersionNotSupported => "HTTP/1.0, HTTP/1.1 and HTTP/2 are.",
+            Self::ExpectationFailed => "The only expectation that can be met is 100-continue.",
+            Self::RequestTimeout => "The rest of the request was waited for in vain.",
+            Self::RateLimited { limit, retry_after, quota } => {
+                return format!("The limit \"{limit}\" is {quota}. Try again in {} s.", (*retry_after).max(1)).into();
+            }
+            Self::LimitStoreDown { .. } | Self::SessionStoreDown { .. } => "This should pass soon. Try again.",
+            Self::SessionMissing => "The request carries no session.",
+            Self::SessionInvalid => "The session has ended or is unknown. Log in again.",
+            Self::UpgradeRefused => "This route takes neither WebSockets nor other upgrades.",
+            Self::LoopDetected => "An upstream of this proxy leads back to it.",
+            Self::UpstreamRefused => "It refuses connections.",
+            Self::UpstreamTimeout { which: "connection_timeout" } => "No connection could be made in time.",
+            Self::UpstreamTimeout { .. } => "The connection stands, but the answer was waited for in vain.",
+            Self::UpstreamBroken { error: "http_protocol_error" } => "What it sent is not valid HTTP.",
+            Self::UpstreamBroken { .. } => "The connection was closed before the answer was complete.",
+            Self::UpstreamBusy { .. } => "It has as many requests under way as it takes. Try again.",
+            Self::UpstreamUnresolved => "Its host name does not resolve.",
+            Self::UpstreamTls => "The TLS handshake failed.",
+        })
+    }
+
+    /// RFC 9209 §2.3.
+    fn proxy_error(&self) -> Option<&'static str> {
+        match self {
+            Self::LoopDetected => Some("proxy_loop_detected"),
+            Self::UpstreamRefused => Some("connection_refused"),
+            Self::UpstreamTimeout { which } => Some(which),
+            Self::UpstreamBroken { error } => Some(error),
+            Self::UpstreamBusy { .. } => Some("connection_limit_reached"),
+            Self::UpstreamUnresolved => Some("dns_error"),
+            Self::UpstreamTls => Some("tls_protocol_error"),
+            _ => None,
+        }
+    }
+
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { retry_after, .. }
+            | Self::LimitStoreDown { retry_after }
+            | Self::SessionStoreDown { retry_after }
+            | Self::UpstreamBusy { retry_after } => Some((*retry_after).max(1)),
+            _ => None,
+        }
+    }
+
+    /// Rule 6.
+    fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::BadRequest { .. }
+                | Self::UriTooLong
+                | Self::FieldsTooLarge
+                | Self::ContentTooLarge { .. }
+                | Self::VersionNotSupported
+                | Self::RequestTimeout
+        )
+    }
+
+    fn fields(&self, length: usize, html: bool) -> HeaderMap {
+        let mut fields = HeaderMap::with_capacity(8);
+        let media = if html { "text/html; charset=utf-8" } else { "application/problem+json" };
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+        fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if html {
+            let nothing = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+            fields.insert(header::CONTENT_SECURITY_POLICY, nothing);
+        }
+        if let Some(seconds) = self.retry_after() {
+            fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(value) = self.proxy_error().and_then(|e| format!("sidegate; error={e}").try_into().ok()) {
+            fields.insert(PROXY_STATUS, value);
+        }
+        match self {
+            Self::MethodNotAllowed { allow } => {
+                if let Ok(allow) = HeaderValue::from_str(allow) {
+                    fields.insert(header::ALLOW, allow);
+                }
+            }
+            // RFC 6750 §3.1: no error code where no credential was sent.
+            Self::SessionMissing => {
+                fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sidegate\""));
+            }
+            Self::SessionInvalid => {
+                let challenge = HeaderValue::from_static("Bearer realm=\"sidegate\", error=\"invalid_token\"");
+                fields.insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            _ => {}
+        }
+        fields
+    }
+
+    fn json(&self) -> Vec<u8> {
+        let (kind, title) = self.title();
+        let mut problem = Problem {
+            kind: format!("urn:sidegate:problem:{kind}"),
+            title,
+            status: self.status().as_u16(),
+            detail: self.detail(),
+            limit: None,
+            quota: None,
+            retry_after: self.retry_after(),
+            max_bytes: None,
+            allow: None,
+            error: self.proxy_error(),
+        };
+        match self {
+            Self::RateLimited { limit, quota, .. } => {
+                problem.limit = Some(limit);
+                problem.quota = Some(quota);
+            }
+            Self::ContentTooLarge { bound } => problem.max_bytes = Some(*bound),
+            Self::MethodNotAllowed { allow } => problem.allow = Some(allow),
+            _ => {}
+        }
+        // Texts and numbers under fixed names: this cannot fail, and an empty document would still carry its status.
+        let mut bytes = serde_json::to_vec(&problem).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    fn page(&self) -> Vec<u8> {
+        let title = escaped(self.title().1);
+        let status = self.status().as_u16();
+        let detail = self.detail();
+        let detail = escaped(&detail);
+        format!(
+            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\n\
+             <style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:20vh auto;padding:0 1rem;\
+             color:#222;background:#fff}}h1{{font-size:1.4rem}}small{{color:#666}}\
+             @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}small{{color:#999}}}}</style>\n\
+             <h1>{title}</h1><p>{detail}</p><p><small>{status}</small></p></html>\n"
+        )
+        .into_bytes()
+    }
+}
+
+fn write_field(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.extend_from_slice(b": ");
+    bytes.extend_from_slice(value);
+    bytes.extend_from_slice(b"\r\n");
+}
+
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
+/// Whether `Accept` (RFC 9110 §12.5.1) names `text/html` with more weight than any JSON it names. A wildcard is no wish.
+fn prefers_html(fields: &HeaderMap) -> bool {
+    let (mut html, mut json) = (0, 0);
+    let lines = fields.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    for member in lines.flat_map(|line| line.split(',')).take(64) {
+        let mut parts = member.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let weight = weight.map_or(1000, thousandths);
+        if media.eq_ignore_ascii_case("text/html") {
+            html = html.max(weight);
+        } else if ["application/json", "application/problem+json"].iter().any(|name| media.eq_ignore_ascii_case(name)) {
+            json = json.max(weight);
+        }
+    }
+    html > json
+}
+
+fn thousandths(weight: &str) -> u16 {
+    weight.parse::<f32>().map_or(0, |weight| (weight.clamp(0.0, 1.0) * 1000.0) as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+
+    use super::*;
+
+    fn request(method: Method, accept: &str) -> Request<Body> {
+        Request::builder().method(method).header("accept", accept).body(Body::empty()).unwrap()
+    }
+
+    fn every_variant() -> Vec<LocalReply> {
+        use LocalReply::*;
+        vec![
+            BadRequest { reason: "two Host fields" },
+            NoRoute,
+            MethodNotAllowed { allow: "GET, HEAD".into() },
+            UriTooLong,
+            FieldsTooLarge,
+            ContentTooLarge { bound: 10 },
+            VersionNotSupported,
+            ExpectationFailed,
+            RequestTimeout,
+            RateLimited { limit: "per-\"address\"".into(), retry_after: 7, quota: "<100> per minute".into() },
+            LimitStoreDown { retry_after: 0 },
+            SessionMissing,
+            SessionInvalid,
+            SessionStoreDown { retry_after: 2 },
+            UpgradeRefused,
+            LoopDetected,
+            UpstreamRefused,
+            UpstreamTimeout { which: "connection_timeout" },
+            UpstreamBroken { error: "connection_terminated" },
+            UpstreamBusy { retry_after: 1 },
+            UpstreamUnresolved,
+            UpstreamTls,
+        ]
+    }
+
+    #[test]
+    fn every_problem_document_states_type_title_status_and_detail() {
+        for reply in every_variant() {
+            let document: serde_json::Value = serde_json::from_slice(&reply.json()).unwrap();
+            assert_eq!(document["type"], format!("urn:sidegate:problem:{}", reply.kind()));
+            assert_eq!(document["status"], reply.status().as_u16());
+            assert!(document["title"].is_string() && document["detail"].is_string());
+            let response = reply.respond(&request(Method::GET, "*/*"));
+            assert_eq!(response.headers()["cache-control"], "no-store");
+            assert_eq!(response.headers()["content-type"], "application/problem+json");
+            let length = response.body().size_hint().exact().unwrap().to_string();
+            assert_eq!(response.headers()["content-length"], length.as_str());
+        }
+    }
+
+    #[test]
+    fn busy_and_limited_answers_say_when_to_try_again_and_never_at_once() {
+        for reply in every_variant() {
+            let later = matches!(reply.status().as_u16(), 429 | 503);
+            let response = reply.respond(&request(Method::GET, ""));
+            let seconds = response.headers().get("retry-after").map(|v| v.to_str().unwrap().parse::<u64>().unwrap());
+            assert_eq!(seconds.is_some(), later, "{reply:?}");
+            assert!(seconds.is_none_or(|seconds| seconds >= 1));
+        }
+    }
+
+    #[test]
+    fn a_navigation_gets_an_escaped_page_and_a_script_gets_json() {
+        let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        let reply = LocalReply::RateLimited { limit: "a".into(), retry_after: 3, quota: "<1> per minute".into() };
+        let response = reply.respond(&request(Method::GET, browser));
+        assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
+        let page = String::from_utf8(reply.page()).unwrap();
+        assert!(page.contains("&lt;1&gt; per minute") && !page.contains("<1>"), "{page}");
+        for script in ["*/*", "", "application/json, text/html", "text/html;q=0.2, application/json;q=0.3", "text/*"] {
+            let response = reply.respond(&request(Method::GET, script));
+            assert_eq!(response.headers()["content-type"], "application/problem+json", "{script}");
+        }
+    }
+
+    #[test]
+    fn head_gets_the_fields_of_get_and_no_content() {
+        let reply = LocalReply::NoRoute;
+        let get = reply.respond(&request(Method::GET, ""));
+        let head = reply.respond(&request(Method::HEAD, ""));
+        assert_eq!(get.headers(), head.headers());
+        assert_eq!(head.body().size_hint().exact(), Some(0));
+    }
+
+    #[test]
+    fn only_a_sent_credential_is_called_invalid() {
+        let missing = LocalReply::SessionMissing.respond(&request(Method::GET, ""));
+        assert_eq!(missing.headers()["www-authenticate"], "Bearer realm=\"sidegate\"");
+        let invalid = LocalReply::SessionInvalid.respond(&request(Method::GET, ""));
+        assert_eq!(invalid.headers()["www-authenticate"], "Bearer realm=\"sidegate\", error=\"invalid_token\"");
+    }
+
+    #[test]
+    fn failures_of_the_app_carry_their_proxy_error_type() {
+        for reply in every_variant().into_iter().filter(|reply| reply.kind().starts_with("upstream-")) {
+            let response = reply.respond(&request(Method::GET, ""));
+            let expected = format!("sidegate; error={}", reply.proxy_error().unwrap());
+            assert_eq!(response.headers()["proxy-status"], expected.as_str());
+        }
+    }
+
+    #[test]
+    fn refusal_of_a_bad_head_is_a_whole_answer_that_ends_the_connection() {
+        let text = String::from_utf8(LocalReply::BadRequest { reason: "bare CR" }.raw_http1()).unwrap();
+        let (head, content) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
+        assert!(head.contains("\r\nconnection: close") && head.contains("\r\ndate: "), "{head}");
+        assert!(head.contains(&format!("\r\ncontent-length: {}", content.len())), "{head}");
+        assert!(content.contains("bare CR"));
+    }
+
+    #[test]
+    fn unread_content_ends_an_http1_connection_but_is_no_matter_for_http2() {
+        let mut asked = request(Method::POST, "");
+        let reply = LocalReply::ContentTooLarge { bound: 1 };
+        assert_eq!(reply.respond(&asked).headers()["connection"], "close");
+        *asked.version_mut() = Version::HTTP_2;
+        assert!(!reply.respond(&asked).headers().contains_key("connection"));
+    }
+}

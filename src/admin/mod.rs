@@ -1,8 +1,35 @@
-//! Its own listener for operators: health, metrics, API.
+//! Its own listener for operators: health, metrics, reload. On a thread of its own, so that no scrape stalls a worker.
+//!
+//! | | |
+//! |---|---|
+//! | `GET /` | what there is |
+//! | `GET /metrics` | Prometheus text format 0.0.4 |
+//! | `GET /livez` | 200 while the process answers |
+//! | `GET /readyz` | JSON; 200 ready, 503 not: see [`Health`] |
+//! | `POST /reload` | reads the configuration again; 200 with what changed, 422 with the errors |
+//!
+//! 1. Every request passes [`guard`]: where it was sent to, what page it comes from, whether it has the token.
+//! 2. Without the token, health is still told, but only in one word: probes of a container have no token.
+//! 3. It is bounded: 64 connections, one request each, 5 s for its head, 30 s for all of it.
+//!
+//! # Why
+//! Operators and their tools need it most when the process is in trouble. It shares nothing with the workers but
+//! counters, and a client that holds it up cannot hold up the proxy.
+
+pub mod guard;
+mod health;
+mod process;
+mod server;
+
+pub use health::{Health, Probe, REDIS_DOWN, REDIS_NONE, REDIS_UP};
+pub use server::{Handle, spawn};
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use secrecy::SecretString;
+
+use crate::telemetry::registry::Registry;
 
 /// `[admin]`.
 #[derive(Clone, Debug)]
@@ -17,4 +44,18 @@ impl Default for Settings {
     fn default() -> Self {
         Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9901))), token: None }
     }
+}
+
+/// Reads the configuration again: says what changed, or in a text for people why the old one stays. It may take its
+/// time, and may be called again before it has returned.
+pub type Reload = Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
+
+/// What the listener shows and does.
+pub struct State {
+    /// For `/metrics`.
+    pub registry: Arc<Registry>,
+    /// For `/readyz`.
+    pub health: Arc<Health>,
+    /// For `/reload`.
+    pub reload: Reload,
 }

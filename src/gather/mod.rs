@@ -5,6 +5,10 @@
 //! 2. A layer that asked nothing costs nothing; when nobody asks there is no trip.
 //! 3. Redis away: every slot that asked gets `Answer::Unavailable` at once.
 
+mod layer;
+
+pub use layer::layer;
+
 use crate::exchange::{Exchange, Slot};
 
 /// Something that needs Redis before the request can go on.

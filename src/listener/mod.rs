@@ -1,5 +1,15 @@
 //! Accepts connections and reads requests from them.
 
+pub mod accept;
+pub mod admission;
+pub mod connection;
+mod judge;
+mod receive;
+pub mod target;
+pub mod tls;
+pub mod transport;
+mod wire;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

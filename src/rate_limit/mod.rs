@@ -1,8 +1,31 @@
 //! How much a client may ask.
+//!
+//! 1. A limit counts apart what its partition key tells apart (`partition`), by the generic cell rate algorithm
+//!    (`algorithm::gcra`), in Redis or in process memory (`store`).
+//! 2. A request is charged by all limits of its position in the stack in one step, or by none: a refusal costs nothing.
+//! 3. Limits that depend on the request alone are asked for by `gather`, together with all else the request needs. Those
+//!    keyed by who is logged in stand behind `session` and make a trip of their own.
+//! 4. Redis away, or unable to count: `on_outage` decides at once. Counters in memory then start full.
+//! 5. Every answer of a limited route tells the limit nearest to refusal (`fields`), whoever gave it: the app, the cache
+//!    or sidegate. A refusal is a 429 that says when the same request will pass.
+//!
+//! # Why
+//! A refused client that keeps trying must not push its own return further away, and one limit must not spend another's
+//! quota on requests that never happen.
 
+pub mod algorithm;
+pub mod fields;
+mod judge;
+mod layer;
+mod metrics;
 pub mod partition;
 pub mod quota;
 pub mod store;
+#[cfg(test)]
+mod trial;
+
+pub use judge::RateLimit;
+pub use layer::layer;
 
 use std::sync::Arc;
 

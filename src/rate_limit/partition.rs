@@ -1,6 +1,25 @@
 //! What is counted apart: one counter for each value of the key.
+//!
+//! 1. A key's text is its parts in order, joined by commas, each escaped: two requests share a text only if every part is equal.
+//! 2. What a client presents (field, cookie, query parameter) may be a secret: only its digest appears, marked `#`. So
+//!    does any other text longer than 64 bytes. The length of a key is thus bounded by the configuration.
+//! 3. IPv6 addresses count by their /64: that is what one subscriber gets.
+//! 4. **A part that is missing is replaced by the client address**, marked `@`. A limit cannot be evaded by leaving its
+//!    key out; nor by sending the key twice, since the app may read the other one: that counts as missing.
+//! 5. Methods that RFC 9110 and RFC 5789 do not define count as one.
+//!
+//! # Why
+//! To skip a limit whose key is missing would be an invitation, and to refuse such requests is the app's business.
 
-use http::HeaderName;
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderName, Method};
+
+use crate::exchange::Exchange;
+use crate::redis_pool::key::{push_digest, push_escaped};
 
 /// The parts of a partition key, in the configured order; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,5 +50,195 @@ impl Key {
     /// Whether it can be known only once the session is verified.
     pub fn needs_session(&self) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Session | Part::SessionField(_)))
+    }
+
+    /// Appends the text of the key for a request.
+    pub fn push(&self, exchange: &Exchange, out: &mut String) {
+        for (index, part) in self.0.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            if part.push(exchange, out).is_none() {
+                out.push('@');
+                push_address(out, exchange.client.address);
+            }
+        }
+    }
+}
+
+/// Longer text appears as its digest.
+const LONGEST: usize = 64;
+
+impl Part {
+    /// Appends the part's text, or nothing if the request does not have it.
+    fn push(&self, exchange: &Exchange, out: &mut String) -> Option<()> {
+        let request = &exchange.request;
+        match self {
+            Self::Address => push_address(out, exchange.client.address),
+            Self::Header(name) => {
+                push_secret(out, only(request.headers().get_all(name).iter().map(|value| value.as_bytes()))?);
+            }
+            Self::Cookie(name) => push_secret(out, only(cookies(request.headers(), name))?),
+            Self::Query(name) => {
+                push_secret(out, &only(parameters(request.uri().query().unwrap_or_default(), name))?);
+            }
+            Self::Session => push_text(out, &exchange.principal.as_ref()?.session_digest),
+            Self::SessionField(path) => push_text(out, exchange.principal.as_ref()?.attribute(path)?),
+            Self::Route => push_text(out, exchange.trail.borrow().route.as_deref()?),
+            Self::Method => out.push_str(method(request.method())),
+        }
+        Some(())
+    }
+}
+
+fn push_address(out: &mut String, address: IpAddr) {
+    // Writing to a string cannot fail.
+    let _ = match address {
+        IpAddr::V4(address) => write!(out, "{address}"),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            write!(out, "{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+    };
+}
+
+fn push_secret(out: &mut String, value: &[u8]) {
+    out.push('#');
+    push_digest(out, value);
+}
+
+fn push_text(out: &mut String, text: &str) {
+    if text.len() > LONGEST { push_secret(out, text.as_bytes()) } else { push_escaped(out, text) }
+}
+
+/// The value, if there is exactly one.
+fn only<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
+    let value = values.next()?;
+    values.next().is_none().then_some(value)
+}
+
+/// The values of the cookies called `name` (RFC 6265 §4.2.1).
+fn cookies<'a>(fields: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let pairs = fields.get_all(COOKIE).iter().flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
+    pairs.filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+/// The values of the parameters called `name`, in whatever spelling.
+fn parameters<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    query.split('&').filter_map(move |pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (*decoded(key) == *name.as_bytes()).then(|| decoded(value))
+    })
+}
+
+/// Percent-decoding, as in a form (`+` is a space). What is no valid escape stays.
+fn decoded(text: &str) -> Cow<'_, [u8]> {
+    let bytes = text.as_bytes();
+    if !bytes.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Cow::Borrowed(bytes);
+    }
+    let digit = |at: usize| bytes.get(at).and_then(|byte| (*byte as char).to_digit(16));
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high << 4 | low) as u8);
+                at += 2;
+            }
+            (b'+', ..) => out.push(b' '),
+            _ => out.push(byte),
+        }
+        at += 1;
+    }
+    Cow::Owned(out)
+}
+
+fn method(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "TRACE" => "TRACE",
+        "CONNECT" => "CONNECT",
+        _ => "*",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::exchange::Principal;
+    use crate::rate_limit::trial::exchange;
+
+    fn text(parts: impl Into<Vec<Part>>, exchange: &Exchange) -> String {
+        let mut out = String::new();
+        Key(parts.into()).push(exchange, &mut out);
+        out
+    }
+
+    fn header(name: &'static str) -> Part {
+        Part::Header(HeaderName::from_static(name))
+    }
+
+    #[test]
+    fn ipv6_counts_by_its_64() {
+        let at = |address: &str| text([Part::Address], &exchange("GET", "/", address, &[]));
+        assert_eq!(at("192.0.2.1"), "192.0.2.1");
+        assert_eq!(at("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+        assert_eq!(at("2001:db8:1:2::"), at("2001:db8:1:2:ffff::1"));
+        assert_ne!(at("2001:db8:1:2::"), at("2001:db8:1:3::"));
+    }
+
+    #[test]
+    fn a_secret_appears_as_its_digest_wherever_it_was_sent() {
+        let request =
+            exchange("GET", "/?a=1&api%5Fkey=ab%63&api", "192.0.2.1", &[("x-key", "abc"), ("cookie", "a=b; k=abc")]);
+        for part in [header("x-key"), Part::Cookie("k".into()), Part::Query("api_key".into())] {
+            assert_eq!(text([part], &request), "#ba7816bf8f01cfea414140de5dae2223");
+        }
+    }
+
+    #[test]
+    fn leaving_the_key_out_or_sending_it_twice_counts_by_address() {
+        let parts = [header("x-key"), Part::Cookie("k".into()), Part::Query("k".into()), Part::Session];
+        let none = exchange("GET", "/", "192.0.2.1", &[("cookie", "kk=1; xk=2")]);
+        let fields = [("x-key", "a"), ("x-key", "b"), ("cookie", "k=a"), ("cookie", "k=b")];
+        let twice = exchange("GET", "/?k=a&%6b=b", "192.0.2.1", &fields);
+        for request in [none, twice] {
+            assert_eq!(text(parts.clone(), &request), "@192.0.2.1,@192.0.2.1,@192.0.2.1,@192.0.2.1");
+        }
+    }
+
+    #[test]
+    fn no_two_requests_keys_collide_by_concatenation() {
+        let mut request = exchange("GET", "/", "192.0.2.1", &[]);
+        let parts = [Part::SessionField("a".into()), Part::SessionField("b".into())];
+        let mut of = |a: &str, b: &str| {
+            request.principal = Some(Rc::new(Principal {
+                session: "web".into(),
+                user: "7".into(),
+                session_digest: "d".into(),
+                attributes: vec![("a".into(), a.into()), ("b".into(), b.into())],
+            }));
+            text(parts.clone(), &request)
+        };
+        assert_eq!(of("x", "y"), "x,y");
+        assert_eq!(of("x,", "y}"), "x%2c,y%7d");
+        assert_ne!(of("x,y", ""), of("x", "y,"));
+        assert_ne!(of("#", "@192.0.2.1"), of("%23", "@192.0.2.1"));
+        assert_eq!(of(&"x".repeat(65), "").len(), 1 + 32 + 1);
+    }
+
+    #[test]
+    fn invented_methods_share_one_counter() {
+        let of = |method| text([Part::Method], &exchange(method, "/", "192.0.2.1", &[]));
+        assert_eq!([of("GET"), of("FOO"), of("BAR")], ["GET", "*", "*"]);
     }
 }

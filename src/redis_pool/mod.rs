@@ -1,11 +1,31 @@
 //! The only place that opens Redis.
+//!
+//! 1. Each worker has a [`Link`] of its own. Its connections live in a bb8 pool, which makes them, bounds their number and
+//!    throws broken ones away; a task leases each for as long as it works (`lease`).
+//! 2. A request never checks a connection out: it clones a handle onto one that is leased, so that the requests of one
+//!    turn of the event loop share a write and a read.
+//! 3. Redis away: the first request that finds out, by error or time-out, takes the connection down, and with it every
+//!    request that waits on it; later ones are refused at once (`down`). Only the task tries again.
+//! 4. A connection is up once it has answered a PING in time with all scripts loaded. It is PINGed every second while idle.
+//! 5. A script that Redis has forgotten (`SCRIPT FLUSH`, fail-over) is loaded again, and only the commands that missed it
+//!    are sent again.
+//! 6. Credentials are never shown.
+//!
+//! # Why
+//! Checking a connection out of bb8 for each request costs 13 µs, a clone of a leased one 2.8 µs: no PING first, and
+//! batching. And while Redis is gone a checkout waits for its time-out, request after request.
 
+mod backoff;
+mod connect;
+pub mod key;
+mod lease;
 mod link;
 
-pub use link::Link;
+pub use link::{CONNECTING, DOWN, Link, UP};
 
 use std::time::Duration;
 
+use redis::IntoConnectionInfo;
 use secrecy::{ExposeSecret, SecretString};
 
 /// `[redis]`.
@@ -29,5 +49,50 @@ impl Settings {
             (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
             _ => url.to_owned(),
         }
+    }
+}
+
+/// Whether `url` is one that a [`Link`] can use.
+///
+/// # Errors
+/// A clause that says why not, and never repeats the URL.
+pub fn check_url(url: &str) -> Result<(), String> {
+    let Some((scheme, _)) = url.split_once("://") else {
+        return Err("is not a URL: expected redis://HOST:PORT/DB, rediss://… or unix:///PATH".into());
+    };
+    if !matches!(scheme, "redis" | "rediss" | "unix" | "redis+unix") {
+        return Err("has an unknown scheme: expected redis://, rediss:// or unix://".into());
+    }
+    // What redis-rs says of a bad URL may quote it, and the password with it.
+    url.into_connection_info().map(drop).map_err(|_| "does not name a host, port and database".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_every_kind_are_accepted_and_others_refused_without_repeating_them() {
+        for good in ["redis://127.0.0.1", "redis://user:p%40ss@[::1]:7000/3", "rediss://h:6380/0", "unix:///run/r.sock"]
+        {
+            assert_eq!(check_url(good), Ok(()), "{good}");
+        }
+        for bad in ["", "127.0.0.1:6379", "http://u:hunter2@h", "redis://u:hunter2@h:port", "redis://u:hunter2@h/db"] {
+            let why = check_url(bad).unwrap_err();
+            assert!(!why.contains("hunter2"), "{why}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let mut settings = Settings {
+            url: "rediss://user:hunter2@redis.internal:6380/1".into(),
+            prefix: "sidegate:".into(),
+            timeout: Duration::from_millis(50),
+            connections: 1,
+        };
+        assert_eq!(settings.shown(), "rediss://redis.internal:6380/1");
+        settings.url = "unix:///run/r.sock".into();
+        assert_eq!(settings.shown(), "unix:///run/r.sock");
     }
 }

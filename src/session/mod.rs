@@ -1,9 +1,37 @@
 //! Who is logged in, as the session record in the store tells.
+//!
+//! 1. A credential is looked for where the configuration says, in that order; the first place that has one decides. Two
+//!    different ones in one place are refused: the app might use the other.
+//! 2. A credential that cannot be a session identifier never reaches the store: its text becomes part of a key.
+//! 3. A record is not a login. It must say who, under the configured attribute.
+//! 4. Required: only a login passes. No credential is 401; an unknown, ended, malformed or anonymous session is 401 too,
+//!    in one and the same answer, which tells nobody which it was.
+//! 5. Optional: everybody passes, with identity fields only if there is a login.
+//! 6. A store that cannot be read is 503 with `Retry-After` in both modes, never 401 and never a pass: an outage is
+//!    neither a logout nor a reason to show somebody the page of a stranger.
+//! 7. A CORS preflight (Fetch §4.8) carries no credentials by design and passes without any.
+//! 8. The app learns who is logged in from the identity fields. What a client sends under their names, in any
+//!    spelling, is removed on every route.
+//! 9. Records are read, never written, and their TTL is left alone: they are the app's.
+//!
+//! # Why
+//! Rule 6: a client that gets 401 forgets its login, and a second of trouble has logged everybody out.
+
+pub mod credential;
+pub mod digest;
+pub mod format;
+mod identity;
+mod layer;
+pub mod store;
+pub mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+
+pub use identity::{IdentityFields, strip_layer};
+pub use layer::{Session, Store, layer};
 
 /// `[session.NAME]`: how to find and read a session.
 #[derive(Clone, Debug, PartialEq, Eq)]

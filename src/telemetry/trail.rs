@@ -28,10 +28,14 @@ pub struct Record {
     pub target: Option<PathAndQuery>,
     /// Its protocol version.
     pub version: Version,
+    /// The authority it was sent to: `:authority`, an absolute target's, or `Host`; as sent. Kept only if it is logged.
+    pub host: Option<HeaderValue>,
     /// Who called.
     pub client: Option<IpAddr>,
     /// The route that matched.
     pub route: Option<Arc<str>>,
+    /// Its place in the list of routes that [`Telemetry`](super::Telemetry) was made with: finds its counters.
+    pub route_index: Option<usize>,
     /// The limit nearest to refusal.
     pub limit: Option<LimitTrail>,
     /// `valid`, `anonymous`, `absent`, `expired`, `rejected`, `unknown`.
@@ -84,8 +88,10 @@ impl Record {
             method,
             target,
             version,
+            host: None,
             client: None,
             route: None,
+            route_index: None,
             limit: None,
             session: None,
             session_reason: None,

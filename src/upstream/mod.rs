@@ -1,8 +1,29 @@
 //! Forwards to the app and brings back its answer.
+//!
+//! `pool` has the connections, `connect` opens them, `forward` sends and receives over them, `content` is what passes,
+//! `hop` (pure) says which fields may, `watchdog` keeps the deadlines.
 
+mod connect;
+mod content;
+pub mod forward;
+pub mod hop;
+mod pool;
+pub mod watchdog;
+
+use std::cell::Cell;
+use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::telemetry::registry::{Counter, Gauge, Registry};
+use connect::Connector;
+use pool::Pool;
+use watchdog::Watchdog;
 
 /// `[upstream.NAME]`: the app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +114,111 @@ impl Settings {
             queue_timeout: Duration::from_secs(5),
             retries: 2,
             expect_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A worker's way to one app.
+pub struct Upstream {
+    name: Arc<str>,
+    pool: Rc<Pool>,
+    watchdog: Rc<Watchdog>,
+    first_byte: Duration,
+    expect_timeout: Duration,
+    idle: Option<Duration>,
+    total: Option<Duration>,
+    retries: u32,
+    metrics: Metrics,
+    health: Arc<Health>,
+    /// The last answer was a failure; what is shared is written only when this changes.
+    sick: Cell<bool>,
+    on_error: Rc<dyn Fn(&'static str)>,
+}
+
+struct Metrics {
+    retries: Counter,
+    tunnels: Gauge,
+}
+
+/// What is known of an app, over all workers; for probes and logs.
+#[derive(Debug, Default)]
+pub struct Health {
+    /// Failures since the last answer.
+    failures: AtomicU64,
+    last_error: Mutex<Option<&'static str>>,
+}
+
+impl Health {
+    /// The last failure (RFC 9209 type) if nothing was answered since.
+    pub fn failing(&self) -> Option<&'static str> {
+        if self.failures.load(Ordering::Relaxed) == 0 { None } else { *self.last_error.lock() }
+    }
+
+    fn failed(&self, name: &str, error: &'static str) {
+        *self.last_error.lock() = Some(error);
+        if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(upstream = name, error, "the app does not answer");
+        }
+    }
+
+    fn answered(&self, name: &str) {
+        if self.failures.swap(0, Ordering::Relaxed) > 0 {
+            tracing::info!(upstream = name, "the app answers again");
+        }
+    }
+}
+
+impl Upstream {
+    /// A worker's way to the app of `settings`; `health` is shared by the workers.
+    ///
+    /// # Errors
+    /// TLS is asked for and cannot be had.
+    pub fn new(
+        settings: &Settings,
+        health: Arc<Health>,
+        watchdog: Rc<Watchdog>,
+        registry: &Arc<Registry>,
+        (worker, workers): (usize, usize),
+    ) -> io::Result<Rc<Self>> {
+        let connector = Connector::new(&settings.servers)?;
+        let name = settings.name.clone();
+        let labels = [("upstream", &*name)];
+        let (errors, counted, shared) = (registry.clone(), name.clone(), health.clone());
+        let on_error = move |error: &'static str| {
+            let labels = [("upstream", &*counted), ("error", error)];
+            errors
+                .counter(worker, "sidegate_upstream_errors_total", "Failures of the app, by RFC 9209 type.", &labels)
+                .inc();
+            shared.failed(&counted, error);
+        };
+        let help = "Requests sent to the app again after a connection was closed under them.";
+        Ok(Rc::new(Self {
+            pool: Pool::new(settings, workers, connector, watchdog.clone(), registry, worker),
+            watchdog,
+            first_byte: settings.timeouts.first_byte,
+            expect_timeout: settings.expect_timeout,
+            idle: Some(settings.timeouts.idle).filter(|idle| !idle.is_zero()),
+            total: settings.timeouts.total,
+            retries: settings.retries,
+            metrics: Metrics {
+                retries: registry.counter(worker, "sidegate_upstream_retries_total", help, &labels),
+                tunnels: registry.gauge(worker, "sidegate_upstream_tunnels", "WebSockets that are open.", &labels),
+            },
+            name,
+            health,
+            sick: Cell::new(false),
+            on_error: Rc::new(on_error),
+        }))
+    }
+
+    fn failed(&self, error: &'static str) {
+        self.sick.set(true);
+        (self.on_error)(error);
+    }
+
+    fn answered(&self) {
+        if self.sick.replace(false) || self.health.failures.load(Ordering::Relaxed) > 0 {
+            self.health.answered(&self.name);
         }
     }
 }

@@ -1,5 +1,21 @@
 //! Where counters live.
 
+pub mod memory;
+pub mod redis;
+
+use super::algorithm::gcra::Policy;
+
+/// What one request is to be charged under one limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Charge<'a> {
+    /// `NAME:KEY`, as `partition` spells it.
+    pub key: &'a str,
+    /// By what it is judged.
+    pub policy: &'a Policy,
+    /// Units.
+    pub cost: u64,
+}
+
 /// Bounds of the store in process memory (`[memory]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemorySettings {

@@ -1,0 +1,339 @@
+//! The listener, its thread, and its answers.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use secrecy::SecretString;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::guard::{self, Verdict};
+use super::{Settings, State, process};
+
+const CONNECTIONS: usize = 64;
+const HEAD_TIME: Duration = Duration::from_secs(5);
+const WHOLE_TIME: Duration = Duration::from_secs(30);
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+const INDEX: &str = "sidegate\n\n\
+    GET  /metrics  counters, for Prometheus\n\
+    GET  /livez    whether the process answers\n\
+    GET  /readyz   whether it should get requests, and what Redis and the upstreams are doing\n\
+    POST /reload   read the configuration again\n";
+
+/// A running admin listener. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Handle {
+    /// Where it listens; with the port that the system chose, if 0 was asked for.
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    /// Ends it, and waits until its thread has ended.
+    pub fn stop(mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts the admin listener on a thread of its own; `None` if the settings want none.
+///
+/// # Errors
+/// If it cannot listen there, or if it would be reachable from elsewhere without a token. The text names the address.
+pub fn spawn(settings: &Settings, state: Arc<State>) -> io::Result<Option<Handle>> {
+    let Some(listen) = settings.listen else { return Ok(None) };
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("admin listener {listen}: {error}"));
+    if !listen.ip().to_canonical().is_loopback() && settings.token.is_none() {
+        let why = "can be reached from other machines, which needs admin.token";
+        return Err(named(io::Error::new(io::ErrorKind::InvalidInput, why)));
+    }
+    let listener = std::net::TcpListener::bind(listen).map_err(named)?;
+    listener.set_nonblocking(true).map_err(named)?;
+    let address = listener.local_addr().map_err(named)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(named)?;
+    let listener = runtime.block_on(async { TcpListener::from_std(listener) }).map_err(named)?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = Serving { state, token: settings.token.clone() };
+    let serve = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = accept(&listener, Arc::new(serving)) => {}
+                _ = stopped => {}
+            }
+        });
+        // A reload that is still running must not keep the process.
+        runtime.shutdown_background();
+    };
+    let thread = thread::Builder::new().name("admin".into()).spawn(serve).map_err(named)?;
+    Ok(Some(Handle { address, stop: Some(stop), thread: Some(thread) }))
+}
+
+struct Serving {
+    state: Arc<State>,
+    token: Option<SecretString>,
+}
+
+async fn accept(listener: &TcpListener, serving: Arc<Serving>) {
+    let free = Arc::new(Semaphore::new(CONNECTIONS));
+    // The semaphore is never closed.
+    while let Ok(place) = free.clone().acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let serving = serving.clone();
+                tokio::spawn(async move {
+                    let _place = place;
+                    let _ = tokio::time::timeout(WHOLE_TIME, serve(stream, serving)).await;
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin listener cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, serving: Arc<Serving>) {
+    let service = service_fn(move |request| {
+        let serving = serving.clone();
+        async move { Ok::<_, Infallible>(serving.answer(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection to the admin listener failed");
+    }
+}
+
+impl Serving {
+    async fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>> {
+        let (request, _) = request.into_parts();
+        let verdict = guard::judge(&request, self.token.as_ref());
+        match verdict {
+            Verdict::Forbidden(why) => return failed(StatusCode::FORBIDDEN, why),
+            Verdict::WrongToken => return unauthorized("the token is wrong"),
+            Verdict::Everything | Verdict::HealthOnly => {}
+        }
+        let reading = matches!(request.method, Method::GET | Method::HEAD);
+        match (request.uri.path(), verdict) {
+            ("/livez", _) if reading => reply(StatusCode::OK, TEXT, "alive\n"),
+            ("/readyz", verdict) if reading => self.ready(verdict),
+            ("/livez" | "/readyz", _) => not_allowed("GET, HEAD"),
+            (_, Verdict::HealthOnly) => unauthorized("this needs the token (Authorization: Bearer)"),
+            ("/", _) if reading => reply(StatusCode::OK, TEXT, INDEX),
+            ("/metrics", _) if reading => {
+                reply(StatusCode::OK, METRICS, self.state.registry.render() + &process::render())
+            }
+            ("/", _) | ("/metrics", _) => not_allowed("GET, HEAD"),
+            ("/reload", _) if request.method == Method::POST => self.reload().await,
+            ("/reload", _) => not_allowed("POST"),
+            _ => failed(StatusCode::NOT_FOUND, "there is nothing here; GET / lists what there is"),
+        }
+    }
+
+    fn ready(&self, verdict: Verdict) -> Response<Full<Bytes>> {
+        let health = &self.state.health;
+        let (status, word) = health.status();
+        let report = if verdict == Verdict::Everything { health.report() } else { json!({ "status": word }) };
+        reply(status, JSON, format!("{report}\n"))
+    }
+
+    async fn reload(&self) -> Response<Full<Bytes>> {
+        let state = self.state.clone();
+        match tokio::task::spawn_blocking(move || (state.reload)()).await {
+            Ok(Ok(changed)) => reply(StatusCode::OK, JSON, format!("{}\n", json!({ "changed": changed }))),
+            Ok(Err(errors)) => failed(StatusCode::UNPROCESSABLE_ENTITY, &errors),
+            Err(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, "the reload broke off; the old configuration stays"),
+        }
+    }
+}
+
+fn reply(status: StatusCode, kind: HeaderValue, content: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(content.into()));
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, kind);
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn failed(status: StatusCode, why: &str) -> Response<Full<Bytes>> {
+    reply(status, JSON, format!("{}\n", json!({ "error": why })))
+}
+
+fn unauthorized(why: &str) -> Response<Full<Bytes>> {
+    let mut response = failed(StatusCode::UNAUTHORIZED, why);
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sidegate admin\""));
+    response
+}
+
+fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
+    let mut response = failed(StatusCode::METHOD_NOT_ALLOWED, "this is asked for with another method");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::super::{Health, State};
+    use super::*;
+    use crate::telemetry::registry::Registry;
+
+    fn start(token: Option<&str>) -> (Handle, Arc<State>) {
+        let state = Arc::new(State {
+            registry: Registry::new(1),
+            health: Health::new(),
+            reload: Box::new(|| Ok(vec!["route /users added".into()])),
+        });
+        (start_with(token, state.clone()), state)
+    }
+
+    fn start_with(token: Option<&str>, state: Arc<State>) -> Handle {
+        let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        spawn(&Settings { listen, token: token.map(SecretString::from) }, state).unwrap().unwrap()
+    }
+
+    /// Sends a request with these fields; `Host` is ours unless they name one.
+    fn ask(handle: &Handle, line: &str, fields: &[&str]) -> String {
+        let mut stream = std::net::TcpStream::connect(handle.address).unwrap();
+        let own = format!("Host: {}", handle.address);
+        let host = fields.iter().all(|field| !field.starts_with("Host:")).then_some(own.as_str());
+        let fields = host.iter().chain(fields).map(|field| format!("{field}\r\n")).collect::<String>();
+        stream.write_all(format!("{line} HTTP/1.1\r\n{fields}\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn status(answer: &str) -> u16 {
+        answer[9..12].parse().unwrap()
+    }
+
+    #[test]
+    fn metrics_show_the_registry_and_the_process() {
+        let (handle, state) = start(None);
+        state.registry.counter(0, "sidegate_x_total", "x", &[]).add(3);
+        let answer = ask(&handle, "GET /metrics", &[]);
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
+        assert!(answer.contains("\nsidegate_x_total 3\n") && answer.contains("\nsidegate_build_info{"), "{answer}");
+        handle.stop();
+    }
+
+    #[test]
+    fn readiness_follows_health() {
+        let (handle, state) = start(None);
+        assert_eq!(status(&ask(&handle, "GET /livez", &[])), 200);
+        assert_eq!(status(&ask(&handle, "GET /readyz", &[])), 503);
+        state.health.set_applied();
+        let answer = ask(&handle, "GET /readyz", &[]);
+        assert_eq!(status(&answer), 200);
+        let content: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        assert_eq!((&content["status"], &content["redis"]["state"]), (&"ready".into(), &"none".into()));
+        state.health.set_draining();
+        let answer = ask(&handle, "GET /readyz", &[]);
+        assert!(status(&answer) == 503 && answer.contains("\"draining\""), "{answer}");
+    }
+
+    #[test]
+    fn a_reload_says_what_changed_or_what_is_wrong() {
+        let (handle, _state) = start(None);
+        let answer = ask(&handle, "POST /reload", &[]);
+        assert!(status(&answer) == 200 && answer.ends_with("{\"changed\":[\"route /users added\"]}\n"), "{answer}");
+        let answer = ask(&handle, "GET /reload", &[]);
+        assert!(status(&answer) == 405 && answer.contains("allow: POST\r\n"), "{answer}");
+
+        let reload: super::super::Reload = Box::new(|| Err("line 3:\n  \"no\"".into()));
+        let failing = State { registry: Registry::new(1), health: Health::new(), reload };
+        let answer = ask(&start_with(None, Arc::new(failing)), "POST /reload", &[]);
+        assert!(status(&answer) == 422 && answer.ends_with("{\"error\":\"line 3:\\n  \\\"no\\\"\"}\n"), "{answer}");
+    }
+
+    #[test]
+    fn other_sites_and_rebound_names_are_refused() {
+        let (handle, _state) = start(None);
+        assert_eq!(status(&ask(&handle, "GET /metrics", &["Host: evil.test:9901"])), 403);
+        assert_eq!(status(&ask(&handle, "POST /reload", &["Origin: http://evil.test"])), 403);
+        assert_eq!(status(&ask(&handle, "POST /reload", &[&format!("Origin: http://{}", handle.address)])), 200);
+    }
+
+    #[test]
+    fn with_a_token_configured_only_health_is_told_without_it() {
+        let (handle, state) = start(Some("t0ken"));
+        state.health.set_applied();
+        for line in ["GET /metrics", "POST /reload", "GET /", "GET /nothing"] {
+            let answer = ask(&handle, line, &[]);
+            assert!(status(&answer) == 401 && answer.contains("www-authenticate: Bearer"), "{answer}");
+        }
+        assert_eq!(status(&ask(&handle, "GET /metrics", &["Authorization: Bearer wrong"])), 401);
+        assert_eq!(status(&ask(&handle, "GET /metrics", &["Authorization: Bearer t0ken"])), 200);
+        assert_eq!(status(&ask(&handle, "GET /livez", &[])), 200);
+        assert!(ask(&handle, "GET /readyz", &[]).ends_with("\r\n\r\n{\"status\":\"ready\"}\n"));
+    }
+
+    #[test]
+    fn an_unknown_path_points_to_the_index() {
+        let (handle, _state) = start(None);
+        assert_eq!(status(&ask(&handle, "GET /nothing", &[])), 404);
+        assert!(ask(&handle, "GET /", &[]).contains("POST /reload"));
+        assert!(ask(&handle, "HEAD /", &[]).ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_place_that_is_taken_is_named() {
+        let (handle, state) = start(None);
+        let again = spawn(&Settings { listen: Some(handle.address), token: None }, state.clone());
+        let error = again.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("admin listener {}: ", handle.address)), "{error}");
+        assert!(spawn(&Settings { listen: None, token: None }, state).unwrap().is_none());
+    }
+
+    #[test]
+    fn off_loopback_it_does_not_start_without_a_token() {
+        let (_handle, state) = start(None);
+        let listen = Some(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let error = spawn(&Settings { listen, token: None }, state).unwrap_err();
+        assert!(error.to_string().contains("needs admin.token"), "{error}");
+    }
+
+    #[test]
+    fn stopping_closes_the_listener() {
+        let (handle, _state) = start(None);
+        let address = handle.address;
+        handle.stop();
+        assert!(std::net::TcpStream::connect(address).is_err());
+    }
+
+    #[test]
+    fn silent_connections_do_not_keep_others_out() {
+        let (handle, _state) = start(None);
+        let connect = |_| std::net::TcpStream::connect(handle.address).unwrap();
+        let _silent: Vec<_> = (0..CONNECTIONS - 1).map(connect).collect();
+        assert_eq!(status(&ask(&handle, "GET /livez", &[])), 200);
+    }
+}

@@ -1,0 +1,138 @@
+//! Which stored response a request asks for (RFC 9111 §2, §4).
+//!
+//! 1. The *primary key* is the target URI, whatever the method: scheme, authority (lower case, without its default
+//!    port), path and query as sent. Nothing else is made equal: two requests that the app could tell apart by their
+//!    URI never share a key.
+//! 2. Its *place* is authority and path. What a write invalidates is a place: in all its queries, variants and schemes.
+//! 3. A URI of more than [`MAX_LENGTH`] bytes has no key.
+//!
+//! # Why
+//! The text of a key is `AUTHORITY PATH ?QUERY`, a space, and the scheme: the place is then the start of it, and one
+//! allocation serves both. No part can hold a space, so no two URIs read the same.
+
+use http::header::HOST;
+use http::{HeaderMap, Uri};
+use sha2::{Digest as _, Sha256};
+
+use super::rules::vary::Digest;
+use crate::exchange::Scheme;
+
+/// Bytes of a key's text.
+pub const MAX_LENGTH: usize = 4096;
+
+/// A primary key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    text: String,
+    authority: usize,
+    place: usize,
+}
+
+impl Key {
+    /// The key of a request; the authority of its target wins over its `Host` (RFC 9112 §3.2.2).
+    ///
+    /// # Errors
+    /// A word that says why it has none.
+    pub fn of(scheme: Scheme, uri: &Uri, head: &HeaderMap) -> Result<Self, &'static str> {
+        let authority = match uri.authority() {
+            Some(authority) => authority.as_str(),
+            None => head.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+        };
+        let authority = without_default_port(authority, scheme);
+        if authority.is_empty() || authority.contains([' ', '/', '?']) {
+            return Err("no-authority");
+        }
+        let path = if uri.path().is_empty() { "/" } else { uri.path() };
+        let query = uri.query();
+        let length = authority.len() + path.len() + query.map_or(0, |query| query.len() + 1);
+        if length > MAX_LENGTH {
+            return Err("uri-too-long");
+        }
+        let mut text = String::with_capacity(length + " https".len());
+        text.push_str(authority);
+        text.make_ascii_lowercase();
+        text.push_str(path);
+        let place = text.len();
+        if let Some(query) = query {
+            text.push('?');
+            text.push_str(query);
+        }
+        text.push(' ');
+        text.push_str(scheme.as_str());
+        Ok(Self { text, authority: authority.len(), place })
+    }
+
+    /// The whole of it: the same only for the same target URI.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Authority and path.
+    pub fn place(&self) -> &str {
+        &self.text[..self.place]
+    }
+
+    /// The authority.
+    pub fn authority(&self) -> &str {
+        &self.text[..self.authority]
+    }
+
+    /// The place of another path of the same authority.
+    pub fn place_of(&self, path: &str) -> String {
+        [self.authority(), path].concat()
+    }
+
+    /// SHA-256 of its text.
+    pub fn digest(&self) -> Digest {
+        Sha256::digest(&self.text).into()
+    }
+}
+
+fn without_default_port(authority: &str, scheme: Scheme) -> &str {
+    let port = match scheme {
+        Scheme::Http => ":80",
+        Scheme::Https => ":443",
+    };
+    authority.strip_suffix(port).or_else(|| authority.strip_suffix(':')).unwrap_or(authority)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn key(scheme: Scheme, uri: &str, host: &'static str) -> Result<Key, &'static str> {
+        let head = HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]);
+        Key::of(scheme, &uri.parse().unwrap(), &head)
+    }
+
+    #[test]
+    fn the_key_is_the_target_uri() {
+        use Scheme::*;
+        for (scheme, uri, host, text, place) in [
+            (Http, "/a?b=1", "Example.COM", "example.com/a?b=1 http", "example.com/a"),
+            (Http, "/a?", "example.com:80", "example.com/a? http", "example.com/a"),
+            (Https, "/A%2f/../b", "example.com:80", "example.com:80/A%2f/../b https", "example.com:80/A%2f/../b"),
+            (Https, "/", "[::1]:443", "[::1]/ https", "[::1]/"),
+            (Http, "/", "[::1]", "[::1]/ http", "[::1]/"),
+            (Http, "http://wins.com/x", "example.com", "wins.com/x http", "wins.com/x"),
+            (Http, "http://wins.com", "example.com", "wins.com/ http", "wins.com/"),
+        ] {
+            let key = key(scheme, uri, host).unwrap();
+            assert_eq!((key.text(), key.place()), (text, place));
+        }
+    }
+
+    #[test]
+    fn a_request_without_authority_or_with_an_endless_uri_has_no_key() {
+        assert_eq!(key(Scheme::Http, "/", ""), Err("no-authority"));
+        assert_eq!(key(Scheme::Http, "/", "a/b"), Err("no-authority"));
+        assert_eq!(key(Scheme::Http, &format!("/{}", "a".repeat(MAX_LENGTH)), "a"), Err("uri-too-long"));
+    }
+
+    #[test]
+    fn the_place_of_another_path_is_that_of_a_request_for_it() {
+        let write = key(Scheme::Http, "/users/7", "Example.com:80").unwrap();
+        assert_eq!(write.place_of("/users"), key(Scheme::Http, "/users?page=2", "example.com").unwrap().place());
+    }
+}

@@ -1,0 +1,108 @@
+//! Whether a request may be answered from the store at all, and for whom its answer is (RFC 9111 §3, §3.5, §4).
+//!
+//! 1. GET and HEAD ask the store; other safe methods pass it by; every other method is a write (RFC 9110 §9.2.1).
+//! 2. Passed by, and not stored: a request with content (the app may read it, the key does not), with `Range`, with
+//!    `If-Match` or `If-Unmodified-Since` (the origin's to judge, §4.3.2), with `Upgrade`.
+//! 3. A request carries credentials if it has `Authorization`, if its route verifies a session, or if it has `Cookie`
+//!    and the policy does not say that cookies mean nothing here.
+//! 4. Of the client's `Cache-Control` only `no-store` is heard, and means: do not store. The others could only make
+//!    the app work harder for whoever asks; a client that can force its way to the app is a way to attack it.
+
+use http::header::{AUTHORIZATION, COOKIE, IF_MATCH, IF_UNMODIFIED_SINCE, RANGE, UPGRADE};
+use http::{HeaderMap, Method};
+
+use crate::cache::Cookies;
+
+/// What a method means to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// GET, HEAD: an answer may be there.
+    Read,
+    /// OPTIONS, TRACE: neither answered here nor a change.
+    Nothing,
+    /// Anything else: a change, if it succeeds.
+    Write,
+}
+
+/// What `method` means to the store.
+pub fn asks(method: &Method) -> Asks {
+    match *method {
+        Method::GET | Method::HEAD => Asks::Read,
+        Method::OPTIONS | Method::TRACE => Asks::Nothing,
+        _ => Asks::Write,
+    }
+}
+
+/// Why a GET or HEAD passes the store by; `None`: it does not.
+pub fn passes_by(head: &HeaderMap, has_content: bool) -> Option<&'static str> {
+    let reasons = [
+        (RANGE, "range"),
+        (UPGRADE, "upgrade"),
+        (IF_MATCH, "precondition"),
+        (IF_UNMODIFIED_SINCE, "precondition"),
+    ];
+    if has_content {
+        return Some("request-content");
+    }
+    reasons.into_iter().find(|(name, _)| head.contains_key(name)).map(|(_, reason)| reason)
+}
+
+/// The credentials that a request carries, in a word; `None`: it carries none.
+pub fn credentials(head: &HeaderMap, session: bool, cookies: Cookies) -> Option<&'static str> {
+    if head.contains_key(AUTHORIZATION) {
+        Some("authorization")
+    } else if session {
+        Some("session")
+    } else if cookies == Cookies::Private && head.contains_key(COOKIE) {
+        Some("cookie")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    fn head(name: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static("x"))])
+    }
+
+    #[test]
+    fn unknown_methods_are_writes() {
+        for (method, expected) in [
+            ("GET", Asks::Read),
+            ("HEAD", Asks::Read),
+            ("OPTIONS", Asks::Nothing),
+            ("TRACE", Asks::Nothing),
+            ("POST", Asks::Write),
+            ("PUT", Asks::Write),
+            ("PATCH", Asks::Write),
+            ("DELETE", Asks::Write),
+            ("get", Asks::Write),
+            ("BREW", Asks::Write),
+        ] {
+            assert_eq!(asks(&method.parse().unwrap()), expected, "{method}");
+        }
+    }
+
+    #[test]
+    fn requests_that_no_stored_response_answers_pass_by() {
+        assert_eq!(passes_by(&head("accept"), false), None);
+        assert_eq!(passes_by(&head("accept"), true), Some("request-content"));
+        assert_eq!(passes_by(&head("range"), false), Some("range"));
+        assert_eq!(passes_by(&head("upgrade"), false), Some("upgrade"));
+        assert_eq!(passes_by(&head("if-match"), false), Some("precondition"));
+        assert_eq!(passes_by(&head("if-unmodified-since"), false), Some("precondition"));
+    }
+
+    #[test]
+    fn authorization_session_and_cookie_are_credentials() {
+        assert_eq!(credentials(&head("accept"), false, Cookies::Private), None);
+        assert_eq!(credentials(&head("authorization"), false, Cookies::Ignore), Some("authorization"));
+        assert_eq!(credentials(&head("accept"), true, Cookies::Ignore), Some("session"));
+        assert_eq!(credentials(&head("cookie"), false, Cookies::Private), Some("cookie"));
+        assert_eq!(credentials(&head("cookie"), false, Cookies::Ignore), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! Which requests a response answers besides the one it was made for (RFC 9111 §4.1).
+//!
+//! 1. The fields that `Vary` names, over all its lines, are the *selecting fields*; `*` anywhere: no other request.
+//! 2. Two requests have the same *variant* if every selecting field is the same in both, or absent from both. Several
+//!    lines are joined with a comma, and space around commas is dropped; nothing else is made equal.
+//! 3. A variant is known by a digest of its selecting fields, each preceded by its length, so that no two lists of
+//!    values read the same.
+
+use http::header::VARY;
+use http::{HeaderMap, HeaderName};
+use sha2::{Digest as _, Sha256};
+
+/// Selecting fields beyond which a response is not stored.
+pub const MAX_FIELDS: usize = 16;
+
+/// SHA-256 of what two requests must have in common.
+pub type Digest = [u8; 32];
+
+/// The selecting fields of a response: sorted, each once, at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selecting(Vec<HeaderName>);
+
+/// What `Vary` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Vary {
+    /// There is none: the response answers every request for its URI.
+    Nothing,
+    /// It answers requests with the same selecting fields.
+    By(Selecting),
+    /// It answers nobody else: `*`, a member that is no field name, or too many fields.
+    Everything,
+}
+
+impl Selecting {
+    /// The fields as they were stored; `None` if there are none or too many.
+    pub fn new(mut names: Vec<HeaderName>) -> Option<Self> {
+        names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        names.dedup();
+        (!names.is_empty() && names.len() <= MAX_FIELDS).then_some(Self(names))
+    }
+
+    /// The fields.
+    pub fn names(&self) -> &[HeaderName] {
+        &self.0
+    }
+
+    /// The variant that a request with these fields asks for.
+    pub fn variant(&self, request: &HeaderMap) -> Digest {
+        let mut digest = Sha256::new();
+        let mut value = Vec::new();
+        for name in &self.0 {
+            digest.update((name.as_str().len() as u64).to_le_bytes());
+            digest.update(name.as_str());
+            value.clear();
+            join(request, name, &mut value);
+            // An empty field is not an absent one.
+            let length = if request.contains_key(name) { value.len() as u64 } else { u64::MAX };
+            digest.update(length.to_le_bytes());
+            digest.update(&value);
+        }
+        digest.finalize().into()
+    }
+}
+
+fn join(request: &HeaderMap, name: &HeaderName, out: &mut Vec<u8>) {
+    for (index, line) in request.get_all(name).iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        for (index, member) in line.as_bytes().split(|byte| *byte == b',').enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(member.trim_ascii());
+        }
+    }
+}
+
+/// Reads all `Vary` lines of a response.
+pub fn vary(response: &HeaderMap) -> Vary {
+    let mut names = Vec::new();
+    for line in response.get_all(VARY) {
+        for member in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if member.is_empty() {
+                continue;
+            }
+            match HeaderName::from_bytes(member) {
+                Ok(name) if member != b"*" && names.len() < 4 * MAX_FIELDS => names.push(name),
+                _ => return Vary::Everything,
+            }
+        }
+    }
+    match (names.is_empty(), Selecting::new(names)) {
+        (true, _) => Vary::Nothing,
+        (_, Some(selecting)) => Vary::By(selecting),
+        (_, None) => Vary::Everything,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn head(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut head = HeaderMap::new();
+        for (name, value) in fields {
+            head.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        head
+    }
+
+    #[test]
+    fn vary_lines_are_one_list_without_repetition() {
+        assert_eq!(vary(&head(&[])), Vary::Nothing);
+        assert_eq!(vary(&head(&[("vary", " , ")])), Vary::Nothing);
+        let Vary::By(selecting) = vary(&head(&[("vary", "Origin, accept"), ("vary", "ACCEPT")])) else { panic!() };
+        assert_eq!(selecting.names(), ["accept", "origin"]);
+    }
+
+    #[test]
+    fn a_star_anywhere_answers_nobody_else() {
+        for value in ["*", "accept, *", "* , accept", "accept encoding"] {
+            assert_eq!(vary(&head(&[("vary", value)])), Vary::Everything, "{value:?}");
+        }
+        assert_eq!(vary(&head(&[("vary", "accept"), ("vary", "*")])), Vary::Everything);
+    }
+
+    #[test]
+    fn requests_share_a_variant_only_if_their_selecting_fields_agree() {
+        let selecting = Selecting::new(vec!["a".parse().unwrap(), "b".parse().unwrap()]).unwrap();
+        let same = |left: &[_], right: &[_]| selecting.variant(&head(left)) == selecting.variant(&head(right));
+        assert!(same(&[], &[]));
+        assert!(same(&[("a", "1"), ("c", "x")], &[("a", "1"), ("c", "y")]));
+        assert!(same(&[("a", "1"), ("a", "2")], &[("a", "1 , 2")]));
+        assert!(!same(&[("a", "1")], &[]));
+        assert!(!same(&[("a", "")], &[]));
+        assert!(!same(&[("a", "1")], &[("b", "1")]));
+        assert!(!same(&[("a", "1,2")], &[("a", "2,1")]));
+        assert!(!same(&[("a", "x")], &[("a", "X")]));
+    }
+}

@@ -1,0 +1,483 @@
+//! One client connection from its first byte to its last.
+//!
+//! 1. A connection holds nothing but its socket until bytes come, and again after it has been idle for `park_after`:
+//!    hyper's connection is taken apart and the bare socket is parked.
+//! 2. The first bytes of a cleartext connection decide between HTTP/1 and HTTP/2 (prior knowledge); TLS decides by ALPN.
+//! 3. One coarse tick per connection enforces all of the client's time-outs: head, content, idle, write. Requests set no timer.
+//! 4. A refused head is answered here, in raw bytes, after the answers to earlier requests; then the connection ends
+//!    with a bounded lingering close, so that the answer is not lost to a reset (RFC 9112 §9.6).
+//! 5. A 101 ends HTTP: both sockets are tied together until either ends or the process stops.
+//! 6. When the process drains, idle connections close at once and others after the request in flight.
+//!
+//! # Why
+//! An idle keep-alive connection is what a proxy has most of; hyper's buffers would make each cost 10 KiB. And timers
+//! registered and cancelled for every request would cost more than the limiter does.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use super::Settings;
+use super::judge::{Judge, Phase, Refusal};
+use super::receive::{self, Receive};
+use super::transport::Transport;
+use super::wire::{Judged, Wire};
+use crate::body::Body;
+use crate::exchange::{Connection, Next, Tunnel};
+use crate::local_reply::LocalReply;
+use crate::telemetry::registry::{Counter, Registry};
+
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long, and for how many bytes, a refused client is listened to before the socket closes.
+const LINGER: (Duration, usize) = (Duration::from_millis(500), 64 * 1024);
+const COPY_BUFFER: usize = 16 * 1024;
+
+/// What all connections of a worker share.
+pub struct Served<S> {
+    /// Makes the service that answers the next request; asked once per request, so that a reload takes effect at once
+    /// and a request ends under the configuration it began with.
+    pub current: Rc<dyn Fn() -> S>,
+    /// The listener's settings now in force.
+    pub settings: Arc<Settings>,
+    /// Turns true when the process is to stop.
+    pub draining: watch::Receiver<bool>,
+    /// What the listener counts.
+    pub metrics: Rc<Metrics>,
+}
+
+impl<S> Clone for Served<S> {
+    fn clone(&self) -> Self {
+        Self {
+            current: self.current.clone(),
+            settings: self.settings.clone(),
+            draining: self.draining.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+/// What the listener counts.
+pub struct Metrics {
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Connections closed at once because their address has its fill.
+    pub over_address_bound: Counter,
+    /// Heads and content refused by the judge.
+    pub refused: Counter,
+    /// Connections ended by a time-out of the client.
+    pub timed_out: Counter,
+}
+
+impl Metrics {
+    /// The slots of `worker`.
+    pub fn new(registry: &Registry, worker: usize) -> Self {
+        let counter = |name, help| registry.counter(worker, name, help, &[]);
+        Self {
+            accepted: counter("sidegate_connections_total", "Client connections accepted."),
+            over_address_bound: counter(
+                "sidegate_connections_refused_total",
+                "Client connections closed at once: max_connections_per_address.",
+            ),
+            refused: counter("sidegate_refused_messages_total", "Requests whose bytes could be read in two ways."),
+            timed_out: counter("sidegate_client_timeouts_total", "Client connections ended by a time-out."),
+        }
+    }
+}
+
+/// How a phase of a connection ended.
+enum Ended {
+    /// It is idle: park the socket.
+    Idle(Transport),
+    /// A refusal is owed.
+    Refused(Transport, Refusal),
+    /// Protocols were switched.
+    Switched(Transport, Bytes, Tunnel),
+    /// Nothing is left to do.
+    Closed,
+}
+
+/// Serves one connection until it ends. Boxes what is large only while it is needed.
+pub async fn serve<S: Next>(mut transport: Transport, peer: Option<SocketAddr>, mut served: Served<S>) {
+    let wire = Wire::new();
+    let (tls, http2) = match &transport {
+        Transport::Tls(stream) => (true, stream.get_ref().1.alpn_protocol() == Some(b"h2")),
+        _ => (false, false),
+    };
+    let interim = receive::interim(&wire);
+    let connection =
+        Rc::new(Connection { peer, tls, interim: Some(interim), tunnel: None.into(), in_flight: 0.into() });
+    let mut fresh = true;
+    loop {
+        let idle = served.settings.timeouts.idle;
+        if park(&transport, idle, &mut served.draining).await.is_none() {
+            return;
+        }
+        let (prefix, is_http2) = match fresh && !tls {
+            true => match Box::pin(sniff(&mut transport, served.settings.timeouts.header)).await {
+                Some(sniffed) => sniffed,
+                None => return,
+            },
+            false => (Bytes::new(), http2),
+        };
+        fresh = false;
+        if is_http2 {
+            return Box::pin(serve_http2(transport, prefix, connection, served)).await;
+        }
+        match Box::pin(serve_http1(transport, prefix, &wire, &connection, &mut served)).await {
+            Ended::Idle(parked) => transport = parked,
+            Ended::Refused(transport, refusal) => {
+                served.metrics.refused.inc();
+                return Box::pin(refuse(transport, refusal)).await;
+            }
+            Ended::Switched(transport, read, tunnel) => {
+                return Box::pin(tie(transport, read, tunnel, served.draining)).await;
+            }
+            Ended::Closed => return,
+        }
+    }
+}
+
+/// Waits for bytes with nothing but the socket in hand; `None` if the connection is over.
+async fn park(transport: &Transport, idle: Duration, draining: &mut watch::Receiver<bool>) -> Option<()> {
+    tokio::select! {
+        biased;
+        readable = transport.readable() => readable.ok(),
+        _ = draining.wait_for(|draining| *draining) => None,
+        () = sleep(idle) => None,
+    }
+}
+
+/// Reads just enough to tell HTTP/2 with prior knowledge from HTTP/1.
+async fn sniff(transport: &mut Transport, within: Duration) -> Option<(Bytes, bool)> {
+    let mut read = BytesMut::with_capacity(1024);
+    let reading = async {
+        loop {
+            if transport.read_buf(&mut read).await.ok()? == 0 {
+                return None;
+            }
+            let known = read.len().min(PREFACE.len());
+            if read[..known] != PREFACE[..known] {
+                return Some(false);
+            }
+            if known == PREFACE.len() {
+                return Some(true);
+            }
+        }
+    };
+    let http2 = timeout(within, reading).await.ok()??;
+    Some((read.freeze(), http2))
+}
+
+/// The shortest time-out decides how coarse the tick may be.
+fn tick_length(settings: &Settings) -> Duration {
+    let timeouts = settings.timeouts;
+    let shortest = timeouts.header.min(timeouts.body).min(timeouts.write).min(timeouts.idle).min(settings.park_after);
+    (shortest / 4).clamp(Duration::from_millis(10), Duration::from_millis(500))
+}
+
+/// What the tick remembers from the last one.
+#[derive(Default)]
+struct Slowness {
+    reads: u32,
+    writes: u32,
+    /// For how long the head has been coming, the content has not been coming, the reader has not been reading.
+    head: Duration,
+    content: Duration,
+    write: Duration,
+    idle: Duration,
+}
+
+enum Pace {
+    Fine,
+    Park,
+    /// The client took too long: over what.
+    Expired(&'static str),
+}
+
+impl Slowness {
+    /// One tick later.
+    fn judge(&mut self, wire: &Wire, settings: &Settings, tick: Duration) -> Pace {
+        let (reads, writes) = (wire.reads.get(), wire.writes.get());
+        let (read, wrote) = (reads != self.reads, writes != self.writes);
+        (self.reads, self.writes) = (reads, writes);
+        let grow =
+            |counter: &mut Duration, holds: bool| *counter = if holds { *counter + tick } else { Duration::ZERO };
+        let phase = wire.phase.get();
+        grow(&mut self.head, phase == Phase::Head);
+        grow(&mut self.content, phase == Phase::Content && wire.awaits_client.get() && !read);
+        grow(&mut self.write, wire.write_blocked.get() && !wrote);
+        grow(&mut self.idle, wire.is_idle() && !read && !wrote);
+        let timeouts = &settings.timeouts;
+        if self.head > timeouts.header {
+            Pace::Expired("header")
+        } else if self.content > timeouts.body {
+            Pace::Expired("body")
+        } else if self.write > timeouts.write {
+            Pace::Expired("write")
+        } else if self.idle >= settings.park_after {
+            Pace::Park
+        } else {
+            Pace::Fine
+        }
+    }
+}
+
+async fn serve_http1<S: Next>(
+    transport: Transport,
+    prefix: Bytes,
+    wire: &Rc<Wire>,
+    connection: &Rc<Connection>,
+    served: &mut Served<S>,
+) -> Ended {
+    let settings = served.settings.clone();
+    let judge = Judge::new(settings.max_header_size);
+    let judged = Judged::new(transport, prefix, Some(judge), wire.clone());
+    let receiver = Rc::new(Receive::new(connection.clone(), true, served.draining.clone()));
+    let current = served.current.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        // The one box of a request: hyper moves the future of a connection that it may have to give back.
+        let answer = receiver.receive(request, current());
+        Box::pin(async move { Ok::<_, Infallible>(answer.await) })
+    });
+    let http = http1::Builder::new()
+        .half_close(true)
+        .max_buf_size(64 * 1024)
+        .max_headers(settings.max_headers)
+        .serve_connection(TokioIo::new(judged), service);
+    // Held in an option: parking takes it apart.
+    let mut http = Some(http);
+    let tick = tick_length(&settings);
+    let mut ticks = interval(tick);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.reset();
+    let mut slowness = Slowness::default();
+    let mut draining = false;
+    loop {
+        let Some(serving) = http.as_mut() else { return Ended::Closed };
+        let done = std::future::poll_fn(|cx| match serving.poll_without_shutdown(cx) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending => ticks.poll_tick(cx).map(|_| None),
+        })
+        .await;
+        if let Some(result) = done {
+            if let Err(error) = &result {
+                tracing::debug!(%error, "connection ended");
+            }
+            let Some(http) = http.take() else { return Ended::Closed };
+            return finish(http, wire, connection).await;
+        }
+        if !draining && *served.draining.borrow() {
+            draining = true;
+            Pin::new(serving).graceful_shutdown();
+        }
+        match slowness.judge(wire, &settings, tick) {
+            Pace::Fine => {}
+            Pace::Park => {
+                let Some(http) = http.take() else { return Ended::Closed };
+                let parts = http.into_parts();
+                debug_assert!(parts.read_buf.is_empty(), "an idle connection holds no bytes");
+                return if draining { Ended::Closed } else { Ended::Idle(parts.io.into_inner().into_transport()) };
+            }
+            Pace::Expired(which) => {
+                served.metrics.timed_out.inc();
+                tracing::debug!(timeout = which, peer = ?connection.peer, "client took too long");
+                if which == "header" && wire.flushed.get() {
+                    // hyper has not seen a whole head: the answer is ours to give.
+                    let Some(http) = http.take() else { return Ended::Closed };
+                    let mut transport = http.into_parts().io.into_inner().into_transport();
+                    close_with(&mut transport, &LocalReply::RequestTimeout).await;
+                    return Ended::Closed;
+                }
+                if which == "write" || wire.expired.replace(true) {
+                    return Ended::Closed;
+                }
+                // The next read fails, so the content ends in an error and its request is answered 408.
+            }
+        }
+    }
+}
+
+/// hyper is done with the connection: what is left to do with it?
+async fn finish<S, B>(http: http1::Connection<TokioIo<Judged>, S>, wire: &Wire, connection: &Connection) -> Ended
+where
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let parts = http.into_parts();
+    let mut transport = parts.io.into_inner().into_transport();
+    if let Some(tunnel) = connection.tunnel.borrow_mut().take() {
+        return Ended::Switched(transport, parts.read_buf, tunnel);
+    }
+    match wire.refusal.get() {
+        // An answer that was broken off must not be followed by another one.
+        Some(refusal) if wire.flushed.get() && !matches!(refusal, Refusal::Content(_)) => {
+            Ended::Refused(transport, refusal)
+        }
+        _ => {
+            linger(&mut transport).await;
+            Ended::Closed
+        }
+    }
+}
+
+/// Answers a head that hyper never saw.
+async fn refuse(mut transport: Transport, refusal: Refusal) {
+    let reply = match refusal {
+        Refusal::Head(reason) | Refusal::Content(reason) => LocalReply::BadRequest { reason },
+        Refusal::TargetTooLong => LocalReply::UriTooLong,
+        Refusal::FieldsTooLarge => LocalReply::FieldsTooLarge,
+    };
+    close_with(&mut transport, &reply).await;
+}
+
+async fn close_with(transport: &mut Transport, reply: &LocalReply) {
+    let bytes = reply.raw_http1();
+    if timeout(LINGER.0, transport.write_all(&bytes)).await.is_ok_and(|written| written.is_ok()) {
+        linger(transport).await;
+    }
+}
+
+/// Ends our side, and reads a little of what is still coming, so that the kernel does not answer it with a reset.
+async fn linger(transport: &mut Transport) {
+    let _ = timeout(LINGER.0, async {
+        if transport.shutdown().await.is_err() {
+            return;
+        }
+        let mut sink = [0; 1024];
+        let mut left = LINGER.1;
+        while let Ok(read) = transport.read(&mut sink).await {
+            left = left.saturating_sub(read);
+            if read == 0 || left == 0 {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+/// Ties the two sides of a switched connection together.
+async fn tie(mut transport: Transport, read: Bytes, tunnel: Tunnel, mut draining: watch::Receiver<bool>) {
+    let moved = Rc::new(Cell::new((0, 0)));
+    let counted = moved.clone();
+    let copying = async {
+        let mut app = tunnel.io.await?;
+        app.write_all(&read).await?;
+        let both = tokio::io::copy_bidirectional_with_sizes(&mut transport, &mut app, COPY_BUFFER, COPY_BUFFER).await?;
+        counted.set(both);
+        io::Result::Ok(())
+    };
+    tokio::select! {
+        _ = copying => {}
+        // A tunnel has no end of its own: it is given the grace period, which the worker enforces.
+        () = async {
+            let _ = draining.wait_for(|draining| *draining).await;
+            std::future::pending().await
+        } => {}
+    }
+    let (to_app, to_client) = moved.get();
+    (tunnel.ended)(to_app + read.len() as u64, to_client);
+}
+
+async fn serve_http2<S: Next>(transport: Transport, prefix: Bytes, connection: Rc<Connection>, mut served: Served<S>) {
+    let settings = served.settings.clone();
+    let wire = Wire::new();
+    let judged = Judged::new(transport, prefix, None, wire.clone());
+    let receiver = Rc::new(Receive::new(connection.clone(), false, served.draining.clone()));
+    let current = served.current.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = receiver.receive(request, current());
+        async move { Ok::<Response<Body>, Infallible>(answer.await) }
+    });
+    let mut builder = http2::Builder::new(OnThisThread);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.max_streams)
+        .max_header_list_size(u32::try_from(settings.max_header_size).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(256)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .keep_alive_interval(settings.timeouts.idle / 3)
+        .keep_alive_timeout(settings.timeouts.write);
+    let mut http = pin!(builder.serve_connection(TokioIo::new(judged), service));
+    let tick = tick_length(&settings);
+    let mut ticks = interval(tick);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut quiet_since = Instant::now();
+    let mut stalled = Duration::ZERO;
+    let mut writes = 0;
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            biased;
+            result = http.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "HTTP/2 connection ended");
+                }
+                return;
+            }
+            _ = served.draining.wait_for(|draining| *draining), if !draining => {
+                draining = true;
+                http.as_mut().graceful_shutdown();
+            }
+            now = ticks.tick() => {
+                // Pings are answered without a request in flight, so reads alone do not make a connection busy.
+                if connection.in_flight.get() > 0 {
+                    quiet_since = now;
+                }
+                let blocked = wire.write_blocked.get() && wire.writes.get() == writes;
+                stalled = if blocked { stalled + tick } else { Duration::ZERO };
+                writes = wire.writes.get();
+                if stalled > settings.timeouts.write {
+                    served.metrics.timed_out.inc();
+                    return;
+                }
+                if !draining && now.duration_since(quiet_since) > settings.timeouts.idle {
+                    draining = true;
+                    http.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Runs hyper's HTTP/2 tasks on this worker.
+#[derive(Clone, Copy, Debug)]
+struct OnThisThread;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnThisThread {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// The bytes of an interim answer (RFC 9110 §15.2).
+pub fn interim_head(status: StatusCode, fields: &HeaderMap) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).into_bytes();
+    for (name, value) in fields {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}

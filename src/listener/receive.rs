@@ -1,0 +1,98 @@
+//! Turns what hyper read into an [`Exchange`] and hands it to the stack.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::{Body as _, Frame};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+
+use super::wire::Wire;
+use crate::body::{Body, End, Watch};
+use crate::clock;
+use crate::exchange::{Answers, Client, Connection, Exchange, Next, Scheme, pass};
+use crate::telemetry::Record;
+
+/// What the requests of one connection have in common.
+pub struct Receive {
+    connection: Rc<Connection>,
+    http1: bool,
+    client: Client,
+    draining: watch::Receiver<bool>,
+}
+
+impl Receive {
+    /// Of `connection`; HTTP/2 connections count their requests in flight, HTTP/1 ones have at most one.
+    pub fn new(connection: Rc<Connection>, http1: bool, draining: watch::Receiver<bool>) -> Self {
+        let address = connection.peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip().to_canonical());
+        let scheme = if connection.tls { Scheme::Https } else { Scheme::Http };
+        Self { connection, http1, client: Client { address, trusted: false, scheme }, draining }
+    }
+
+    /// Passes one request through `stack`.
+    pub fn receive<S: Next>(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        stack: S,
+    ) -> impl Future<Output = Response<Body>> + use<S> {
+        let (parts, incoming) = request.into_parts();
+        let switching = self.http1 && parts.headers.contains_key(UPGRADE);
+        let target = parts.uri.path_and_query().cloned();
+        let trail = Record::new(clock::instant(), parts.method.clone(), target, parts.version);
+        let content = if incoming.is_end_stream() { Body::empty() } else { Body::incoming(incoming) };
+        let exchange = Box::new(Exchange {
+            request: Request::from_parts(parts, content),
+            connection: self.connection.clone(),
+            client: self.client.clone(),
+            parameters: Vec::new(),
+            answers: Answers::default(),
+            principal: None,
+            trail: Rc::new(RefCell::new(trail)),
+        });
+        let counted = (!self.http1).then(|| InFlight::new(self.connection.clone()));
+        let this = self.clone();
+        async move {
+            let mut response = pass(stack, exchange).await;
+            let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            // What the client sent after a head that asked to switch was not judged: nothing may be read as a request
+            // after it. And a process that is about to stop wants no further request.
+            if (switching && !switched) || (this.http1 && !switched && *this.draining.borrow()) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            match counted {
+                Some(in_flight) => response.map(|body| body.watched(in_flight)),
+                None => response,
+            }
+        }
+    }
+}
+
+/// Counts a request of an HTTP/2 connection until its answer is through.
+struct InFlight(Rc<Connection>);
+
+impl InFlight {
+    fn new(connection: Rc<Connection>) -> Self {
+        connection.in_flight.set(connection.in_flight.get() + 1);
+        Self(connection)
+    }
+}
+
+impl Watch for InFlight {
+    fn frame(&mut self, _: &Frame<bytes::Bytes>) {}
+    fn end(&mut self, _: End) {}
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
+}
+
+/// How a connection over `wire` sends interim answers.
+pub fn interim(wire: &Rc<Wire>) -> Box<dyn Fn(StatusCode, &HeaderMap)> {
+    let wire = wire.clone();
+    Box::new(move |status, fields| wire.send_interim(&super::connection::interim_head(status, fields)))
+}

@@ -1,0 +1,75 @@
+//! The bytes of a client's connection: TCP, Unix socket, or TLS over TCP.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
+
+/// A client's connection.
+pub enum Transport {
+    /// Cleartext TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+    /// TLS over TCP; boxed, because it is large and cleartext connections should not pay for it.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    /// Waits until the socket has bytes, its end, or an error.
+    ///
+    /// # Errors
+    /// Whatever the socket reports.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.ready(Interest::READABLE).await.map(drop),
+            Self::Unix(socket) => socket.ready(Interest::READABLE).await.map(drop),
+            Self::Tls(stream) => stream.get_ref().0.ready(Interest::READABLE).await.map(drop),
+        }
+    }
+}
+
+macro_rules! each {
+    ($self:expr, $socket:ident => $act:expr) => {
+        match $self.get_mut() {
+            Transport::Tcp($socket) => $act,
+            Transport::Unix($socket) => $act,
+            Transport::Tls($socket) => $act,
+        }
+    };
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self, socket => Pin::new(socket).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, socket => Pin::new(socket).poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, socket => Pin::new(socket).poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        !matches!(self, Self::Tls(_))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, socket => Pin::new(socket).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, socket => Pin::new(socket).poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,206 @@
+//! A client's connection as hyper sees it: judged on the way in, with interim answers let in on the way out.
+//!
+//! 1. Every byte read passes the [`Judge`] first. Bytes of a message that is refused are withheld: hyper sees the end
+//!    of the stream (head) or an error (content), and the refusal waits for the listener in [`Wire::refusal`].
+//! 2. It counts progress, so that the listener can tell a slow client from a slow app without a timer per request.
+//! 3. An interim answer goes out only when all that hyper wrote before it has gone out; otherwise it is dropped.
+//!
+//! # Why
+//! hyper has no way to send a 103, to see raw bytes, or to say "I am idle and hold nothing". The transport can see all
+//! three, and costs a handful of plain stores per read and write.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::judge::{Judge, Phase, Refusal};
+use super::transport::Transport;
+
+/// What the listener knows about a connection without taking it from hyper.
+pub struct Wire {
+    /// Where in the stream of messages it stands.
+    pub phase: Cell<Phase>,
+    /// Moves with every read that brought bytes.
+    pub reads: Cell<u32>,
+    /// Moves with every write that took bytes.
+    pub writes: Cell<u32>,
+    /// The last read found nothing: the client is waited for.
+    pub awaits_client: Cell<bool>,
+    /// The last write found the socket full.
+    pub write_blocked: Cell<bool>,
+    /// Everything written has gone out.
+    pub flushed: Cell<bool>,
+    /// Why the connection is being ended.
+    pub refusal: Cell<Option<Refusal>>,
+    /// The client took too long; the next read fails.
+    pub expired: Cell<bool>,
+    /// Interim answers that wait for the next flush.
+    interim: RefCell<Vec<u8>>,
+    has_interim: Cell<bool>,
+}
+
+impl Wire {
+    /// A wire at the start of a connection.
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self {
+            phase: Cell::new(Phase::Between),
+            reads: Cell::new(0),
+            writes: Cell::new(0),
+            awaits_client: Cell::new(false),
+            write_blocked: Cell::new(false),
+            flushed: Cell::new(true),
+            refusal: Cell::new(None),
+            expired: Cell::new(false),
+            interim: RefCell::new(Vec::new()),
+            has_interim: Cell::new(false),
+        })
+    }
+
+    /// Queues the bytes of an interim answer, or drops them if an earlier answer is still being written (rule 3).
+    pub fn send_interim(&self, head: &[u8]) {
+        if self.flushed.get() && !self.write_blocked.get() {
+            self.interim.borrow_mut().extend_from_slice(head);
+            self.has_interim.set(true);
+        }
+    }
+
+    /// Nothing of a message has come, hyper waits for one, and everything was written.
+    pub fn is_idle(&self) -> bool {
+        self.phase.get() == Phase::Between && self.awaits_client.get() && self.flushed.get()
+    }
+}
+
+/// The transport with its judge; what hyper reads from and writes to.
+pub struct Judged {
+    transport: Transport,
+    /// Bytes that were read before hyper came.
+    prefix: Bytes,
+    /// None on HTTP/2 connections, which hyper's own codec judges.
+    judge: Option<Judge>,
+    wire: Rc<Wire>,
+}
+
+impl Judged {
+    /// Wraps `transport`, of which `prefix` has been read already.
+    pub fn new(transport: Transport, prefix: Bytes, judge: Option<Judge>, wire: Rc<Wire>) -> Self {
+        Self { transport, prefix, judge, wire }
+    }
+
+    /// The transport.
+    pub fn into_transport(self) -> Transport {
+        self.transport
+    }
+
+    fn read_raw(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.prefix.has_remaining() {
+            let some = self.prefix.len().min(buf.remaining());
+            buf.put_slice(&self.prefix[..some]);
+            self.prefix.advance(some);
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.transport).poll_read(cx, buf)
+    }
+
+    fn write_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wire = self.wire.clone();
+        let mut interim = wire.interim.borrow_mut();
+        while !interim.is_empty() {
+            let written = ready!(Pin::new(&mut self.transport).poll_write(cx, &interim))?;
+            interim.drain(..written);
+        }
+        wire.has_interim.set(false);
+        Poll::Ready(Ok(()))
+    }
+
+    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let wire = &self.wire;
+        wire.flushed.set(false);
+        wire.write_blocked.set(result.is_pending());
+        if let Poll::Ready(Ok(_)) = result {
+            wire.writes.set(wire.writes.get().wrapping_add(1));
+        }
+        result
+    }
+}
+
+impl AsyncRead for Judged {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.wire.expired.get() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        match this.wire.refusal.get() {
+            None => {}
+            // The end of the stream, between two messages: hyper finishes what it has begun and lets go.
+            Some(Refusal::Head(_) | Refusal::TargetTooLong | Refusal::FieldsTooLarge) => return Poll::Ready(Ok(())),
+            Some(Refusal::Content(why)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
+        }
+        let before = buf.filled().len();
+        let result = this.read_raw(cx, buf);
+        this.wire.awaits_client.set(result.is_pending());
+        ready!(result)?;
+        let new = &buf.filled()[before..];
+        if new.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        this.wire.reads.set(this.wire.reads.get().wrapping_add(1));
+        let Some(judge) = &mut this.judge else { return Poll::Ready(Ok(())) };
+        let verdict = judge.follow(new);
+        this.wire.phase.set(judge.phase());
+        if let Err((sound, refusal)) = verdict {
+            this.wire.refusal.set(Some(refusal));
+            buf.set_filled(before + sound);
+            if sound == 0 && matches!(refusal, Refusal::Content(_)) {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Judged {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.wire.has_interim.get() {
+            ready!(this.write_interim(cx))?;
+        }
+        let result = Pin::new(&mut this.transport).poll_write(cx, bytes);
+        this.wrote(result)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.wire.has_interim.get() {
+            ready!(this.write_interim(cx))?;
+        }
+        let result = Pin::new(&mut this.transport).poll_write_vectored(cx, slices);
+        this.wrote(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.wire.has_interim.get() {
+            ready!(this.write_interim(cx))?;
+        }
+        let flushed = Pin::new(&mut this.transport).poll_flush(cx);
+        this.wire.flushed.set(flushed.is_ready());
+        flushed
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,219 @@
+//! Finds the session identifier in a request. Pure.
+//!
+//! 1. The carriers are looked at in the configured order; an empty value counts as none.
+//! 2. Two different values of one name in one carrier: refused. Twice the same is once.
+//! 3. An identifier is 8 to 256 of the characters of an RFC 6750 token: letters, digits and `-._~+/=`.
+//!
+//! # Why
+//! Rule 3: without `:` an identifier cannot reach another family of keys behind the prefix, without control characters
+//! no log line is broken; shorter ones can be guessed. Cookies are neither percent-decoded nor unquoted: browsers return
+//! what they were given, and a second spelling of a session is of use to nobody honest.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, header};
+
+use super::Carrier;
+
+/// What the client presents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential<'a> {
+    /// Nothing.
+    Absent,
+    /// What may be a session identifier.
+    Identifier(Cow<'a, str>),
+    /// What cannot be one; says why.
+    Rejected(&'static str),
+}
+
+/// The credential among `fields` and in `query` (without its `?`), by the first of `carriers` that has one.
+pub fn credential<'a>(carriers: &[Carrier], fields: &'a HeaderMap, query: Option<&'a str>) -> Credential<'a> {
+    for carrier in carriers {
+        let found = match carrier {
+            Carrier::Cookie(name) => single(cookies(fields, name), "duplicate cookie"),
+            Carrier::Bearer => bearer(fields),
+            Carrier::Header(name) => {
+                let values = fields.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes()));
+                single(values, "duplicate field")
+            }
+            Carrier::Query(name) => single(parameters(query.unwrap_or_default(), name), "duplicate parameter"),
+        };
+        match found {
+            Err(reason) => return Credential::Rejected(reason),
+            Ok(Some(value)) if !value.is_empty() => return identifier(value),
+            Ok(_) => {}
+        }
+    }
+    Credential::Absent
+}
+
+type Value<'a> = Cow<'a, [u8]>;
+
+/// The one value there is; `reason` if there are different ones.
+fn single<'a>(
+    mut values: impl Iterator<Item = Value<'a>>,
+    reason: &'static str,
+) -> Result<Option<Value<'a>>, &'static str> {
+    let first = values.next();
+    if values.any(|other| Some(&other) != first.as_ref()) { Err(reason) } else { Ok(first) }
+}
+
+/// The values of the cookie `name` over all lines (RFC 6265 §5.4; HTTP/2 splits them, RFC 9113 §8.2.3).
+fn cookies<'a>(fields: &'a HeaderMap, name: &str) -> impl Iterator<Item = Value<'a>> {
+    let pairs = fields.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    pairs.filter_map(move |pair| {
+        let equals = memchr::memchr(b'=', pair)?;
+        let named = pair[..equals].trim_ascii() == name.as_bytes();
+        named.then(|| Cow::Borrowed(pair[equals + 1..].trim_ascii()))
+    })
+}
+
+/// RFC 6750 §2.1, the scheme in any case (RFC 9110 §11.1). Another scheme is no credential of ours.
+fn bearer(fields: &HeaderMap) -> Result<Option<Value<'_>>, &'static str> {
+    let lines = fields.get_all(header::AUTHORIZATION).iter().map(|value| Cow::Borrowed(value.as_bytes()));
+    let Some(Cow::Borrowed(line)) = single(lines, "duplicate field")? else { return Ok(None) };
+    let Some((scheme, token)) = line.split_at_checked(b"bearer ".len()) else { return Ok(None) };
+    Ok(scheme.eq_ignore_ascii_case(b"bearer ").then(|| Cow::Borrowed(token.trim_ascii())))
+}
+
+/// The values of the query parameter `name`, decoded as a form: both names and values.
+fn parameters<'a>(query: &'a str, name: &str) -> impl Iterator<Item = Value<'a>> {
+    query.split('&').filter_map(move |pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (*decoded(key) == *name.as_bytes()).then(|| decoded(value))
+    })
+}
+
+/// Undoes percent-encoding and `+`. What is not an escape stays as it is.
+fn decoded(text: &str) -> Cow<'_, [u8]> {
+    let bytes = text.as_bytes();
+    if !bytes.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Cow::Borrowed(bytes);
+    }
+    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 2;
+            }
+            (b'+', ..) => out.push(b' '),
+            _ => out.push(byte),
+        }
+        at += 1;
+    }
+    out.into()
+}
+
+/// Rule 3.
+fn identifier(value: Value<'_>) -> Credential<'_> {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+    if value.len() < 8 {
+        return Credential::Rejected("identifier too short");
+    }
+    if value.len() > 256 {
+        return Credential::Rejected("identifier too long");
+    }
+    if !value.iter().all(allowed) {
+        return Credential::Rejected("identifier has foreign characters");
+    }
+    let text = match value {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).ok(),
+        Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).ok(),
+    };
+    text.map_or(Credential::Rejected("identifier has foreign characters"), Credential::Identifier)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn by(carrier: Carrier, fields: &[(&str, &str)], query: &str) -> String {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        match credential(&[carrier], &map, Some(query)) {
+            Credential::Absent => "absent".into(),
+            Credential::Identifier(identifier) => identifier.into_owned(),
+            Credential::Rejected(reason) => format!("rejected: {reason}"),
+        }
+    }
+
+    fn cookie(line: &str) -> String {
+        by(Carrier::Cookie("sid".into()), &[("cookie", line)], "")
+    }
+
+    #[test]
+    fn cookie_is_found_among_others_whatever_the_spacing() {
+        assert_eq!(cookie("a=1;sid=abcdefgh;  b=2"), "abcdefgh");
+        assert_eq!(cookie("xsid=zzzzzzzz; sid=abcdefg=; sidx=zzzzzzzz"), "abcdefg=");
+        assert_eq!(cookie("SID=zzzzzzzz; sid"), "absent");
+        assert_eq!(cookie("sid="), "absent");
+        let lines = [("cookie", "a=1"), ("cookie", "sid=abcdefgh")];
+        assert_eq!(by(Carrier::Cookie("sid".into()), &lines, ""), "abcdefgh");
+    }
+
+    #[test]
+    fn two_cookies_of_one_name_are_refused_unless_they_agree() {
+        assert_eq!(cookie("sid=abcdefgh; sid=abcdefgh"), "abcdefgh");
+        assert_eq!(cookie("sid=abcdefgh; sid=hgfedcba"), "rejected: duplicate cookie");
+        assert_eq!(cookie("sid=; sid=hgfedcba"), "rejected: duplicate cookie");
+    }
+
+    #[test]
+    fn identifiers_that_could_reach_other_keys_are_refused() {
+        for bad in ["abc:defgh", "abcdefg\u{e9}", "\"abcdefgh\"", "abcd efgh", "abcdefgh%41", "abcdefgh*", "abcdefgh,x"]
+        {
+            assert_eq!(cookie(&format!("sid={bad}")), "rejected: identifier has foreign characters", "{bad}");
+        }
+        assert_eq!(cookie("sid=abcdefg"), "rejected: identifier too short");
+        assert_eq!(cookie(&format!("sid={}", "x".repeat(257))), "rejected: identifier too long");
+        assert_eq!(cookie(&format!("sid={}", "x".repeat(256))), "x".repeat(256));
+    }
+
+    #[test]
+    fn bearer_scheme_is_recognised_in_any_case_and_others_are_not_ours() {
+        let bearer = |value: &str| by(Carrier::Bearer, &[("authorization", value)], "");
+        assert_eq!(bearer("bEaReR  abcdefgh"), "abcdefgh");
+        for other in ["Basic abcdefgh", "Bearer", "Bearer ", "Bearerabcdefgh", ""] {
+            assert_eq!(bearer(other), "absent", "{other}");
+        }
+        let two = [("authorization", "Bearer abcdefgh"), ("authorization", "Bearer hgfedcba")];
+        assert_eq!(by(Carrier::Bearer, &two, ""), "rejected: duplicate field");
+    }
+
+    #[test]
+    fn query_is_decoded_in_names_and_values() {
+        let query = |query: &str| by(Carrier::Query("token".into()), &[], query);
+        assert_eq!(query("a=b&token=abc%2Fdefg&c"), "abc/defg");
+        assert_eq!(query("%74oken=abcdefgh"), "abcdefgh");
+        assert_eq!(query("token=abcdefgh&t%6Fken=hgfedcba"), "rejected: duplicate parameter");
+        assert_eq!(query("token=abc+defgh"), "rejected: identifier has foreign characters");
+        assert_eq!(query("token=abcdefgh%zz%4"), "rejected: identifier has foreign characters");
+        assert_eq!(query("token"), "absent");
+    }
+
+    #[test]
+    fn first_carrier_that_has_a_credential_decides() {
+        let carriers = [Carrier::Header("x-token".parse().unwrap()), Carrier::Cookie("sid".into())];
+        let mut fields = HeaderMap::new();
+        fields.insert("cookie", HeaderValue::from_static("sid=abcdefgh"));
+        assert_eq!(credential(&carriers, &fields, None), Credential::Identifier("abcdefgh".into()));
+        fields.insert("x-token", HeaderValue::from_static("no"));
+        assert_eq!(credential(&carriers, &fields, None), Credential::Rejected("identifier too short"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_accepted_is_safe_behind_a_prefix(line in "[ -~]{0,80}", query in "[ -~]{0,80}") {
+            for found in [cookie(&format!("sid={line}")), by(Carrier::Query("sid".into()), &[], &format!("sid={query}"))] {
+                prop_assert!(found == "absent" || found.starts_with("rejected: ") || !found.contains([':', ' ', '*', '%']));
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Who is logged in, and what follows from it. Pure.
+
+use std::sync::Arc;
+
+use super::credential::Credential;
+use super::digest::Key;
+use super::format::Record;
+use super::{Definition, Mode};
+use crate::exchange::Principal;
+use crate::local_reply::LocalReply;
+
+/// What the store says about an identifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// There is a record.
+    Record(Record),
+    /// There is none, or what is there is no session.
+    Nothing,
+    /// There is something that cannot be read; says why.
+    Unreadable(&'static str),
+    /// The store cannot be asked; says why.
+    Unavailable(&'static str),
+}
+
+/// What is known about the one who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Logged in.
+    Valid(Principal),
+    /// There is a session, but nobody is logged in.
+    Anonymous,
+    /// The session has ended, or never was.
+    Expired,
+    /// No credential was sent.
+    Absent,
+    /// What was sent, or what is stored under it, is no session; says why.
+    Rejected(&'static str),
+    /// Nobody can tell at the moment; says why.
+    Unknown(&'static str),
+}
+
+/// What becomes of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It goes on in this name.
+    PassAs(Principal),
+    /// It goes on in nobody's.
+    Pass,
+    /// It is answered here.
+    Refuse(LocalReply),
+}
+
+/// The verdict on `credential`, given what was `found` under it. What was found matters only for an identifier.
+pub fn judge(session: &Arc<str>, credential: &Credential<'_>, found: Found, key: &Key) -> Verdict {
+    let identifier = match credential {
+        Credential::Absent => return Verdict::Absent,
+        Credential::Rejected(reason) => return Verdict::Rejected(reason),
+        Credential::Identifier(identifier) => identifier,
+    };
+    match found {
+        Found::Unavailable(reason) => Verdict::Unknown(reason),
+        Found::Unreadable(reason) => Verdict::Rejected(reason),
+        Found::Nothing => Verdict::Expired,
+        Found::Record(Record { user: None, .. }) => Verdict::Anonymous,
+        Found::Record(Record { user: Some(user), attributes }) => Verdict::Valid(Principal {
+            session: session.clone(),
+            user,
+            session_digest: key.digest(identifier),
+            attributes,
+        }),
+    }
+}
+
+/// Rules 4 to 6 of the room.
+pub fn admit(definition: &Definition, mode: Mode, verdict: Verdict) -> Admission {
+    match (verdict, mode) {
+        (Verdict::Valid(principal), _) => Admission::PassAs(principal),
+        (Verdict::Unknown(_), _) => {
+            let wait = definition.retry_after;
+            let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            Admission::Refuse(LocalReply::SessionStoreDown { retry_after: retry_after.max(1) })
+        }
+        (_, Mode::Optional) => Admission::Pass,
+        (Verdict::Absent, Mode::Required) => Admission::Refuse(LocalReply::SessionMissing),
+        (Verdict::Anonymous | Verdict::Expired | Verdict::Rejected(_), Mode::Required) => {
+            Admission::Refuse(LocalReply::SessionInvalid)
+        }
+    }
+}
+
+impl Verdict {
+    /// All [labels](Self::label), in the order of the variants.
+    pub const LABELS: [&str; 6] = ["valid", "anonymous", "expired", "absent", "rejected", "unknown"];
+
+    /// Its name in logs and metrics.
+    pub fn label(&self) -> &'static str {
+        Self::LABELS[self.index()]
+    }
+
+    /// Its place among [`Self::LABELS`].
+    pub fn index(&self) -> usize {
+        match self {
+            Self::Valid(_) => 0,
+            Self::Anonymous => 1,
+            Self::Expired => 2,
+            Self::Absent => 3,
+            Self::Rejected(_) => 4,
+            Self::Unknown(_) => 5,
+        }
+    }
+
+    /// Why, where it is not obvious.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Rejected(reason) | Self::Unknown(reason) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{Carrier, Format};
+    use super::*;
+
+    fn verdict(found: Found) -> Verdict {
+        judge(&"web".into(), &Credential::Identifier("abcdefgh".into()), found, &Key::new([0; 32]))
+    }
+
+    fn admitted(verdict: Verdict, mode: Mode) -> Admission {
+        let definition = Definition {
+            name: "web".into(),
+            format: Format::Json,
+            carriers: vec![Carrier::Bearer],
+            prefix: "session:".into(),
+            user: "id".into(),
+            forward: Vec::new(),
+            attributes: Vec::new(),
+            retry_after: Duration::from_millis(1500),
+        };
+        admit(&definition, mode, verdict)
+    }
+
+    #[test]
+    fn a_record_is_a_login_only_if_it_names_a_user() {
+        let named = verdict(Found::Record(Record { user: Some("5".into()), attributes: Vec::new() }));
+        assert!(matches!(&named, Verdict::Valid(principal) if principal.user == "5"), "{named:?}");
+        assert_eq!(verdict(Found::Record(Record::default())), Verdict::Anonymous);
+        assert_eq!(verdict(Found::Nothing), Verdict::Expired);
+        assert_eq!(verdict(Found::Unreadable("record is not JSON")), Verdict::Rejected("record is not JSON"));
+    }
+
+    #[test]
+    fn a_credential_that_is_none_is_judged_without_the_store() {
+        let judged = |credential| judge(&"web".into(), &credential, Found::Unavailable("down"), &Key::new([0; 32]));
+        assert_eq!(judged(Credential::Absent), Verdict::Absent);
+        assert_eq!(judged(Credential::Rejected("duplicate cookie")), Verdict::Rejected("duplicate cookie"));
+    }
+
+    #[test]
+    fn outage_is_neither_a_logout_nor_a_pass() {
+        let reply = Admission::Refuse(LocalReply::SessionStoreDown { retry_after: 2 });
+        for mode in [Mode::Required, Mode::Optional] {
+            assert_eq!(admitted(verdict(Found::Unavailable("down")), mode), reply);
+        }
+    }
+
+    #[test]
+    fn whoever_is_not_logged_in_gets_one_answer_or_passes_as_nobody() {
+        for verdict in [Verdict::Anonymous, Verdict::Expired, Verdict::Rejected("duplicate cookie")] {
+            assert_eq!(admitted(verdict.clone(), Mode::Required), Admission::Refuse(LocalReply::SessionInvalid));
+            assert_eq!(admitted(verdict, Mode::Optional), Admission::Pass);
+        }
+        assert_eq!(admitted(Verdict::Absent, Mode::Required), Admission::Refuse(LocalReply::SessionMissing));
+        assert_eq!(admitted(Verdict::Absent, Mode::Optional), Admission::Pass);
+    }
+}

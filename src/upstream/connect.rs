@@ -1,0 +1,102 @@
+//! Opens connections to the app: TCP, TLS, Unix socket.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio_rustls::TlsConnector;
+
+use super::{Place, Server};
+use crate::listener::transport::Transport;
+
+/// Why a connection could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody listens there, or it is not reachable.
+    Refused,
+    /// It took longer than `connect`.
+    TimedOut,
+    /// The name has no address.
+    Unresolved,
+    /// The TLS handshake failed.
+    Tls,
+}
+
+/// Opens connections.
+#[derive(Clone)]
+pub struct Connector {
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Connector {
+    /// For these endpoints; reads the system's certificates if one of them speaks TLS.
+    ///
+    /// # Errors
+    /// The system has no certificates to verify with.
+    pub fn new(servers: &[Server]) -> io::Result<Self> {
+        if !servers.iter().any(|server| server.tls) {
+            return Ok(Self { tls: None });
+        }
+        let mut roots = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            return Err(io::Error::other(
+                "an upstream speaks https, but the system has no certificates to verify it with",
+            ));
+        }
+        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { tls: Some(Arc::new(config)) })
+    }
+
+    /// Opens a connection to `server`. Bounded in time by the caller.
+    ///
+    /// # Errors
+    /// [`Failure`]; what the system said is logged.
+    pub async fn connect(&self, server: &Server) -> Result<Transport, Failure> {
+        let (host, port) = match &server.place {
+            Place::Unix(path) => {
+                return UnixStream::connect(path).await.map(Transport::Unix).map_err(|error| refused(server, &error));
+            }
+            Place::Tcp(host, port) => (host.as_str(), *port),
+        };
+        let socket = match host.parse::<std::net::IpAddr>() {
+            Ok(address) => TcpStream::connect((address, port)).await.map_err(|error| refused(server, &error))?,
+            Err(_) => resolved(server, host, port).await?,
+        };
+        // Requests are small and wanted now.
+        let _ = socket.set_nodelay(true);
+        let Some(config) = self.tls.as_ref().filter(|_| server.tls) else { return Ok(Transport::Tcp(socket)) };
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| Failure::Tls)?;
+        match TlsConnector::from(config.clone()).connect(name, socket).await {
+            Ok(stream) => Ok(Transport::Tls(Box::new(stream.into()))),
+            Err(error) => {
+                tracing::warn!(%server, %error, "TLS handshake with the app failed");
+                Err(Failure::Tls)
+            }
+        }
+    }
+}
+
+async fn resolved(server: &Server, host: &str, port: u16) -> Result<TcpStream, Failure> {
+    let addresses = lookup_host((host, port)).await.map_err(|error| {
+        tracing::debug!(%server, %error, "name not resolved");
+        Failure::Unresolved
+    })?;
+    let mut failure = Failure::Unresolved;
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failure = refused(server, &error),
+        }
+    }
+    Err(failure)
+}
+
+fn refused(server: &Server, error: &io::Error) -> Failure {
+    tracing::debug!(%server, %error, "connection refused");
+    Failure::Refused
+}

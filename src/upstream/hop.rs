@@ -1,0 +1,248 @@
+//! What of a head goes on to the next hop (RFC 9110 §7.6). Pure.
+//!
+//! 1. Hop-by-hop fields stop here, and so does what `Connection` names, in both directions.
+//! 2. `Connection` cannot remove what the app or we rely on: Host, framing, identity, forwarded, credentials, cache.
+//! 3. Fields that we set are removed first, in every spelling (`_` for `-`), unless a trusted proxy sent them.
+//! 4. A switch of protocols keeps `Connection: upgrade` and `Upgrade`.
+//!
+//! # Why
+//! One pass over the names decides what is there at all; only that is removed. Most requests carry one such field.
+
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, ETAG, EXPIRES, HOST, HeaderName,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
+};
+use http::{HeaderMap, HeaderValue};
+
+/// `X-Forwarded-For`.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// `X-Forwarded-Proto`.
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// `X-Forwarded-Host`.
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// `X-Request-Id`.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// `traceparent`.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// The names that only we, or a trusted proxy, may set; lower case.
+const OURS: [&str; 9] = [
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-request-id",
+    "x-real-ip",
+    "forwarded",
+];
+
+/// Takes from a request what must not go on. `trusted`: the peer is a trusted proxy. Says whether the client asks to
+/// switch protocols.
+pub fn request(fields: &mut HeaderMap, trusted: bool) -> Option<HeaderValue> {
+    let mut doomed = Doomed::default();
+    for name in fields.keys() {
+        if is_hop_by_hop(name) || (!trusted && is_ours(name.as_str())) || is_ours_misspelt(name.as_str()) {
+            doomed.push(name);
+        }
+    }
+    let (switch, trailers) = (asks_to_switch(fields), fields.get(TE).is_some_and(|te| accepts_trailers(te.as_bytes())));
+    remove(fields, doomed);
+    if trailers {
+        fields.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    switch
+}
+
+/// Takes from an answer what must not go on; `switching`: it is a 101.
+pub fn response(fields: &mut HeaderMap, switching: bool) {
+    let mut doomed = Doomed::default();
+    for name in fields.keys() {
+        if is_hop_by_hop(name) && name != PROXY_AUTHENTICATE {
+            doomed.push(name);
+        }
+    }
+    let protocol = if switching { fields.get(UPGRADE).cloned() } else { None };
+    remove(fields, doomed);
+    if let Some(protocol) = protocol {
+        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        fields.insert(UPGRADE, protocol);
+    }
+}
+
+/// Whether a trailer field may go on (RFC 9110 §6.5.1): never framing, routing, authentication or what we set.
+pub fn trailer_may_pass(name: &HeaderName) -> bool {
+    !(is_hop_by_hop(name) || is_protected(name) || is_ours(name.as_str()) || is_ours_misspelt(name.as_str()))
+}
+
+/// The names found, most often none or one: no allocation for up to four.
+#[derive(Default)]
+struct Doomed {
+    few: [Option<HeaderName>; 4],
+    more: Vec<HeaderName>,
+}
+
+impl Doomed {
+    fn push(&mut self, name: &HeaderName) {
+        match self.few.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(name.clone()),
+            None => self.more.push(name.clone()),
+        }
+    }
+}
+
+fn remove(fields: &mut HeaderMap, doomed: Doomed) {
+    if doomed.few[0].is_none() {
+        return;
+    }
+    if fields.contains_key(CONNECTION) {
+        for name in named_by_connection(fields) {
+            fields.remove(name);
+        }
+    }
+    for name in doomed.few.into_iter().flatten().chain(doomed.more) {
+        fields.remove(name);
+    }
+}
+
+fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
+    let values = fields.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let plain = |word: &&[u8]| !word.eq_ignore_ascii_case(b"keep-alive") && !word.eq_ignore_ascii_case(b"close");
+    let names = values.map(<[u8]>::trim_ascii).filter(plain).filter_map(|word| HeaderName::from_bytes(word).ok());
+    names.filter(|name| !is_protected(name)).collect()
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    *name == CONNECTION
+        || *name == TE
+        || *name == TRANSFER_ENCODING
+        || *name == UPGRADE
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
+        || *name == PROXY_AUTHENTICATE
+        || *name == PROXY_AUTHORIZATION
+        || *name == HTTP2_SETTINGS
+}
+
+fn is_protected(name: &HeaderName) -> bool {
+    [HOST, CONTENT_LENGTH, COOKIE, SET_COOKIE, AUTHORIZATION, CACHE_CONTROL, VARY, EXPIRES, ETAG, VIA].contains(name)
+        || name.as_str().starts_with("x-")
+        || name.as_str().starts_with("content-")
+        || name.as_str() == "forwarded"
+        || name.as_str() == "traceparent"
+}
+
+fn is_ours(name: &str) -> bool {
+    matches!(name.as_bytes().first(), Some(b'x' | b'f')) && OURS.contains(&name)
+}
+
+/// One of ours with `_` for a `-`: some apps (CGI, WSGI, PHP) cannot tell the two apart.
+fn is_ours_misspelt(name: &str) -> bool {
+    name.contains('_') && OURS.contains(&name.replace('_', "-").as_str())
+}
+
+fn asks_to_switch(fields: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = fields.get(UPGRADE)?;
+    let named = fields.get_all(CONNECTION).iter().any(|value| has_word(value.as_bytes(), b"upgrade"));
+    named.then(|| protocol.clone())
+}
+
+fn accepts_trailers(te: &[u8]) -> bool {
+    has_word(te, b"trailers")
+}
+
+fn has_word(list: &[u8], word: &[u8]) -> bool {
+    list.split(|byte| *byte == b',').any(|member| member.trim_ascii().eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a test name");
+            map.append(name, HeaderValue::from_str(value).expect("a test value"));
+        }
+        map
+    }
+
+    fn names(map: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_what_connection_names_stop_here() {
+        let mut map = fields(&[
+            ("connection", "close, X-Private, foo"),
+            ("keep-alive", "timeout=5"),
+            ("foo", "1"),
+            ("proxy-connection", "keep-alive"),
+            ("te", "trailers, deflate"),
+            ("accept", "*/*"),
+        ]);
+        assert_eq!(request(&mut map, false), None);
+        assert_eq!(names(&map), ["accept", "te"]);
+        assert_eq!(map[TE], "trailers");
+    }
+
+    #[test]
+    fn connection_cannot_remove_what_is_relied_on() {
+        let mut map = fields(&[
+            ("connection", "host, content-length, cookie, authorization, x-user-id, x-forwarded-for"),
+            ("host", "a"),
+            ("content-length", "1"),
+            ("cookie", "a=b"),
+            ("authorization", "x"),
+            ("x-user-id", "7"),
+        ]);
+        request(&mut map, true);
+        assert_eq!(names(&map), ["authorization", "content-length", "cookie", "host", "x-user-id"]);
+    }
+
+    #[test]
+    fn what_only_we_may_set_is_removed_in_every_spelling() {
+        let spoofed = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x_forwarded_for", "1.1.1.1"),
+            ("x-forwarded_for", "1.1.1.1"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-request-id", "a"),
+            ("x-real-ip", "1.1.1.1"),
+        ];
+        let mut map = fields(&spoofed);
+        request(&mut map, false);
+        assert!(map.is_empty(), "{map:?}");
+        let mut map = fields(&spoofed);
+        request(&mut map, true);
+        assert_eq!(names(&map), ["forwarded", "x-forwarded-for", "x-real-ip", "x-request-id"]);
+    }
+
+    #[test]
+    fn a_switch_of_protocols_is_recognised_and_its_answer_kept() {
+        let mut map = fields(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        assert_eq!(request(&mut map, false), Some(HeaderValue::from_static("websocket")));
+        assert!(map.is_empty());
+        let mut map = fields(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+        response(&mut map, true);
+        assert_eq!(map[CONNECTION], "upgrade");
+        assert_eq!(map[UPGRADE], "websocket");
+    }
+
+    #[test]
+    fn trailers_that_could_change_the_message_are_dropped() {
+        for name in
+            ["content-length", "host", "authorization", "cookie", "x-forwarded-for", "transfer-encoding", "x_real_ip"]
+        {
+            assert!(!trailer_may_pass(&HeaderName::from_bytes(name.as_bytes()).expect("a test name")), "{name}");
+        }
+        assert!(trailer_may_pass(&HeaderName::from_static("grpc-status")));
+    }
+}
