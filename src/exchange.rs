@@ -71,7 +71,7 @@ pub struct Exchange {
     /// Who calls; by `client_addr`.
     pub client: Client,
     /// Path parameters of the matched route, in the pattern's order; by `route`.
-    pub parameters: Vec<(&'static str, String)>,
+    pub parameters: Vec<(Arc<str>, String)>,
     /// What the stores answered; by `gather`.
     pub answers: Answers,
     /// Who is logged in; by `session`.
@@ -145,6 +145,8 @@ pub struct Principal {
     pub user: String,
     /// A keyed digest of the session identifier: names the session without giving it away.
     pub session_digest: String,
+    /// A digest of the session identifier that is the same in every process: what limits are counted by.
+    pub session_key: String,
     /// Attributes of the record by dotted path, as text: those that the configuration names (identity fields, limit keys).
     pub attributes: Vec<(String, String)>,
 }

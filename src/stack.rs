@@ -1,1 +1,105 @@
-//! The layers in order.
+//! The layers in order: THE page of how a request is treated.
+//!
+//! Every layer is always ready, so readiness is never asked for: what bounds the work is in the configuration
+//! (connections, streams, `max_pending`) and is enforced where the work is taken on, not by holding a caller back.
+//!
+//! # Why
+//! Each request passes one chain of futures that the compiler has seen whole: nothing is boxed between two layers.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tower::ServiceBuilder;
+use tower::util::option_layer;
+
+use crate::cache::Cache;
+use crate::client_addr;
+use crate::exchange::Next;
+use crate::gather::{self, Ask};
+use crate::listener::target;
+use crate::rate_limit::{self, RateLimit};
+use crate::redis_pool::Link;
+use crate::route::pattern::Pattern;
+use crate::route::table::Table;
+use crate::route::{self, Bound};
+use crate::session::{self, IdentityFields, Session};
+use crate::telemetry::{self, Telemetry};
+use crate::upstream::Upstream;
+use crate::upstream::forward::{self, Terms};
+
+/// What one worker's stack is made of.
+pub struct Parts {
+    /// Counts and logs.
+    pub telemetry: Rc<Telemetry>,
+    /// Whose word about the client is believed.
+    pub client_addr: Rc<client_addr::Settings>,
+    /// Names that only sidegate may send to the app.
+    pub identity: Rc<IdentityFields>,
+    /// The way to Redis, if there is one.
+    pub link: Option<Link>,
+    /// The routes, in the file's order.
+    pub routes: Vec<Route>,
+}
+
+/// What one route's stack is made of.
+pub struct Route {
+    /// Its label in logs and metrics.
+    pub label: Arc<str>,
+    /// What it matches.
+    pub pattern: Pattern,
+    /// Limits that depend on the request alone.
+    pub by_request: Option<Rc<RateLimit>>,
+    /// Who may pass.
+    pub session: Option<Rc<Session>>,
+    /// Limits that depend on who is logged in.
+    pub by_principal: Option<Rc<RateLimit>>,
+    /// What is stored, and what a write invalidates.
+    pub cache: Option<Rc<Cache>>,
+    /// Where it leads.
+    pub upstream: Rc<Upstream>,
+    /// How it is forwarded.
+    pub terms: Terms,
+}
+
+/// The stack of one worker.
+pub fn build(parts: Parts) -> impl Next {
+    let Parts { telemetry, client_addr, identity, link, routes } = parts;
+    let bound = |(index, route): (usize, Route)| {
+        let (label, pattern) = (route.label.clone(), route.pattern.clone());
+        (pattern, Bound { label, index, service: of_route(link.clone(), route) })
+    };
+    let table = Rc::new(Table::new(routes.into_iter().enumerate().map(bound).collect()));
+    ServiceBuilder::new()
+        // Outermost, so that whatever happens further in is counted and logged, refusals of the next layer included.
+        .layer(telemetry::layer(telemetry))
+        // One spelling of "where to", before anybody reads it.
+        .layer(target::layer())
+        // Spoofed identity fields go before any layer could believe them; on every route, also without a session.
+        .layer(session::strip_layer(identity))
+        // Who calls, before the first limit asks.
+        .layer(client_addr::layer(client_addr))
+        // Which policy: the seam between what all requests and what one route's requests meet.
+        .service(route::service(table))
+}
+
+/// The stack of one route.
+fn of_route(link: Option<Link>, route: Route) -> impl Next {
+    let Route { by_request, session, by_principal, cache, upstream, terms, .. } = route;
+    let mut asks: Vec<Rc<dyn Ask>> = Vec::new();
+    asks.extend(by_request.clone().map(|limits| limits as Rc<dyn Ask>));
+    asks.extend(session.clone().map(|session| session as Rc<dyn Ask>));
+    asks.extend(cache.clone().map(|cache| cache as Rc<dyn Ask>));
+    ServiceBuilder::new()
+        // All that the layers below need from Redis, in one trip.
+        .layer(gather::layer(link, asks.into()))
+        // The cheapest refusal first: a flood costs neither a session nor a stored response.
+        .layer(option_layer(by_request.map(rate_limit::layer)))
+        // Nobody who is not logged in gets further, not even to a stored response.
+        .layer(option_layer(session.map(session::layer)))
+        // Limits by who is logged in, now that it is known.
+        .layer(option_layer(by_principal.map(rate_limit::layer)))
+        // An answer from the store spares the app.
+        .layer(option_layer(cache.map(crate::cache::layer)))
+        // The app.
+        .service(forward::service(upstream, terms))
+}

@@ -34,6 +34,18 @@ impl Key {
     /// # Errors
     /// A word that says why it has none.
     pub fn of(scheme: Scheme, uri: &Uri, head: &HeaderMap) -> Result<Self, &'static str> {
+        Self::with_query(scheme, uri, uri.query(), head)
+    }
+
+    /// The key of the same place without a query: whatever a write's query is, its place has a key.
+    ///
+    /// # Errors
+    /// As [`Key::of`].
+    pub fn of_place(scheme: Scheme, uri: &Uri, head: &HeaderMap) -> Result<Self, &'static str> {
+        Self::with_query(scheme, uri, None, head)
+    }
+
+    fn with_query(scheme: Scheme, uri: &Uri, query: Option<&str>, head: &HeaderMap) -> Result<Self, &'static str> {
         let authority = match uri.authority() {
             Some(authority) => authority.as_str(),
             None => head.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
@@ -43,7 +55,6 @@ impl Key {
             return Err("no-authority");
         }
         let path = if uri.path().is_empty() { "/" } else { uri.path() };
-        let query = uri.query();
         let length = authority.len() + path.len() + query.map_or(0, |query| query.len() + 1);
         if length > MAX_LENGTH {
             return Err("uri-too-long");

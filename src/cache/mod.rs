@@ -1,4 +1,21 @@
 //! Answers GET from stored responses (RFC 9111).
+//!
+//! 1. *Storable* (may be kept) and *reusable* (may be sent) are two decisions; `rules` holds both, one file for each
+//!    section of the RFC, all of it pure.
+//! 2. A write invalidates before its writer hears of its success; a response that was fetched before that can never
+//!    be reused after it. `store` has the scheme and its proof.
+//! 3. A store that is slow, full, gone, or returns rubbish is a miss. Content streams to the client while it is kept.
+//! 4. What was answered to somebody's credentials is shared only if the response says so itself; what was answered to
+//!    nobody in particular is not sent to somebody unless it says so either.
+
+mod key;
+mod layer;
+pub mod rules;
+pub mod store;
+pub mod stored;
+
+pub use key::Key;
+pub use layer::{Cache, OnRoute, Worker, layer};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,3 +1,6 @@
-//! cli
+//! The commands.
 
+pub mod demo;
 pub mod health;
+pub mod check;
+pub mod init;

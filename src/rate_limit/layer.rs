@@ -163,6 +163,7 @@ mod tests {
                 session: "web".into(),
                 user: "7".into(),
                 session_digest: "d".into(),
+                session_key: "d".into(),
                 attributes: vec![("user.id".into(), "7".into())],
             }));
             let trail = request.trail.clone();

@@ -1,6 +1,5 @@
 //! How much, in how long: `100 per minute`.
 
-use std::fmt;
 use std::time::Duration;
 
 /// `amount` units in every `per`.
@@ -12,13 +11,81 @@ pub struct Quota {
     pub per: Duration,
 }
 
-/// As the configuration spells it: `100 per minute`, `5 per 90s`.
-impl fmt::Display for Quota {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(&str, u64); 4] = [("second", 1), ("minute", 60), ("hour", 3_600), ("day", 86_400)];
-        match UNITS.iter().find(|(_, seconds)| self.per == Duration::from_secs(*seconds)) {
-            Some((unit, _)) => write!(f, "{} per {unit}", self.amount),
-            None => write!(f, "{} per {}", self.amount, humantime::format_duration(self.per)),
+impl std::str::FromStr for Quota {
+    type Err = String;
+
+    /// Reads `100 per minute`, `10 per 30s`, `5_000 per 2 hours`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let example = || "a quota reads like `100 per minute` or `10 per 30s`".to_owned();
+        let (amount, per) = text.split_once(" per ").ok_or_else(example)?;
+        let digits = amount.trim().replace('_', "");
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(example());
+        }
+        let amount = digits.parse().ok().filter(|amount| *amount <= 1_000_000_000);
+        let amount: u64 = amount.ok_or("a quota is at most 1,000,000,000 requests")?;
+        if amount == 0 {
+            return Err("a quota of 0 would refuse every request".into());
+        }
+        let per = per.trim();
+        let one = match per {
+            "second" => Some(1),
+            "minute" => Some(60),
+            "hour" => Some(60 * 60),
+            "day" => Some(24 * 60 * 60),
+            _ => None,
+        };
+        let per = match one {
+            Some(seconds) => Duration::from_secs(seconds),
+            None => humantime::parse_duration(per).map_err(|_| example())?,
+        };
+        if per < Duration::from_secs(1) || per > Duration::from_secs(366 * 24 * 60 * 60) {
+            return Err("the window of a quota is between a second and a year".into());
+        }
+        if u128::from(amount) > per.as_micros() {
+            return Err("a quota is at most 1,000,000 requests a second".into());
+        }
+        Ok(Self { amount, per })
+    }
+}
+
+impl std::fmt::Display for Quota {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { amount, per } = self;
+        match (per.as_secs(), per.subsec_nanos()) {
+            (1, 0) => write!(f, "{amount} per second"),
+            (60, 0) => write!(f, "{amount} per minute"),
+            (3600, 0) => write!(f, "{amount} per hour"),
+            (86_400, 0) => write!(f, "{amount} per day"),
+            _ => write!(f, "{amount} per {}", humantime::format_duration(*per)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod reading {
+    use super::Quota;
+
+    #[test]
+    fn a_quota_reads_back_as_it_was_written() {
+        for text in ["100 per minute", "1 per second", "5 per hour", "7 per day", "10 per 30s", "2 per 1m 30s"] {
+            assert_eq!(text.parse::<Quota>().unwrap().to_string(), text);
+        }
+        assert_eq!("5_000 per 2 hours".parse::<Quota>().unwrap().to_string(), "5000 per 2h");
+    }
+
+    #[test]
+    fn a_bad_quota_says_what_is_wrong() {
+        for (text, error) in [
+            ("100/min", "a quota reads like `100 per minute` or `10 per 30s`"),
+            ("-1 per minute", "a quota reads like `100 per minute` or `10 per 30s`"),
+            ("1 per fortnight", "a quota reads like `100 per minute` or `10 per 30s`"),
+            ("0 per minute", "a quota of 0 would refuse every request"),
+            ("99999999999999999999999 per day", "a quota is at most 1,000,000,000 requests"),
+            ("5 per 10ms", "the window of a quota is between a second and a year"),
+            ("2000000 per second", "a quota is at most 1,000,000 requests a second"),
+        ] {
+            assert_eq!(text.parse::<Quota>().unwrap_err(), error, "{text}");
         }
     }
 }

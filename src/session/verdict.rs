@@ -66,6 +66,7 @@ pub fn judge(session: &Arc<str>, credential: &Credential<'_>, found: Found, key:
             session: session.clone(),
             user,
             session_digest: key.digest(identifier),
+            session_key: crate::redis_pool::key::digest(identifier.as_bytes()),
             attributes,
         }),
     }

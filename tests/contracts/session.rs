@@ -132,6 +132,9 @@ fn field(name: &'static str) -> HeaderName {
     HeaderName::from_static(name)
 }
 
+/// The fields of a request that reached the app, and its user.
+type Reached = (HeaderMap, Option<String>);
+
 /// What came of one request.
 struct Outcome {
     /// The fields that reached the app, if anything did.
@@ -162,7 +165,7 @@ async fn outcome(shelf: &Shelf, mode: Mode, method: Method, sent: &[(&'static st
     exchange.answers.put(Slot::Session, answer);
     let trail = exchange.trail.clone();
 
-    let reached: Rc<RefCell<Option<(HeaderMap, Option<String>)>>> = Rc::default();
+    let reached: Rc<RefCell<Option<Reached>>> = Rc::default();
     let app = {
         let reached = reached.clone();
         service_fn(move |exchange: Box<Exchange>| {

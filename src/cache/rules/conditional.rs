@@ -53,7 +53,8 @@ fn any_member_matches(list: &[u8], etag: Option<&[u8]>) -> bool {
             rest = after;
         }
         let tag = opaque(rest);
-        let Some(length) = tag.strip_prefix(b"\"").and_then(|inside| inside.iter().position(|byte| *byte == b'"')) else {
+        let Some(length) = tag.strip_prefix(b"\"").and_then(|inside| inside.iter().position(|byte| *byte == b'"'))
+        else {
             return false;
         };
         let (tag, after) = tag.split_at(length + 2);

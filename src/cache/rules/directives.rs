@@ -145,7 +145,7 @@ mod tests {
             (&["foo=\"bar, no-store\", max-age=60"], max_age(60)),
             (&["foo=\"a\\\", no-store\", max-age=60"], max_age(60)),
             (&["foo=a\"b, no-store"], no_store),
-            (&["max-age=60, foo=\"bar"], Directives { no_store: true, ..none }),
+            (&["max-age=60, foo=\"bar"], Directives { no_store: true, ..max_age(60) }),
             (&["private=\"set-cookie\""], Directives { private: true, ..none }),
             (&["no-cache=\"a, b\", public"], Directives { no_cache: true, public: true, ..none }),
             (&[" ,, must-revalidate ,"], Directives { must_revalidate: true, ..none }),

@@ -77,10 +77,16 @@ mod tests {
             (said(None, None), vec![], Some(NOON), Configured(30)),
         ] {
             let mut head = HeaderMap::new();
-            expires.iter().for_each(|expires| drop(head.append(EXPIRES, HeaderValue::from_static(expires))));
+            for line in &expires {
+                head.append(EXPIRES, HeaderValue::from_static(line));
+            }
             date.map(|date| head.insert(DATE, HeaderValue::from_static(date)));
             let ttl = Some(Duration::from_secs(30));
-            assert_eq!(lifetime(StatusCode::OK, &head, &directives, ttl, RECEIVED), expected, "{directives:?} {expires:?}");
+            assert_eq!(
+                lifetime(StatusCode::OK, &head, &directives, ttl, RECEIVED),
+                expected,
+                "{directives:?} {expires:?}"
+            );
         }
     }
 

@@ -23,7 +23,7 @@ pub fn named_paths(answer: &HeaderMap, authority: &str) -> Vec<String> {
     let uris = lines.filter_map(|line| Uri::try_from(line.as_bytes()).ok());
     let here = uris.filter(|uri| match uri.authority() {
         Some(named) => named.as_str().eq_ignore_ascii_case(authority),
-        None => uri.path().starts_with('/'),
+        None => uri.path().starts_with('/') && !uri.path().starts_with("//"),
     });
     here.take(4).map(|uri| uri.path().to_owned()).collect()
 }

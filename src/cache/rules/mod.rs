@@ -20,7 +20,8 @@ pub fn delta_seconds(text: &[u8]) -> Option<u32> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let value = text.iter().fold(0_u64, |value, digit| (value * 10 + u64::from(digit - b'0')).min(u64::from(VERY_LONG)));
+    let value =
+        text.iter().fold(0_u64, |value, digit| (value * 10 + u64::from(digit - b'0')).min(u64::from(VERY_LONG)));
     Some(value as u32)
 }
 

@@ -246,7 +246,8 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_what_a_hit_needs() {
-        let stored = decide(ANYONE, 200, &[("cache-control", "s-maxage=60"), ("age", "10"), ("vary", "accept")]).unwrap();
+        let stored =
+            decide(ANYONE, 200, &[("cache-control", "s-maxage=60"), ("age", "10"), ("vary", "accept")]).unwrap();
         let facts = Facts { received: NOW, initial_age: 10, lifetime: 60, shareable: true };
         assert_eq!(stored.facts, facts);
         assert_eq!(stored.selecting.unwrap().names(), ["accept"]);

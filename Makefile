@@ -1,0 +1,33 @@
+# What one does with this repository. `make run` is the demo; `.ci/run` is lint, test and a short bench.
+
+.PHONY: run demo test install-tests bench lint fmt doc check
+
+run: demo
+
+demo:
+	cargo run --release -- demo
+
+check:
+	cargo check --all-targets --locked
+
+# Installs redis-server first, if it is missing.
+test: install-tests
+	cargo test --locked --no-fail-fast
+
+install-tests:
+	sh tests/install.sh
+
+# Compares with nginx on this machine; options: make bench ARGS="--rounds 3 --only get-1k"
+bench:
+	python3 benches/bench.py $(ARGS)
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+
+fmt:
+	cargo fmt
+
+doc:
+	cargo doc --no-deps --locked --open

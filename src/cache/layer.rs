@@ -1,0 +1,396 @@
+//! Answers from the store, fills it, and takes back what a write has changed.
+//!
+//! 1. A GET or HEAD whose fresh response is stored is answered from there: with 304 if the client has that copy
+//!    already. Requests with credentials get only what is for all.
+//! 2. Everything else goes on. A storable answer to GET is kept once the client has read its content to the end;
+//!    content beyond `max_body` is let go of, and the client notices nothing.
+//! 3. A write that may have happened invalidates its own path, those that its answer names and those of `on_write`,
+//!    before the answer's head goes out; also when its client has gone meanwhile. Redis away: it is owed.
+//! 4. Every answer says what happened: `X-Cache`, and `Cache-Status` after those of the caches before us (RFC 9211).
+//!
+//! # Why writes run as tasks
+//! The future of a request is dropped with its connection. A write's must not be: the app may have done what it was
+//! asked, and nobody would invalidate.
+
+use std::panic::resume_unwind;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AGE, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body::Body as _;
+use tower::Layer;
+
+use super::Policy;
+use super::key::Key;
+use super::rules::directives::directives;
+use super::rules::invalidation::{self, Template};
+use super::rules::request::{self, Asks};
+use super::rules::storing::{Asked, NotStored, storable};
+use super::rules::{conditional, vary};
+use super::store::{Found, Generation, MemoryStore, Owed, RedisStore, Store};
+use super::stored::StoredResponse;
+use crate::body::Body;
+use crate::clock::Clock;
+use crate::exchange::{self, Exchange, Next, Slot, pass};
+use crate::gather::Ask;
+use crate::redis_pool::Link;
+use crate::telemetry::Trail;
+use crate::telemetry::registry::Registry;
+
+mod fill;
+mod outcome;
+
+use fill::Fill;
+use outcome::{CACHE_STATUS, Metrics, Why, X_CACHE, forward_status, hit_status, mark};
+
+/// How long Redis keeps a response beyond its freshness, so that "stale" can be told from "never seen".
+const STALE: Duration = Duration::from_secs(60);
+/// How long Redis keeps anything, at most.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// What a route says about stored responses.
+#[derive(Clone, Debug, Default)]
+pub struct OnRoute {
+    /// What is stored; `None`: nothing, but writes here invalidate all the same.
+    pub policy: Option<Arc<Policy>>,
+    /// The route verifies a session: every request to it carries credentials.
+    pub credentials: bool,
+    /// Paths that a successful write here invalidates besides its own.
+    pub on_write: Vec<Template>,
+}
+
+/// What the caches of all routes have in common on one worker.
+#[derive(Clone)]
+pub struct Worker {
+    /// The store where there is no Redis.
+    pub memory: Arc<MemoryStore>,
+    /// The way to the store in Redis, if there is one.
+    pub link: Option<Link>,
+    /// Before every Redis key.
+    pub prefix: Arc<str>,
+    /// Invalidations that Redis could not be told.
+    pub owed: Arc<Owed>,
+    /// The time.
+    pub clock: Clock,
+    /// Where it is counted.
+    pub registry: Arc<Registry>,
+    /// The worker's number.
+    pub number: usize,
+}
+
+/// The cache of one route on one worker.
+pub struct Cache {
+    route: OnRoute,
+    store: Store,
+    owed: Arc<Owed>,
+    clock: Clock,
+    metrics: Metrics,
+}
+
+/// What happens to a read.
+enum Action {
+    /// The stored response, its age and for how long it is still fresh, in seconds.
+    Reuse { stored: Arc<StoredResponse>, age: u32, fresh_for: u32 },
+    /// The app is asked, and the answer may be stored.
+    Fetch { why: Why, fill: Opening },
+    /// The app is asked, and the answer is not stored.
+    PassBy { reason: &'static str },
+}
+
+/// What a fill needs to begin.
+struct Opening {
+    key: Key,
+    generation: Option<Generation>,
+    credentials: bool,
+}
+
+/// The cache's layer: see the module's rules.
+pub fn layer<S: Next>(cache: Rc<Cache>) -> impl Layer<S, Service = impl Next> + Clone {
+    exchange::layer(move |exchange, next| {
+        let cache = cache.clone();
+        async move {
+            match request::asks(exchange.request.method()) {
+                Asks::Read if cache.route.policy.is_some() => cache.read(exchange, next).await,
+                Asks::Write => cache.write(exchange, next).await,
+                _ => cache.pass_by("method", "method", exchange, next).await,
+            }
+        }
+    })
+}
+
+impl Ask for Cache {
+    fn slot(&self) -> Slot {
+        Slot::Cache
+    }
+
+    fn ask(&self, exchange: &Exchange, pipeline: &mut redis::Pipeline) -> usize {
+        let (Store::Redis(store), Some(_)) = (&self.store, &self.route.policy) else { return 0 };
+        if request::asks(exchange.request.method()) != Asks::Read {
+            return 0;
+        }
+        match self.key_of_read(exchange) {
+            Ok(key) => {
+                store.ask(&key, exchange.request.headers(), pipeline);
+                1
+            }
+            Err(_) => 0,
+        }
+    }
+}
+
+impl Cache {
+    /// The cache of a route: in Redis if there is one, else in memory.
+    pub fn new(route: OnRoute, worker: &Worker) -> Rc<Self> {
+        let Worker { memory, link, prefix, owed, clock, registry, number } = worker.clone();
+        let store = match link {
+            Some(link) => Store::Redis(RedisStore::new(link, prefix)),
+            None => Store::Memory(memory),
+        };
+        let name = route.policy.as_ref().map_or("", |policy| &policy.name);
+        let metrics = Metrics::new(&registry, number, name);
+        Rc::new(Self { route, store, owed, clock, metrics })
+    }
+
+    async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
+        match self.decide(&mut exchange).await {
+            Action::Reuse { stored, age, fresh_for } => self.reuse(&exchange, &stored, age, fresh_for),
+            Action::Fetch { why, fill } => self.fetch(why, fill, exchange, next).await,
+            Action::PassBy { reason } => self.pass_by("bypass", reason, exchange, next).await,
+        }
+    }
+
+    /// Why a read passes the store by, or its key.
+    fn key_of_read(&self, exchange: &Exchange) -> Result<Key, &'static str> {
+        let request = &exchange.request;
+        if let Some(reason) = request::passes_by(request.headers(), !request.body().is_end_stream()) {
+            return Err(reason);
+        }
+        let key = Key::of(exchange.client.scheme, request.uri(), request.headers())?;
+        if self.owed.covers(key.place()) { Err("owed") } else { Ok(key) }
+    }
+
+    async fn decide(self: &Rc<Self>, exchange: &mut Exchange) -> Action {
+        if self.owed.is_any() {
+            self.clone().settle();
+        }
+        let answer = exchange.answers.take(Slot::Cache);
+        let key = match self.key_of_read(exchange) {
+            Ok(key) => key,
+            Err(reason) => return Action::PassBy { reason },
+        };
+        let head = exchange.request.headers();
+        let found = self.store.look_up(&key, head, answer).await;
+        // A write may have failed to invalidate since the store was asked.
+        if self.owed.covers(key.place()) {
+            return Action::PassBy { reason: "owed" };
+        }
+        let cookies = self.route.policy.as_ref().map(|policy| policy.cookies).unwrap_or_default();
+        let credentials = request::credentials(head, self.route.credentials, cookies);
+        let fetch = |why, generation| Action::Fetch {
+            why,
+            fill: Opening { key, generation, credentials: credentials.is_some() },
+        };
+        match found {
+            Found::Unavailable(_) => Action::PassBy { reason: "store-unavailable" },
+            Found::Nothing { generation, other_variants: false } => fetch(Why::UriMiss, generation),
+            Found::Nothing { generation, other_variants: true } => fetch(Why::VaryMiss, generation),
+            Found::Stored(stored) => {
+                let age = stored.facts.age(self.clock.unix_seconds());
+                match (stored.facts.fresh_for(age), credentials) {
+                    (None, _) => fetch(Why::Stale, Some(stored.generation)),
+                    (Some(_), Some(kind)) if !stored.facts.shareable => {
+                        fetch(Why::Credentials(kind), Some(stored.generation))
+                    }
+                    (Some(fresh_for), _) => Action::Reuse { stored, age, fresh_for },
+                }
+            }
+        }
+    }
+
+    fn reuse(&self, exchange: &Exchange, stored: &StoredResponse, age: u32, fresh_for: u32) -> Response<Body> {
+        self.metrics.hit.inc();
+        exchange.trail.borrow_mut().cache = Some("hit");
+        let request = &exchange.request;
+        let mut response = Response::new(Body::empty());
+        let head = response.headers_mut();
+        *head = stored.head.clone();
+        head.insert(AGE, HeaderValue::from(age));
+        head.insert(X_CACHE, HeaderValue::from_static("HIT"));
+        head.insert(CACHE_STATUS, hit_status(fresh_for));
+        if conditional::is_not_modified(request.headers(), stored.status, &stored.head) {
+            conditional::into_not_modified(head);
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        } else {
+            *response.status_mut() = stored.status;
+            if request.method() != Method::HEAD {
+                *response.body_mut() = Body::full(stored.content.clone());
+            }
+        }
+        response
+    }
+
+    async fn fetch<S: Next>(
+        self: Rc<Self>,
+        why: Why,
+        Opening { key, generation, credentials }: Opening,
+        exchange: Box<Exchange>,
+        next: S,
+    ) -> Response<Body> {
+        let request = &exchange.request;
+        let is_get = request.method() == Method::GET;
+        let no_store = directives(request.headers()).no_store;
+        let generation = match generation {
+            None if is_get && !no_store => self.store.open(&key).await,
+            generation => generation,
+        };
+        let asked = Asked { at: self.clock.unix_seconds(), credentials, no_store };
+        // The fields that select a variant are known only from the answer.
+        let selected_by = is_get.then(|| request.headers().clone());
+        let trail = exchange.trail.clone();
+
+        let mut response = pass(next, exchange).await;
+
+        let fill = match selected_by {
+            None => Err("head"),
+            Some(selected_by) => self.clone().fill(key, generation, asked, &selected_by, &response, &trail),
+        };
+        let not_stored = fill.as_ref().err().copied();
+        self.count(&trail, why, not_stored);
+        let status = forward_status(why, response.status(), not_stored);
+        mark(&mut response, why.x_cache(), &status);
+        match fill {
+            Ok(fill) => response.map(|content| content.watched(fill)),
+            Err(_) => response,
+        }
+    }
+
+    /// The watch that stores the response when its content has passed, or the reason why it is not stored.
+    fn fill(
+        self: Rc<Self>,
+        key: Key,
+        generation: Option<Generation>,
+        asked: Asked,
+        selected_by: &HeaderMap,
+        response: &Response<Body>,
+        trail: &Trail,
+    ) -> Result<Fill, &'static str> {
+        let policy = self.route.policy.clone().ok_or("no-policy")?;
+        let status = response.status();
+        if trail.borrow().local_reply.is_some() {
+            return Err(NotStored::LocalReply.as_str());
+        }
+        let received = self.clock.unix_seconds();
+        let storable = storable(asked, status, response.headers(), policy.ttl, received).map_err(NotStored::as_str)?;
+        let generation = generation.ok_or("store-unavailable")?;
+        let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if length.is_some_and(|length: u64| length > policy.max_body) {
+            return Err("too-large");
+        }
+        let variant = storable.selecting.map(|selecting: vary::Selecting| {
+            let digest = selecting.variant(selected_by);
+            (selecting, digest)
+        });
+        let stored = StoredResponse {
+            status,
+            head: response.headers().clone(),
+            content: Default::default(),
+            facts: storable.facts,
+            generation,
+            variant,
+        };
+        Ok(Fill::new(self, key, stored, length, policy.max_body))
+    }
+
+    /// Keeps a whole response.
+    fn keep(&self, key: &Key, response: StoredResponse) {
+        let facts = response.facts;
+        let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
+        self.store.keep(key, response, (Duration::from_secs(fresh.into()) + STALE).min(LONGEST));
+        if let Store::Memory(memory) = &self.store {
+            self.metrics.stored_bytes.set(memory.bytes());
+        }
+    }
+
+    async fn pass_by<S: Next>(
+        self: Rc<Self>,
+        forwarded: &'static str,
+        reason: &'static str,
+        exchange: Box<Exchange>,
+        next: S,
+    ) -> Response<Body> {
+        if self.route.policy.is_none() {
+            return pass(next, exchange).await;
+        }
+        self.metrics.bypass.inc();
+        {
+            let mut record = exchange.trail.borrow_mut();
+            (record.cache, record.cache_reason) = (Some("bypass"), Some(reason));
+        }
+        let mut response = pass(next, exchange).await;
+        let mut status = format!("sidegate; fwd={forwarded}; fwd-status={}", response.status().as_u16());
+        if forwarded != reason {
+            status.push_str("; detail=");
+            status.push_str(reason);
+        }
+        mark(&mut response, HeaderValue::from_static("BYPASS"), &status);
+        response
+    }
+
+    async fn write<S: Next>(self: Rc<Self>, exchange: Box<Exchange>, next: S) -> Response<Body> {
+        let request = &exchange.request;
+        let Ok(key) = Key::of_place(exchange.client.scheme, request.uri(), request.headers()) else {
+            return self.pass_by("method", "method", exchange, next).await;
+        };
+        let filled = self.route.on_write.iter().filter_map(|template| template.fill(&exchange.parameters));
+        let mut places = vec![key.place().to_owned()];
+        places.extend(filled.map(|path| key.place_of(&path)));
+        let trail = exchange.trail.clone();
+        let written = tokio::task::spawn_local(async move {
+            let response = self.clone().pass_by("method", "method", exchange, next).await;
+            let unknown = trail.borrow().upstream_error.is_some();
+            if invalidation::invalidates(response.status(), unknown) {
+                let named = invalidation::named_paths(response.headers(), key.authority());
+                places.extend(named.iter().map(|path| key.place_of(path)));
+                self.invalidate(&places).await;
+            }
+            response
+        });
+        match written.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(response) => response,
+            Err(Ok(panic)) => resume_unwind(panic),
+            // The worker is ending, and this future with it.
+            Err(Err(_)) => std::future::pending().await,
+        }
+    }
+
+    async fn invalidate(&self, places: &[String]) {
+        if let Err(reason) = self.store.invalidate(places).await {
+            tracing::debug!(reason, places = places.len(), "an invalidation is owed to Redis");
+            self.owed.add(places);
+        }
+    }
+
+    /// Tells Redis what it is owed, behind the request that noticed.
+    fn settle(self: Rc<Self>) {
+        if matches!(&self.store, Store::Redis(store) if store.is_up()) {
+            tokio::task::spawn_local(async move {
+                if let Store::Redis(store) = &self.store {
+                    store.settle(&self.owed).await;
+                }
+            });
+        }
+    }
+
+    fn count(&self, trail: &Trail, why: Why, not_stored: Option<&'static str>) {
+        let (outcome, reason) = why.words();
+        self.metrics.forwarded(why).inc();
+        let mut record = trail.borrow_mut();
+        record.cache = Some(outcome);
+        record.cache_reason = Some(not_stored.unwrap_or(reason));
+    }
+}
+
+#[cfg(test)]
+mod tests;

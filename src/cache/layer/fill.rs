@@ -1,0 +1,68 @@
+//! Keeps a response while its content passes to the client.
+//!
+//! 1. Frames are shared, not copied, and never held back.
+//! 2. Beyond `max_body` everything is let go of at once.
+//! 3. Only content that was read to its end is stored, and only if it is as long as it was said to be.
+//! 4. What is stored is one copy of exactly its size: a frame may be a small part of a large read buffer, which would
+//!    otherwise stay as long as the response.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http_body::Frame;
+
+use super::Cache;
+use crate::body::{End, Watch};
+use crate::cache::key::Key;
+use crate::cache::stored::{StoredResponse, into_stored_head};
+
+/// A response on its way into the store.
+pub(super) struct Fill {
+    cache: Rc<Cache>,
+    key: Key,
+    /// `None` once it has been stored or given up.
+    response: Option<StoredResponse>,
+    said: Option<u64>,
+    frames: Vec<Bytes>,
+    length: u64,
+    max_body: u64,
+}
+
+impl Fill {
+    /// A fill of `response`, whose content is still to come. `said` is its `Content-Length`.
+    pub(super) fn new(cache: Rc<Cache>, key: Key, response: StoredResponse, said: Option<u64>, max_body: u64) -> Self {
+        Self { cache, key, response: Some(response), said, frames: Vec::new(), length: 0, max_body }
+    }
+
+    fn give_up(&mut self) {
+        self.response = None;
+        self.frames = Vec::new();
+    }
+
+    fn content(&mut self) -> Bytes {
+        let mut content = Vec::with_capacity(self.length as usize);
+        self.frames.drain(..).for_each(|frame| content.extend_from_slice(&frame));
+        content.into()
+    }
+}
+
+impl Watch for Fill {
+    fn frame(&mut self, frame: &Frame<Bytes>) {
+        let (Some(bytes), Some(_)) = (frame.data_ref(), &self.response) else { return };
+        self.length += bytes.len() as u64;
+        if self.length > self.max_body {
+            return self.give_up();
+        }
+        self.frames.push(bytes.clone());
+    }
+
+    fn end(&mut self, end: End) {
+        let Some(mut response) = self.response.take() else { return };
+        if end != End::Complete || self.said.is_some_and(|said| said != self.length) {
+            return;
+        }
+        response.content = self.content();
+        into_stored_head(&mut response.head, response.status, response.content.len(), response.facts.received);
+        self.cache.keep(&self.key, response);
+    }
+}

@@ -1,0 +1,144 @@
+//! Invalidations that Redis could not be told.
+//!
+//! 1. A write whose invalidation fails is answered all the same; its places are *owed*, for all workers of the process.
+//! 2. An owed place is not read from the store until its deletion has been acknowledged.
+//! 3. At most [`MAX_PLACES`] are remembered one by one; beyond it everything is owed, until all generations under the
+//!    prefix have been deleted.
+//! 4. Who finds something owed settles it, one at a time; a place that came to be owed again meanwhile stays owed.
+//!
+//! # Why
+//! The write has happened: refusing to answer would not undo it. Other instances that reach Redis when this one cannot
+//! may reuse what they have until its freshness ends; no place on the path of one instance alone can change that.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+/// Places remembered one by one.
+pub const MAX_PLACES: usize = 10_000;
+
+/// What is owed to Redis; shared by the workers.
+#[derive(Debug, Default)]
+pub struct Owed {
+    /// Whether there is anything, to be read without the lock.
+    any: AtomicBool,
+    settling: AtomicBool,
+    debts: Mutex<Debts>,
+}
+
+/// What was owed at one moment. Each debt carries the number of the write that made it last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Debts {
+    pub(super) places: HashMap<Box<str>, u64>,
+    pub(super) everything: Option<u64>,
+    writes: u64,
+}
+
+impl Owed {
+    /// Nothing is owed.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Whether anything is.
+    pub fn is_any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
+    /// Whether what is stored at `place` must not be reused.
+    pub fn covers(&self, place: &str) -> bool {
+        self.is_any() && {
+            let debts = self.debts.lock();
+            debts.everything.is_some() || debts.places.contains_key(place)
+        }
+    }
+
+    /// Remembers places whose invalidation failed.
+    pub fn add(&self, places: &[String]) {
+        let mut debts = self.debts.lock();
+        debts.writes += 1;
+        let write = debts.writes;
+        if debts.everything.is_none() && debts.places.len() + places.len() <= MAX_PLACES {
+            debts.places.extend(places.iter().map(|place| (place.as_str().into(), write)));
+        } else {
+            debts.everything = Some(write);
+            debts.places = HashMap::new();
+        }
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// The right to settle, if nobody else has it.
+    pub(super) fn claim(&self) -> Option<Settling<'_>> {
+        (!self.settling.swap(true, Ordering::AcqRel)).then_some(Settling(self))
+    }
+
+    /// What is owed now.
+    pub(super) fn debts(&self) -> Debts {
+        self.debts.lock().clone()
+    }
+
+    /// Forgets what has been settled, unless it came to be owed again since.
+    pub(super) fn settled(&self, settled: &Debts) {
+        let mut debts = self.debts.lock();
+        debts.places.retain(|place, write| settled.places.get(place) != Some(write));
+        if debts.everything == settled.everything {
+            debts.everything = None;
+        }
+        self.any.store(debts.everything.is_some() || !debts.places.is_empty(), Ordering::Release);
+    }
+}
+
+/// The right to settle; given back when dropped.
+pub(super) struct Settling<'a>(&'a Owed);
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.0.settling.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_place_is_owed_until_its_last_write_is_settled() {
+        let owed = Owed::default();
+        assert!(!owed.is_any());
+        owed.add(&places(&["a", "b"]));
+        let debts = owed.debts();
+        owed.add(&places(&["b"]));
+        owed.settled(&debts);
+        assert!(!owed.covers("a") && owed.covers("b"));
+        owed.settled(&owed.debts());
+        assert!(!owed.is_any());
+    }
+
+    #[test]
+    fn too_many_places_are_everything() {
+        let owed = Owed::default();
+        owed.add(&(0..=MAX_PLACES).map(|number| number.to_string()).collect::<Vec<_>>());
+        let debts = owed.debts();
+        assert!(owed.covers("anything") && debts.places.is_empty());
+        owed.add(&places(&["a"]));
+        owed.settled(&debts);
+        assert!(owed.covers("anything"));
+        owed.settled(&owed.debts());
+        assert!(!owed.covers("anything"));
+    }
+
+    #[test]
+    fn only_one_settles_at_a_time() {
+        let owed = Owed::default();
+        let claim = owed.claim();
+        assert!(claim.is_some() && owed.claim().is_none());
+        drop(claim);
+        assert!(owed.claim().is_some());
+    }
+}

@@ -1,0 +1,55 @@
+//! Secrets: written out, or taken from `{ env = "NAME" }` or `{ file = "path" }`.
+
+use secrecy::SecretString;
+
+use super::raw::{Fault, Value, text};
+
+/// Reads a secret. A file's final line break is not part of it.
+///
+/// # Errors
+/// It is empty, its variable is not set, its file cannot be read, or it is something else.
+pub fn secret(value: &Value<'_>) -> Result<SecretString, Fault> {
+    read(value, |_| true)
+}
+
+/// Reads a URL that may carry a password; as [`secret`].
+///
+/// # Errors
+/// As [`secret`].
+pub fn secret_url(value: &Value<'_>) -> Result<SecretString, Fault> {
+    read(value, |url| url.contains('@'))
+}
+
+/// Reads a secret; a literal one that `is_secret` is never quoted.
+fn read(value: &Value<'_>, is_secret: fn(&str) -> bool) -> Result<SecretString, Fault> {
+    let secret = if value.is_table() {
+        let (env, file) = value.table("a secret", |table| {
+            (
+                table.read("env", text(|name| Ok::<_, Fault>(name.to_owned()))),
+                table.read("file", text(|path| Ok::<_, Fault>(path.to_owned()))),
+            )
+        })?;
+        match (env, file) {
+            (Some(name), None) => from_environment(value, &name.value)?,
+            (None, Some(path)) => from_file(value, &path.value)?,
+            _ => return Err(Fault::with_help("a secret has one origin", r#"{ env = "NAME" } or { file = "path" }"#)),
+        }
+    } else {
+        let text = value.text()?;
+        if is_secret(text) {
+            value.reading.hide(value.at.clone());
+        }
+        text.to_owned()
+    };
+    if secret.is_empty() { Err("a secret cannot be empty".into()) } else { Ok(secret.into()) }
+}
+
+fn from_environment(value: &Value<'_>, name: &str) -> Result<String, Fault> {
+    (value.reading.environment)(name).ok_or_else(|| format!("the environment variable {name} is not set").into())
+}
+
+fn from_file(value: &Value<'_>, path: &str) -> Result<String, Fault> {
+    let path = value.reading.folder.join(path);
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Ok(text.strip_suffix("\r\n").or(text.strip_suffix('\n')).unwrap_or(&text).to_owned())
+}

@@ -1,0 +1,62 @@
+//! Makes settings of a document: each table in its turn, then what they say about each other.
+
+mod definitions;
+mod process;
+mod routes;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use self::definitions::Definitions;
+use super::raw::{Fault, Table};
+use super::settings::{RouteSettings, Settings};
+use super::{Environment, address};
+use crate::route::pattern::Pattern;
+use crate::{rate_limit, upstream};
+
+/// Reads the whole document. `None` only if something was noted.
+pub fn settings(root: &mut Table<'_>) -> Option<Settings> {
+    let (server, client_addr) = root.section("server", process::server).unwrap_or_default();
+    let admin = root.section("admin", process::admin).unwrap_or_default();
+    let log = root.section("log", process::log).unwrap_or_default();
+    let redis = process::redis(root);
+    let memory = root.section("memory", process::memory).unwrap_or_default();
+    let limits = root.section("limits", process::limits).unwrap_or_default();
+    let definitions = Definitions::read(root, redis.is_some());
+    let routes = routes::read(root, &definitions);
+    let upstreams = definitions.upstreams()?;
+    let redis = redis.flatten();
+    Some(Settings { server, client_addr, admin, log, redis, memory, limits, upstreams, routes: routes? })
+}
+
+/// Settings that forward everything to `url`.
+pub fn plain(url: &str, environment: Environment<'_>) -> Result<Settings, Fault> {
+    let server = address::server(url, Path::new(""))?;
+    let redis = process::redis_from(environment)?;
+    Ok(Settings {
+        server: crate::listener::Settings::default(),
+        client_addr: crate::client_addr::Settings::default(),
+        admin: crate::admin::Settings::default(),
+        log: crate::telemetry::logs::Settings::default(),
+        redis,
+        memory: super::settings::MemorySettings::default(),
+        limits: rate_limit::Settings::default(),
+        upstreams: vec![upstream::Settings::new("app", vec![server])],
+        routes: vec![everything()],
+    })
+}
+
+/// The route of a file that has none: everything to the only upstream.
+fn everything() -> RouteSettings {
+    RouteSettings {
+        label: Arc::from("/{*rest}"),
+        pattern: Pattern::everything(),
+        upstream: 0,
+        limits: Vec::new(),
+        session: None,
+        cache: None,
+        on_write: Vec::new(),
+        websocket: true,
+        max_body: None,
+    }
+}

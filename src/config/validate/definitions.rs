@@ -1,0 +1,331 @@
+//! What routes refer to by name: `[upstream.NAME]`, `[limit.NAME]`, `[cache.NAME]`, `[session.NAME]`.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+use http::header;
+
+use super::process::{count, prefix, sized};
+use crate::cache::{Cookies, Policy};
+use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
+use crate::config::{address, quantity};
+use crate::rate_limit::Limit;
+use crate::rate_limit::partition::{Key, Part};
+use crate::rate_limit::quota::Quota;
+use crate::session::{Carrier, Definition, Format};
+use crate::upstream;
+
+/// Definitions of one kind.
+pub struct Named<T> {
+    kind: &'static str,
+    entries: Vec<(Placed<String>, Option<T>)>,
+    used: RefCell<BTreeSet<usize>>,
+}
+
+/// All definitions of a file.
+pub struct Definitions {
+    /// `[upstream.NAME]`.
+    pub upstream: Named<upstream::Settings>,
+    /// `[limit.NAME]`.
+    pub limit: Named<Arc<Limit>>,
+    /// `[cache.NAME]`.
+    pub cache: Named<Arc<Policy>>,
+    /// `[session.NAME]`; attributes that limits need are not yet among them.
+    pub session: Named<Definition>,
+}
+
+impl<T> Named<T> {
+    fn read(
+        root: &mut Table<'_>,
+        kind: &'static str,
+        mut read: impl FnMut(&Placed<String>, &mut Table<'_>) -> Option<T>,
+    ) -> Self {
+        let entries = root.named(kind, |name, table| read(name, table));
+        Self { kind, entries, used: RefCell::default() }
+    }
+
+    /// The index of the definition that a route refers to; an unknown name is noted.
+    pub fn refer(&self, reading: &Reading<'_>, name: &str, at: &Range<usize>) -> Option<usize> {
+        let index = self.entries.iter().position(|(known, _)| known.value == name);
+        match index {
+            Some(index) => drop(self.used.borrow_mut().insert(index)),
+            None => {
+                let kind = self.kind;
+                let help = did_you_mean(name, self.entries.iter().map(|(known, _)| known.value.as_str()))
+                    .unwrap_or_else(|| format!("define it: [{kind}.{name}]"));
+                reading.error(at, Fault::with_help(format!("no {kind} is called `{name}`"), help));
+            }
+        }
+        index
+    }
+
+    /// The definition at an index; `None` if something is wrong with it.
+    pub fn at(&self, index: usize) -> Option<&T> {
+        self.entries.get(index)?.1.as_ref()
+    }
+
+    /// The only one; `None` if there are none or several.
+    pub fn only(&self) -> Option<usize> {
+        (self.entries.len() == 1).then(|| {
+            self.used.borrow_mut().insert(0);
+            0
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn warn_of_unused(&self, reading: &Reading<'_>) {
+        for (index, (name, _)) in self.entries.iter().enumerate() {
+            if !self.used.borrow().contains(&index) {
+                reading.warning(&name.at, format!("no route uses {} `{}`", self.kind, name.value));
+            }
+        }
+    }
+}
+
+impl Definitions {
+    /// Reads all definitions.
+    pub fn read(root: &mut Table<'_>, has_redis: bool) -> Self {
+        let upstreams = Named::read(root, "upstream", upstream);
+        if upstreams.entries.is_empty() && root.value("upstream").is_none() {
+            let help = "[upstream.app] with servers = [\"http://127.0.0.1:3000\"]";
+            root.reading.error(&(0..0), Fault::with_help("no upstream: nowhere to forward requests to", help));
+        }
+        let limit = Named::read(root, "limit", limit);
+        let cache = Named::read(root, "cache", cache);
+        let session = Named::read(root, "session", session);
+        if let Some((name, _)) = session.entries.first()
+            && !has_redis
+        {
+            let help = "add [redis] with its url, or set the environment variable REDIS_URL";
+            root.reading
+                .error(&name.at, Fault::with_help("sessions are read from Redis, and no Redis is configured", help));
+        }
+        Self { upstream: upstreams, limit, cache, session }
+    }
+
+    /// Warns of definitions that no route refers to.
+    pub fn warn_of_unused(&self, reading: &Reading<'_>) {
+        self.upstream.warn_of_unused(reading);
+        self.limit.warn_of_unused(reading);
+        self.cache.warn_of_unused(reading);
+        self.session.warn_of_unused(reading);
+    }
+
+    /// All upstreams, if none is wrong and there is one.
+    pub fn upstreams(&self) -> Option<Vec<upstream::Settings>> {
+        let upstreams: Option<Vec<_>> = self.upstream.entries.iter().map(|(_, upstream)| upstream.clone()).collect();
+        upstreams.filter(|upstreams| !upstreams.is_empty())
+    }
+}
+
+fn upstream(name: &Placed<String>, table: &mut Table<'_>) -> Option<upstream::Settings> {
+    let folder = table.reading.folder;
+    let mut upstream = upstream::Settings::new(&name.value, Vec::new());
+    table.section("timeouts", |timeouts| {
+        timeouts.set("connect", &mut upstream.timeouts.connect, text(quantity::duration));
+        timeouts.set("first_byte", &mut upstream.timeouts.first_byte, text(quantity::duration));
+        timeouts.set("idle", &mut upstream.timeouts.idle, text(quantity::duration_or_zero));
+        timeouts.set("keep_alive", &mut upstream.timeouts.keep_alive, text(quantity::duration));
+        timeouts.set("total", &mut upstream.timeouts.total, text(quantity::duration_or_none));
+    });
+    table.set("max_connections", &mut upstream.max_connections, count(1..1_000_001));
+    table.set("max_pending", &mut upstream.max_pending, count(0..1_000_001));
+    table.set("queue_timeout", &mut upstream.queue_timeout, text(quantity::duration));
+    table.set("retries", &mut upstream.retries, count(0..11));
+    table.set("expect_timeout", &mut upstream.expect_timeout, text(quantity::duration));
+    upstream.servers = servers(table, folder)?;
+    Some(upstream)
+}
+
+fn servers(table: &mut Table<'_>, folder: &Path) -> Option<Vec<upstream::Server>> {
+    let help = "servers = [\"http://127.0.0.1:3000\"]";
+    table.needs("servers", help);
+    let listed = table.list("servers", |value| Ok(address::server(value.text()?, folder)?))?;
+    let mut servers = Vec::new();
+    for Placed { value, at } in listed.value {
+        if servers.contains(&value) {
+            table.reading.error(&at, format!("`{value}` stands twice"));
+        }
+        servers.push(value);
+    }
+    if servers.is_empty() {
+        table.reading.error(&listed.at, Fault::with_help("an upstream has at least one server", help));
+    }
+    Some(servers)
+}
+
+fn limit(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Limit>> {
+    let help = "\"address\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"session\", \"session:FIELD\", \"route\", \"method\", or a list of them";
+    table.needs("key", help);
+    let parts = table.list("key", |value| {
+        let text = value.text()?;
+        match Part::parse(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(message) => Err(Fault { message, help: Some(near_part(text).unwrap_or_else(|| help.to_owned())) }),
+        }
+    });
+    let key = parts.and_then(|parts| {
+        let key = Key::parse(parts.value.iter().map(|part| part.value.as_str()));
+        key.map_err(|message| table.reading.error(&parts.at, message)).ok()
+    });
+    let quota = table.require("quota", "quota = \"100 per minute\"", text(|quota: &str| quota.parse::<Quota>()));
+    let burst = table.read("burst", count(1..1_000_000_001)).map(|burst| burst.value);
+    let quota = quota?.value;
+    Some(Arc::new(Limit { name: name.value.as_str().into(), key: key?, quota, burst: burst.unwrap_or(quota.amount) }))
+}
+
+fn near_part(text: &str) -> Option<String> {
+    let kind = text.split(':').next()?;
+    let known = ["address", "header:NAME", "cookie:NAME", "query:NAME", "session", "route", "method"];
+    did_you_mean(kind, known)
+}
+
+fn cache(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Policy>> {
+    let mut policy =
+        Policy { name: name.value.as_str().into(), ttl: None, max_body: 1024 * 1024, cookies: Cookies::default() };
+    table.set("ttl", &mut policy.ttl, text(|ttl: &str| quantity::duration(ttl).map(Some)));
+    table.set("max_body", &mut policy.max_body, sized(1, 1 << 30));
+    table.set("cookies", &mut policy.cookies, choice(&[("private", Cookies::Private), ("ignore", Cookies::Ignore)]));
+    Some(Arc::new(policy))
+}
+
+fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definition> {
+    let mut definition = Definition {
+        name: name.value.as_str().into(),
+        format: Format::Json,
+        carriers: Vec::new(),
+        prefix: "session:".into(),
+        user: "user_id".into(),
+        forward: Vec::new(),
+        attributes: Vec::new(),
+        retry_after: Duration::from_secs(5),
+    };
+    table.needs("format", "format = \"json\" (an object in a string key) or \"hash\"");
+    table.set("format", &mut definition.format, format);
+    definition.carriers = match table.list("from", |value| carrier(value.text()?)) {
+        None => default_carriers(),
+        Some(carriers) => {
+            if carriers.value.is_empty() {
+                table.reading.error(&carriers.at, "a session is carried by something");
+            }
+            carriers.value.into_iter().map(|carrier| carrier.value).collect()
+        }
+    };
+    table.set("prefix", &mut definition.prefix, text(prefix));
+    table.set("user", &mut definition.user, text(attribute));
+    if let Some(forward) = table.value("forward") {
+        definition.forward = identity_fields(&forward);
+    }
+    table.set("retry_after", &mut definition.retry_after, text(quantity::duration));
+    Some(definition)
+}
+
+fn format(value: &Value<'_>) -> Result<Format, Fault> {
+    match value.text()? {
+        later @ ("flask" | "express" | "django" | "php" | "laravel" | "rails" | "spring") => {
+            let help = "\"json\" and \"hash\" are; others come later";
+            Err(Fault::with_help(format!("format `{later}` is not supported yet in this version"), help))
+        }
+        _ => choice(&[("json", Format::Json), ("hash", Format::Hash)])(value),
+    }
+}
+
+/// Where a session is looked for unless `from` says it.
+pub fn default_carriers() -> Vec<Carrier> {
+    vec![
+        Carrier::Bearer,
+        Carrier::Cookie("session".into()),
+        Carrier::Header(HeaderName::from_static("x-session-token")),
+    ]
+}
+
+fn carrier(text: &str) -> Result<Carrier, Fault> {
+    let help = "\"cookie:NAME\", \"bearer\", \"header:NAME\" or \"query:NAME\"";
+    match text.split_once(':') {
+        None if text == "bearer" => Ok(Carrier::Bearer),
+        Some((_, "")) => Err(Fault::with_help(format!("`{text}` names nothing after the colon"), help)),
+        Some(("cookie", name)) => Ok(Carrier::Cookie(name.to_owned())),
+        Some(("query", name)) => Ok(Carrier::Query(name.to_owned())),
+        Some(("header", name)) => Ok(Carrier::Header(field_name(name)?)),
+        _ => Err(Fault::with_help(format!("`{text}` carries no session"), help)),
+    }
+}
+
+/// `forward = { X-User-Id = "user_id" }`.
+fn identity_fields(value: &Value<'_>) -> Vec<(HeaderName, String)> {
+    let mut fields: Vec<(HeaderName, String)> = Vec::new();
+    for (name, path) in value.pairs("`forward`") {
+        let field = match field_name(&name.value).and_then(identity_field) {
+            Ok(field) => field,
+            Err(fault) => {
+                value.reading.error(&name.at, fault);
+                continue;
+            }
+        };
+        // Apps behind CGI-like interfaces read `_` and `-` alike.
+        let folded = |field: &HeaderName| field.as_str().replace('_', "-");
+        if let Some((other, _)) = fields.iter().find(|(other, _)| folded(other) == folded(&field)) {
+            value.reading.error(&name.at, format!("`{}` is the same field as `{other}` to many apps", name.value));
+        }
+        if let Some(path) = path.read(text(attribute)) {
+            fields.push((field, path.value));
+        }
+    }
+    fields
+}
+
+fn field_name(name: &str) -> Result<HeaderName, Fault> {
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a field name").into())
+}
+
+/// Fields with a meaning of their own, to the connection, the message or the proxy, tell no identity.
+fn identity_field(name: HeaderName) -> Result<HeaderName, Fault> {
+    let taken = [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::CONTENT_LENGTH,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::HOST,
+        header::EXPECT,
+        header::VIA,
+        header::FORWARDED,
+        header::COOKIE,
+        header::AUTHORIZATION,
+        header::PROXY_AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::CACHE_CONTROL,
+        header::RANGE,
+    ];
+    let ours = ["keep-alive", "proxy-connection", "x-request-id", "traceparent", "max-forwards"];
+    let folded = name.as_str().replace('_', "-");
+    if taken.iter().any(|taken| taken.as_str() == folded)
+        || ours.contains(&folded.as_str())
+        || folded.starts_with("x-forwarded-")
+    {
+        let help = "a field of its own, like X-User-Id";
+        return Err(Fault::with_help(
+            format!("`{name}` has a meaning of its own: it cannot tell who is logged in"),
+            help,
+        ));
+    }
+    Ok(name)
+}
+
+/// A dotted path into a session record.
+fn attribute(path: &str) -> Result<String, Fault> {
+    if path.is_empty() || path.split('.').any(str::is_empty) {
+        return Err(format!("`{path}` is not the path of an attribute, like `user.id`").into());
+    }
+    Ok(path.to_owned())
+}

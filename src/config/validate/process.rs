@@ -1,0 +1,254 @@
+//! The tables about the process: `[server]`, `[admin]`, `[log]`, `[redis]`, `[memory]`, `[limits]`.
+
+use std::time::Duration;
+
+use redis::IntoConnectionInfo;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
+use crate::config::secret::{secret, secret_url};
+use crate::config::settings::MemorySettings;
+use crate::config::{Environment, address, quantity};
+use crate::listener::{self, TlsFiles};
+use crate::rate_limit::store::OnOutage;
+use crate::telemetry::logs;
+use crate::{admin, cache, client_addr, rate_limit, redis_pool};
+
+/// The most that any count may be.
+const MANY: u64 = 1 << 32;
+
+/// `[server]`.
+pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settings) {
+    let mut server = listener::Settings::default();
+    let reading = table.reading;
+    if let Some(listen) = table.list("listen", |value| Ok(address::bind(value.text()?, reading.folder)?)) {
+        if listen.value.is_empty() {
+            reading.error(&listen.at, "a proxy listens somewhere");
+        }
+        server.listen.clear();
+        for Placed { value, at } in listen.value {
+            if server.listen.contains(&value) {
+                reading.error(&at, format!("`{value}` stands twice"));
+            }
+            server.listen.push(value);
+        }
+    }
+    let mut client_addr = client_addr::Settings::default();
+    let trusted = |value: &Value<'_>| match value.text()? {
+        "unix" => Ok(None),
+        network => Ok(Some(address::network(network)?)),
+    };
+    for Placed { value, .. } in table.list("trusted_proxies", trusted).map(|list| list.value).unwrap_or_default() {
+        match value {
+            Some(network) => client_addr.trusted.push(network),
+            None => client_addr.trust_unix = true,
+        }
+    }
+    server.tls = table.section("tls", tls).flatten();
+    table.section("timeouts", |timeouts| {
+        timeouts.set("header", &mut server.timeouts.header, text(quantity::duration));
+        timeouts.set("body", &mut server.timeouts.body, text(quantity::duration));
+        timeouts.set("idle", &mut server.timeouts.idle, text(quantity::duration));
+        timeouts.set("write", &mut server.timeouts.write, text(quantity::duration));
+    });
+    let cores = server.workers;
+    table.set("workers", &mut server.workers, |value| match value.text() {
+        Ok("cores") => Ok(cores),
+        Ok(other) => Err(Fault::with_help(format!("`{other}` is not a number of workers"), "\"cores\", or a number")),
+        Err(_) => count(1..1025)(value),
+    });
+    table.set("max_connections", &mut server.max_connections, count(1..MANY));
+    table.set("max_connections_per_address", &mut server.max_connections_per_address, count(1..MANY));
+    // hyper reads a head into a buffer of at least 8 KiB.
+    table.set("max_header_size", &mut server.max_header_size, sized(8 << 10, 1 << 20));
+    table.set("max_headers", &mut server.max_headers, count(8..10_001));
+    table.set("max_streams", &mut server.max_streams, count(1..10_001));
+    table.set("grace_period", &mut server.grace_period, text(quantity::duration_or_zero));
+    table.set("park_after", &mut server.park_after, text(quantity::duration));
+    (server, client_addr)
+}
+
+fn tls(table: &mut Table<'_>) -> Option<TlsFiles> {
+    let folder = table.reading.folder;
+    let file = |value: &Value<'_>| {
+        let path = folder.join(value.text()?);
+        match std::fs::File::open(&path) {
+            Ok(_) => Ok(path),
+            Err(error) => Err(Fault::from(format!("cannot read {}: {error}", path.display()))),
+        }
+    };
+    let certificate = table.require("certificate", "a PEM file with the certificate chain, leaf first", file);
+    let key = table.require("key", "a PEM file with the private key", file);
+    Some(TlsFiles { certificate: certificate?.value, key: key?.value })
+}
+
+/// `[admin]`.
+pub fn admin(table: &mut Table<'_>) -> admin::Settings {
+    let mut admin = admin::Settings::default();
+    let listen = table.read("listen", |value| match value.text()? {
+        "off" => Ok(None),
+        place => Ok(Some(address::socket(place)?)),
+    });
+    if let Some(listen) = &listen {
+        admin.listen = listen.value;
+    }
+    let has_token = table.value("token");
+    admin.token = has_token.as_ref().and_then(|value| value.read(secret)).map(|token| token.value);
+    if let Some(Placed { value: Some(listen), at }) = listen
+        && !listen.ip().to_canonical().is_loopback()
+        && has_token.is_none()
+    {
+        let help = "token = { env = \"SIDEGATE_ADMIN_TOKEN\" }, or listen on 127.0.0.1";
+        table.reading.error(&at, Fault::with_help("the admin listener needs a token: others can reach it here", help));
+    }
+    admin
+}
+
+/// `[log]`.
+pub fn log(table: &mut Table<'_>) -> logs::Settings {
+    let mut log = logs::Settings::default();
+    table.set("level", &mut log.level, |value| {
+        let level = value.text()?;
+        match level.parse::<tracing_subscriber::EnvFilter>() {
+            Ok(_) if !level.is_empty() => Ok(level.to_owned()),
+            _ => {
+                let help = "error, warn, info, debug or trace; or by room: \"info,sidegate::cache=debug\"";
+                Err(Fault::with_help(format!("`{level}` is not a log level"), help))
+            }
+        }
+    });
+    table.set("access", &mut log.access, Value::flag);
+    let formats = [("auto", logs::Format::Auto), ("human", logs::Format::Human), ("json", logs::Format::Json)];
+    table.set("format", &mut log.format, choice(&formats));
+    table.set("buffer", &mut log.buffer, sized(4 << 10, 1 << 30));
+    log
+}
+
+/// `[redis]`, or `REDIS_URL`. `None`: no Redis is configured; `Some(None)`: it is, but wrongly.
+pub fn redis(root: &mut Table<'_>) -> Option<Option<redis_pool::Settings>> {
+    let reading = root.reading;
+    let from_environment = redis_from(reading.environment);
+    let in_file = root.section("redis", |table| {
+        let url = table.value("url");
+        let mut redis = match (&url, from_environment.clone()) {
+            (Some(url), _) => {
+                let url = url.read(|value| checked(secret_url(value)?));
+                url.map(|url| defaults(url.value))
+            }
+            (None, Ok(Some(redis))) => Some(redis),
+            (None, Ok(None)) => {
+                let help = "url = \"redis://127.0.0.1:6379\", or the environment variable REDIS_URL";
+                reading.error(&table.at, Fault::with_help("`[redis]` lacks `url`", help));
+                None
+            }
+            (None, Err(fault)) => {
+                reading.error(&table.at, fault);
+                None
+            }
+        };
+        // Read even if there is no URL: what is wrong with the rest is said too.
+        let mut unused = defaults(String::new().into());
+        let settings = redis.as_mut().unwrap_or(&mut unused);
+        table.set("prefix", &mut settings.prefix, text(prefix));
+        table.set("timeout", &mut settings.timeout, text(quantity::duration));
+        table.set("connections", &mut settings.connections, count(1..65));
+        redis
+    });
+    match in_file {
+        Some(redis) => Some(redis),
+        // `redis` stands in the file, but is no table: noted already.
+        None if root.value("redis").is_some() => Some(None),
+        None => match from_environment {
+            Ok(redis) => redis.map(Some),
+            Err(fault) => {
+                reading.error(&(0..0), fault);
+                Some(None)
+            }
+        },
+    }
+}
+
+/// Redis as `REDIS_URL` names it.
+pub fn redis_from(environment: Environment<'_>) -> Result<Option<redis_pool::Settings>, Fault> {
+    match environment("REDIS_URL").filter(|url| !url.is_empty()) {
+        None => Ok(None),
+        Some(url) => match checked(url.into()) {
+            Ok(url) => Ok(Some(defaults(url))),
+            Err(Fault { message, help }) => Err(Fault { message: format!("REDIS_URL: {message}"), help }),
+        },
+    }
+}
+
+/// `[memory]`.
+pub fn memory(table: &mut Table<'_>) -> MemorySettings {
+    let MemorySettings { limits: rate_limit::store::MemorySettings { mut max_keys }, .. } = MemorySettings::default();
+    let cache::MemorySettings { mut max_bytes } = cache::MemorySettings::default();
+    table.set("limit_keys", &mut max_keys, count(1..1_000_000_001));
+    table.set("responses", &mut max_bytes, sized(0, 1 << 40));
+    MemorySettings {
+        limits: rate_limit::store::MemorySettings { max_keys },
+        cache: cache::MemorySettings { max_bytes },
+    }
+}
+
+/// `[limits]`.
+pub fn limits(table: &mut Table<'_>) -> rate_limit::Settings {
+    let mut limits = rate_limit::Settings::default();
+    let outages = [("local", OnOutage::Local), ("open", OnOutage::Open), ("closed", OnOutage::Closed)];
+    table.set("on_outage", &mut limits.on_outage, choice(&outages));
+    table.set("reset", &mut limits.reset_in_seconds_left, choice(&[("unix", false), ("seconds-left", true)]));
+    table.set("draft_fields", &mut limits.draft_fields, Value::flag);
+    limits
+}
+
+/// A reader of whole numbers.
+pub fn count<'d, N: TryFrom<u64>>(range: std::ops::Range<u64>) -> impl FnOnce(&Value<'d>) -> Result<N, Fault> {
+    move |value| N::try_from(value.number(range)?).map_err(|_| "this number is too large".into())
+}
+
+/// A reader of sizes in bytes.
+pub fn sized<'d, N: TryFrom<u64>>(least: u64, most: u64) -> impl FnOnce(&Value<'d>) -> Result<N, Fault> {
+    move |value| {
+        let size = quantity::size(value.text()?)?;
+        let shown = quantity::shown_size;
+        match N::try_from(size) {
+            Ok(fitting) if (least..=most).contains(&size) => Ok(fitting),
+            _ => Err(format!("{} is not between {} and {}", shown(size), shown(least), shown(most)).into()),
+        }
+    }
+}
+
+/// Reads what stands before Redis keys.
+///
+/// # Errors
+/// It is empty, or holds blanks, control characters or braces.
+pub fn prefix(text: &str) -> Result<String, Fault> {
+    if text.is_empty() {
+        return Err("a prefix keeps keys apart from the app's: it cannot be empty".into());
+    }
+    // Braces would make every key hash to one slot of a cluster.
+    if text.contains(|each: char| each.is_whitespace() || each.is_control() || matches!(each, '{' | '}')) {
+        return Err("a prefix has no blanks and no braces".into());
+    }
+    Ok(text.to_owned())
+}
+
+fn defaults(url: SecretString) -> redis_pool::Settings {
+    redis_pool::Settings { url, prefix: "sidegate:".into(), timeout: Duration::from_millis(50), connections: 1 }
+}
+
+/// Never quotes the URL: it may hold a password.
+fn checked(url: SecretString) -> Result<SecretString, Fault> {
+    let exposed = url.expose_secret();
+    match exposed.split_once("://").map(|(scheme, _)| scheme) {
+        Some("redis" | "rediss" | "unix") => {}
+        Some(scheme @ ("redis+sentinel" | "redis+cluster")) => {
+            return Err(format!("`{scheme}://` is not supported yet in this version").into());
+        }
+        _ => return Err("a Redis URL begins with redis://, rediss:// (TLS) or unix://".into()),
+    }
+    match exposed.into_connection_info() {
+        Ok(_) => Ok(url),
+        Err(_) => Err("this is not a Redis URL: redis://USER:PASSWORD@HOST:PORT/DATABASE".into()),
+    }
+}

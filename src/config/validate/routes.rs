@@ -1,0 +1,249 @@
+//! `[[route]]`: what it says, whether the names in it exist, and whether any request can reach it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::definitions::Definitions;
+use super::everything;
+use super::process::sized;
+use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
+use crate::config::settings::RouteSettings;
+use crate::route::pattern::{self, Pattern};
+use crate::route::table;
+use crate::session::Mode;
+
+/// A route as the file has it: names instead of what they name.
+struct Route {
+    at: Range<usize>,
+    label: Arc<str>,
+    pattern: Option<Pattern>,
+    upstream: Option<usize>,
+    limits: Vec<Placed<usize>>,
+    session: Option<(usize, Mode)>,
+    cache: Option<usize>,
+    on_write: Vec<String>,
+    websocket: bool,
+    max_body: Option<u64>,
+}
+
+/// Reads all routes. `None` only if something was noted.
+pub fn read(root: &mut Table<'_>, definitions: &Definitions) -> Option<Vec<RouteSettings>> {
+    let reading = root.reading;
+    let routes = root.repeated("route", |table| route(table, definitions));
+    if routes.is_empty() {
+        if definitions.upstream.only().is_none() && definitions.upstream.len() > 1 {
+            let help = "[[route]] with path and upstream";
+            reading.error(&(0..0), Fault::with_help("several upstreams and no route that tells them apart", help));
+        }
+        definitions.warn_of_unused(reading);
+        return Some(vec![everything()]);
+    }
+    refuse_unreachable(reading, &routes);
+    definitions.warn_of_unused(reading);
+    let sessions = sessions(definitions, &routes);
+    let settle = |route: Route| {
+        let limits = route.limits.iter().map(|limit| definitions.limit.at(limit.value).cloned());
+        Some(RouteSettings {
+            label: route.label,
+            pattern: route.pattern?,
+            upstream: route.upstream?,
+            limits: limits.collect::<Option<_>>()?,
+            session: match route.session {
+                Some((index, mode)) => Some((sessions.get(index)?.clone()?, mode)),
+                None => None,
+            },
+            cache: match route.cache {
+                Some(index) => Some(definitions.cache.at(index)?.clone()),
+                None => None,
+            },
+            on_write: route.on_write,
+            websocket: route.websocket,
+            max_body: route.max_body,
+        })
+    };
+    routes.into_iter().map(settle).collect()
+}
+
+fn route(table: &mut Table<'_>, definitions: &Definitions) -> Route {
+    let reading = table.reading;
+    let path = table.require("path", "path = \"/{*rest}\" is everything", |value| Ok(value.text()?.to_owned()));
+    let hosts = values(table.list("hosts", |value| Ok(pattern::host(value.text()?)?)), reading);
+    let methods = values(table.list("methods", |value| Ok(pattern::method(value.text()?)?)), reading);
+    let label = label(&methods, &hosts, path.as_ref().map_or("", |path| &path.value));
+    let pattern = path.as_ref().and_then(|path| match Pattern::parse(&path.value, hosts, methods.clone()) {
+        Ok(pattern) => Some(pattern),
+        Err(message) => {
+            reading.error(&path.at, message);
+            None
+        }
+    });
+    let upstream = match table.value("upstream") {
+        Some(value) => named(&value, |name| definitions.upstream.refer(reading, name, &value.at)),
+        None => {
+            let only = definitions.upstream.only();
+            if definitions.upstream.len() > 1 {
+                let help = "upstream = \"NAME\": there are several";
+                reading.error(&table.at, Fault::with_help("`[[route]]` lacks `upstream`", help));
+            }
+            only
+        }
+    };
+    let limits = table.list("limits", |value| Ok(value.text()?.to_owned())).map(|list| list.value).unwrap_or_default();
+    let session = table.value("session").and_then(|value| session(&value, definitions));
+    let limits = limits_of(reading, definitions, limits, session.is_some() || table.value("session").is_some());
+    let cache_at = table.value("cache");
+    let cache =
+        cache_at.as_ref().and_then(|value| named(value, |name| definitions.cache.refer(reading, name, &value.at)));
+    if let Some(value) = &cache_at
+        && !methods.is_empty()
+        && !methods.contains(&Method::GET)
+    {
+        reading.warning(&value.at, "nothing is cached here: the route takes no GET");
+    }
+    let on_write = on_write(table, pattern.as_ref(), &methods);
+    let mut websocket = true;
+    table.set("websocket", &mut websocket, Value::flag);
+    let max_body = table.read("max_body", sized(0, 1 << 50)).map(|size| size.value);
+    Route { at: table.at.clone(), label, pattern, upstream, limits, session, cache, on_write, websocket, max_body }
+}
+
+/// `"web"` or `{ use = "web", mode = "optional" }`.
+fn session(value: &Value<'_>, definitions: &Definitions) -> Option<(usize, Mode)> {
+    let reading = value.reading;
+    let refer = |value: &Value<'_>| named(value, |name| definitions.session.refer(reading, name, &value.at));
+    if !value.is_table() {
+        return Some((refer(value)?, Mode::Required));
+    }
+    let read = |table: &mut Table<'_>| {
+        table.needs("use", "use = \"NAME\" of a [session.NAME]");
+        let mut mode = Mode::Required;
+        table.set("mode", &mut mode, choice(&[("required", Mode::Required), ("optional", Mode::Optional)]));
+        let index = table.value("use").and_then(|value| refer(&value));
+        Some((index?, mode))
+    };
+    value.read(|value| value.table("`session`", read))?.value
+}
+
+fn limits_of(
+    reading: &Reading<'_>,
+    definitions: &Definitions,
+    names: Vec<Placed<String>>,
+    has_session: bool,
+) -> Vec<Placed<usize>> {
+    let mut limits: Vec<Placed<usize>> = Vec::new();
+    for Placed { value: name, at } in names {
+        let Some(index) = definitions.limit.refer(reading, &name, &at) else { continue };
+        if limits.iter().any(|other| other.value == index) {
+            reading.error(&at, format!("limit `{name}` stands twice"));
+        }
+        if !has_session && definitions.limit.at(index).is_some_and(|limit| limit.key.needs_session()) {
+            let message = format!("limit `{name}` counts by session, and this route has none");
+            reading.error(&at, Fault::with_help(message, "session = \"NAME\", or a limit by address"));
+        }
+        limits.push(Placed { value: index, at });
+    }
+    limits
+}
+
+/// Paths that a write invalidates besides its own: templates of the route's parameters.
+fn on_write(table: &mut Table<'_>, pattern: Option<&Pattern>, methods: &[Method]) -> Vec<String> {
+    let known: Option<Vec<&str>> = pattern.map(|pattern| pattern.parameters().map(|name| &**name).collect());
+    let template = |value: &Value<'_>| {
+        let template = value.text()?;
+        if template.starts_with("tag:") {
+            return Err("tags are not supported yet in this version".into());
+        }
+        if !template.starts_with('/') || template.contains(char::is_whitespace) {
+            return Err(Fault::from(format!("`{template}` is not a path")));
+        }
+        for name in placeholders(template)? {
+            if name.starts_with('*') {
+                return Err("invalidating all paths below one is not supported yet in this version".into());
+            }
+            if let Some(known) = &known
+                && !known.contains(&name)
+            {
+                let help = did_you_mean(name, known.iter().copied());
+                return Err(Fault { message: format!("this route's path has no parameter `{name}`"), help });
+            }
+        }
+        Ok(template.to_owned())
+    };
+    let Some(templates) = table.list("on_write", template) else { return Vec::new() };
+    let safe = |method: &Method| matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+    if !methods.is_empty() && methods.iter().all(safe) {
+        table.reading.warning(&templates.at, "nothing is written here: the route takes only methods that read");
+    }
+    templates.value.into_iter().map(|template| template.value).collect()
+}
+
+fn placeholders(template: &str) -> Result<Vec<&str>, Fault> {
+    let mut names = Vec::new();
+    let mut rest = template;
+    while let Some(open) = rest.find(['{', '}']) {
+        let close = rest[open..].find('}').filter(|close| *close > 0);
+        let close = close.ok_or_else(|| Fault::from(format!("`{template}` has a brace without its pair")))?;
+        names.push(&rest[open + 1..open + close]);
+        rest = &rest[open + close + 1..];
+    }
+    Ok(names)
+}
+
+fn refuse_unreachable(reading: &Reading<'_>, routes: &[Route]) {
+    let known: Vec<&Route> = routes.iter().filter(|route| route.pattern.is_some()).collect();
+    let patterns = known.iter().filter_map(|route| Some((route.pattern.clone()?, ())));
+    for (later, earlier) in table::Table::new(patterns.collect()).unreachable() {
+        let message = format!("no request reaches this route: `{}` takes all of it", known[earlier].label);
+        let line = reading.line(known[earlier].at.start);
+        reading.error(&known[later].at, Fault::with_help(message, format!("the earlier route begins on line {line}")));
+    }
+}
+
+/// The sessions by index, with the attributes that the limits of their routes are keyed by.
+fn sessions(definitions: &Definitions, routes: &[Route]) -> Vec<Option<Arc<crate::session::Definition>>> {
+    let complete = |index: usize| {
+        let mut definition = definitions.session.at(index)?.clone();
+        let its_routes = routes.iter().filter(|route| route.session.is_some_and(|(session, _)| session == index));
+        for limit in its_routes.flat_map(|route| &route.limits) {
+            for part in definitions.limit.at(limit.value).iter().flat_map(|limit| &limit.key.0) {
+                if let crate::rate_limit::partition::Part::SessionField(field) = part
+                    && !definition.attributes.contains(field)
+                {
+                    definition.attributes.push(field.clone());
+                }
+            }
+        }
+        Some(Arc::new(definition))
+    };
+    (0..definitions.session.len()).map(complete).collect()
+}
+
+/// Methods, hosts and path, as far as given: `GET,POST api.example.com/users`.
+fn label(methods: &[Method], hosts: &[String], path: &str) -> Arc<str> {
+    let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    let blank = if methods.is_empty() { "" } else { " " };
+    format!("{}{blank}{}{path}", methods.join(","), hosts.join(",")).into()
+}
+
+/// A list that, if given, is not empty and says nothing twice.
+fn values<T: PartialEq>(list: Option<Placed<Vec<Placed<T>>>>, reading: &Reading<'_>) -> Vec<T> {
+    let Some(list) = list else { return Vec::new() };
+    if list.value.is_empty() {
+        reading.error(&list.at, Fault::with_help("this list is empty: nothing would match", "leave the key out"));
+    }
+    let mut values = Vec::new();
+    for Placed { value, at } in list.value {
+        if values.contains(&value) {
+            reading.error(&at, "this stands twice");
+        }
+        values.push(value);
+    }
+    values
+}
+
+fn named<T>(value: &Value<'_>, refer: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    let name = value.read(text(|name| Ok::<_, Fault>(name.to_owned())))?;
+    refer(&name.value)
+}

@@ -1,0 +1,378 @@
+//! All routes, so arranged that finding the most specific one costs no more than walking the path once. Pure.
+//!
+//! Each host pattern has a tree of segments. At each node the literal child is tried first, then `{name}`, then `{*rest}`;
+//! a node is visited at most once, so the work is bounded by the routes, whatever the path.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use http::Method;
+
+use super::canonical::{self, canonical};
+use super::pattern::{Pattern, Segment};
+
+/// Values of the parameters in a path, in the pattern's order: canonical text, still percent-encoded.
+pub type Parameters = Vec<(Arc<str>, String)>;
+
+/// Routes by what they match.
+#[derive(Debug)]
+pub struct Table<T> {
+    routes: Vec<(Pattern, T)>,
+    exact: AHashMap<String, Node>,
+    /// By suffix (`.example.com`), the longest first.
+    wildcard: Vec<(String, Node)>,
+    any: Node,
+}
+
+/// What became of a search.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found<'t, T> {
+    /// The most specific route that matches.
+    Route {
+        /// What it leads to.
+        target: &'t T,
+        /// Its path parameters.
+        parameters: Parameters,
+    },
+    /// Routes match host and path, but not the method: 405.
+    MethodNotAllowed {
+        /// The methods that are allowed (RFC 9110 §10.2.1).
+        allow: Vec<Method>,
+    },
+    /// No route matches host and path: 404.
+    Nowhere,
+    /// The app may read the path in a way that meets another route: 400. Says why.
+    Ambiguous(&'static str),
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// Sorted by text.
+    literals: Vec<(String, Node)>,
+    one: Option<Box<Node>>,
+    /// Routes that end here, in order of preference.
+    here: Vec<usize>,
+    /// Routes whose rest begins here, in order of preference.
+    rest: Vec<usize>,
+}
+
+impl<T> Table<T> {
+    /// A table of `routes`; among equals the first wins.
+    pub fn new(routes: Vec<(Pattern, T)>) -> Self {
+        let mut table = Self { routes, exact: AHashMap::new(), wildcard: Vec::new(), any: Node::default() };
+        // Those that give methods go first; the sort is stable, so the file's order decides among the rest.
+        let mut order: Vec<usize> = (0..table.routes.len()).collect();
+        order.sort_by_key(|&index| table.routes[index].0.methods.is_empty());
+        for index in order {
+            let pattern = &table.routes[index].0;
+            if pattern.hosts.is_empty() {
+                table.any.insert(&pattern.segments, index);
+            }
+            for host in &pattern.hosts {
+                let root = match host.strip_prefix('*') {
+                    None => table.exact.entry(host.clone()).or_default(),
+                    Some(suffix) => {
+                        let known = table.wildcard.iter().position(|(other, _)| other == suffix);
+                        let at = known.unwrap_or_else(|| {
+                            table.wildcard.push((suffix.to_owned(), Node::default()));
+                            table.wildcard.len() - 1
+                        });
+                        &mut table.wildcard[at].1
+                    }
+                };
+                root.insert(&pattern.segments, index);
+            }
+        }
+        table.wildcard.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        table
+    }
+
+    /// The most specific route for a request. `host` as in the authority or the Host field: a port is ignored.
+    /// `path` without query, as sent.
+    pub fn find(&self, host: Option<&str>, method: &Method, path: &str) -> Found<'_, T> {
+        let canonical = canonical(path);
+        let found = self.index(host, &canonical.path, &|index| self.routes[index].0.takes(method));
+        if let Some(why) = canonical.ambiguous
+            && !self.every_reading_meets(found, host, method, path)
+        {
+            return Found::Ambiguous(why);
+        }
+        match found {
+            Some(index) => {
+                let (pattern, target) = &self.routes[index];
+                Found::Route { target, parameters: parameters(&pattern.segments, below_root(&canonical.path)) }
+            }
+            None => self.refusal(host, &canonical.path),
+        }
+    }
+
+    /// Routes that no request can reach, each with an earlier one that takes what it would match.
+    pub fn unreachable(&self) -> Vec<(usize, usize)> {
+        (0..self.routes.len()).filter_map(|later| Some((later, self.shadow(later)?))).collect()
+    }
+
+    fn index(&self, host: Option<&str>, path: &str, fits: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let path = below_root(path);
+        if !(self.exact.is_empty() && self.wildcard.is_empty())
+            && let Some(host) = host
+        {
+            let host = bare_host(host);
+            let exact = self.exact.get(&*host).and_then(|root| root.find(path, fits));
+            let found = exact.or_else(|| {
+                let mut roots =
+                    self.wildcard.iter().filter(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix));
+                roots.find_map(|(_, root)| root.find(path, fits))
+            });
+            if found.is_some() {
+                return found;
+            }
+        }
+        self.any.find(path, fits)
+    }
+
+    /// Rule 5: a single route for everything has no second policy to escape to; otherwise each reading is looked up.
+    fn every_reading_meets(&self, found: Option<usize>, host: Option<&str>, method: &Method, path: &str) -> bool {
+        if let [(only, _)] = &self.routes[..]
+            && let [Segment::Rest(_)] = only.segments[..]
+        {
+            return true;
+        }
+        canonical::readings(path).is_some_and(|readings| {
+            let meets =
+                |reading: &String| self.index(host, reading, &|index| self.routes[index].0.takes(method)) == found;
+            readings.iter().all(meets)
+        })
+    }
+
+    fn refusal(&self, host: Option<&str>, path: &str) -> Found<'_, T> {
+        let mut allow: Vec<Method> = Vec::new();
+        let seen = std::cell::RefCell::new(Vec::new());
+        // Asks for a route that is none of those already seen, until there is none.
+        while let Some(index) = self.index(host, path, &|index| !seen.borrow().contains(&index)) {
+            seen.borrow_mut().push(index);
+        }
+        for index in seen.into_inner() {
+            for method in &self.routes[index].0.methods {
+                if !allow.contains(method) {
+                    allow.push(method.clone());
+                }
+                if method == Method::GET && !allow.contains(&Method::HEAD) {
+                    allow.push(Method::HEAD);
+                }
+            }
+        }
+        if allow.is_empty() { Found::Nowhere } else { Found::MethodNotAllowed { allow } }
+    }
+
+    /// An earlier route that takes part of what `later` would match, if earlier ones take all of it.
+    fn shadow(&self, later: usize) -> Option<usize> {
+        let pattern = &self.routes[later].0;
+        let hosts = if pattern.hosts.is_empty() { vec![None] } else { pattern.hosts.iter().map(Some).collect() };
+        let methods = if pattern.methods.is_empty() { vec![None] } else { pattern.methods.iter().map(Some).collect() };
+        let mut first = None;
+        for host in hosts {
+            for &method in &methods {
+                let taker = self.routes[..later].iter().position(|(earlier, _)| {
+                    same_shape(&earlier.segments, &pattern.segments)
+                        && host.map_or(earlier.hosts.is_empty(), |host| earlier.hosts.contains(host))
+                        && match method {
+                            None => earlier.methods.is_empty(),
+                            Some(method) => !earlier.methods.is_empty() && earlier.takes(method),
+                        }
+                })?;
+                first.get_or_insert(taker);
+            }
+        }
+        first
+    }
+}
+
+impl Node {
+    fn insert(&mut self, segments: &[Segment], index: usize) {
+        match segments {
+            [] => self.here.push(index),
+            [Segment::Rest(_), ..] => self.rest.push(index),
+            [Segment::One(_), further @ ..] => self.one.get_or_insert_default().insert(further, index),
+            [Segment::Literal(text), further @ ..] => {
+                let at = self.literals.binary_search_by(|(other, _)| other.as_str().cmp(text)).unwrap_or_else(|at| {
+                    self.literals.insert(at, (text.clone(), Self::default()));
+                    at
+                });
+                self.literals[at].1.insert(further, index);
+            }
+        }
+    }
+
+    fn find(&self, path: &str, fits: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let first = |routes: &[usize]| routes.iter().copied().find(|&index| fits(index));
+        if path.is_empty() {
+            return first(&self.here).or_else(|| first(&self.rest));
+        }
+        let (segment, further) = path.split_once('/').unwrap_or((path, ""));
+        if let Ok(at) = self.literals.binary_search_by(|(text, _)| text.as_str().cmp(segment))
+            && let Some(found) = self.literals[at].1.find(further, fits)
+        {
+            return Some(found);
+        }
+        self.one.as_ref().and_then(|one| one.find(further, fits)).or_else(|| first(&self.rest))
+    }
+}
+
+fn below_root(path: &str) -> &str {
+    path.strip_prefix('/').unwrap_or(path)
+}
+
+/// A host without port and final dot, in lower case.
+fn bare_host(host: &str) -> std::borrow::Cow<'_, str> {
+    let end = match host.rfind(']') {
+        Some(bracket) => bracket + 1,
+        None => host.find(':').unwrap_or(host.len()),
+    };
+    let name = host[..end].strip_suffix('.').unwrap_or(&host[..end]);
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.into() }
+}
+
+fn parameters(segments: &[Segment], mut path: &str) -> Parameters {
+    let mut found = Vec::new();
+    for segment in segments {
+        let (text, further) = path.split_once('/').unwrap_or((path, ""));
+        match segment {
+            Segment::Literal(_) => {}
+            Segment::One(name) => found.push((name.clone(), text.to_owned())),
+            Segment::Rest(name) => found.push((name.clone(), path.to_owned())),
+        }
+        path = further;
+    }
+    found
+}
+
+/// Both match the same paths.
+fn same_shape(one: &[Segment], other: &[Segment]) -> bool {
+    one.len() == other.len()
+        && one.iter().zip(other).all(|pair| match pair {
+            (Segment::Literal(one), Segment::Literal(other)) => one == other,
+            (Segment::One(_), Segment::One(_)) | (Segment::Rest(_), Segment::Rest(_)) => true,
+            _ => false,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `METHODS HOSTS PATH`, with `-` for any.
+    fn pattern(text: &str) -> Pattern {
+        let [methods, hosts, path] = text.split(' ').collect::<Vec<_>>()[..] else { panic!("{text}") };
+        let list = |text: &str| match text {
+            "-" => Vec::new(),
+            _ => text.split(',').map(str::to_owned).collect::<Vec<_>>(),
+        };
+        let methods = list(methods).iter().map(|method| method.parse().unwrap()).collect();
+        Pattern::parse(path, list(hosts), methods).unwrap()
+    }
+
+    fn table(routes: &[&'static str]) -> Table<&'static str> {
+        Table::new(routes.iter().map(|&route| (pattern(route), route)).collect())
+    }
+
+    fn found(table: &Table<&'static str>, method: &str, host: &str, path: &str) -> String {
+        match table.find(Some(host), &method.parse().unwrap(), path) {
+            Found::Route { target, .. } => (*target).to_owned(),
+            Found::MethodNotAllowed { allow } => format!("allow {allow:?}"),
+            Found::Nowhere => "nowhere".into(),
+            Found::Ambiguous(why) => why.into(),
+        }
+    }
+
+    #[test]
+    fn the_most_specific_path_wins_whatever_the_order() {
+        let table = table(&["- - /{*rest}", "- - /users/{id}", "- - /users/me", "- - /users/{*rest}", "- - /{a}/me"]);
+        for (path, route) in [
+            ("/users/me", "- - /users/me"),
+            ("/users/7", "- - /users/{id}"),
+            ("/users/7/", "- - /users/{id}"),
+            ("/users/7/x", "- - /users/{*rest}"),
+            ("/users", "- - /users/{*rest}"),
+            ("/users/", "- - /users/{*rest}"),
+            ("/x/me", "- - /{a}/me"),
+            ("/x", "- - /{*rest}"),
+            ("/", "- - /{*rest}"),
+            ("*", "- - /{*rest}"),
+            ("/%75sers/../users//m%65", "- - /users/me"),
+        ] {
+            assert_eq!(found(&table, "GET", "h", path), route, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_literal_branch_that_leads_nowhere_is_left_again() {
+        let table = table(&["- - /a/b/c", "- - /{x}/b/d", "- - /a/{*rest}"]);
+        assert_eq!(found(&table, "GET", "h", "/a/b/c"), "- - /a/b/c");
+        assert_eq!(found(&table, "GET", "h", "/a/b/d"), "- - /a/{*rest}");
+        assert_eq!(found(&table, "GET", "h", "/z/b/d"), "- - /{x}/b/d");
+        assert_eq!(found(&table, "GET", "h", "/z/b"), "nowhere");
+    }
+
+    #[test]
+    fn the_host_decides_before_the_path_and_exact_before_wildcard() {
+        let table = table(&["- - /a", "- *.x.org /a", "- *.b.x.org /a", "- c.x.org /{*rest}", "- [::1] /a"]);
+        for (host, route) in [
+            ("c.x.org", "- c.x.org /{*rest}"),
+            ("C.X.ORG.:8080", "- c.x.org /{*rest}"),
+            ("d.x.org", "- *.x.org /a"),
+            ("d.b.x.org", "- *.b.x.org /a"),
+            ("x.org", "- - /a"),
+            ("other", "- - /a"),
+            ("[::1]:80", "- [::1] /a"),
+            ("", "- - /a"),
+        ] {
+            assert_eq!(found(&table, "GET", host, "/a"), route, "{host}");
+        }
+        assert!(matches!(table.find(None, &Method::GET, "/a"), Found::Route { .. }));
+    }
+
+    #[test]
+    fn a_given_method_wins_and_the_first_among_equals() {
+        let table = table(&["- - /a", "GET,POST - /a", "GET - /a"]);
+        assert_eq!(found(&table, "GET", "h", "/a"), "GET,POST - /a");
+        assert_eq!(found(&table, "PUT", "h", "/a"), "- - /a");
+    }
+
+    #[test]
+    fn head_meets_what_get_meets_and_options_only_what_takes_it() {
+        let table = table(&["GET - /a", "POST - /a", "PUT - /{x}"]);
+        assert_eq!(found(&table, "HEAD", "h", "/a"), "GET - /a");
+        assert_eq!(found(&table, "PUT", "h", "/a"), "PUT - /{x}");
+        assert_eq!(found(&table, "OPTIONS", "h", "/a"), "allow [GET, HEAD, POST, PUT]");
+    }
+
+    #[test]
+    fn parameters_are_given_in_the_patterns_order() {
+        let table = table(&["- - /u/{id}/f/{*path}"]);
+        let Found::Route { parameters, .. } = table.find(None, &Method::GET, "/u/7/./f/a/b%20c") else { panic!() };
+        assert_eq!(parameters, [("id".into(), "7".to_owned()), ("path".into(), "a/b%20c".to_owned())]);
+    }
+
+    #[test]
+    fn an_ambiguous_path_passes_only_where_all_its_readings_meet_one_route() {
+        let several = table(&["- - /{*rest}", "- - /admin/{*rest}"]);
+        for path in ["/x/..%2fadmin", "/admin;x", "/x\\..\\admin", "/x%00", "/%252e%252e/admin", "/admin%2fx", "/a%"] {
+            assert!(matches!(several.find(None, &Method::GET, path), Found::Ambiguous(_)), "{path}");
+        }
+        for path in ["/projects/group%2Fname", "/a;v=1/b", "/admin/a%2Fb"] {
+            assert!(matches!(several.find(None, &Method::GET, path), Found::Route { .. }), "{path}");
+        }
+        let single = table(&["- - /{*rest}"]);
+        assert!(matches!(single.find(None, &Method::GET, "/x%00"), Found::Route { .. }));
+    }
+
+    #[test]
+    fn a_route_is_unreachable_if_earlier_equals_take_all_of_it() {
+        let unreachable = |routes: &[&'static str]| table(routes).unreachable();
+        assert_eq!(unreachable(&["- - /a/{x}", "- - /a/{y}"]), [(1, 0)]);
+        assert_eq!(unreachable(&["GET,POST - /a", "GET - /a"]), [(1, 0)]);
+        assert_eq!(unreachable(&["GET - /a", "POST - /a", "GET,POST - /a"]), [(2, 0)]);
+        assert_eq!(unreachable(&["- a,b /", "- b /"]), [(1, 0)]);
+        assert_eq!(unreachable(&["- - /a", "GET - /a", "- h /a", "- - /{x}", "- - /a/b"]), []);
+    }
+}
