@@ -1,6 +1,6 @@
 //! The commands.
 
+pub mod check;
 pub mod demo;
 pub mod health;
-pub mod check;
 pub mod init;

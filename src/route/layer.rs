@@ -27,10 +27,7 @@ pub fn service<S: Next>(table: Rc<Table<Bound<S>>>) -> impl Next {
     })
 }
 
-async fn dispatch<S: Next>(
-    table: &Table<Bound<S>>,
-    mut exchange: Box<Exchange>,
-) -> http::Response<crate::body::Body> {
+async fn dispatch<S: Next>(table: &Table<Bound<S>>, mut exchange: Box<Exchange>) -> http::Response<crate::body::Body> {
     let request = &exchange.request;
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let reply = match table.find(host, request.method(), request.uri().path()) {
