@@ -67,7 +67,7 @@ fn what_init_writes_passes_check() {
 #[test]
 fn an_upstream_on_the_command_line_needs_no_file() {
     let app = Origin::saying("app");
-    let arguments = ["--upstream", &app.url(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let arguments = ["--upstream", &app.url(), "--listen", "127.0.0.1:0"];
     let mut sidegate = Sidegate::spawn(Directory::new(), command().args(arguments));
     sidegate.wait_for_log("ready");
     let address = sidegate.logged("listening")[0]["fields"]["address"].as_str().expect("an address").to_owned();
@@ -134,7 +134,7 @@ fn printed(said: &str) -> Vec<String> {
 
 fn demo(arguments: &[&str]) -> (Sidegate, String) {
     let mut process = command();
-    process.args(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(arguments).stdin(Stdio::null());
+    process.args(["demo", "--listen", "127.0.0.1:0"]).args(arguments).stdin(Stdio::null());
     let demo = Sidegate::spawn(Directory::new(), &mut process);
     until("the demo's introduction", || demo.output().matches("curl").count() >= 5);
     let said = demo.output();

@@ -226,9 +226,9 @@ impl Sidegate {
         self.output.all().join("\n")
     }
 
-    /// Log lines with this message so far.
+    /// Log lines whose message begins so.
     pub fn logged(&self, message: &str) -> Vec<Value> {
-        let says = |line: &Value| line["fields"]["message"].as_str() == Some(message);
+        let says = |line: &Value| line["fields"]["message"].as_str().is_some_and(|said| said.starts_with(message));
         json(&self.errors).into_iter().filter(says).collect()
     }
 
