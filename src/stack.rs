@@ -4,15 +4,16 @@
 //! (connections, streams, `max_pending`) and is enforced where the work is taken on, not by holding a caller back.
 //!
 //! # Why
-//! Each request passes one chain of futures that the compiler has seen whole: nothing is boxed between two layers.
+//! Each request passes one chain of futures that the compiler has seen whole: nothing is boxed between two layers. A
+//! layer that a route does not use is given `None` and passes on: `option_layer` would make two types of all that is
+//! below it, each time, and the compiler would never end.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tower::ServiceBuilder;
-use tower::util::option_layer;
 
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::client_addr;
 use crate::exchange::Next;
 use crate::gather::{self, Ask};
@@ -93,13 +94,13 @@ fn of_route(link: Option<Link>, route: Route) -> impl Next {
         // All that the layers below need from Redis, in one trip.
         .layer(gather::layer(link, asks.into()))
         // The cheapest refusal first: a flood costs neither a session nor a stored response.
-        .layer(option_layer(by_request.map(rate_limit::layer)))
+        .layer(rate_limit::layer(by_request))
         // Nobody who is not logged in gets further, not even to a stored response.
-        .layer(option_layer(session.map(session::layer)))
+        .layer(session::layer(session))
         // Limits by who is logged in, now that it is known.
-        .layer(option_layer(by_principal.map(rate_limit::layer)))
+        .layer(rate_limit::layer(by_principal))
         // An answer from the store spares the app.
-        .layer(option_layer(cache.map(crate::cache::layer)))
+        .layer(cache::layer(cache))
         // The app.
         .service(forward::service(upstream, terms))
 }

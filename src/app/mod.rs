@@ -1,1 +1,20 @@
-//! app
+//! The life of the process: start, reload, drain.
+//!
+//! 1. Everything that can fail at start does so before the first request is accepted, and says why.
+//! 2. A reload builds everything new on every worker before any of it is used; if one part fails, all stays as it was.
+//! 3. What did not change is kept: connections, counters, stored responses. A request ends under the configuration
+//!    it began with.
+//! 4. Told to stop, the process says it is not ready, stops accepting, finishes what it has begun within the grace
+//!    period, and exits with 0. Told twice, it exits at once.
+//!
+//! # Why
+//! Workers share nothing but what is built here ([`Shared`]), so a worker never waits for another one.
+
+mod boot;
+mod reload;
+mod shared;
+mod signals;
+mod worker;
+
+pub use boot::{Failure, Source, Start, run};
+pub use shared::Shared;

@@ -13,6 +13,8 @@
 //! is therefore always found, wider damage in all but one of 2⁶⁴ cases, at the speed of memory and without a table.
 //! It is no defence against someone who can write to Redis; nothing stored there could be.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{AGE, CONNECTION, CONTENT_LENGTH, DATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -45,7 +47,7 @@ pub struct StoredResponse {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// A response.
-    Response(StoredResponse),
+    Response(Arc<StoredResponse>),
     /// The responses stand under the variants of these selecting fields.
     Variants(Selecting),
 }
@@ -133,7 +135,7 @@ impl Entry {
         }
         match reader.u8()? {
             0 => reader.names().filter(|_| reader.0.is_empty()).map(Self::Variants),
-            1 => reader.response().map(Self::Response),
+            1 => reader.response().map(|response| Self::Response(Arc::new(response))),
             _ => None,
         }
     }
@@ -277,20 +279,20 @@ mod tests {
             content: Bytes::copy_from_slice(content),
             facts: Facts { received: u64::MAX, initial_age: 7, lifetime: 60, shareable: true },
             generation: Generation(3 << 100),
-            variant: variant.then(|| (selecting, [9; 32])),
+            variant: variant.then_some((selecting, [9; 32])),
         }
     }
 
     proptest! {
         #[test]
         fn whatever_is_encoded_reads_back_exactly(content: Vec<u8>, variant: bool) {
-            let entry = Entry::Response(response(&content, variant));
+            let entry = Entry::Response(response(&content, variant).into());
             prop_assert_eq!(Entry::decode(entry.encode().into()), Some(entry));
         }
 
         #[test]
         fn a_flipped_bit_or_a_cut_is_a_miss(content: Vec<u8>, variant: bool, at: prop::sample::Index, bit in 0..8_u8) {
-            let whole = Entry::Response(response(&content, variant)).encode();
+            let whole = Entry::Response(response(&content, variant).into()).encode();
             let at = at.index(whole.len());
             let mut flipped = whole.clone();
             flipped[at] ^= 1_u8 << bit;

@@ -1,6 +1,9 @@
-//! The commands.
+//! The command line. Exit codes: 0 well, 1 failed, 2 usage or configuration.
 
+mod arguments;
 pub mod check;
 pub mod demo;
 pub mod health;
 pub mod init;
+
+pub use arguments::run;

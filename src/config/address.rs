@@ -76,7 +76,7 @@ pub fn server(text: &str, folder: &Path) -> Result<Server, String> {
         return Err("a server has no user and password here".into());
     }
     let port = match authority.port_u16() {
-        None if authority.port().is_some() || authority.as_str().ends_with(':') => {
+        None if authority.as_str().len() > authority.host().len() => {
             return Err(format!("`{text}` has no valid port"));
         }
         Some(0) => return Err("port 0 is nowhere".into()),

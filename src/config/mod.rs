@@ -78,14 +78,28 @@ pub fn load(path: &Path, environment: Environment<'_>) -> Result<Loaded, Report>
 /// # Errors
 /// Anything in it is wrong.
 pub fn parse(name: &str, text: &str, environment: Environment<'_>) -> Result<Loaded, Report> {
+    read(name, text, environment, false)
+}
+
+/// As [`parse`], for a process that keeps session records itself, as `sidegate demo` does: sessions need no Redis.
+///
+/// # Errors
+/// Anything else in it is wrong.
+pub fn parse_keeping_sessions(name: &str, text: &str, environment: Environment<'_>) -> Result<Loaded, Report> {
+    read(name, text, environment, true)
+}
+
+fn read(name: &str, text: &str, environment: Environment<'_>, keeps_sessions: bool) -> Result<Loaded, Report> {
     let folder = Path::new(name).parent().unwrap_or(Path::new(""));
     let (document, syntax) = DeTable::parse_recoverable(text);
-    let reading = Reading::new(text, environment, folder);
+    let mut reading = Reading::new(text, environment, folder);
+    reading.keeps_sessions = keeps_sessions;
     let settings = raw::document(document.get_ref(), &reading, validate::settings);
     let (mut findings, secrets) = reading.finish();
     if !syntax.is_empty() {
         // What else is wrong with a text that is not TOML is guesswork; only its secrets stay hidden.
         findings = syntax.iter().map(unreadable).collect();
+        findings.sort_by_key(|finding| finding.at.start);
     }
     let source = Arc::new(Source { name: name.to_owned(), text: without(secrets, text) });
     let diagnostic = |Finding { severity, at, fault }: Finding| {

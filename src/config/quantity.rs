@@ -41,8 +41,9 @@ pub fn duration_or_none(text: &str) -> Result<Option<Duration>, String> {
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn size(text: &str) -> Result<u64, String> {
-    let size: ByteSize =
-        text.parse().map_err(|_| format!("`{text}` is not a size; sizes read like `64 KiB` or `10 MiB`"))?;
+    // The parser takes a number alone for bytes.
+    let size = text.parse().ok().filter(|_: &ByteSize| text.ends_with(|last: char| last.is_ascii_alphabetic()));
+    let size = size.ok_or_else(|| format!("`{text}` is not a size; sizes read like `64 KiB` or `10 MiB`"))?;
     if size > ByteSize::pib(1) { Err(format!("`{text}` is more than 1 PiB")) } else { Ok(size.as_u64()) }
 }
 
@@ -81,7 +82,7 @@ mod tests {
         for text in ["60", "soon", "", "-1s", "1 parsec", "s"] {
             assert!(duration(text).is_err(), "{text}");
         }
-        for text in ["much", "", "-1 MiB", "1 mile", "99999999999 TiB"] {
+        for text in ["10", "much", "", "-1 MiB", "1 mile", "99999999999 TiB"] {
             assert!(size(text).is_err(), "{text}");
         }
         assert!(duration("0s").is_err());

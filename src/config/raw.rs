@@ -47,6 +47,8 @@ pub struct Reading<'d> {
     pub environment: &'d dyn Fn(&str) -> Option<String>,
     /// Where relative paths start: the file's folder.
     pub folder: &'d Path,
+    /// The process keeps session records itself: sessions need no Redis.
+    pub keeps_sessions: bool,
     findings: RefCell<Vec<Finding>>,
     secrets: RefCell<Vec<Range<usize>>>,
 }
@@ -97,7 +99,14 @@ impl<T: Into<String>> From<T> for Fault {
 impl<'d> Reading<'d> {
     /// A reading that has found nothing yet.
     pub fn new(text: &'d str, environment: &'d dyn Fn(&str) -> Option<String>, folder: &'d Path) -> Self {
-        Self { text, environment, folder, findings: RefCell::default(), secrets: RefCell::default() }
+        Self {
+            text,
+            environment,
+            folder,
+            keeps_sessions: false,
+            findings: RefCell::default(),
+            secrets: RefCell::default(),
+        }
     }
 
     /// Notes an error.
@@ -113,6 +122,11 @@ impl<'d> Reading<'d> {
     /// Remembers that a secret stands here.
     pub fn hide(&self, at: Range<usize>) {
         self.secrets.borrow_mut().push(at);
+    }
+
+    /// The text at a place, as written.
+    pub fn written(&self, at: &Range<usize>) -> &'d str {
+        self.text.get(at.clone()).unwrap_or_default()
     }
 
     /// The line, from 1, of a place in the text.
@@ -190,6 +204,20 @@ impl<'d> Table<'d> {
         let value = self.value(key)?;
         let items = value.items().iter().filter_map(|item| item.read(&mut read)).collect();
         Some(Placed { value: items, at: value.at })
+    }
+
+    /// As [`Table::list`]; an empty list is an error.
+    pub fn filled<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnMut(&Value<'d>) -> Result<T, Fault>,
+    ) -> Option<Placed<Vec<Placed<T>>>> {
+        if let Some(value) = self.value(key)
+            && value.items().is_empty()
+        {
+            self.reading.error(&value.at, format!("`{key}` is an empty list"));
+        }
+        self.list(key, read)
     }
 
     /// Reads a table inside this one, if it is there.

@@ -1,5 +1,7 @@
 //! Secrets: written out, or taken from `{ env = "NAME" }` or `{ file = "path" }`.
 
+use std::ops::Range;
+
 use secrecy::SecretString;
 
 use super::raw::{Fault, Value, text};
@@ -9,7 +11,7 @@ use super::raw::{Fault, Value, text};
 /// # Errors
 /// It is empty, its variable is not set, its file cannot be read, or it is something else.
 pub fn secret(value: &Value<'_>) -> Result<SecretString, Fault> {
-    read(value, |_| true)
+    read(value, |written| Some(0..written.len()))
 }
 
 /// Reads a URL that may carry a password; as [`secret`].
@@ -17,11 +19,11 @@ pub fn secret(value: &Value<'_>) -> Result<SecretString, Fault> {
 /// # Errors
 /// As [`secret`].
 pub fn secret_url(value: &Value<'_>) -> Result<SecretString, Fault> {
-    read(value, |url| url.contains('@'))
+    read(value, |written| Some(written.find("//").map_or(0, |at| at + 2)..written.rfind('@')?))
 }
 
-/// Reads a secret; a literal one that `is_secret` is never quoted.
-fn read(value: &Value<'_>, is_secret: fn(&str) -> bool) -> Result<SecretString, Fault> {
+/// Reads a secret; of a literal one, what `secret_part` names is never quoted.
+fn read(value: &Value<'_>, secret_part: fn(&str) -> Option<Range<usize>>) -> Result<SecretString, Fault> {
     let secret = if value.is_table() {
         let (env, file) = value.table("a secret", |table| {
             (
@@ -36,8 +38,9 @@ fn read(value: &Value<'_>, is_secret: fn(&str) -> bool) -> Result<SecretString, 
         }
     } else {
         let text = value.text()?;
-        if is_secret(text) {
-            value.reading.hide(value.at.clone());
+        let start = value.at.start;
+        if let Some(part) = secret_part(value.reading.written(&value.at)) {
+            value.reading.hide(start + part.start..start + part.end);
         }
         text.to_owned()
     };

@@ -11,6 +11,7 @@ use self::definitions::Definitions;
 use super::raw::{Fault, Table};
 use super::settings::{RouteSettings, Settings};
 use super::{Environment, address};
+use crate::listener::Bind;
 use crate::route::pattern::Pattern;
 use crate::{rate_limit, upstream};
 
@@ -18,6 +19,12 @@ use crate::{rate_limit, upstream};
 pub fn settings(root: &mut Table<'_>) -> Option<Settings> {
     let (server, client_addr) = root.section("server", process::server).unwrap_or_default();
     let admin = root.section("admin", process::admin).unwrap_or_default();
+    if let Some(place) = admin.listen
+        && place.port() != 0
+        && server.listen.contains(&Bind::Tcp(place))
+    {
+        root.reading.error(&(0..0), format!("`{place}` is where the server and the admin listener both want to be"));
+    }
     let log = root.section("log", process::log).unwrap_or_default();
     let redis = process::redis(root);
     let memory = root.section("memory", process::memory).unwrap_or_default();

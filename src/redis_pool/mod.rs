@@ -42,6 +42,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether a link made for one serves for the other.
+    pub fn same(&self, other: &Self) -> bool {
+        self.url.expose_secret() == other.url.expose_secret()
+            && (&self.prefix, self.timeout, self.connections) == (&other.prefix, other.timeout, other.connections)
+    }
+
     /// The URL without its credentials.
     pub fn shown(&self) -> String {
         let url = self.url.expose_secret();

@@ -15,6 +15,8 @@ pub struct Pattern {
     pub methods: Vec<Method>,
     /// The path, split at its slashes.
     pub segments: Vec<Segment>,
+    /// Whether the values of its parameters are given with a match. Where nothing asks for them, they need no copies.
+    pub captures: bool,
 }
 
 /// One segment of a path pattern.
@@ -58,12 +60,13 @@ impl Pattern {
                 _ => segments.push(segment),
             }
         }
-        Ok(Self { hosts, methods, segments })
+        Ok(Self { hosts, methods, segments, captures: true })
     }
 
-    /// Everything.
+    /// Everything; captures nothing.
     pub fn everything() -> Self {
-        Self { hosts: Vec::new(), methods: Vec::new(), segments: vec![Segment::Rest("rest".into())] }
+        let segments = vec![Segment::Rest("rest".into())];
+        Self { hosts: Vec::new(), methods: Vec::new(), segments, captures: false }
     }
 
     /// Whether it matches this method: HEAD as GET.

@@ -31,7 +31,7 @@ pub enum Found<'t, T> {
     Route {
         /// What it leads to.
         target: &'t T,
-        /// Its path parameters.
+        /// Its path parameters, if the pattern captures them.
         parameters: Parameters,
     },
     /// Routes match host and path, but not the method: 405.
@@ -47,8 +47,7 @@ pub enum Found<'t, T> {
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Sorted by text.
-    literals: Vec<(String, Node)>,
+    literals: AHashMap<Box<str>, Node>,
     one: Option<Box<Node>>,
     /// Routes that end here, in order of preference.
     here: Vec<usize>,
@@ -100,7 +99,11 @@ impl<T> Table<T> {
         match found {
             Some(index) => {
                 let (pattern, target) = &self.routes[index];
-                Found::Route { target, parameters: parameters(&pattern.segments, below_root(&canonical.path)) }
+                let parameters = match pattern.captures {
+                    true => parameters(&pattern.segments, below_root(&canonical.path)),
+                    false => Parameters::new(),
+                };
+                Found::Route { target, parameters }
             }
             None => self.refusal(host, &canonical.path),
         }
@@ -194,11 +197,7 @@ impl Node {
             [Segment::Rest(_), ..] => self.rest.push(index),
             [Segment::One(_), further @ ..] => self.one.get_or_insert_default().insert(further, index),
             [Segment::Literal(text), further @ ..] => {
-                let at = self.literals.binary_search_by(|(other, _)| other.as_str().cmp(text)).unwrap_or_else(|at| {
-                    self.literals.insert(at, (text.clone(), Self::default()));
-                    at
-                });
-                self.literals[at].1.insert(further, index);
+                self.literals.entry(text.as_str().into()).or_default().insert(further, index);
             }
         }
     }
@@ -209,8 +208,8 @@ impl Node {
             return first(&self.here).or_else(|| first(&self.rest));
         }
         let (segment, further) = path.split_once('/').unwrap_or((path, ""));
-        if let Ok(at) = self.literals.binary_search_by(|(text, _)| text.as_str().cmp(segment))
-            && let Some(found) = self.literals[at].1.find(further, fits)
+        if let Some(literal) = self.literals.get(segment)
+            && let Some(found) = literal.find(further, fits)
         {
             return Some(found);
         }

@@ -99,7 +99,7 @@ impl RedisStore {
         };
         match entry {
             Some(Entry::Response(response)) if response.generation == generation && response.selects(request) => {
-                Found::Stored(Arc::new(response))
+                Found::Stored(response)
             }
             _ => {
                 let other_variants = self.selecting.borrow().get(&digest).is_some();
@@ -123,18 +123,19 @@ impl RedisStore {
     pub fn keep(&self, key: &Key, response: StoredResponse, life: Duration) {
         let digest = key.digest();
         let mut pipeline = Pipeline::new();
+        let response = Arc::new(response);
         let mut set = |name: String, entry: Entry, life: Duration| {
             pipeline.cmd("SET").arg(name).arg(entry.encode()).arg("PX").arg(life.as_millis() as u64);
         };
         match &response.variant {
             None => {
                 self.selecting.borrow_mut().remove(&digest);
-                set(self.entry_key(key, &digest, None), Entry::Response(response), life);
+                set(self.entry_key(key, &digest, None), Entry::Response(response.clone()), life);
             }
             Some((selecting, variant)) => {
                 self.selecting.borrow_mut().insert(digest, selecting.clone());
                 set(self.entry_key(key, &digest, None), Entry::Variants(selecting.clone()), life.max(SELECTING));
-                set(self.entry_key(key, &digest, Some(variant)), Entry::Response(response), life);
+                set(self.entry_key(key, &digest, Some(variant)), Entry::Response(response.clone()), life);
             }
         }
         // The last, so that the generation outlives the entry.
@@ -155,7 +156,7 @@ impl RedisStore {
         Ok(())
     }
 
-    async fn delete(&self, keys: &[impl redis::ToSingleRedisArg + redis::ToRedisArgs]) -> Result<(), &'static str> {
+    async fn delete(&self, keys: &[impl redis::ToSingleRedisArg]) -> Result<(), &'static str> {
         let mut pipeline = Pipeline::with_capacity(keys.len());
         for key in keys {
             pipeline.cmd("DEL").arg(key);

@@ -17,6 +17,23 @@ mod tests;
 
 use std::net::SocketAddr;
 
+use crate::config::settings::Settings;
+use crate::config::{self, Report};
+use crate::telemetry::logs::Format;
+
+/// What [`configuration`] means. Without Redis the sample app keeps its sessions in this process, where the demo, and
+/// nobody else, may read them: a file that says so is refused.
+///
+/// # Errors
+/// The URL of Redis is wrong.
+pub fn settings(app: SocketAddr, listen: SocketAddr, redis: Option<&str>) -> Result<Settings, Report> {
+    let text = configuration(app, &listen.to_string(), redis);
+    let mut settings = config::parse_keeping_sessions("demo.toml", &text, &|_| None)?.settings;
+    settings.log.format = Format::Human;
+    settings.log.level = "warn".into();
+    Ok(settings)
+}
+
 /// The demo's configuration: sidegate on `listen`, in front of `app`; on Redis, if a URL is given.
 pub fn configuration(app: SocketAddr, listen: &str, redis: Option<&str>) -> String {
     let listen = quoted(listen);

@@ -104,6 +104,7 @@ impl Definitions {
         let session = Named::read(root, "session", session);
         if let Some((name, _)) = session.entries.first()
             && !has_redis
+            && !root.reading.keeps_sessions
         {
             let help = "add [redis] with its url, or set the environment variable REDIS_URL";
             root.reading
@@ -149,7 +150,7 @@ fn upstream(name: &Placed<String>, table: &mut Table<'_>) -> Option<upstream::Se
 fn servers(table: &mut Table<'_>, folder: &Path) -> Option<Vec<upstream::Server>> {
     let help = "servers = [\"http://127.0.0.1:3000\"]";
     table.needs("servers", help);
-    let listed = table.list("servers", |value| Ok(address::server(value.text()?, folder)?))?;
+    let listed = table.filled("servers", |value| Ok(address::server(value.text()?, folder)?))?;
     let mut servers = Vec::new();
     for Placed { value, at } in listed.value {
         if servers.contains(&value) {
@@ -157,23 +158,20 @@ fn servers(table: &mut Table<'_>, folder: &Path) -> Option<Vec<upstream::Server>
         }
         servers.push(value);
     }
-    if servers.is_empty() {
-        table.reading.error(&listed.at, Fault::with_help("an upstream has at least one server", help));
-    }
     Some(servers)
 }
 
 fn limit(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Limit>> {
     let help = "\"address\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"session\", \"session:FIELD\", \"route\", \"method\", or a list of them";
     table.needs("key", help);
-    let parts = table.list("key", |value| {
+    let parts = table.filled("key", |value| {
         let text = value.text()?;
         match Part::parse(text) {
             Ok(_) => Ok(text.to_owned()),
             Err(message) => Err(Fault { message, help: Some(near_part(text).unwrap_or_else(|| help.to_owned())) }),
         }
     });
-    let key = parts.and_then(|parts| {
+    let key = parts.filter(|parts| !parts.value.is_empty()).and_then(|parts| {
         let key = Key::parse(parts.value.iter().map(|part| part.value.as_str()));
         key.map_err(|message| table.reading.error(&parts.at, message)).ok()
     });
@@ -211,14 +209,9 @@ fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definition> {
     };
     table.needs("format", "format = \"json\" (an object in a string key) or \"hash\"");
     table.set("format", &mut definition.format, format);
-    definition.carriers = match table.list("from", |value| carrier(value.text()?)) {
+    definition.carriers = match table.filled("from", |value| carrier(value.text()?)) {
         None => default_carriers(),
-        Some(carriers) => {
-            if carriers.value.is_empty() {
-                table.reading.error(&carriers.at, "a session is carried by something");
-            }
-            carriers.value.into_iter().map(|carrier| carrier.value).collect()
-        }
+        Some(carriers) => carriers.value.into_iter().map(|carrier| carrier.value).collect(),
     };
     table.set("prefix", &mut definition.prefix, text(prefix));
     table.set("user", &mut definition.user, text(attribute));
@@ -264,7 +257,7 @@ fn carrier(text: &str) -> Result<Carrier, Fault> {
 fn identity_fields(value: &Value<'_>) -> Vec<(HeaderName, String)> {
     let mut fields: Vec<(HeaderName, String)> = Vec::new();
     for (name, path) in value.pairs("`forward`") {
-        let field = match field_name(&name.value).and_then(identity_field) {
+        let field = match field_name(name.value).and_then(identity_field) {
             Ok(field) => field,
             Err(fault) => {
                 value.reading.error(&name.at, fault);

@@ -21,10 +21,7 @@ const MANY: u64 = 1 << 32;
 pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settings) {
     let mut server = listener::Settings::default();
     let reading = table.reading;
-    if let Some(listen) = table.list("listen", |value| Ok(address::bind(value.text()?, reading.folder)?)) {
-        if listen.value.is_empty() {
-            reading.error(&listen.at, "a proxy listens somewhere");
-        }
+    if let Some(listen) = table.filled("listen", |value| Ok(address::bind(value.text()?, reading.folder)?)) {
         server.listen.clear();
         for Placed { value, at } in listen.value {
             if server.listen.contains(&value) {

@@ -33,11 +33,12 @@ pub fn read(root: &mut Table<'_>, definitions: &Definitions) -> Option<Vec<Route
     let reading = root.reading;
     let routes = root.repeated("route", |table| route(table, definitions));
     if routes.is_empty() {
-        if definitions.upstream.only().is_none() && definitions.upstream.len() > 1 {
+        if definitions.upstream.len() > 1 {
             let help = "[[route]] with path and upstream";
             reading.error(&(0..0), Fault::with_help("several upstreams and no route that tells them apart", help));
+        } else if definitions.upstream.only().is_some() {
+            definitions.warn_of_unused(reading);
         }
-        definitions.warn_of_unused(reading);
         return Some(vec![everything()]);
     }
     refuse_unreachable(reading, &routes);
@@ -69,10 +70,10 @@ pub fn read(root: &mut Table<'_>, definitions: &Definitions) -> Option<Vec<Route
 fn route(table: &mut Table<'_>, definitions: &Definitions) -> Route {
     let reading = table.reading;
     let path = table.require("path", "path = \"/{*rest}\" is everything", |value| Ok(value.text()?.to_owned()));
-    let hosts = values(table.list("hosts", |value| Ok(pattern::host(value.text()?)?)), reading);
-    let methods = values(table.list("methods", |value| Ok(pattern::method(value.text()?)?)), reading);
+    let hosts = values(table.filled("hosts", |value| Ok(pattern::host(value.text()?)?)), reading);
+    let methods = values(table.filled("methods", |value| Ok(pattern::method(value.text()?)?)), reading);
     let label = label(&methods, &hosts, path.as_ref().map_or("", |path| &path.value));
-    let pattern = path.as_ref().and_then(|path| match Pattern::parse(&path.value, hosts, methods.clone()) {
+    let mut pattern = path.as_ref().and_then(|path| match Pattern::parse(&path.value, hosts, methods.clone()) {
         Ok(pattern) => Some(pattern),
         Err(message) => {
             reading.error(&path.at, message);
@@ -92,7 +93,7 @@ fn route(table: &mut Table<'_>, definitions: &Definitions) -> Route {
     };
     let limits = table.list("limits", |value| Ok(value.text()?.to_owned())).map(|list| list.value).unwrap_or_default();
     let session = table.value("session").and_then(|value| session(&value, definitions));
-    let limits = limits_of(reading, definitions, limits, session.is_some() || table.value("session").is_some());
+    let limits = limits_of(reading, definitions, limits, table.value("session").is_some());
     let cache_at = table.value("cache");
     let cache =
         cache_at.as_ref().and_then(|value| named(value, |name| definitions.cache.refer(reading, name, &value.at)));
@@ -103,6 +104,9 @@ fn route(table: &mut Table<'_>, definitions: &Definitions) -> Route {
         reading.warning(&value.at, "nothing is cached here: the route takes no GET");
     }
     let on_write = on_write(table, pattern.as_ref(), &methods);
+    if let Some(pattern) = &mut pattern {
+        pattern.captures = !on_write.is_empty();
+    }
     let mut websocket = true;
     table.set("websocket", &mut websocket, Value::flag);
     let max_body = table.read("max_body", sized(0, 1 << 50)).map(|size| size.value);
@@ -227,12 +231,9 @@ fn label(methods: &[Method], hosts: &[String], path: &str) -> Arc<str> {
     format!("{}{blank}{}{path}", methods.join(","), hosts.join(",")).into()
 }
 
-/// A list that, if given, is not empty and says nothing twice.
+/// A list that says nothing twice.
 fn values<T: PartialEq>(list: Option<Placed<Vec<Placed<T>>>>, reading: &Reading<'_>) -> Vec<T> {
     let Some(list) = list else { return Vec::new() };
-    if list.value.is_empty() {
-        reading.error(&list.at, Fault::with_help("this list is empty: nothing would match", "leave the key out"));
-    }
     let mut values = Vec::new();
     for Placed { value, at } in list.value {
         if values.contains(&value) {

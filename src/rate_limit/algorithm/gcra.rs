@@ -18,8 +18,8 @@
 
 use crate::rate_limit::quota::Quota;
 
-/// No span is longer (126 years in µs), so that now plus a span stays below 2^53.
-const LONGEST: u64 = 4_000_000_000_000_000;
+/// No span is longer (63 years in µs), so that now plus two spans stays below 2^53.
+const LONGEST: u64 = 2_000_000_000_000_000;
 
 /// A moment (µs since the Unix epoch) or a span (µs), and a part of a µs in 1/quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +55,7 @@ pub struct Decision {
 }
 
 impl Policy {
-    /// The policy of `quota` with `burst` (units, at least 1). Spans beyond 126 years are cut to that.
+    /// The policy of `quota` with `burst` (units, at least 1). Spans beyond 63 years are cut to that.
     pub fn new(quota: Quota, burst: u64) -> Self {
         let per = u64::try_from(quota.per.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST);
         let amount = quota.amount.clamp(1, LONGEST);

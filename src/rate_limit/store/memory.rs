@@ -149,7 +149,7 @@ mod tests {
     fn spend(store: &MemoryStore, key: &str, times: usize) -> Decision {
         let policy = policy();
         let charges = [Charge { key, policy: &policy, cost: 1 }];
-        (0..times).map(|_| store.settle(&charges, NOW)[0]).next_back().unwrap()
+        (0..times).fold(None, |_, _| store.settle(&charges, NOW).pop()).unwrap()
     }
 
     #[test]

@@ -1,0 +1,136 @@
+//! What all workers share, and what outlives a reload.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::settings::{MemorySettings, Settings};
+use crate::listener::admission::Admission;
+use crate::telemetry::registry::Registry;
+use crate::telemetry::sink::Sink;
+use crate::{admin, cache, rate_limit, session, upstream};
+
+/// What all workers share.
+pub struct Shared {
+    /// The time.
+    pub clock: Clock,
+    /// Every counter.
+    pub registry: Arc<Registry>,
+    /// Where access-log lines go; `None`: nowhere.
+    pub sink: Option<Sink>,
+    /// What probes are told.
+    pub health: Arc<admin::Health>,
+    /// Open connections.
+    pub admission: Arc<Admission>,
+    /// Session records in process memory; the demo has them, nobody else.
+    pub sessions: Option<Arc<session::store::memory::MemoryStore>>,
+    /// TLS of the listeners.
+    pub tls: watch::Sender<Option<Arc<ServerConfig>>>,
+    /// Turns true when the process is to stop.
+    pub draining: watch::Sender<bool>,
+    /// Worker threads.
+    pub workers: usize,
+    stores: Mutex<Stores>,
+    upstreams: Mutex<HashMap<Arc<str>, Arc<upstream::Health>>>,
+}
+
+/// The stores in process memory.
+#[derive(Clone)]
+pub struct Stores {
+    bounds: MemorySettings,
+    /// Counters of limits.
+    pub limits: Arc<rate_limit::store::memory::MemoryStore>,
+    /// Stored responses.
+    pub responses: Arc<cache::store::MemoryStore>,
+    /// Invalidations that Redis could not be told.
+    pub owed: Arc<cache::store::Owed>,
+}
+
+impl Stores {
+    fn new(bounds: MemorySettings) -> Self {
+        Self {
+            bounds,
+            limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
+            responses: cache::store::MemoryStore::new(bounds.cache),
+            owed: cache::store::Owed::new(),
+        }
+    }
+
+    /// Stores within `bounds`: those there are, where their bound did not change.
+    fn within(&self, bounds: MemorySettings) -> Self {
+        let new = Self::new(bounds);
+        Self {
+            bounds,
+            limits: if bounds.limits == self.bounds.limits { self.limits.clone() } else { new.limits },
+            responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
+            owed: self.owed.clone(),
+        }
+    }
+}
+
+impl Shared {
+    /// For a process that starts with `settings`.
+    pub fn new(
+        settings: &Settings,
+        sink: Option<Sink>,
+        sessions: Option<Arc<session::store::memory::MemoryStore>>,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Arc<Self> {
+        let server = &settings.server;
+        Arc::new(Self {
+            clock: Clock::System,
+            // One writer more than workers: the thread that reloads.
+            registry: Registry::new(server.workers + 1),
+            sink,
+            health: admin::Health::new(),
+            admission: Admission::new(server.max_connections, server.max_connections_per_address),
+            sessions,
+            tls: watch::Sender::new(tls),
+            draining: watch::Sender::new(false),
+            workers: server.workers,
+            stores: Mutex::new(Stores::new(settings.memory)),
+            upstreams: Mutex::default(),
+        })
+    }
+
+    /// The stores now in force.
+    pub fn stores(&self) -> Stores {
+        self.stores.lock().clone()
+    }
+
+    /// Stores for `settings`: not in force until [`Shared::adopt`].
+    pub fn stores_for(&self, settings: &Settings) -> Stores {
+        self.stores.lock().within(settings.memory)
+    }
+
+    /// Puts `stores` in force.
+    pub fn adopt(&self, stores: Stores) {
+        *self.stores.lock() = stores;
+    }
+
+    /// What is known of the app called `name`; the same one for all workers, and across reloads.
+    pub fn upstream_health(&self, name: &Arc<str>) -> Arc<upstream::Health> {
+        self.upstreams.lock().entry(name.clone()).or_default().clone()
+    }
+
+    /// Tells probes what to say about the apps of `settings`.
+    pub fn show_upstreams(&self, settings: &Settings) {
+        let apps = settings.upstreams.iter().map(|upstream| {
+            let servers: Vec<String> = upstream.servers.iter().map(ToString::to_string).collect();
+            (upstream.name.clone(), servers, self.upstream_health(&upstream.name))
+        });
+        let apps: Vec<_> = apps.collect();
+        let probe = move || {
+            let shown = apps.iter().map(|(name, servers, health)| {
+                let state = health.failing().map_or_else(|| "answering".into(), |error| format!("failing: {error}"));
+                (name.to_string(), serde_json::json!({ "servers": servers, "state": state }))
+            });
+            ("upstreams".to_owned(), serde_json::Value::Object(shown.collect()))
+        };
+        self.health.set_probes(vec![Box::new(probe)]);
+    }
+}

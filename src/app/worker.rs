@@ -1,0 +1,303 @@
+//! One worker: a thread with its own runtime, listeners, connections to the app and link to Redis.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, interval, sleep_until};
+
+use super::shared::{Shared, Stores};
+use crate::cache::rules::invalidation::Template;
+use crate::cache::{self, Cache, OnRoute};
+use crate::clock;
+use crate::config::settings::{RouteSettings, Settings};
+use crate::listener;
+use crate::listener::accept::{Listening, accept};
+use crate::listener::connection::{Metrics, Served};
+use crate::rate_limit::{Limit, RateLimit};
+use crate::redis_pool::{self, Link};
+use crate::session::{Carrier, IdentityFields, Session, Store};
+use crate::stack::{self, Parts, Route};
+use crate::telemetry::Telemetry;
+use crate::telemetry::access_log::{AccessLog, PATIENCE};
+use crate::telemetry::redact::Redaction;
+use crate::upstream::forward::Terms;
+use crate::upstream::watchdog::Watchdog;
+use crate::upstream::{self, Upstream};
+
+/// What a worker is told.
+pub enum Command {
+    /// Build everything for these settings, and say whether that worked; use none of it yet.
+    Prepare(Arc<Settings>, Stores, oneshot::Sender<Result<(), String>>),
+    /// Use what was prepared last.
+    Commit,
+    /// Listen here too, until the receiver turns true or its sender is gone.
+    Listen(Listening, watch::Receiver<bool>),
+    /// Finish what has begun, until this instant.
+    Drain(std::time::Instant),
+}
+
+/// A running worker.
+pub struct Worker {
+    /// Tells it.
+    pub commands: mpsc::Sender<Command>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts worker `number`.
+    ///
+    /// # Errors
+    /// The system has no thread for it.
+    pub fn start(number: usize, shared: Arc<Shared>) -> std::io::Result<Self> {
+        // A bounded handful: the one who tells waits for the answer.
+        let (commands, receiver) = mpsc::channel(64);
+        let name = format!("worker-{number}");
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => runtime.block_on(work(number, shared, receiver)),
+                Err(error) => tracing::error!(%error, worker = number, "no runtime"),
+            }
+        })?;
+        Ok(Self { commands, thread })
+    }
+
+    /// Waits for its end.
+    pub fn join(self) {
+        drop(self.commands);
+        if self.thread.join().is_err() {
+            tracing::error!("a worker panicked");
+        }
+    }
+}
+
+/// What one configuration is made of on this worker, and what the next one may take over.
+struct Materials {
+    server: Arc<listener::Settings>,
+    redis: Option<(redis_pool::Settings, Link)>,
+    upstreams: HashMap<Arc<str>, (upstream::Settings, Rc<Upstream>)>,
+    access: Option<Rc<AccessLog>>,
+}
+
+/// A configuration in force.
+struct Built<S> {
+    materials: Materials,
+    stack: S,
+}
+
+async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
+    let watchdog = Watchdog::start();
+    let metrics = Rc::new(Metrics::new(&shared.registry, number));
+    let build = |settings: &Settings, stores: &Stores, before: Option<&Materials>| {
+        let (materials, parts) = gather_parts(number, &shared, stores, settings, &watchdog, before)?;
+        Ok::<_, String>(Built { materials, stack: stack::build(parts) })
+    };
+    // The first thing a worker is told is what to build; until then there is nothing to serve with.
+    let Some(Command::Prepare(settings, stores, reply)) = commands.recv().await else { return };
+    let first = build(&settings, &stores, None);
+    let told = first.as_ref().map(drop).map_err(Clone::clone);
+    let (Ok(first), Ok(())) = (first, reply.send(told)) else { return };
+    let mut prepared = None;
+    let current = Rc::new(RefCell::new(first));
+    let source = current.clone();
+    let stack: Rc<dyn Fn() -> _> = Rc::new(move || source.borrow().stack.clone());
+    let mut ticks = interval(PATIENCE);
+    let deadline = loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                None => break clock::instant(),
+                Some(Command::Drain(deadline)) => break deadline,
+                Some(Command::Commit) => {
+                    if let Some(built) = prepared.take() {
+                        current.replace(built);
+                    }
+                }
+                Some(Command::Prepare(settings, stores, reply)) => {
+                    let built = build(&settings, &stores, Some(&current.borrow().materials));
+                    let told = built.as_ref().map(drop).map_err(Clone::clone);
+                    prepared = built.ok();
+                    // Nobody to hear it: then nobody will say Commit either.
+                    let _ = reply.send(told);
+                }
+                Some(Command::Listen(listening, stop)) => {
+                    let (stack, current, metrics) = (stack.clone(), current.clone(), metrics.clone());
+                    let draining = shared.draining.subscribe();
+                    let served = move || Served {
+                        current: stack.clone(),
+                        settings: current.borrow().materials.server.clone(),
+                        draining: draining.clone(),
+                        metrics: metrics.clone(),
+                    };
+                    let accepting = accept(listening, shared.admission.clone(), shared.tls.subscribe(), served, stop);
+                    tokio::task::spawn_local(async move {
+                        if let Err(error) = accepting.await {
+                            tracing::error!(%error, "cannot accept connections");
+                        }
+                    });
+                }
+            },
+            _ = ticks.tick() => {
+                if let Some(access) = &current.borrow().materials.access {
+                    access.tick();
+                }
+            }
+        }
+    };
+    finish(&shared, deadline).await;
+    if let Some(access) = &current.borrow().materials.access {
+        access.flush();
+    }
+}
+
+/// Waits until all connections of the process have ended, or the grace period has.
+async fn finish(shared: &Shared, deadline: std::time::Instant) {
+    let deadline = Instant::from_std(deadline);
+    let mut looks = interval(Duration::from_millis(10));
+    let ended = async {
+        while shared.admission.open() > 0 {
+            looks.tick().await;
+        }
+    };
+    tokio::select! {
+        () = ended => {}
+        () = sleep_until(deadline) => {}
+    }
+}
+
+/// Makes all that `settings` say, taking over from `before` what did not change.
+fn gather_parts(
+    number: usize,
+    shared: &Arc<Shared>,
+    stores: &Stores,
+    settings: &Settings,
+    watchdog: &Rc<Watchdog>,
+    before: Option<&Materials>,
+) -> Result<(Materials, Parts), String> {
+    let registry = &shared.registry;
+    let redis = settings.redis.as_ref().map(|redis| {
+        let kept = before.and_then(|before| before.redis.as_ref()).filter(|(known, _)| known.same(redis));
+        let new = || Link::new(redis, &[crate::rate_limit::store::redis::SCRIPT], registry, number);
+        (redis.clone(), kept.map_or_else(new, |(_, link)| link.clone()))
+    });
+    let link = redis.as_ref().map(|(_, link)| link.clone());
+    let mut upstreams = HashMap::new();
+    for app in &settings.upstreams {
+        let kept = before.and_then(|before| before.upstreams.get(&app.name)).filter(|(known, _)| known == app);
+        let upstream = match kept {
+            Some((_, upstream)) => upstream.clone(),
+            None => {
+                let health = shared.upstream_health(&app.name);
+                let place = (number, shared.workers);
+                Upstream::new(app, health, watchdog.clone(), registry, place)
+                    .map_err(|error| format!("upstream.{}: {error}", app.name))?
+            }
+        };
+        upstreams.insert(app.name.clone(), (app.clone(), upstream));
+    }
+    let access = shared.sink.as_ref().filter(|_| settings.log.access).map(|sink| {
+        AccessLog::new(sink, Redaction::new(secret_parameters(settings)), shared.clock.clone(), registry, number)
+    });
+    let labels: Vec<Arc<str>> = settings.routes.iter().map(|route| route.label.clone()).collect();
+    let room = Room { number, shared, stores, settings, link: &link };
+    let routes = settings.routes.iter().map(|route| {
+        let (_, upstream) = &upstreams[&settings.upstreams[route.upstream].name];
+        room.route(route, upstream.clone())
+    });
+    let parts = Parts {
+        telemetry: Telemetry::new(number, registry, &labels, access.clone()),
+        client_addr: Rc::new(settings.client_addr.clone()),
+        identity: Rc::new(IdentityFields::new(identity_fields(settings))),
+        link: link.clone(),
+        routes: routes.collect::<Result<_, _>>()?,
+    };
+    let server = Arc::new(settings.server.clone());
+    Ok((Materials { server, redis, upstreams, access }, parts))
+}
+
+/// What the routes of a worker are made in.
+struct Room<'a> {
+    number: usize,
+    shared: &'a Shared,
+    stores: &'a Stores,
+    settings: &'a Settings,
+    link: &'a Option<Link>,
+}
+
+impl Room<'_> {
+    fn route(&self, route: &RouteSettings, upstream: Rc<Upstream>) -> Result<Route, String> {
+        let registry = &self.shared.registry;
+        let (by_principal, by_request): (Vec<_>, Vec<_>) =
+            route.limits.iter().cloned().partition(|limit| limit.key.needs_session());
+        let session = route.session.as_ref().map(|(definition, mode)| {
+            let store = match (self.link, &self.shared.sessions) {
+                (None, Some(memory)) => Store::Memory(memory.clone()),
+                _ => Store::Redis,
+            };
+            Session::new(definition.clone(), *mode, store, registry, self.number)
+        });
+        Ok(Route {
+            label: route.label.clone(),
+            pattern: route.pattern.clone(),
+            by_request: self.limits(by_request),
+            session,
+            by_principal: self.limits(by_principal),
+            cache: self.cache(route)?,
+            upstream,
+            terms: Terms { websocket: route.websocket, max_body: route.max_body },
+        })
+    }
+
+    fn prefix(&self) -> &str {
+        self.settings.redis.as_ref().map_or("", |redis| &redis.prefix)
+    }
+
+    fn limits(&self, limits: Vec<Arc<Limit>>) -> Option<Rc<RateLimit>> {
+        let Self { number, shared, stores, settings, link } = self;
+        (!limits.is_empty()).then(|| {
+            let (memory, link, clock) = (stores.limits.clone(), (*link).clone(), shared.clock.clone());
+            RateLimit::new(limits, settings.limits, memory, link, self.prefix(), clock, &shared.registry, *number)
+        })
+    }
+
+    /// Where nothing is stored at all nothing needs invalidating; elsewhere every route's writes invalidate.
+    fn cache(&self, route: &RouteSettings) -> Result<Option<Rc<Cache>>, String> {
+        if self.settings.routes.iter().all(|route| route.cache.is_none()) {
+            return Ok(None);
+        }
+        let parameters: Vec<&str> = route.pattern.parameters().map(|name| &**name).collect();
+        let on_write = route.on_write.iter().map(|text| Template::parse(text, &parameters));
+        let on_route = OnRoute {
+            policy: route.cache.clone(),
+            credentials: route.session.is_some(),
+            on_write: on_write.collect::<Result<_, _>>().map_err(|error| format!("{}: {error}", route.label))?,
+        };
+        let worker = cache::Worker {
+            memory: self.stores.responses.clone(),
+            link: self.link.clone(),
+            prefix: self.prefix().into(),
+            owed: self.stores.owed.clone(),
+            clock: self.shared.clock.clone(),
+            registry: self.shared.registry.clone(),
+            number: self.number,
+        };
+        Ok(Some(Cache::new(on_route, &worker)))
+    }
+}
+
+/// Query parameters that carry credentials: never logged.
+fn secret_parameters(settings: &Settings) -> Vec<&str> {
+    let carriers = settings.routes.iter().flat_map(|route| &route.session).flat_map(|(session, _)| &session.carriers);
+    carriers.filter_map(|carrier| if let Carrier::Query(name) = carrier { Some(&**name) } else { None }).collect()
+}
+
+/// Every name under which the app is told who is logged in.
+fn identity_fields(settings: &Settings) -> Vec<HeaderName> {
+    let sessions = settings.routes.iter().flat_map(|route| &route.session);
+    sessions.flat_map(|(session, _)| &session.forward).map(|(name, _)| name.clone()).collect()
+}

@@ -1,0 +1,154 @@
+//! Reads the arguments and does what they say.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use super::{check, demo, health, init};
+use crate::app::{self, Failure, Source, Start};
+use crate::clock::Clock;
+use crate::config;
+use crate::listener::Bind;
+use crate::session::store::memory::MemoryStore;
+
+const DEFAULT_FILE: &str = "sidegate.toml";
+/// Session records that the demo keeps in process memory.
+const DEMO_SESSIONS: usize = 1_000;
+
+/// A policy sidecar in front of an HTTP API: rate limits, response caching and session validation over Redis.
+#[derive(Debug, Parser)]
+#[command(name = "sidegate", version, about, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(flatten)]
+    run: Run,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Run {
+    /// The configuration file [default: sidegate.toml]
+    #[arg(short, long, value_name = "FILE", env = "SIDEGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Proxy this app without a file, with the defaults
+    #[arg(short, long, value_name = "URL", conflicts_with = "config")]
+    upstream: Option<String>,
+    /// Where to listen, with --upstream [default: 127.0.0.1:8080]
+    #[arg(short, long, value_name = "ADDRESS", requires = "upstream")]
+    listen: Vec<SocketAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve (the default)
+    Run(Run),
+    /// Check a configuration: exactly what `run` would read
+    Check {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE", env = "SIDEGATE_CONFIG", default_value = DEFAULT_FILE)]
+        config: PathBuf,
+    },
+    /// Print a commented configuration to start from
+    Init,
+    /// Start a sample app with sidegate in front of it
+    Demo {
+        /// Keep limits, stored responses and sessions in this Redis, not in process memory
+        #[arg(long, value_name = "URL")]
+        redis: Option<String>,
+        /// Where sidegate listens
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+        /// Port of the sample app; 0: any
+        #[arg(long, value_name = "PORT", default_value_t = 0)]
+        app_port: u16,
+    },
+    /// Ask a running sidegate whether it is ready (for HEALTHCHECK)
+    Health {
+        /// Its admin listener
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+        admin: String,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// Which
+        shell: Shell,
+    },
+}
+
+/// Reads the arguments of the process and does what they say.
+pub fn run() -> ExitCode {
+    // Usage errors and --help end the process here, with 2 and 0.
+    let Arguments { run, command } = Arguments::parse();
+    match command {
+        None => serve(run),
+        Some(Command::Run(run)) => serve(run),
+        Some(Command::Check { config }) => check::check(&config),
+        Some(Command::Init) => init::init(),
+        Some(Command::Demo { redis, listen, app_port }) => demonstrate(redis.as_deref(), listen, app_port),
+        Some(Command::Health { admin }) => health::health(&admin),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(shell, &mut Arguments::command(), "sidegate", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn serve(Run { config, upstream, listen }: Run) -> ExitCode {
+    let source = match upstream {
+        None => Source::File(config.unwrap_or_else(|| Path::new(DEFAULT_FILE).to_owned())),
+        Some(url) => match config::from_upstream(&url, &config::environment) {
+            Err(report) => return ended(Err(Failure::Configuration(report))),
+            Ok(mut settings) => {
+                if !listen.is_empty() {
+                    settings.server.listen = listen.into_iter().map(Bind::Tcp).collect();
+                }
+                Source::Made(Box::new(settings))
+            }
+        },
+    };
+    ended(app::run(Start { source, sessions: None, ready: Box::new(|_, _| {}) }))
+}
+
+fn demonstrate(redis: Option<&str>, listen: SocketAddr, app_port: u16) -> ExitCode {
+    let failed = |what: String| ended(Err(Failure::System(what)));
+    let memory = MemoryStore::new(Clock::System, DEMO_SESSIONS);
+    let sessions: Arc<dyn demo::sessions::Sessions> = match redis {
+        None => memory.clone(),
+        Some(url) => match demo::sessions::RedisSessions::new(url) {
+            Ok(sessions) => Arc::new(sessions),
+            Err(error) => return failed(format!("the demo needs the Redis it was told of: {error}")),
+        },
+    };
+    let app = match demo::app::start(sessions, app_port) {
+        Ok(app) => app,
+        Err(error) => return failed(format!("the sample app cannot listen on 127.0.0.1:{app_port}: {error}")),
+    };
+    let settings = match demo::settings(app.address, listen, redis) {
+        Ok(settings) => settings,
+        Err(report) => return ended(Err(Failure::Configuration(report))),
+    };
+    let (address, redis) = (app.address, redis.map(str::to_owned));
+    let ready = move |bound: &[Bind], admin| {
+        let proxy = bound.iter().find_map(|bind| if let Bind::Tcp(proxy) = bind { Some(*proxy) } else { None });
+        print!("{}", demo::introduction(proxy.unwrap_or(listen), address, admin, redis.as_deref()));
+    };
+    ended(app::run(Start { source: Source::Made(Box::new(settings)), sessions: Some(memory), ready: Box::new(ready) }))
+}
+
+fn ended(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Configuration(report)) => {
+            eprint!("{report}");
+            ExitCode::from(2)
+        }
+        Err(Failure::System(what)) => {
+            eprintln!("error: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}

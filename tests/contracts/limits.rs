@@ -1,0 +1,222 @@
+//! What every store of counters promises.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Pipeline, Value};
+use sidegate::rate_limit::algorithm::gcra::{Decision, Policy, Time, settle};
+use sidegate::rate_limit::quota::Quota;
+use sidegate::rate_limit::store::memory::MemoryStore;
+use sidegate::rate_limit::store::redis::{SCRIPT, ask, read};
+use sidegate::rate_limit::store::{Charge, MemorySettings};
+use sidegate::redis_pool::Link;
+
+use crate::redis_server::RedisServer;
+use crate::{link, on_a_worker};
+
+/// What one limit is asked: which key, which policy, what cost.
+type Asked = (usize, usize, u64);
+
+const NOW: u64 = 1_795_236_000_000_000;
+
+enum Store {
+    Memory(Arc<MemoryStore>),
+    Redis(Link),
+}
+
+impl Store {
+    async fn settle(&self, charges: &[Charge<'_>], now: u64) -> Vec<Decision> {
+        match self {
+            Self::Memory(store) => store.settle(charges, now),
+            Self::Redis(link) => {
+                let mut pipeline = Pipeline::new();
+                ask(&mut pipeline, "sidegate:", charges, Some(now));
+                let values = link.query(&pipeline).await.expect("Redis answers");
+                decisions(charges, &values[0]).1
+            }
+        }
+    }
+}
+
+/// Runs the same over memory and over Redis.
+fn over_both(run: impl AsyncFn(Store)) {
+    on_a_worker(run(Store::Memory(MemoryStore::new(MemorySettings::default()))));
+    on_a_worker(async {
+        let server = RedisServer::start();
+        run(Store::Redis(link(&server, &[SCRIPT]).await)).await;
+    });
+}
+
+fn policy(amount: u64, seconds: u64, burst: u64) -> Policy {
+    Policy::new(Quota { amount, per: Duration::from_secs(seconds) }, burst)
+}
+
+fn decisions(charges: &[Charge<'_>], value: &Value) -> (u64, Vec<Decision>) {
+    let limits = charges.iter().map(|charge| (charge.policy, charge.cost));
+    read(limits, value).unwrap_or_else(|why| panic!("{why}: {value:?}"))
+}
+
+#[test]
+fn a_burst_passes_then_one_for_each_interval() {
+    over_both(async |store| {
+        let policy = policy(6, 60, 3);
+        let charge = [Charge { key: "per-address:192.0.2.1", policy: &policy, cost: 1 }];
+        for remaining in [2, 1, 0] {
+            let decision = store.settle(&charge, NOW).await[0];
+            assert_eq!((decision.allowed, decision.remaining), (true, remaining));
+        }
+        for _ in 0..5 {
+            let refused = store.settle(&charge, NOW).await[0];
+            assert_eq!((refused.allowed, refused.retry_after, refused.reset_after), (false, 10_000_000, 30_000_000));
+        }
+        assert!(!store.settle(&charge, NOW + 9_999_999).await[0].allowed);
+        assert!(store.settle(&charge, NOW + 10_000_000).await[0].allowed);
+        assert_eq!(store.settle(&charge, NOW + 3_600_000_000).await[0].remaining, 2);
+    });
+}
+
+#[test]
+fn keys_and_limits_are_counted_apart() {
+    over_both(async |store| {
+        let policy = policy(1, 60, 1);
+        for key in ["per-address:192.0.2.1", "per-address:192.0.2.2", "login:192.0.2.1"] {
+            let charge = [Charge { key, policy: &policy, cost: 1 }];
+            assert!(store.settle(&charge, NOW).await[0].allowed, "{key}");
+            assert!(!store.settle(&charge, NOW).await[0].allowed, "{key}");
+        }
+    });
+}
+
+#[test]
+fn when_one_limit_refuses_none_is_charged() {
+    over_both(async |store| {
+        let (wide, narrow) = (policy(10, 60, 10), policy(2, 60, 2));
+        let both =
+            [Charge { key: "wide:a", policy: &wide, cost: 1 }, Charge { key: "narrow:a", policy: &narrow, cost: 1 }];
+        for turn in 0..20 {
+            let remaining: Vec<u64> =
+                store.settle(&both, NOW).await.iter().map(|decision| decision.remaining).collect();
+            let spent = (turn + 1).min(2);
+            assert_eq!(remaining, [10 - spent, 2 - spent], "turn {turn}");
+        }
+        assert_eq!(store.settle(&both[..1], NOW).await[0].remaining, 7);
+    });
+}
+
+#[test]
+fn the_same_key_twice_in_one_request_neither_locks_up_nor_panics() {
+    over_both(async |store| {
+        let policy = policy(10, 60, 10);
+        let charge = Charge { key: "a:b", policy: &policy, cost: 1 };
+        assert_eq!(store.settle(&[charge, charge], NOW).await.len(), 2);
+    });
+}
+
+#[test]
+fn a_state_left_by_a_slower_policy_strands_nobody() {
+    over_both(async |store| {
+        let (hourly, fast) = (policy(1, 3600, 24), policy(100, 1, 10));
+        store.settle(&[Charge { key: "a:b", policy: &hourly, cost: 24 }], NOW).await;
+        let decision = store.settle(&[Charge { key: "a:b", policy: &fast, cost: 1 }], NOW).await[0];
+        assert_eq!((decision.allowed, decision.retry_after), (false, 10_000));
+    });
+}
+
+/// The Lua script against the pure algorithm: long random sequences, in one pipeline each so that no key expires in between.
+#[test]
+fn lua_decides_what_rust_decides_over_long_random_sequences() {
+    let server = RedisServer::start();
+    let mut connection = server.client().get_connection().unwrap();
+    redis::cmd("SCRIPT").arg("LOAD").arg(SCRIPT).exec(&mut connection).unwrap();
+    let seed = fastrand::u64(..);
+    fastrand::seed(seed);
+    let mut refusals = 0;
+    for round in 0..60 {
+        let one_of = |numbers: &[u64]| numbers[fastrand::usize(..numbers.len())];
+        let some = || {
+            let amount = one_of(&[1, 3, 7, 13, 100, 999, 100_000, 700_000, 3_000_000]);
+            policy(amount, one_of(&[1, 7, 60, 3_600, 2_592_000]), fastrand::u64(1..40))
+        };
+        // The second policy stands for the first one's after a reload.
+        let policies = [some(), some(), some()];
+        let mut now = NOW + fastrand::u64(..1_000_000);
+        let steps: Vec<(u64, Vec<Asked>)> = (0..400)
+            .map(|_| {
+                let longest = policies[fastrand::usize(..3)].span(fastrand::u64(1..4)).micros;
+                now += one_of(&[0, 0, 1, fastrand::u64(..=longest), longest]);
+                // Keys differ within a request.
+                let limits = (0..3).filter(|_| fastrand::bool()).map(|key| {
+                    let policy = if key == 0 { fastrand::usize(..2) } else { key };
+                    (key, policy, fastrand::u64(1..3))
+                });
+                // A clock may also be set back.
+                (now - one_of(&[0, 0, 0, 1, longest.min(NOW / 2)]), limits.collect::<Vec<_>>())
+            })
+            .filter(|(_, limits)| !limits.is_empty())
+            .collect();
+        let keys = [0, 1, 2].map(|key| format!("r{round}:{key}"));
+        let charges = |limits: &[Asked]| -> Vec<Charge<'_>> {
+            let charge = |&(key, policy, cost): &Asked| Charge { key: &keys[key], policy: &policies[policy], cost };
+            limits.iter().map(charge).collect()
+        };
+
+        let mut pipeline = redis::pipe();
+        steps.iter().for_each(|(now, limits)| ask(&mut pipeline, "sidegate:", &charges(limits), Some(*now)));
+        let answers: Vec<Value> = pipeline.query(&mut connection).unwrap();
+
+        let mut states: [Option<Time>; 3] = [None; 3];
+        for (step, ((now, limits), answer)) in steps.iter().zip(&answers).enumerate() {
+            let judged = limits.iter().map(|&(key, policy, cost)| (&policies[policy], states[key], cost));
+            let expected = settle(judged, *now);
+            assert_eq!(
+                decisions(&charges(limits), answer),
+                (*now, expected.clone()),
+                "seed {seed}, round {round}, step {step}, {policies:?} {limits:?} {states:?}"
+            );
+            if expected.iter().all(|decision| decision.allowed) {
+                limits.iter().zip(&expected).for_each(|((key, ..), decision)| states[*key] = Some(decision.arrival));
+            } else {
+                refusals += 1;
+            }
+        }
+    }
+    assert!(refusals > 1_000, "the sequences refuse now and then: {refusals}");
+}
+
+#[test]
+fn every_key_expires_once_it_would_say_full_and_time_comes_from_redis() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let link = link(&server, &[SCRIPT]).await;
+        let policy = policy(10, 60, 10);
+        let charges = [Charge { key: "per-address:192.0.2.1", policy: &policy, cost: 5 }];
+        let mut pipeline = Pipeline::new();
+        ask(&mut pipeline, "sidegate:", &charges, None);
+        pipeline.cmd("PTTL").arg("sidegate:limit:{per-address:192.0.2.1}");
+        pipeline.cmd("TIME");
+        let values = link.query(&pipeline).await.unwrap();
+
+        let (now, decisions) = decisions(&charges, &values[0]);
+        let Value::Int(life) = values[1] else { panic!("{values:?}") };
+        assert!((25_000..=31_001).contains(&life), "{life}");
+        assert_eq!(decisions[0].remaining, 5);
+        let (seconds, micros): (u64, u64) = redis::from_redis_value(values[2].clone()).unwrap();
+        assert!((seconds * 1_000_000 + micros).abs_diff(now) < 1_000_000);
+    });
+}
+
+#[test]
+fn a_key_of_another_type_is_an_error_and_not_a_decision() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let link = link(&server, &[SCRIPT]).await;
+        let policy = policy(10, 60, 10);
+        let charges = [Charge { key: "a:b", policy: &policy, cost: 1 }];
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("LPUSH").arg("sidegate:limit:{a:b}").arg("x");
+        ask(&mut pipeline, "sidegate:", &charges, None);
+        let values = link.query(&pipeline).await.unwrap();
+        assert_eq!(read([(&policy, 1)].into_iter(), &values[1]), Err("script"));
+        assert!(link.is_up());
+    });
+}
