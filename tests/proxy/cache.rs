@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::harness::{Answer, Client, Configuration, Origin, RedisServer, Reply, until};
+use crate::harness::{Answer, Client, Configuration, Origin, RedisServer, Reply, freeze, until};
 
 const ALL: &str = "[cache.pages]\nttl = \"60s\"\n[[route]]\npath = \"/{*rest}\"\ncache = \"pages\"\n";
 
@@ -316,24 +316,20 @@ fn without_redis_the_app_answers_and_with_it_the_store_again() {
 
 #[test]
 fn a_write_while_redis_is_away_is_not_forgotten() {
-    let mut redis = RedisServer::start();
+    let redis = RedisServer::start();
     let app = app();
     let sidegate = Configuration::of(&app).redis(&redis).with(ALL).start();
     let mut client = sidegate.client();
     let old = hit(&mut client, "/page", &[]).content;
     // Stopped, not killed: it comes back with all it had stored.
-    let pid = redis.pid();
-    // SAFETY: `kill` reads two integers; the process is our own.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
+    let frozen = freeze(&redis);
     assert_eq!(client.ask("POST", "/page", &[], b"x").status, 200);
-    // SAFETY: as above.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGCONT) }, 0);
+    drop(frozen);
     until("the store again", || {
         let answer = client.get("/page");
         assert_ne!(answer.content, old, "an answer from before the write: {answer:?}");
         outcome(&answer) == "HIT"
     });
-    redis.kill();
 }
 
 #[test]

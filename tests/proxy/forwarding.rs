@@ -278,6 +278,7 @@ fn a_client_of_http_1_0_is_answered_and_hung_up_on() {
     client.send("GET /old HTTP/1.0\r\nHost: a\r\n\r\n");
     let answer = client.answer();
     assert_eq!((answer.status, answer.text().as_str()), (200, "abc"));
+    assert_eq!(answer.version, "HTTP/1.1", "the version is the server's own (RFC 9110 §6.2)");
     assert!(!answer.fields.has("transfer-encoding"), "1.0 knows no chunks: {answer:?}");
     assert!(client.is_closed());
     assert_eq!(app.last().version, "HTTP/1.1");

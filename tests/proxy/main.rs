@@ -5,10 +5,15 @@
 
 mod harness;
 
+mod admin;
 mod cache;
 mod forwarding;
 mod itself;
 mod limits;
+mod outage;
 mod raw;
+mod reload;
 mod sessions;
+mod shutdown;
+mod start;
 mod streaming;

@@ -36,11 +36,6 @@ impl RedisServer {
         self.port
     }
 
-    /// Its process.
-    pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).expect("a process id")
-    }
-
     /// Ends it as a power failure would (SIGKILL).
     pub fn kill(&mut self) {
         let _ = self.child.kill();

@@ -35,11 +35,6 @@ impl Tally {
         self.answers.values().sum()
     }
 
-    /// Answers of 500 and above.
-    pub fn server_errors(&self) -> u64 {
-        self.answers.range(500..).map(|(_, count)| count).sum()
-    }
-
     fn add(&mut self, other: Self) {
         for (status, count) in other.answers {
             *self.answers.entry(status).or_default() += count;

@@ -38,3 +38,29 @@ pub fn until(what: &str, mut fact: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// A Redis that is there and does not answer, until this is dropped.
+pub struct Frozen(i32);
+
+/// Stops a Redis where it stands.
+pub fn freeze(redis: &RedisServer) -> Frozen {
+    let mut connection = redis.client().get_connection().expect("a connection to Redis");
+    let told: String = ::redis::cmd("INFO").arg("server").query(&mut connection).expect("INFO of Redis");
+    let process = told.lines().find_map(|line| line.strip_prefix("process_id:")?.trim().parse().ok());
+    let process = process.expect("the process id of Redis");
+    signal(process, libc::SIGSTOP);
+    Frozen(process)
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal(self.0, libc::SIGCONT);
+    }
+}
+
+/// Sends a signal to a process that a test has started.
+pub fn signal(process: i32, signal: i32) {
+    // SAFETY: `kill` reads two integers and touches no memory of ours.
+    let sent = unsafe { libc::kill(process, signal) };
+    assert_eq!(sent, 0, "signal {signal} could not be sent to process {process}");
+}

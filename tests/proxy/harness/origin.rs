@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use super::PATIENCE;
 use super::wire::{self, Fields, Framing};
-use super::{PATIENCE, until};
 
 /// A request as the app saw it.
 #[derive(Clone, Debug)]
@@ -64,11 +64,7 @@ impl Origin {
     pub fn answering(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::scripted(move |wire| {
             while let Some(request) = wire.request()? {
-                let reply = answer(&request);
-                wire.send(&reply.bytes(request.method == "HEAD"))?;
-                if reply.close {
-                    break;
-                }
+                wire.send(&answer(&request).bytes(request.method == "HEAD"))?;
             }
             Ok(())
         })
@@ -148,11 +144,6 @@ impl Origin {
         self.seen.received.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many requests have come.
-    pub fn wait_for(&self, requests: usize) {
-        until(&format!("{requests} requests at the app"), || self.count() >= requests);
-    }
-
     /// Closes all its connections, and goes on listening.
     pub fn hang_up(&self) {
         for stream in locked(&self.seen.connections).iter() {
@@ -184,11 +175,6 @@ impl Wire {
         connections.push(stream.try_clone()?);
         let reader = BufReader::with_capacity(64 * 1024, stream.try_clone()?);
         Ok(Self { stream, reader, number, seen: seen.clone() })
-    }
-
-    /// Which connection this is: 0, 1, 2 …
-    pub fn number(&self) -> usize {
-        self.number
     }
 
     /// Reads a request with its content; `None` when the connection ends.
@@ -287,13 +273,12 @@ pub struct Reply {
     status: String,
     fields: Vec<(String, String)>,
     content: Vec<u8>,
-    close: bool,
 }
 
 impl Reply {
     /// 200 with this text.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { status: "200 OK".into(), fields: Vec::new(), content: text.into().into_bytes(), close: false }
+        Self { status: "200 OK".into(), fields: Vec::new(), content: text.into().into_bytes() }
     }
 
     /// Another status: `404 Not Found`.
@@ -306,12 +291,6 @@ impl Reply {
     pub fn field(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.to_owned(), value.to_owned()));
         self
-    }
-
-    /// The connection is closed after it, and it says so.
-    pub fn closing(mut self) -> Self {
-        self.close = true;
-        self.field("Connection", "close")
     }
 
     fn bytes(&self, head_only: bool) -> Vec<u8> {

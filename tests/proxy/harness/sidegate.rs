@@ -226,9 +226,9 @@ impl Sidegate {
         self.output.all().join("\n")
     }
 
-    /// Log lines with this message so far.
+    /// Log lines whose message begins so.
     pub fn logged(&self, message: &str) -> Vec<Value> {
-        let says = |line: &Value| line["fields"]["message"].as_str() == Some(message);
+        let says = |line: &Value| line["fields"]["message"].as_str().is_some_and(|said| said.starts_with(message));
         json(&self.errors).into_iter().filter(says).collect()
     }
 
@@ -280,9 +280,7 @@ impl Sidegate {
 
     /// Sends a signal.
     pub fn signal(&self, signal: i32) {
-        // SAFETY: `kill` reads two integers; the process is our child, not yet waited for.
-        let sent = unsafe { libc::kill(self.pid(), signal) };
-        assert_eq!(sent, 0, "signal {signal} could not be sent");
+        super::signal(self.pid(), signal);
     }
 
     /// Waits for its end.
