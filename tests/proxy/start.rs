@@ -70,7 +70,7 @@ fn an_upstream_on_the_command_line_needs_no_file() {
     let arguments = ["--upstream", &app.url(), "--listen", "127.0.0.1:0"];
     let mut sidegate = Sidegate::spawn(Directory::new(), command().args(arguments));
     sidegate.wait_for_log("ready");
-    let address = sidegate.logged("listening")[0]["fields"]["address"].as_str().expect("an address").to_owned();
+    let address = sidegate.logged("listening")[0]["address"].as_str().expect("an address").to_owned();
     let mut client = Client::to(&address);
     assert_eq!(client.get("/any/path").text(), "app");
     assert_eq!(client.ask("POST", "/", &[], b"x").status, 200);
@@ -86,7 +86,7 @@ fn redis_url_from_the_environment_is_honoured() {
     let mut sidegate =
         Sidegate::spawn(directory, command().env("REDIS_URL", redis.url()).args(["run", "--config", &path]));
     sidegate.wait_for_log("ready");
-    let address = sidegate.logged("listening")[0]["fields"]["address"].as_str().expect("an address").to_owned();
+    let address = sidegate.logged("listening")[0]["address"].as_str().expect("an address").to_owned();
     let mut connection = redis.client().get_connection().expect("a connection to Redis");
     until("a count in that Redis", || {
         assert_eq!(Client::to(&address).get("/").status, 200);

@@ -251,6 +251,7 @@ fn a_websocket_passes_and_its_close_reaches_the_app() {
     assert_eq!(client.exactly(4), frame(0x88, &[3, 232], None));
     assert!(closed.wait(), "the close frame did not reach the app");
     assert!(client.is_closed());
+    drop(client);
     let line = sidegate.access_log(|line| line["status"] == 101);
     assert_eq!(line["method"], "GET");
 }

@@ -228,7 +228,7 @@ impl Sidegate {
 
     /// Log lines whose message begins so.
     pub fn logged(&self, message: &str) -> Vec<Value> {
-        let says = |line: &Value| line["fields"]["message"].as_str().is_some_and(|said| said.starts_with(message));
+        let says = |line: &Value| line["message"].as_str().is_some_and(|said| said.starts_with(message));
         json(&self.errors).into_iter().filter(says).collect()
     }
 
@@ -348,7 +348,7 @@ fn json(lines: &Lines) -> Vec<Value> {
 }
 
 fn address_of(line: &Value) -> String {
-    line["fields"]["address"].as_str().expect("an address in the log line").to_owned()
+    line["address"].as_str().expect("an address in the log line").to_owned()
 }
 
 fn tail(text: &str) -> String {
