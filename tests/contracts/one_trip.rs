@@ -95,8 +95,8 @@ fn all_that_a_request_needs_is_one_trip_and_a_limit_by_principal_a_second() {
         let asks: Rc<[Rc<dyn Ask>]> =
             Rc::new([Rc::new(Greeting(Slot::Session)), by_address.clone(), Rc::new(Greeting(Slot::Cache))]);
 
-        let one =
-            gather::layer(Some(link.clone()), asks.clone()).layer(rate_limit::layer(Some(by_address.clone())).layer(app()));
+        let one = gather::layer(Some(link.clone()), asks.clone())
+            .layer(rate_limit::layer(Some(by_address.clone())).layer(app()));
         assert_eq!(remaining(&pass(one, Box::new(request())).await), "99");
         assert_eq!(registry.value("sidegate_redis_round_trips_total", &[]), 1);
 
