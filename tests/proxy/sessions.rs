@@ -1,6 +1,6 @@
 //! Who is logged in, as the records of a real Redis tell.
 
-use crate::harness::{Answer, Configuration, Origin, RedisServer, Reply, until};
+use crate::harness::{Answer, Configuration, Origin, RedisServer, Reply, Sidegate, until};
 
 const ALICE: &str = "alice-0123456789abcdef";
 const HASHED: &str = "carol-0123456789abcdef";
@@ -205,6 +205,19 @@ fn a_logout_takes_effect_at_once() {
     assert!(is_refusal(&client.get_with("/private/page", &[("Authorization", &bearer(ALICE))])));
     log_in(&redis);
     assert_eq!(client.get_with("/private/page", &[("Authorization", &bearer(ALICE))]).status, 200);
+}
+
+#[test]
+fn a_sidegate_that_says_it_is_ready_knows_the_sessions_of_a_redis_that_is_there() {
+    let (redis, app) = (redis(), Origin::saying("app"));
+    let text = Configuration::of(&app).redis(&redis).with(TABLES).text();
+    for _ in 0..5 {
+        let sidegate = Sidegate::start(&text);
+        // Over several connections, so that each worker is asked.
+        let statuses =
+            [(); 8].map(|()| sidegate.client().get_with("/private/page", &[("Authorization", &bearer(ALICE))]).status);
+        assert_eq!(statuses, [200; 8], "a rolling update would send these clients away");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -91,9 +92,17 @@ impl Configuration {
         )
     }
 
-    /// Starts it.
+    /// Starts it, and waits until each worker has its Redis, if there is one and it answers: which request is the
+    /// first to be counted there is no business of most tests.
     pub fn start(&self) -> Sidegate {
-        Sidegate::start(&self.text())
+        let sidegate = Sidegate::start(&self.text());
+        let place = self.redis.as_deref().and_then(|url| url.strip_prefix("redis://")?.split('/').next());
+        if place.is_some_and(|place| TcpStream::connect(place).is_ok()) {
+            let workers = &sidegate.logged("ready")[0]["workers"];
+            let connected = || sidegate.ask_admin("/readyz").json()["redis"]["workers_up"] == *workers;
+            until("each worker connected to Redis", connected);
+        }
+        sidegate
     }
 }
 
