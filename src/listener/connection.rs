@@ -14,7 +14,6 @@
 //! registered and cancelled for every request would cost more than the limiter does.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -24,7 +23,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -38,8 +37,7 @@ use super::judge::{Judge, Phase, Refusal};
 use super::receive::{self, Receive};
 use super::transport::Transport;
 use super::wire::{Judged, Wire};
-use crate::body::Body;
-use crate::exchange::{Connection, Next, Tunnel};
+use crate::exchange::{Always, Connection, Next, Tunnel};
 use crate::local_reply::LocalReply;
 use crate::telemetry::registry::{Counter, Registry};
 
@@ -252,8 +250,7 @@ async fn serve_http1<S: Next>(
     let current = served.current.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         // The one box of a request: hyper moves the future of a connection that it may have to give back.
-        let answer = receiver.receive(request, current());
-        Box::pin(async move { Ok::<_, Infallible>(answer.await) })
+        Box::pin(Always::new(receiver.receive(request, current())))
     });
     let http = http1::Builder::new()
         .half_close(true)
@@ -402,10 +399,7 @@ async fn serve_http2<S: Next>(transport: Transport, prefix: Bytes, connection: R
     let judged = Judged::new(transport, prefix, None, wire.clone());
     let receiver = Rc::new(Receive::new(connection.clone(), false, served.draining.clone()));
     let current = served.current.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answer = receiver.receive(request, current());
-        async move { Ok::<Response<Body>, Infallible>(answer.await) }
-    });
+    let service = service_fn(move |request: Request<Incoming>| Always::new(receiver.receive(request, current())));
     let mut builder = http2::Builder::new(OnThisThread);
     builder
         .timer(TokioTimer::new())

@@ -3,10 +3,9 @@
 use std::rc::Rc;
 
 use http::header::HOST;
-use tower::service_fn;
 
 use super::table::{Found, Table};
-use crate::exchange::{Exchange, Next, pass};
+use crate::exchange::{self, Exchange, Next, pass};
 use crate::local_reply::LocalReply;
 
 /// What a route is bound to, with its place among the labels that telemetry counts by.
@@ -21,13 +20,13 @@ pub struct Bound<S> {
 
 /// The seam: one service for all requests, made of one for each route.
 pub fn service<S: Next>(table: Rc<Table<Bound<S>>>) -> impl Next {
-    service_fn(move |exchange| {
-        let table = table.clone();
-        async move { Ok(dispatch(&table, exchange).await) }
-    })
+    exchange::service(move |exchange| dispatch(table.clone(), exchange))
 }
 
-async fn dispatch<S: Next>(table: &Table<Bound<S>>, mut exchange: Box<Exchange>) -> http::Response<crate::body::Body> {
+async fn dispatch<S: Next>(
+    table: Rc<Table<Bound<S>>>,
+    mut exchange: Box<Exchange>,
+) -> http::Response<crate::body::Body> {
     let request = &exchange.request;
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let reply = match table.find(host, request.method(), request.uri().path()) {

@@ -25,7 +25,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tower::service_fn;
 
 use super::connect::Failure;
 use super::content::{Fault, FromApp, Sending, ToApp};
@@ -33,7 +32,7 @@ use super::pool::{Lease, NoConnection};
 use super::{Upstream, hop};
 use crate::body::Body;
 use crate::clock;
-use crate::exchange::{Duplex, Exchange, Next, Tunnel};
+use crate::exchange::{self, Duplex, Exchange, Next, Tunnel};
 use crate::local_reply::LocalReply;
 use crate::telemetry::trace_context;
 
@@ -48,10 +47,7 @@ pub struct Terms {
 
 /// The service at the end of the stack.
 pub fn service(upstream: Rc<Upstream>, terms: Terms) -> impl Next {
-    service_fn(move |exchange| {
-        let upstream = upstream.clone();
-        async move { Ok(forward(upstream, terms, exchange).await) }
-    })
+    exchange::service(move |exchange| forward(upstream.clone(), terms, exchange))
 }
 
 async fn forward(upstream: Rc<Upstream>, terms: Terms, mut exchange: Box<Exchange>) -> Response<Body> {

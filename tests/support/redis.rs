@@ -36,6 +36,11 @@ impl RedisServer {
         self.port
     }
 
+    /// Its process, for a signal.
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
     /// Ends it as a power failure would (SIGKILL).
     pub fn kill(&mut self) {
         let _ = self.child.kill();
