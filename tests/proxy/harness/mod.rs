@@ -44,10 +44,7 @@ pub struct Frozen(i32);
 
 /// Stops a Redis where it stands.
 pub fn freeze(redis: &RedisServer) -> Frozen {
-    let mut connection = redis.client().get_connection().expect("a connection to Redis");
-    let told: String = ::redis::cmd("INFO").arg("server").query(&mut connection).expect("INFO of Redis");
-    let process = told.lines().find_map(|line| line.strip_prefix("process_id:")?.trim().parse().ok());
-    let process = process.expect("the process id of Redis");
+    let process = redis.pid();
     signal(process, libc::SIGSTOP);
     Frozen(process)
 }
