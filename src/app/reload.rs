@@ -30,11 +30,16 @@ const LOOK: Duration = Duration::from_secs(1);
 /// # Errors
 /// The reason.
 pub async fn prepare(workers: &[Worker], settings: &Arc<Settings>, stores: &Stores) -> Result<(), String> {
+    let gone = || "a worker is gone".to_owned();
+    let mut answers = Vec::new();
     for worker in workers {
         let (reply, answer) = oneshot::channel();
         let command = Command::Prepare(settings.clone(), stores.clone(), reply);
-        worker.commands.send(command).await.map_err(|_| "a worker is gone".to_owned())?;
-        answer.await.map_err(|_| "a worker is gone".to_owned())??;
+        worker.commands.send(command).await.map_err(|_| gone())?;
+        answers.push(answer);
+    }
+    for answer in answers {
+        answer.await.map_err(|_| gone())??;
     }
     Ok(())
 }

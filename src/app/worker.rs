@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::HeaderName;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use super::shared::{Shared, Stores};
 use crate::cache::rules::invalidation::Template;
@@ -30,6 +30,9 @@ use crate::telemetry::redact::Redaction;
 use crate::upstream::forward::Terms;
 use crate::upstream::watchdog::Watchdog;
 use crate::upstream::{self, Upstream};
+
+/// How long a worker that starts waits for Redis.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
 
 /// What a worker is told.
 pub enum Command {
@@ -108,6 +111,11 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     // The first thing a worker is told is what to build; until then there is nothing to serve with.
     let Some(Command::Prepare(settings, stores, reply)) = commands.recv().await else { return };
     let first = build(&settings, &stores, None);
+    if let Ok(Built { materials: Materials { redis: Some((_, link)), .. }, .. }) = &first {
+        // A Redis that is there is known before the first request; one that is not holds nothing up for long.
+        let mut state = link.subscribe();
+        let _ = timeout(FIRST_LOOK, state.wait_for(|up| *up)).await;
+    }
     let told = first.as_ref().map(drop).map_err(Clone::clone);
     let (Ok(first), Ok(())) = (first, reply.send(told)) else { return };
     shared.show_redis(number, first.materials.redis_state());
@@ -213,7 +221,8 @@ fn gather_parts(
         AccessLog::new(sink, Redaction::new(secret_parameters(settings)), shared.clock.clone(), registry, number)
     });
     let labels: Vec<Arc<str>> = settings.routes.iter().map(|route| route.label.clone()).collect();
-    let room = Room { number, shared, stores, settings, link: &link };
+    let identity = Rc::new(IdentityFields::new(identity_fields(settings)));
+    let room = Room { number, shared, stores, settings, link: &link, identity: &identity };
     let routes = settings.routes.iter().map(|route| {
         let (_, upstream) = &upstreams[&settings.upstreams[route.upstream].name];
         room.route(route, upstream.clone())
@@ -221,7 +230,7 @@ fn gather_parts(
     let parts = Parts {
         telemetry: Telemetry::new(number, registry, &labels, access.clone()),
         client_addr: Rc::new(settings.client_addr.clone()),
-        identity: Rc::new(IdentityFields::new(identity_fields(settings))),
+        identity: identity.clone(),
         link: link.clone(),
         routes: routes.collect::<Result<_, _>>()?,
     };
@@ -236,6 +245,7 @@ struct Room<'a> {
     stores: &'a Stores,
     settings: &'a Settings,
     link: &'a Option<Link>,
+    identity: &'a Rc<IdentityFields>,
 }
 
 impl Room<'_> {
@@ -258,7 +268,7 @@ impl Room<'_> {
             by_principal: self.limits(by_principal),
             cache: self.cache(route)?,
             upstream,
-            terms: Terms { websocket: route.websocket, max_body: route.max_body },
+            terms: Terms { websocket: route.websocket, max_body: route.max_body, identity: self.identity.clone() },
         })
     }
 
@@ -267,7 +277,7 @@ impl Room<'_> {
     }
 
     fn limits(&self, limits: Vec<Arc<Limit>>) -> Option<Rc<RateLimit>> {
-        let Self { number, shared, stores, settings, link } = self;
+        let Self { number, shared, stores, settings, link, .. } = self;
         (!limits.is_empty()).then(|| {
             let (memory, link, clock) = (stores.limits.clone(), (*link).clone(), shared.clock.clone());
             RateLimit::new(limits, settings.limits, memory, link, self.prefix(), clock, &shared.registry, *number)

@@ -126,6 +126,7 @@ fn server(settings: &Settings) -> Section {
         ("timeouts.body", plain(time(server.timeouts.body))),
         ("timeouts.idle", plain(time(server.timeouts.idle))),
         ("timeouts.write", plain(time(server.timeouts.write))),
+        ("timeouts.half_closed", plain(time(server.timeouts.half_closed))),
         ("workers", plain(server.workers)),
         ("max_connections", plain(server.max_connections)),
         ("max_connections_per_address", plain(server.max_connections_per_address)),

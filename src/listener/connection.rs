@@ -7,14 +7,14 @@
 //! 4. A refused head is answered here, in raw bytes, after the answers to earlier requests; then the connection ends
 //!    with a bounded lingering close, so that the answer is not lost to a reset (RFC 9112 §9.6).
 //! 5. A 101 ends HTTP: both sockets are tied together until either ends or the process stops.
-//! 6. When the process drains, idle connections close at once and others after the request in flight.
+//! 6. A client that has ended its side while an answer is owed has `half_closed` to be answered; then it is taken to
+//!    be gone, and what is done for it ends: HTTP cannot tell a client that has left from one that only sends no more.
+//! 7. When the process drains, idle connections close at once and others after the request in flight.
 //!
 //! # Why
 //! An idle keep-alive connection is what a proxy has most of; hyper's buffers would make each cost 10 KiB. And timers
 //! registered and cancelled for every request would cost more than the limiter does.
 
-use std::cell::Cell;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -23,7 +23,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, StatusCode};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -33,9 +33,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Settings;
-use super::judge::{Judge, Phase, Refusal};
+use super::judge::{Judge, Refusal};
+use super::pace::{Pace, Slowness, tick_length};
 use super::receive::{self, Receive};
 use super::transport::Transport;
+use super::tunnel::tie;
 use super::wire::{Judged, Wire};
 use crate::exchange::{Always, Connection, Next, Tunnel};
 use crate::local_reply::LocalReply;
@@ -44,7 +46,6 @@ use crate::telemetry::registry::{Counter, Registry};
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long, and for how many bytes, a refused client is listened to before the socket closes.
 const LINGER: (Duration, usize) = (Duration::from_millis(500), 64 * 1024);
-const COPY_BUFFER: usize = 16 * 1024;
 
 /// What all connections of a worker share.
 pub struct Served<S> {
@@ -127,10 +128,12 @@ pub async fn serve<S: Next>(mut transport: Transport, peer: Option<SocketAddr>, 
             return;
         }
         let (prefix, is_http2) = match fresh && !tls {
-            true => match Box::pin(sniff(&mut transport, served.settings.timeouts.header)).await {
-                Some(sniffed) => sniffed,
-                None => return,
-            },
+            true => {
+                match Box::pin(sniff(&mut transport, served.settings.timeouts.header, &mut served.draining)).await {
+                    Some(sniffed) => sniffed,
+                    None => return,
+                }
+            }
             false => (Bytes::new(), http2),
         };
         fresh = false;
@@ -144,7 +147,7 @@ pub async fn serve<S: Next>(mut transport: Transport, peer: Option<SocketAddr>, 
                 return Box::pin(refuse(transport, refusal)).await;
             }
             Ended::Switched(transport, read, tunnel) => {
-                return Box::pin(tie(transport, read, tunnel, served.draining)).await;
+                return Box::pin(tie(transport, read, tunnel, idle)).await;
             }
             Ended::Closed => return,
         }
@@ -162,11 +165,20 @@ async fn park(transport: &Transport, idle: Duration, draining: &mut watch::Recei
 }
 
 /// Reads just enough to tell HTTP/2 with prior knowledge from HTTP/1.
-async fn sniff(transport: &mut Transport, within: Duration) -> Option<(Bytes, bool)> {
+async fn sniff(
+    transport: &mut Transport,
+    within: Duration,
+    draining: &mut watch::Receiver<bool>,
+) -> Option<(Bytes, bool)> {
     let mut read = BytesMut::with_capacity(1024);
     let reading = async {
         loop {
-            if transport.read_buf(&mut read).await.ok()? == 0 {
+            let some = tokio::select! {
+                biased;
+                some = transport.read_buf(&mut read) => some.ok()?,
+                _ = draining.wait_for(|draining| *draining) => return None,
+            };
+            if some == 0 {
                 return None;
             }
             let known = read.len().min(PREFACE.len());
@@ -180,60 +192,6 @@ async fn sniff(transport: &mut Transport, within: Duration) -> Option<(Bytes, bo
     };
     let http2 = timeout(within, reading).await.ok()??;
     Some((read.freeze(), http2))
-}
-
-/// The shortest time-out decides how coarse the tick may be.
-fn tick_length(settings: &Settings) -> Duration {
-    let timeouts = settings.timeouts;
-    let shortest = timeouts.header.min(timeouts.body).min(timeouts.write).min(timeouts.idle).min(settings.park_after);
-    (shortest / 4).clamp(Duration::from_millis(10), Duration::from_millis(500))
-}
-
-/// What the tick remembers from the last one.
-#[derive(Default)]
-struct Slowness {
-    reads: u32,
-    writes: u32,
-    /// For how long the head has been coming, the content has not been coming, the reader has not been reading.
-    head: Duration,
-    content: Duration,
-    write: Duration,
-    idle: Duration,
-}
-
-enum Pace {
-    Fine,
-    Park,
-    /// The client took too long: over what.
-    Expired(&'static str),
-}
-
-impl Slowness {
-    /// One tick later.
-    fn judge(&mut self, wire: &Wire, settings: &Settings, tick: Duration) -> Pace {
-        let (reads, writes) = (wire.reads.get(), wire.writes.get());
-        let (read, wrote) = (reads != self.reads, writes != self.writes);
-        (self.reads, self.writes) = (reads, writes);
-        let grow =
-            |counter: &mut Duration, holds: bool| *counter = if holds { *counter + tick } else { Duration::ZERO };
-        let phase = wire.phase.get();
-        grow(&mut self.head, phase == Phase::Head);
-        grow(&mut self.content, phase == Phase::Content && wire.awaits_client.get() && !read);
-        grow(&mut self.write, wire.write_blocked.get() && !wrote);
-        grow(&mut self.idle, wire.is_idle() && !read && !wrote);
-        let timeouts = &settings.timeouts;
-        if self.head > timeouts.header {
-            Pace::Expired("header")
-        } else if self.content > timeouts.body {
-            Pace::Expired("body")
-        } else if self.write > timeouts.write {
-            Pace::Expired("write")
-        } else if self.idle >= settings.park_after {
-            Pace::Park
-        } else {
-            Pace::Fine
-        }
-    }
 }
 
 async fn serve_http1<S: Next>(
@@ -301,7 +259,7 @@ async fn serve_http1<S: Next>(
                     close_with(&mut transport, &LocalReply::RequestTimeout).await;
                     return Ended::Closed;
                 }
-                if which == "write" || wire.expired.replace(true) {
+                if matches!(which, "write" | "half_closed") || wire.expired.replace(true) {
                     return Ended::Closed;
                 }
                 // The next read fails, so the content ends in an error and its request is answered 408.
@@ -341,6 +299,7 @@ async fn refuse(mut transport: Transport, refusal: Refusal) {
         Refusal::Head(reason) | Refusal::Content(reason) => LocalReply::BadRequest { reason },
         Refusal::TargetTooLong => LocalReply::UriTooLong,
         Refusal::FieldsTooLarge => LocalReply::FieldsTooLarge,
+        Refusal::Version => LocalReply::VersionNotSupported,
     };
     close_with(&mut transport, &reply).await;
 }
@@ -368,29 +327,6 @@ async fn linger(transport: &mut Transport) {
         }
     })
     .await;
-}
-
-/// Ties the two sides of a switched connection together.
-async fn tie(mut transport: Transport, read: Bytes, tunnel: Tunnel, mut draining: watch::Receiver<bool>) {
-    let moved = Rc::new(Cell::new((0, 0)));
-    let counted = moved.clone();
-    let copying = async {
-        let mut app = tunnel.io.await?;
-        app.write_all(&read).await?;
-        let both = tokio::io::copy_bidirectional_with_sizes(&mut transport, &mut app, COPY_BUFFER, COPY_BUFFER).await?;
-        counted.set(both);
-        io::Result::Ok(())
-    };
-    tokio::select! {
-        _ = copying => {}
-        // A tunnel has no end of its own: it is given the grace period, which the worker enforces.
-        () = async {
-            let _ = draining.wait_for(|draining| *draining).await;
-            std::future::pending().await
-        } => {}
-    }
-    let (to_app, to_client) = moved.get();
-    (tunnel.ended)(to_app + read.len() as u64, to_client);
 }
 
 async fn serve_http2<S: Next>(transport: Transport, prefix: Bytes, connection: Rc<Connection>, mut served: Served<S>) {
@@ -461,17 +397,4 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnThisThre
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
     }
-}
-
-/// The bytes of an interim answer (RFC 9110 §15.2).
-pub fn interim_head(status: StatusCode, fields: &HeaderMap) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).into_bytes();
-    for (name, value) in fields {
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    }
-    head.extend_from_slice(b"\r\n");
-    head
 }

@@ -7,8 +7,9 @@
 //!    Content-Lengths, a Content-Length that is not 1 to 19 digits, a Transfer-Encoding that is anything but one
 //!    `chunked`, or any Transfer-Encoding in HTTP/1.0 (§6.1–6.3).
 //! 4. Chunk sizes are 1 to 16 hex digits; extensions are visible ASCII, bounded, and ignored; trailer lines are fields (§7.1).
-//! 5. A head larger than the bound is refused (431, or 414 while still in the request line).
-//! 6. After a request to switch protocols nothing is judged: the listener ends the connection unless it is switched.
+//! 5. A version other than 1.0 and 1.1 is refused with 505; a request line without one (HTTP/0.9) with 400.
+//! 6. A head larger than the bound is refused (431, or 414 while still in the request line).
+//! 7. After a request to switch protocols nothing is judged: the listener ends the connection unless it is switched.
 //!
 //! # Why
 //! Two parsers stand behind each other, ours and the app's; whatever they could read in two ways must not pass. hyper is
@@ -45,6 +46,8 @@ pub enum Refusal {
     TargetTooLong,
     /// The fields are too large: 431.
     FieldsTooLarge,
+    /// The version is none of ours: 505.
+    Version,
     /// The framing of the content is malformed: it must end as broken off.
     Content(&'static str),
 }
@@ -240,7 +243,12 @@ fn judge_head(head: &[u8], largest: usize) -> Result<Framing, Refusal> {
     }
     let mut lines = Lines(head);
     let request_line = lines.next().unwrap_or(Err("no request line")).map_err(Refusal::Head)?;
-    let http_1_0 = request_line.ends_with(b"HTTP/1.0");
+    let http_1_0 = match request_line.rsplit(|byte| *byte == b' ').next() {
+        Some(b"HTTP/1.1") => false,
+        Some(b"HTTP/1.0") => true,
+        Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']) => return Err(Refusal::Version),
+        _ => return Err(Refusal::Head("no version in the request line")),
+    };
     let (mut length, mut chunked, mut upgrade, mut connection_upgrade) = (None, false, false, false);
     for line in lines {
         let line = line.map_err(Refusal::Head)?;

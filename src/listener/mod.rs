@@ -4,10 +4,12 @@ pub mod accept;
 pub mod admission;
 pub mod connection;
 mod judge;
+mod pace;
 mod receive;
 pub mod target;
 pub mod tls;
 pub mod transport;
+mod tunnel;
 mod wire;
 
 use std::net::SocketAddr;
@@ -70,6 +72,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For a reader that stalls, between two pieces written.
     pub write: Duration,
+    /// To be answered, once the client has ended its side: it may be gone.
+    pub half_closed: Duration,
 }
 
 impl std::fmt::Display for Bind {
@@ -106,6 +110,7 @@ impl Default for Timeouts {
             body: Duration::from_secs(30),
             idle: Duration::from_secs(75),
             write: Duration::from_secs(30),
+            half_closed: Duration::from_secs(1),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -94,5 +94,18 @@ impl Drop for InFlight {
 /// How a connection over `wire` sends interim answers.
 pub fn interim(wire: &Rc<Wire>) -> Interim {
     let wire = wire.clone();
-    Box::new(move |status, fields| wire.send_interim(&super::connection::interim_head(status, fields)))
+    Box::new(move |status, fields| wire.send_interim(&interim_head(status, fields)))
+}
+
+/// The bytes of an interim answer (RFC 9110 §15.2).
+fn interim_head(status: StatusCode, fields: &HeaderMap) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).into_bytes();
+    for (name, value) in fields {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head
 }

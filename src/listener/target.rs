@@ -153,7 +153,9 @@ fn valid_host(host: &[u8]) -> bool {
     };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     let name_is_sound = !name.is_empty() && name.bytes().all(plain);
-    let port_is_sound = port.is_none_or(|port| port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()));
+    let port_is_sound = port.is_none_or(|port| {
+        port.is_empty() || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok())
+    });
     name_is_sound && port_is_sound && text.parse::<Authority>().is_ok()
 }
 

@@ -1,7 +1,7 @@
 //! The bytes of a client's connection: TCP, Unix socket, or TLS over TCP.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -28,6 +28,20 @@ impl Transport {
             Self::Tcp(socket) => socket.ready(Interest::READABLE).await.map(drop),
             Self::Unix(socket) => socket.ready(Interest::READABLE).await.map(drop),
             Self::Tls(stream) => stream.get_ref().0.ready(Interest::READABLE).await.map(drop),
+        }
+    }
+
+    /// Whether the client has ended its side, as far as the system knows by now.
+    pub fn has_ended(&self, cx: &mut Context<'_>) -> bool {
+        let ended = |ready: Poll<io::Result<tokio::io::Ready>>| match ready {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        match self {
+            Self::Tcp(socket) => ended(pin!(socket.ready(Interest::READABLE)).poll(cx)),
+            Self::Unix(socket) => ended(pin!(socket.ready(Interest::READABLE)).poll(cx)),
+            Self::Tls(stream) => ended(pin!(stream.get_ref().0.ready(Interest::READABLE)).poll(cx)),
         }
     }
 }

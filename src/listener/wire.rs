@@ -37,6 +37,10 @@ pub struct Wire {
     pub flushed: Cell<bool>,
     /// Why the connection is being ended.
     pub refusal: Cell<Option<Refusal>>,
+    /// Whether the client has ended its side is to be looked up at the next flush.
+    pub look_for_end: Cell<bool>,
+    /// The client has ended its side of the connection.
+    pub client_ended: Cell<bool>,
     /// The client took too long; the next read fails.
     pub expired: Cell<bool>,
     /// Interim answers that wait for the next flush.
@@ -55,6 +59,8 @@ impl Wire {
             write_blocked: Cell::new(false),
             flushed: Cell::new(true),
             refusal: Cell::new(None),
+            look_for_end: Cell::new(false),
+            client_ended: Cell::new(false),
             expired: Cell::new(false),
             interim: RefCell::new(Vec::new()),
             has_interim: Cell::new(false),
@@ -137,7 +143,9 @@ impl AsyncRead for Judged {
         match this.wire.refusal.get() {
             None => {}
             // The end of the stream, between two messages: hyper finishes what it has begun and lets go.
-            Some(Refusal::Head(_) | Refusal::TargetTooLong | Refusal::FieldsTooLarge) => return Poll::Ready(Ok(())),
+            Some(Refusal::Head(_) | Refusal::TargetTooLong | Refusal::FieldsTooLarge | Refusal::Version) => {
+                return Poll::Ready(Ok(()));
+            }
             Some(Refusal::Content(why)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
         }
         let before = buf.filled().len();
@@ -194,6 +202,9 @@ impl AsyncWrite for Judged {
         let this = self.get_mut();
         if this.wire.has_interim.get() {
             ready!(this.write_interim(cx))?;
+        }
+        if this.wire.look_for_end.replace(false) {
+            this.wire.client_ended.set(this.transport.has_ended(cx));
         }
         let flushed = Pin::new(&mut this.transport).poll_flush(cx);
         this.wire.flushed.set(flushed.is_ready());

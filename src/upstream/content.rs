@@ -20,6 +20,7 @@ use super::hop;
 use super::pool::Lease;
 use super::watchdog::{Deadline, Watchdog};
 use crate::body::{Body, BodyError, End, Watch};
+use crate::session::IdentityFields;
 
 /// Why the client's content failed; it is the client's fault, not the app's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,13 +72,14 @@ pub struct ToApp {
     content: Body,
     sending: Rc<Sending>,
     bound: Option<u64>,
+    identity: Rc<IdentityFields>,
     taken: u64,
 }
 
 impl ToApp {
-    /// `content`, told of to `sending`, at most `bound` bytes.
-    pub fn new(content: Body, sending: Rc<Sending>, bound: Option<u64>) -> Self {
-        Self { content, sending, bound, taken: 0 }
+    /// `content`, told of to `sending`, at most `bound` bytes; none of `identity` among its trailers.
+    pub fn new(content: Body, sending: Rc<Sending>, bound: Option<u64>, identity: Rc<IdentityFields>) -> Self {
+        Self { content, sending, bound, identity, taken: 0 }
     }
 
     fn failed(&self, fault: Fault, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -119,8 +121,8 @@ impl HttpBody for ToApp {
                 Err(frame) => {
                     this.sending.done.set(true);
                     Poll::Ready(frame.into_trailers().ok().map(|mut trailers| {
-                        let kept = trailers.keys().filter(|name| !hop::trailer_may_pass(name)).cloned();
-                        for name in kept.collect::<Vec<_>>() {
+                        let names = trailers.keys().filter(|name| !hop::trailer_may_pass(name, &this.identity));
+                        for name in names.cloned().collect::<Vec<_>>() {
                             trailers.remove(name);
                         }
                         Ok(Frame::trailers(trailers))

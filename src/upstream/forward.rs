@@ -34,20 +34,23 @@ use crate::body::Body;
 use crate::clock;
 use crate::exchange::{self, Duplex, Exchange, Next, Tunnel};
 use crate::local_reply::LocalReply;
+use crate::session::IdentityFields;
 use crate::telemetry::trace_context;
 
 /// What a route says about forwarding.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Terms {
     /// WebSockets pass.
     pub websocket: bool,
     /// Bytes of request content.
     pub max_body: Option<u64>,
+    /// Names that only sidegate may send to the app.
+    pub identity: Rc<IdentityFields>,
 }
 
 /// The service at the end of the stack.
 pub fn service(upstream: Rc<Upstream>, terms: Terms) -> impl Next {
-    exchange::service(move |exchange| forward(upstream.clone(), terms, exchange))
+    exchange::service(move |exchange| forward(upstream.clone(), terms.clone(), exchange))
 }
 
 async fn forward(upstream: Rc<Upstream>, terms: Terms, mut exchange: Box<Exchange>) -> Response<Body> {
@@ -55,7 +58,7 @@ async fn forward(upstream: Rc<Upstream>, terms: Terms, mut exchange: Box<Exchang
     let method = exchange.request.method().clone();
     let accept = exchange.request.headers().get(ACCEPT).cloned();
     exchange.trail.borrow_mut().upstream = Some(upstream.name.clone());
-    match attempt(&upstream, terms, &mut exchange).await {
+    match attempt(&upstream, &terms, &mut exchange).await {
         Ok(response) => response,
         Err(reply) => {
             let mut asked = Request::new(Body::empty());
@@ -69,7 +72,11 @@ async fn forward(upstream: Rc<Upstream>, terms: Terms, mut exchange: Box<Exchang
     }
 }
 
-async fn attempt(upstream: &Rc<Upstream>, terms: Terms, exchange: &mut Exchange) -> Result<Response<Body>, LocalReply> {
+async fn attempt(
+    upstream: &Rc<Upstream>,
+    terms: &Terms,
+    exchange: &mut Exchange,
+) -> Result<Response<Body>, LocalReply> {
     let size = exchange.request.body().size_hint();
     if let Some(bound) = terms.max_body.filter(|bound| size.lower() > *bound) {
         return Err(LocalReply::ContentTooLarge { bound });
@@ -82,7 +89,8 @@ async fn attempt(upstream: &Rc<Upstream>, terms: Terms, exchange: &mut Exchange)
     let sending = (!bodiless).then(|| Sending::new(expects));
     if let Some(sending) = &sending {
         let sending = sending.clone();
-        request = request.map(|content| Body::boxed(ToApp::new(content, sending, terms.max_body)));
+        request =
+            request.map(|content| Body::boxed(ToApp::new(content, sending, terms.max_body, terms.identity.clone())));
     }
     let mut retries_left = upstream.retries;
     loop {
@@ -194,13 +202,13 @@ async fn answer(
 }
 
 /// Cleans the request's head and adds ours; says which protocol the client may switch to.
-fn prepare(exchange: &mut Exchange, terms: Terms) -> Result<Option<HeaderValue>, LocalReply> {
+fn prepare(exchange: &mut Exchange, terms: &Terms) -> Result<Option<HeaderValue>, LocalReply> {
     let forwarded_for = forwarded_for(exchange);
     let request = &mut exchange.request;
     let version = request.version();
     let trusted = exchange.client.trusted;
     let fields = request.headers_mut();
-    let mut switching = hop::request(fields, trusted);
+    let mut switching = hop::request(fields, trusted, &terms.identity);
     // h2c never, anything but a WebSocket neither: an Upgrade may be ignored (RFC 9110 §7.8).
     switching = switching.filter(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
     if let Some(protocol) = &switching {

@@ -14,6 +14,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
+use crate::session::IdentityFields;
+
 /// `X-Forwarded-For`.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `X-Forwarded-Proto`.
@@ -41,9 +43,9 @@ const OURS: [&str; 9] = [
     "forwarded",
 ];
 
-/// Takes from a request what must not go on. `trusted`: the peer is a trusted proxy. Says whether the client asks to
-/// switch protocols.
-pub fn request(fields: &mut HeaderMap, trusted: bool) -> Option<HeaderValue> {
+/// Takes from a request what must not go on. `trusted`: the peer is a trusted proxy; `identity`: names that tell the app
+/// who is logged in. Says which protocol the client asks to switch to.
+pub fn request(fields: &mut HeaderMap, trusted: bool, identity: &IdentityFields) -> Option<HeaderValue> {
     let mut doomed = Doomed::default();
     for name in fields.keys() {
         if is_hop_by_hop(name) || (!trusted && is_ours(name.as_str())) || is_ours_misspelt(name.as_str()) {
@@ -51,7 +53,7 @@ pub fn request(fields: &mut HeaderMap, trusted: bool) -> Option<HeaderValue> {
         }
     }
     let (switch, trailers) = (asks_to_switch(fields), fields.get(TE).is_some_and(|te| accepts_trailers(te.as_bytes())));
-    remove(fields, doomed);
+    remove(fields, doomed, |name| identity.names(name));
     if trailers {
         fields.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -67,7 +69,7 @@ pub fn response(fields: &mut HeaderMap, switching: bool) {
         }
     }
     let protocol = if switching { fields.get(UPGRADE).cloned() } else { None };
-    remove(fields, doomed);
+    remove(fields, doomed, |_| false);
     if let Some(protocol) = protocol {
         fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         fields.insert(UPGRADE, protocol);
@@ -75,8 +77,12 @@ pub fn response(fields: &mut HeaderMap, switching: bool) {
 }
 
 /// Whether a trailer field may go on (RFC 9110 §6.5.1): never framing, routing, authentication or what we set.
-pub fn trailer_may_pass(name: &HeaderName) -> bool {
-    !(is_hop_by_hop(name) || is_protected(name) || is_ours(name.as_str()) || is_ours_misspelt(name.as_str()))
+pub fn trailer_may_pass(name: &HeaderName, identity: &IdentityFields) -> bool {
+    !(identity.names(name)
+        || is_hop_by_hop(name)
+        || is_protected(name)
+        || is_ours(name.as_str())
+        || is_ours_misspelt(name.as_str()))
 }
 
 /// The names found, most often none or one: no allocation for up to four.
@@ -95,13 +101,15 @@ impl Doomed {
     }
 }
 
-fn remove(fields: &mut HeaderMap, doomed: Doomed) {
+fn remove(fields: &mut HeaderMap, doomed: Doomed, is_identity: impl Fn(&HeaderName) -> bool) {
     if doomed.few[0].is_none() {
         return;
     }
     if fields.contains_key(CONNECTION) {
         for name in named_by_connection(fields) {
-            fields.remove(name);
+            if !is_identity(&name) {
+                fields.remove(name);
+            }
         }
     }
     for name in doomed.few.into_iter().flatten().chain(doomed.more) {
@@ -130,9 +138,8 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 fn is_protected(name: &HeaderName) -> bool {
     [HOST, CONTENT_LENGTH, COOKIE, SET_COOKIE, AUTHORIZATION, CACHE_CONTROL, VARY, EXPIRES, ETAG, VIA].contains(name)
-        || name.as_str().starts_with("x-")
+        || is_ours(name.as_str())
         || name.as_str().starts_with("content-")
-        || name.as_str() == "forwarded"
         || name.as_str() == "traceparent"
 }
 
@@ -172,6 +179,10 @@ mod tests {
         map
     }
 
+    fn nobody() -> IdentityFields {
+        IdentityFields::new([])
+    }
+
     fn names(map: &HeaderMap) -> Vec<&str> {
         let mut names: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
@@ -188,7 +199,7 @@ mod tests {
             ("te", "trailers, deflate"),
             ("accept", "*/*"),
         ]);
-        assert_eq!(request(&mut map, false), None);
+        assert_eq!(request(&mut map, false, &nobody()), None);
         assert_eq!(names(&map), ["accept", "te"]);
         assert_eq!(map[TE], "trailers");
     }
@@ -203,7 +214,7 @@ mod tests {
             ("authorization", "x"),
             ("x-user-id", "7"),
         ]);
-        request(&mut map, true);
+        request(&mut map, true, &IdentityFields::new([HeaderName::from_static("x-user-id")]));
         assert_eq!(names(&map), ["authorization", "content-length", "cookie", "host", "x-user-id"]);
     }
 
@@ -218,17 +229,17 @@ mod tests {
             ("x-real-ip", "1.1.1.1"),
         ];
         let mut map = fields(&spoofed);
-        request(&mut map, false);
+        request(&mut map, false, &nobody());
         assert!(map.is_empty(), "{map:?}");
         let mut map = fields(&spoofed);
-        request(&mut map, true);
+        request(&mut map, true, &nobody());
         assert_eq!(names(&map), ["forwarded", "x-forwarded-for", "x-real-ip", "x-request-id"]);
     }
 
     #[test]
     fn a_switch_of_protocols_is_recognised_and_its_answer_kept() {
         let mut map = fields(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
-        assert_eq!(request(&mut map, false), Some(HeaderValue::from_static("websocket")));
+        assert_eq!(request(&mut map, false, &nobody()), Some(HeaderValue::from_static("websocket")));
         assert!(map.is_empty());
         let mut map = fields(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
         response(&mut map, true);
@@ -241,8 +252,11 @@ mod tests {
         for name in
             ["content-length", "host", "authorization", "cookie", "x-forwarded-for", "transfer-encoding", "x_real_ip"]
         {
-            assert!(!trailer_may_pass(&HeaderName::from_bytes(name.as_bytes()).expect("a test name")), "{name}");
+            assert!(
+                !trailer_may_pass(&HeaderName::from_bytes(name.as_bytes()).expect("a test name"), &nobody()),
+                "{name}"
+            );
         }
-        assert!(trailer_may_pass(&HeaderName::from_static("grpc-status")));
+        assert!(trailer_may_pass(&HeaderName::from_static("grpc-status"), &nobody()));
     }
 }

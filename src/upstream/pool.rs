@@ -4,7 +4,8 @@
 //! 2. At the bound requests wait, a bounded number for a bounded time; a connection that is given back, or whose end
 //!    makes room, wakes the first of them. Nobody who comes later passes those who wait.
 //! 3. A connection that has been idle for `keep_alive` is closed before the app would.
-//! 4. A refused connection is tried at the other endpoints before the request fails.
+//! 4. Endpoints take turns. A refused connection is tried at the others before the request fails, and the endpoint that
+//!    refused is asked last for a second.
 //!
 //! # Why
 //! hyper-util's client takes a lock and boxes at each request (+10 % of a proxied request, measured). One thread needs
@@ -30,6 +31,8 @@ use crate::telemetry::registry::{Counter, Gauge, Registry};
 
 /// How many of the newest idle connections are looked at for one that is ready.
 const LOOKED_AT: usize = 4;
+/// For how many ticks an endpoint that refused a connection is asked last: a second.
+const SHUNNED: u64 = 50;
 
 /// A worker's connections to one app.
 pub struct Pool {
@@ -51,6 +54,8 @@ pub struct Pool {
 struct Endpoint {
     server: Server,
     idle: RefCell<Vec<Idle>>,
+    /// It refused a connection: until this tick of the watchdog the others are asked first.
+    shunned: Cell<u64>,
 }
 
 struct Idle {
@@ -100,8 +105,11 @@ impl Pool {
         worker: usize,
     ) -> Rc<Self> {
         let labels = [("upstream", &*settings.name)];
-        let endpoints =
-            settings.servers.iter().map(|server| Endpoint { server: server.clone(), idle: RefCell::default() });
+        let endpoints = settings.servers.iter().map(|server| Endpoint {
+            server: server.clone(),
+            idle: RefCell::default(),
+            shunned: Cell::new(0),
+        });
         let pool = Rc::new(Self {
             endpoints: endpoints.collect(),
             connector,
@@ -153,27 +161,49 @@ impl Pool {
             if must_wait {
                 self.wait(&until).await?;
             }
-            if let Some(lease) = (0..count).find_map(|step| self.idle((first + step) % count)) {
+            let turn = self.turn(first);
+            if let Some(lease) = self.idle(turn) {
                 return Ok(lease);
             }
             if self.open.get() < self.most {
                 self.grow();
-                break Lease { pool: self.clone(), endpoint: first % count, sender: None, reused: false };
+                break Lease { pool: self.clone(), endpoint: turn, sender: None, reused: false };
+            }
+            // No room for another connection: any that is idle will do.
+            if let Some(lease) = (0..count).find_map(|endpoint| self.idle(endpoint)) {
+                return Ok(lease);
             }
             must_wait = true;
         };
         let mut failure = Failure::Refused;
         for step in 0..count {
-            lease.endpoint = (first + step) % count;
-            match self.open(lease.endpoint).await {
+            let endpoint = (lease.endpoint + usize::from(step > 0)) % count;
+            if step > 0
+                && let Some(idle) = self.idle(endpoint)
+            {
+                return Ok(idle);
+            }
+            lease.endpoint = endpoint;
+            match self.open(endpoint).await {
                 Ok(sender) => {
                     lease.sender = Some(sender);
+                    self.endpoints[endpoint].shunned.set(0);
                     return Ok(lease);
                 }
-                Err(failed) => failure = failed,
+                Err(failed) => {
+                    self.endpoints[endpoint].shunned.set(self.watchdog.now() + SHUNNED);
+                    failure = failed;
+                }
             }
         }
         Err(NoConnection::Failed(failure))
+    }
+
+    /// The endpoint whose turn it is: the next one that has not just refused a connection, or else the next one.
+    fn turn(&self, first: usize) -> usize {
+        let (count, now) = (self.endpoints.len(), self.watchdog.now());
+        let mut order = (0..count).map(|step| (first + step) % count);
+        order.find(|endpoint| self.endpoints[*endpoint].shunned.get() <= now).unwrap_or(first % count)
     }
 
     /// The newest idle connection of an endpoint that is ready, or nearly so.

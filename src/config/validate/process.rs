@@ -47,6 +47,7 @@ pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settin
         timeouts.set("body", &mut server.timeouts.body, text(quantity::duration));
         timeouts.set("idle", &mut server.timeouts.idle, text(quantity::duration));
         timeouts.set("write", &mut server.timeouts.write, text(quantity::duration));
+        timeouts.set("half_closed", &mut server.timeouts.half_closed, text(quantity::duration));
     });
     let cores = server.workers;
     table.set("workers", &mut server.workers, |value| match value.text() {
