@@ -116,11 +116,11 @@ impl<F: Future> Future for Always<F> {
     }
 }
 
-/// Where types are erased: one box for each request that passes.
+/// A service whose type is erased: one box for each request that passes.
 ///
 /// # Why
-/// Opaque types nest, and the compiler's work grows with a power of their depth. Two halves of six layers compile in
-/// seconds, one stack of twelve does not in ten minutes.
+/// Opaque types nest, and the compiler's work grows with a power of their depth: six layers compile in seconds, twelve do
+/// not in ten minutes. And a layer that may or may not be there would have to be a type all the same.
 #[derive(Clone)]
 pub struct Seam(Rc<dyn Fn(Box<Exchange>) -> Answering>);
 
@@ -134,6 +134,18 @@ impl Seam {
             let mut next = next.clone();
             Box::pin(next.call(exchange))
         }))
+    }
+
+    /// With `layer` around it, if there is one.
+    #[must_use]
+    pub fn under<L>(self, layer: Option<L>) -> Self
+    where
+        L: Layer<Self, Service: Next>,
+    {
+        match layer {
+            Some(layer) => Self::new(layer.layer(self)),
+            None => self,
+        }
     }
 }
 

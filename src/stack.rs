@@ -4,9 +4,9 @@
 //! (connections, streams, `max_pending`) and is enforced where the work is taken on, not by holding a caller back.
 //!
 //! # Why
-//! Each request passes two chains of futures that the compiler has seen whole, with one box between them, at the route. A
-//! layer that a route does not use is given `None` and passes on: `option_layer` would make two types of all that is
-//! below it, each time, and the compiler would never end.
+//! What every request meets is one type, seen whole by the compiler. What a route adds is put together when it is
+//! configured: each layer it uses costs a small box, each it does not use costs nothing. One type for all routes was
+//! tried: it took the compiler ten minutes, and every request was moved through every layer (5 % of its instructions).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub fn build(parts: Parts) -> impl Next {
     let Parts { telemetry, client_addr, identity, link, routes } = parts;
     let bound = |(index, route): (usize, Route)| {
         let (label, pattern) = (route.label.clone(), route.pattern.clone());
-        (pattern, Bound { label, index, service: Seam::new(of_route(link.clone(), route)) })
+        (pattern, Bound { label, index, service: of_route(link.clone(), route) })
     };
     let table = Rc::new(Table::new(routes.into_iter().enumerate().map(bound).collect()));
     ServiceBuilder::new()
@@ -83,24 +83,23 @@ pub fn build(parts: Parts) -> impl Next {
         .service(route::service(table))
 }
 
-/// The stack of one route.
-fn of_route(link: Option<Link>, route: Route) -> impl Next {
+/// The stack of one route, from the app outwards: a layer that the route does not use is not there.
+fn of_route(link: Option<Link>, route: Route) -> Seam {
     let Route { by_request, session, by_principal, cache, upstream, terms, .. } = route;
     let mut asks: Vec<Rc<dyn Ask>> = Vec::new();
     asks.extend(by_request.clone().map(|limits| limits as Rc<dyn Ask>));
     asks.extend(session.clone().map(|session| session as Rc<dyn Ask>));
     asks.extend(cache.clone().map(|cache| cache as Rc<dyn Ask>));
-    ServiceBuilder::new()
-        // All that the layers below need from Redis, in one trip.
-        .layer(gather::layer(link, asks.into()))
-        // The cheapest refusal first: a flood costs neither a session nor a stored response.
-        .layer(rate_limit::layer(by_request))
-        // Nobody who is not logged in gets further, not even to a stored response.
-        .layer(session::layer(session))
-        // Limits by who is logged in, now that it is known.
-        .layer(rate_limit::layer(by_principal))
+    // The app.
+    Seam::new(forward::service(upstream, terms))
         // An answer from the store spares the app.
-        .layer(cache::layer(cache))
-        // The app.
-        .service(forward::service(upstream, terms))
+        .under(cache.map(cache::layer))
+        // Limits by who is logged in, now that it is known.
+        .under(by_principal.map(rate_limit::layer))
+        // Nobody who is not logged in gets further, not even to a stored response.
+        .under(session.map(session::layer))
+        // The cheapest refusal first: a flood costs neither a session nor a stored response.
+        .under(by_request.map(rate_limit::layer))
+        // All that the layers inside need from Redis, in one trip.
+        .under(link.filter(|_| !asks.is_empty()).map(|link| gather::layer(Some(link), asks.into())))
 }

@@ -107,11 +107,10 @@ struct Opening {
 }
 
 /// The cache's layer: see the module's rules.
-pub fn layer<S: Next>(cache: Option<Rc<Cache>>) -> impl Layer<S, Service = impl Next> + Clone {
+pub fn layer<S: Next>(cache: Rc<Cache>) -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(move |exchange, next| {
         let cache = cache.clone();
         async move {
-            let Some(cache) = cache else { return pass(next, exchange).await };
             match request::asks(exchange.request.method()) {
                 Asks::Read if cache.route.policy.is_some() => cache.read(exchange, next).await,
                 Asks::Write => cache.write(exchange, next).await,

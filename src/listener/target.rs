@@ -13,7 +13,7 @@
 //! the app cannot disagree about it.
 
 use http::header::{CONNECTION, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
-use http::uri::{Authority, PathAndQuery};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use tower::Layer;
 
@@ -156,7 +156,7 @@ fn valid_host(host: &[u8]) -> bool {
     let port_is_sound = port.is_none_or(|port| {
         port.is_empty() || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok())
     });
-    name_is_sound && port_is_sound && text.parse::<Authority>().is_ok()
+    name_is_sound && port_is_sound
 }
 
 #[cfg(test)]

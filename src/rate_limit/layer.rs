@@ -14,11 +14,10 @@ use super::judge::Verdict;
 
 /// Enforces `limits`. May stand in a stack more than once, each time with limits of its own: the innermost that refuses
 /// answers, and the one nearest to refusal is shown.
-pub fn layer<S: Next>(limits: Option<Rc<RateLimit>>) -> impl Layer<S, Service = impl Next> + Clone {
+pub fn layer<S: Next>(limits: Rc<RateLimit>) -> impl Layer<S, Service = impl Next> + Clone {
     make(move |mut exchange: Box<Exchange>, next: S| {
         let limits = limits.clone();
         async move {
-            let Some(limits) = limits else { return pass(next, exchange).await };
             let verdict = limits.judge(&mut exchange).await;
             let trail = exchange.trail.clone();
             match verdict {
@@ -109,7 +108,7 @@ mod tests {
     }
 
     async fn through(limits: &Rc<RateLimit>, exchange: Exchange) -> Response<Body> {
-        pass(layer(Some(limits.clone())).layer(app()), Box::new(exchange)).await
+        pass(layer(limits.clone()).layer(app()), Box::new(exchange)).await
     }
 
     fn caller() -> Exchange {
@@ -168,8 +167,7 @@ mod tests {
                 attributes: vec![("user.id".into(), "7".into())],
             }));
             let trail = request.trail.clone();
-            let response =
-                pass(layer(Some(by_address)).layer(layer(Some(by_user)).layer(app())), Box::new(request)).await;
+            let response = pass(layer(by_address).layer(layer(by_user).layer(app())), Box::new(request)).await;
             assert_eq!(field(&response, "ratelimit"), format!("\"{shown}\";r=1;t=30"));
             assert_eq!(trail.borrow().limit.as_ref().map(|limit| limit.name.to_string()).as_deref(), Some(shown));
         }

@@ -96,13 +96,13 @@ impl Ask for Session {
 }
 
 /// Lets those pass whom the room's rules let pass, and tells the app who they are.
-pub fn layer<S: Next>(session: Option<Rc<Session>>) -> impl Layer<S, Service = impl Next> + Clone {
+pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(move |mut exchange: Box<Exchange>, next: S| {
         let session = session.clone();
         async move {
-            let Some(session) = session.filter(|_| !is_preflight(&exchange.request)) else {
+            if is_preflight(&exchange.request) {
                 return pass(next, exchange).await;
-            };
+            }
             let verdict = session.judge(&mut exchange);
             session.record(&verdict, &exchange);
             match admit(&session.definition, session.mode, verdict) {

@@ -162,7 +162,7 @@ impl Trial {
                 Ok::<_, Infallible>(response)
             }
         });
-        let answer = layer(Some(self.cache.clone())).layer(app).call(exchange).await;
+        let answer = layer(self.cache.clone()).layer(app).call(exchange).await;
         answer.unwrap_or_else(|never| match never {})
     }
 

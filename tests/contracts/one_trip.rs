@@ -95,12 +95,12 @@ fn all_that_a_request_needs_is_one_trip_and_a_limit_by_principal_a_second() {
         let asks: Rc<[Rc<dyn Ask>]> =
             Rc::new([Rc::new(Greeting(Slot::Session)), by_address.clone(), Rc::new(Greeting(Slot::Cache))]);
 
-        let one = gather::layer(Some(link.clone()), asks.clone())
-            .layer(rate_limit::layer(Some(by_address.clone())).layer(app()));
+        let one =
+            gather::layer(Some(link.clone()), asks.clone()).layer(rate_limit::layer(by_address.clone()).layer(app()));
         assert_eq!(remaining(&pass(one, Box::new(request())).await), "99");
         assert_eq!(registry.value("sidegate_redis_round_trips_total", &[]), 1);
 
-        let both = rate_limit::layer(Some(by_address)).layer(rate_limit::layer(Some(by_session)).layer(app()));
+        let both = rate_limit::layer(by_address).layer(rate_limit::layer(by_session).layer(app()));
         let both = gather::layer(Some(link), asks).layer(both);
         assert_eq!(remaining(&pass(both, Box::new(request())).await), "9");
         assert_eq!(registry.value("sidegate_redis_round_trips_total", &[]), 3);
@@ -116,7 +116,7 @@ fn limits_go_local_when_redis_is_killed_and_back_by_themselves() {
         becomes(&link, true).await;
         let by_address = limits("per-address", Part::Address, 3, &link, &registry);
         let asks: Rc<[Rc<dyn Ask>]> = Rc::new([by_address.clone(), Rc::new(Greeting(Slot::Cache))]);
-        let stack = gather::layer(Some(link.clone()), asks).layer(rate_limit::layer(Some(by_address)).layer(app()));
+        let stack = gather::layer(Some(link.clone()), asks).layer(rate_limit::layer(by_address).layer(app()));
         let call = async || {
             let request = request();
             let trail = request.trail.clone();

@@ -174,7 +174,7 @@ async fn outcome(shelf: &Shelf, mode: Mode, method: Method, sent: &[(&'static st
             async { Ok::<_, Infallible>(Response::new(Body::empty())) }
         })
     };
-    let mut stack = strip_layer(identity).layer(layer(Some(session)).layer(app));
+    let mut stack = strip_layer(identity).layer(layer(session).layer(app));
     let Ok(response) = stack.call(exchange).await;
     let (head, body) = response.into_parts();
     let content = body.collect().await.expect("whole content").to_bytes().to_vec();
