@@ -204,7 +204,7 @@ async fn serve_http1<S: Next>(
     let settings = served.settings.clone();
     let judge = Judge::new(settings.max_header_size);
     let judged = Judged::new(transport, prefix, Some(judge), wire.clone());
-    let receiver = Rc::new(Receive::new(connection.clone(), true, served.draining.clone()));
+    let receiver = Rc::new(Receive::new(connection.clone(), Some(wire.clone()), served.draining.clone()));
     let current = served.current.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         // The one box of a request: hyper moves the future of a connection that it may have to give back.
@@ -334,7 +334,7 @@ async fn serve_http2<S: Next>(transport: Transport, prefix: Bytes, connection: R
     let settings = served.settings.clone();
     let wire = Wire::new();
     let judged = Judged::new(transport, prefix, None, wire.clone());
-    let receiver = Rc::new(Receive::new(connection.clone(), false, served.draining.clone()));
+    let receiver = Rc::new(Receive::new(connection.clone(), None, served.draining.clone()));
     let current = served.current.clone();
     let service = service_fn(move |request: Request<Incoming>| Always::new(receiver.receive(request, current())));
     let mut builder = http2::Builder::new(OnThisThread);

@@ -9,7 +9,8 @@
 //! 4. Chunk sizes are 1 to 16 hex digits; extensions are visible ASCII, bounded, and ignored; trailer lines are fields (§7.1).
 //! 5. A version other than 1.0 and 1.1 is refused with 505; a request line without one (HTTP/0.9) with 400.
 //! 6. A head larger than the bound is refused (431, or 414 while still in the request line).
-//! 7. After a request to switch protocols nothing is judged: the listener ends the connection unless it is switched.
+//! 7. After a request to switch to a WebSocket nothing is judged: the listener ends the connection unless it is switched.
+//!    To no other protocol is ever switched, so any other Upgrade is as good as absent (RFC 9110 §7.8).
 //!
 //! # Why
 //! Two parsers stand behind each other, ours and the app's; whatever they could read in two ways must not pass. hyper is
@@ -266,7 +267,7 @@ fn judge_head(head: &[u8], largest: usize) -> Result<Framing, Refusal> {
                 }
                 chunked = true;
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => upgrade = true,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => upgrade |= value.eq_ignore_ascii_case(b"websocket"),
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 connection_upgrade |=
                     value.split(|byte| *byte == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"upgrade"));

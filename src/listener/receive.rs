@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
-use http::header::{CONNECTION, UPGRADE};
+use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
+use super::judge::Phase;
 use super::wire::Wire;
 use crate::body::{Body, End, Watch};
 use crate::clock;
@@ -19,17 +20,18 @@ use crate::telemetry::Record;
 /// What the requests of one connection have in common.
 pub struct Receive {
     connection: Rc<Connection>,
-    http1: bool,
+    /// HTTP/1 connections have one; HTTP/2 ones count their requests in flight instead.
+    wire: Option<Rc<Wire>>,
     client: Client,
     draining: watch::Receiver<bool>,
 }
 
 impl Receive {
-    /// Of `connection`; HTTP/2 connections count their requests in flight, HTTP/1 ones have at most one.
-    pub fn new(connection: Rc<Connection>, http1: bool, draining: watch::Receiver<bool>) -> Self {
+    /// Of `connection`, whose bytes pass `wire` if it speaks HTTP/1.
+    pub fn new(connection: Rc<Connection>, wire: Option<Rc<Wire>>, draining: watch::Receiver<bool>) -> Self {
         let address = connection.peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip().to_canonical());
         let scheme = if connection.tls { Scheme::Https } else { Scheme::Http };
-        Self { connection, http1, client: Client { address, trusted: false, scheme }, draining }
+        Self { connection, wire, client: Client { address, trusted: false, scheme }, draining }
     }
 
     /// Passes one request through `stack`.
@@ -39,7 +41,7 @@ impl Receive {
         stack: S,
     ) -> impl Future<Output = Response<Body>> + use<S> {
         let (parts, incoming) = request.into_parts();
-        let switching = self.http1 && parts.headers.contains_key(UPGRADE);
+        let switching = self.wire.as_ref().is_some_and(|wire| wire.phase.get() == Phase::Switched);
         let target = parts.uri.path_and_query().cloned();
         let trail = Record::new(clock::instant(), parts.method.clone(), target, parts.version);
         let content = if incoming.is_end_stream() { Body::empty() } else { Body::incoming(incoming) };
@@ -52,14 +54,14 @@ impl Receive {
             principal: None,
             trail: Rc::new(RefCell::new(trail)),
         });
-        let counted = (!self.http1).then(|| InFlight::new(self.connection.clone()));
+        let counted = self.wire.is_none().then(|| InFlight::new(self.connection.clone()));
         let this = self.clone();
         async move {
             let mut response = pass(stack, exchange).await;
             let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             // What the client sent after a head that asked to switch was not judged: nothing may be read as a request
             // after it. And a process that is about to stop wants no further request.
-            if (switching && !switched) || (this.http1 && !switched && *this.draining.borrow()) {
+            if (switching && !switched) || (this.wire.is_some() && !switched && *this.draining.borrow()) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             match counted {

@@ -73,13 +73,21 @@ pub struct ToApp {
     sending: Rc<Sending>,
     bound: Option<u64>,
     identity: Rc<IdentityFields>,
+    sized: bool,
     taken: u64,
 }
 
 impl ToApp {
     /// `content`, told of to `sending`, at most `bound` bytes; none of `identity` among its trailers.
-    pub fn new(content: Body, sending: Rc<Sending>, bound: Option<u64>, identity: Rc<IdentityFields>) -> Self {
-        Self { content, sending, bound, identity, taken: 0 }
+    /// `sized`: its length goes on; else it is sent in chunks, which alone can have trailers.
+    pub fn new(
+        content: Body,
+        sending: Rc<Sending>,
+        bound: Option<u64>,
+        identity: Rc<IdentityFields>,
+        sized: bool,
+    ) -> Self {
+        Self { content, sending, bound, identity, sized, taken: 0 }
     }
 
     fn failed(&self, fault: Fault, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -137,7 +145,7 @@ impl HttpBody for ToApp {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.content.size_hint()
+        if self.sized { self.content.size_hint() } else { SizeHint::default() }
     }
 }
 

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, EXPECT, HOST, TE, UPGRADE, VIA};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, UPGRADE, VIA};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -88,9 +88,9 @@ async fn attempt(
     let expects = !bodiless && request.headers().contains_key(EXPECT);
     let sending = (!bodiless).then(|| Sending::new(expects));
     if let Some(sending) = &sending {
-        let sending = sending.clone();
-        request =
-            request.map(|content| Body::boxed(ToApp::new(content, sending, terms.max_body, terms.identity.clone())));
+        let (sending, identity) = (sending.clone(), terms.identity.clone());
+        let sized = request.headers().contains_key(CONTENT_LENGTH);
+        request = request.map(|content| Body::boxed(ToApp::new(content, sending, terms.max_body, identity, sized)));
     }
     let mut retries_left = upstream.retries;
     loop {
@@ -100,7 +100,9 @@ async fn attempt(
         let copy = again.then(|| head_of(&request));
         let interims = (http1 || expects).then(|| Interims::listen(&mut request));
         let Some(sender) = lease.sender() else { return Err(LocalReply::UpstreamRefused) };
-        let answer = match sender.is_ready() || sender.ready().await.is_ok() {
+        let ready = sender.is_ready()
+            || matches!(upstream.watchdog.within(upstream.first_byte, sender.ready()).await, Ok(Ok(())));
+        let answer = match ready {
             true => answer(upstream, exchange, sender.try_send_request(request), interims, sending.as_deref()).await,
             false => Err(NoAnswer::Unsent(Box::new(request))),
         };
@@ -205,12 +207,16 @@ async fn answer(
 fn prepare(exchange: &mut Exchange, terms: &Terms) -> Result<Option<HeaderValue>, LocalReply> {
     let forwarded_for = forwarded_for(exchange);
     let request = &mut exchange.request;
-    let version = request.version();
+    let (version, bodiless) = (request.version(), request.body().is_end_stream());
     let trusted = exchange.client.trusted;
     let fields = request.headers_mut();
     let mut switching = hop::request(fields, trusted, &terms.identity);
     // h2c never, anything but a WebSocket neither: an Upgrade may be ignored (RFC 9110 §7.8).
-    switching = switching.filter(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    switching = switching.filter(|protocol| bodiless && protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if version == Version::HTTP_2 && fields.contains_key(TRAILER) {
+        // In HTTP/1.1 only chunked content can have trailers (RFC 9112 §7.1.2).
+        fields.remove(CONTENT_LENGTH);
+    }
     if let Some(protocol) = &switching {
         if !terms.websocket {
             return Err(LocalReply::UpgradeRefused);
