@@ -275,7 +275,7 @@ fn forwarded_for(exchange: &Exchange) -> HeaderValue {
 fn via(version: Version) -> HeaderValue {
     HeaderValue::from_static(match version {
         Version::HTTP_10 => "1.0 sidegate",
-        Version::HTTP_2 => "2 sidegate",
+        Version::HTTP_2 => "2.0 sidegate",
         _ => "1.1 sidegate",
     })
 }
