@@ -246,7 +246,8 @@ async fn serve_http1<S: Next>(
             Pace::Park => {
                 let Some(http) = http.take() else { return Ended::Closed };
                 let parts = http.into_parts();
-                debug_assert!(parts.read_buf.is_empty(), "an idle connection holds no bytes");
+                // Nothing but empty lines, which mean nothing (RFC 9112 §2.2), can be left in the buffer.
+                debug_assert!(parts.read_buf.iter().all(|byte| b"\r\n".contains(byte)), "idle, and bytes are left");
                 return if draining { Ended::Closed } else { Ended::Idle(parts.io.into_inner().into_transport()) };
             }
             Pace::Expired(which) => {

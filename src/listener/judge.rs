@@ -262,7 +262,7 @@ fn judge_head(head: &[u8], largest: usize) -> Result<Framing, Refusal> {
                 }
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                if chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                if chunked || !value.eq_ignore_ascii_case(b"chunked") || memchr(b'\t', line).is_some() {
                     return Err(Refusal::Head("Transfer-Encoding is not one `chunked`"));
                 }
                 chunked = true;

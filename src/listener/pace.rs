@@ -24,7 +24,7 @@ pub struct Slowness {
     content: Duration,
     write: Duration,
     idle: Duration,
-    /// For how long the client's side has been ended while an answer is owed.
+    /// For how long the client's side has been ended while an answer is owed and nothing of it could be sent.
     ended: Duration,
 }
 
@@ -47,11 +47,13 @@ impl Slowness {
         let grow =
             |counter: &mut Duration, holds: bool| *counter = if holds { *counter + tick } else { Duration::ZERO };
         let phase = wire.phase.get();
-        grow(&mut self.head, phase == Phase::Head);
+        // A head that waits behind an answer under way waits for us, not for the client.
+        grow(&mut self.head, phase == Phase::Head && wire.awaits_client.get());
         grow(&mut self.content, phase == Phase::Content && wire.awaits_client.get() && !read);
         grow(&mut self.write, wire.write_blocked.get() && !wrote);
         grow(&mut self.idle, wire.is_idle() && !read && !wrote);
-        grow(&mut self.ended, wire.client_ended.get());
+        // What is being read has a reader.
+        grow(&mut self.ended, wire.client_ended.get() && !wrote);
         wire.look_for_end.set(!wire.is_idle());
         let timeouts = &settings.timeouts;
         if self.head > timeouts.header {

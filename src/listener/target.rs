@@ -1,7 +1,7 @@
 //! Judges a parsed request: what `judge` cannot see in bytes, and what HTTP/2 must satisfy as well.
 //!
 //! 1. Versions other than 1.0, 1.1 and 2 are refused with 505.
-//! 2. HTTP/1.1 has exactly one Host, 1.0 at most one; a malformed one is refused (RFC 9112 §3.2, RFC 3986 §3.2.2).
+//! 2. HTTP/1.1 has exactly one Host, 1.0 at most one, HTTP/2 that or `:authority`; a malformed one is refused (RFC 9112 §3.2, RFC 3986 §3.2.2).
 //! 3. The absolute form wins over Host; `:authority` and `host` that differ are refused (RFC 9113 §8.3.1).
 //!    What goes on is one Host and the origin form.
 //! 4. CONNECT is refused; `*` is for OPTIONS only; everything else starts with `/`.
@@ -59,7 +59,7 @@ pub fn settle(request: &mut Request<Body>) -> Result<(), LocalReply> {
     }
     let uri = request.uri();
     match (uri.authority(), host) {
-        (None, None) if version == Version::HTTP_11 => return refuse("missing Host"),
+        (None, None) if version != Version::HTTP_10 => return refuse("missing Host"),
         (Some(authority), _) if !valid_host(authority.as_str().as_bytes()) => return refuse("malformed authority"),
         (Some(authority), Some(host))
             if version == Version::HTTP_2 && !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) =>
@@ -72,6 +72,10 @@ pub fn settle(request: &mut Request<Body>) -> Result<(), LocalReply> {
         && !matches!(scheme, "http" | "https")
     {
         return refuse("unknown scheme");
+    }
+    // The authority form is CONNECT's alone; read as anything else, it would be a Host that nobody sees.
+    if uri.scheme().is_none() && uri.authority().is_some() {
+        return refuse("malformed target");
     }
     let path = uri.path();
     let asterisk = path == "*" || (path.is_empty() && uri.authority().is_some());
@@ -202,6 +206,9 @@ mod tests {
             (Version::HTTP_11, "GET", "/", &[("host", "a%zz")]),
             (Version::HTTP_11, "GET", "http://u@y/a", &[("host", "x")]),
             (Version::HTTP_11, "GET", "ftp://y/a", &[("host", "y")]),
+            (Version::HTTP_11, "GET", "y", &[("host", "a")]),
+            (Version::HTTP_11, "GET", "y:80", &[("host", "a")]),
+            (Version::HTTP_2, "GET", "/", &[]),
             (Version::HTTP_11, "GET", "*", &[("host", "a")]),
             (Version::HTTP_11, "CONNECT", "a:1", &[("host", "a:1")]),
             (Version::HTTP_11, "GET", "/", &[("host", "a"), ("expect", "200-ok")]),

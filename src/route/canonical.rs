@@ -3,7 +3,8 @@
 //! 1. Escapes of unreserved characters are decoded; other escapes are written in upper case.
 //! 2. Repeated slashes count once; dot segments are resolved; nothing leads above the root.
 //! 3. A path is *ambiguous* if apps disagree about it: an escaped slash, backslash or NUL, a raw backslash, a `;`, a broken
-//!    escape, or a dot, slash, backslash, NUL or percent sign that is escaped twice.
+//!    escape, or a dot, slash, backslash, NUL or percent sign that is escaped twice; and dot segments, which many apps
+//!    do not resolve: to them `/admin/../public` lies below `/admin`.
 //!
 //! # Why
 //! A path without `%`, `\`, `;`, `//` or `/.` is its own canonical form; nearly all are, and cost one look at each byte.
@@ -25,6 +26,7 @@ pub fn canonical(path: &str) -> Canonical<'_> {
         return Canonical { path: Cow::Borrowed(path), ambiguous: None };
     }
     let (decoded, ambiguous) = decode(path);
+    let ambiguous = ambiguous.or(has_dot_segments(&decoded).then_some(DOT_SEGMENT));
     Canonical { path: Cow::Owned(resolve(&decoded)), ambiguous }
 }
 
@@ -33,7 +35,7 @@ pub fn canonical(path: &str) -> Canonical<'_> {
 /// `None` if they cannot be listed: what NULs, broken escapes and escaped escapes come to is anybody's guess.
 pub fn readings(path: &str) -> Option<Vec<String>> {
     let (decoded, ambiguous) = decode(path);
-    if !matches!(ambiguous, Some(ENCODED_SLASH | ENCODED_BACKSLASH | BACKSLASH | SEMICOLON)) {
+    if !matches!(ambiguous, None | Some(ENCODED_SLASH | ENCODED_BACKSLASH | BACKSLASH | SEMICOLON)) {
         return None;
     }
     let mut readings = Vec::new();
@@ -43,13 +45,14 @@ pub fn readings(path: &str) -> Option<Vec<String>> {
                 let mut reading = decoded.clone();
                 // Path parameters end at a slash. Whether an escaped one ends them is read both ways.
                 if parameters {
-                    readings.push(resolve(&decode_slashes(without_parameters(&reading), slashes, backslashes)));
+                    let bare = decode_slashes(without_parameters(&reading), slashes, backslashes);
+                    readings.extend([resolve(&bare), merge_slashes(&bare)]);
                 }
                 reading = decode_slashes(reading, slashes, backslashes);
                 if parameters {
                     reading = without_parameters(&reading);
                 }
-                readings.push(resolve(&reading));
+                readings.extend([resolve(&reading), merge_slashes(&reading)]);
             }
         }
     }
@@ -62,6 +65,7 @@ const ENCODED_SLASH: &str = "encoded slash";
 const ENCODED_BACKSLASH: &str = "encoded backslash";
 const BACKSLASH: &str = "backslash";
 const SEMICOLON: &str = "semicolon";
+const DOT_SEGMENT: &str = "dot segment";
 const NUL: &str = "NUL";
 const BROKEN: &str = "broken percent-encoding";
 const TWICE: &str = "double encoding";
@@ -157,6 +161,21 @@ fn without_parameters(path: &str) -> String {
     segments.join("/")
 }
 
+fn has_dot_segments(path: &str) -> bool {
+    path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+/// Counts repeated slashes once, and leaves dot segments as they are.
+fn merge_slashes(path: &str) -> String {
+    let mut merged = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character != '/' || !merged.ends_with('/') {
+            merged.push(character);
+        }
+    }
+    merged
+}
+
 /// Counts repeated slashes once and resolves dot segments (RFC 3986 §5.2.4).
 fn resolve(path: &str) -> String {
     let Some(below_root) = path.strip_prefix('/') else { return path.to_owned() };
@@ -215,7 +234,8 @@ mod tests {
             ("/...", "/..."),
         ] {
             assert_eq!(path(sent), meant, "{sent}");
-            assert_eq!(canonical(sent).ambiguous, None, "{sent}");
+            let dots = sent.split('/').any(|segment| matches!(segment, "." | ".." | "%2e%2E"));
+            assert_eq!(canonical(sent).ambiguous, dots.then_some(DOT_SEGMENT), "{sent}");
         }
     }
 
@@ -235,6 +255,8 @@ mod tests {
             ("/%2561dmin", TWICE),
             ("/a%25252Fb", TWICE),
             ("/a;b%00", NUL),
+            ("/admin/../x", DOT_SEGMENT),
+            ("/%2e/x", DOT_SEGMENT),
         ] {
             assert_eq!(canonical(sent).ambiguous, Some(why), "{sent}");
         }
@@ -244,8 +266,9 @@ mod tests {
     #[test]
     fn the_readings_of_an_ambiguous_path_are_listed() {
         assert_eq!(readings("/a%2fb").unwrap(), ["/a%2Fb", "/a/b"]);
-        assert_eq!(readings("/x/..%2fadmin").unwrap(), ["/admin", "/x/..%2Fadmin"]);
-        assert_eq!(readings("/x/..;a/admin").unwrap(), ["/admin", "/x/..;a/admin"]);
+        assert_eq!(readings("/x/..%2fadmin").unwrap(), ["/admin", "/x/..%2Fadmin", "/x/../admin"]);
+        assert_eq!(readings("/x/..;a/admin").unwrap(), ["/admin", "/x/../admin", "/x/..;a/admin"]);
+        assert_eq!(readings("/admin/../x").unwrap(), ["/admin/../x", "/x"]);
         assert!(readings("/x%5c..%5Cadmin").unwrap().contains(&"/admin".to_owned()));
         assert!(readings("/admin;%2fx").unwrap().contains(&"/admin".to_owned()));
         assert_eq!(readings("/a%00"), None);

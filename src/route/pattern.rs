@@ -141,6 +141,9 @@ fn segment(text: &str) -> Result<Segment, String> {
     }
     let rooted = format!("/{text}");
     let canonical = canonical(&rooted);
+    if matches!(text, "." | "..") {
+        return Err(format!("`{text}` is a dot segment; requests are matched without them"));
+    }
     if let Some(why) = canonical.ambiguous {
         return Err(format!("`{text}` can be read in more than one way ({why})"));
     }

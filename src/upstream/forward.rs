@@ -235,6 +235,10 @@ fn prepare(exchange: &mut Exchange, terms: &Terms) -> Result<Option<HeaderValue>
     {
         fields.insert(hop::X_FORWARDED_HOST, host);
     }
+    // HTTP/1.0 may leave it out, HTTP/1.1 may not: then it is empty (RFC 9112 §3.2).
+    if !fields.contains_key(HOST) {
+        fields.insert(HOST, HeaderValue::from_static(""));
+    }
     fields.append(VIA, via(version));
     if let Some(id) = exchange.trail.borrow().request_id.clone() {
         fields.insert(hop::X_REQUEST_ID, id);
@@ -323,6 +327,11 @@ fn receive(
     sending: Option<Rc<Sending>>,
     switching: Option<HeaderValue>,
 ) -> Result<Response<Body>, LocalReply> {
+    if !hop::is_framed_one_way(response.headers()) {
+        exchange.trail.borrow_mut().upstream_error = Some("http_protocol_error");
+        upstream.failed("http_protocol_error");
+        return Err(LocalReply::UpstreamBroken { error: "http_protocol_error" });
+    }
     upstream.answered();
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switched && switching.is_none() {

@@ -76,6 +76,23 @@ pub fn response(fields: &mut HeaderMap, switching: bool) {
     }
 }
 
+/// Whether the end of an answer's content can be found in one way only (RFC 9112 §6.1, §6.3): by one length that is a
+/// number, by `chunked` alone, or by the end of the connection. hyper reads what else there is, and reads it its own way.
+pub fn is_framed_one_way(fields: &HeaderMap) -> bool {
+    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
+    match (lengths.next(), codings.next()) {
+        (None, None) => true,
+        (Some(length), None) => lengths.next().is_none() && is_length(length.as_bytes()),
+        (None, Some(coding)) => codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+fn is_length(value: &[u8]) -> bool {
+    matches!(value.len(), 1..=19) && value.iter().all(u8::is_ascii_digit)
+}
+
 /// Whether a trailer field may go on (RFC 9110 §6.5.1): never framing, routing, authentication or what we set.
 pub fn trailer_may_pass(name: &HeaderName, identity: &IdentityFields) -> bool {
     !(identity.names(name)
@@ -245,6 +262,29 @@ mod tests {
         response(&mut map, true);
         assert_eq!(map[CONNECTION], "upgrade");
         assert_eq!(map[UPGRADE], "websocket");
+    }
+
+    #[test]
+    fn an_answer_whose_end_could_be_found_in_two_ways_is_told_from_a_sound_one() {
+        let (length, coding) = ("content-length", "transfer-encoding");
+        for sound in [&[][..], &[(length, "0")], &[(length, "12")], &[(coding, "Chunked")]] {
+            assert!(is_framed_one_way(&fields(sound)), "{sound:?}");
+        }
+        for unsound in [
+            &[(length, "2"), (coding, "chunked")][..],
+            &[(length, "2"), (length, "2")],
+            &[(length, "2, 2")],
+            &[(length, "-2")],
+            &[(length, "+2")],
+            &[(length, "")],
+            &[(length, "99999999999999999999")],
+            &[(coding, "gzip, chunked")],
+            &[(coding, "chunked, chunked")],
+            &[(coding, "xchunked")],
+            &[(coding, "chunked"), (coding, "chunked")],
+        ] {
+            assert!(!is_framed_one_way(&fields(unsound)), "{unsound:?}");
+        }
     }
 
     #[test]

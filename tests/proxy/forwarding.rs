@@ -538,3 +538,29 @@ fn several_servers_take_turns() {
     }
     assert!(one.count() >= 5 && two.count() >= 5, "{} and {}", one.count(), two.count());
 }
+
+#[test]
+fn an_answer_whose_end_could_be_found_in_two_ways_is_a_502() {
+    let app = Origin::scripted(|wire| {
+        while let Some(request) = wire.request()? {
+            let framing: &[u8] = match request.path() {
+                "/both" => b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+                "/coded" => b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+                "/list" => b"Content-Length: 2, 2\r\n\r\nab",
+                "/negative" => b"Content-Length: -2\r\n\r\n",
+                _ => b"Content-Length: 2\r\n\r\nok",
+            };
+            wire.send(&[b"HTTP/1.1 200 OK\r\n", framing].concat())?;
+        }
+        Ok(())
+    });
+    let sidegate = Configuration::of(&app).start();
+    for target in ["/both", "/coded", "/list", "/negative"] {
+        for method in ["GET", "HEAD"] {
+            let mut client = sidegate.client();
+            client.send(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert_eq!(client.answer_to(method).status, 502, "{method} {target}");
+        }
+        assert_eq!(sidegate.get("/sound").text(), "ok", "after {target}");
+    }
+}

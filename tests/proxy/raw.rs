@@ -82,6 +82,7 @@ fn a_transfer_encoding_that_is_not_simply_chunked_is_refused() {
         case("quoted", with("Transfer-Encoding: \"chunked\""), refusals),
         case("with a parameter", with("Transfer-Encoding: chunked;q=1"), refusals),
         case("with an empty member", with("Transfer-Encoding: , chunked"), refusals),
+        case("after a tab", with("Transfer-Encoding:\tchunked"), refusals),
         case("after a vertical tab", with("Transfer-Encoding: \x0bchunked"), refusals),
         case("empty", with("Transfer-Encoding:"), refusals),
         case("in HTTP/1.0", "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", refusals),

@@ -295,3 +295,23 @@ fn a_route_without_websockets_refuses_them() {
     assert_ne!(client.head().status, 101);
     assert!(app.requests().iter().all(|seen| !seen.fields.has("upgrade")), "{:?}", app.requests());
 }
+
+#[test]
+fn a_client_that_has_gone_does_not_keep_a_connection_to_the_app() {
+    let app = Origin::scripted(|wire| {
+        if wire.request()?.is_some_and(|request| request.path() == "/events") {
+            // Not a word after the head: only the client's leaving ends this.
+            wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")?;
+            return wire.wait_for_end();
+        }
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+    });
+    let configuration = Configuration::of(&app).server("workers = 1\ntimeouts = { half_closed = \"200ms\" }");
+    let sidegate = configuration.upstream("max_connections = 2").start();
+    for _ in 0..2 {
+        let mut client = sidegate.client();
+        client.send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.head().status, 200);
+    }
+    assert_eq!(sidegate.get("/").status, 200);
+}

@@ -2,13 +2,14 @@
 //!
 //! 1. GET and HEAD ask the store; other safe methods pass it by; every other method is a write (RFC 9110 §9.2.1).
 //! 2. Passed by, and not stored: a request with content (the app may read it, the key does not), with `Range`, with
-//!    `If-Match` or `If-Unmodified-Since` (the origin's to judge, §4.3.2), with `Upgrade`.
+//!    `If-Match` or `If-Unmodified-Since` (the origin's to judge, §4.3.2), with `Upgrade`, or whose `Connection` names
+//!    a field: that one stops here (RFC 9110 §7.6.1), so the app would not see what its variant is chosen by.
 //! 3. A request carries credentials if it has `Authorization`, if its route verifies a session, or if it has `Cookie`
 //!    and the policy does not say that cookies mean nothing here.
 //! 4. Of the client's `Cache-Control` only `no-store` is heard, and means: do not store. The others could only make
 //!    the app work harder for whoever asks; a client that can force its way to the app is a way to attack it.
 
-use http::header::{AUTHORIZATION, COOKIE, IF_MATCH, IF_UNMODIFIED_SINCE, RANGE, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, IF_MATCH, IF_UNMODIFIED_SINCE, RANGE, UPGRADE};
 use http::{HeaderMap, Method};
 
 use crate::cache::Cookies;
@@ -40,7 +41,18 @@ pub fn passes_by(head: &HeaderMap, has_content: bool) -> Option<&'static str> {
     if has_content {
         return Some("request-content");
     }
-    reasons.into_iter().find(|(name, _)| head.contains_key(name)).map(|(_, reason)| reason)
+    let reason = reasons.into_iter().find(|(name, _)| head.contains_key(name)).map(|(_, reason)| reason);
+    reason.or_else(|| names_a_field(head).then_some("connection"))
+}
+
+/// Whether `Connection` says more than the words that every client says.
+fn names_a_field(head: &HeaderMap) -> bool {
+    let words = head.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let plain = |word: &[u8]| {
+        let known: [&[u8]; 4] = [b"", b"keep-alive", b"close", b"te"];
+        known.iter().any(|known| word.eq_ignore_ascii_case(known))
+    };
+    !words.map(<[u8]>::trim_ascii).all(plain)
 }
 
 /// The credentials that a request carries, in a word; `None`: it carries none.
@@ -91,6 +103,10 @@ mod tests {
         assert_eq!(passes_by(&head("upgrade"), false), Some("upgrade"));
         assert_eq!(passes_by(&head("if-match"), false), Some("precondition"));
         assert_eq!(passes_by(&head("if-unmodified-since"), false), Some("precondition"));
+        assert_eq!(passes_by(&head("connection"), false), Some("connection"));
+        let connection = |value| HeaderMap::from_iter([(CONNECTION, HeaderValue::from_static(value))]);
+        assert_eq!(passes_by(&connection("Keep-Alive, TE"), false), None);
+        assert_eq!(passes_by(&connection("close, Origin"), false), Some("connection"));
     }
 
     #[test]
