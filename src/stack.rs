@@ -73,12 +73,12 @@ pub fn build(parts: Parts) -> impl Next {
     ServiceBuilder::new()
         // Outermost, so that whatever happens further in is counted and logged, refusals of the next layer included.
         .layer(telemetry::layer(telemetry))
+        // Who calls, so that whatever is refused from here on says so.
+        .layer(client_addr::layer(client_addr))
         // One spelling of "where to", before anybody reads it.
         .layer(target::layer())
         // Spoofed identity fields go before any layer could believe them; on every route, also without a session.
         .layer(session::strip_layer(identity))
-        // Who calls, before the first limit asks.
-        .layer(client_addr::layer(client_addr))
         // Which policy: the seam between what all requests and what one route's requests meet.
         .service(route::service(table))
 }

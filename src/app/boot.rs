@@ -75,6 +75,19 @@ pub fn run(start: Start) -> Result<(), Failure> {
         tracing::warn!(at = warning.line(), "{}", warning.message);
     }
     let system = |error: io::Error| Failure::System(error.to_string());
+    // Every client costs a file descriptor or two; the soft limit of a shell is for shells.
+    let apps: usize = settings.upstreams.iter().map(|app| app.max_connections).sum();
+    let wanted = (settings.server.max_connections + apps) as u64;
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) if files < wanted => {
+            tracing::warn!(
+                files,
+                "the limit on open files is below what max_connections may need; raise it (ulimit -n)"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
+    }
     let sink = Sink::stdout(&settings.log).map_err(system)?;
     let secured = settings.server.tls.as_ref().map(tls::load).transpose().map_err(system)?;
     let shared = Shared::new(&settings, Some(sink.clone()), sessions, secured);

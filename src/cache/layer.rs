@@ -148,7 +148,7 @@ impl Cache {
             Some(link) => Store::Redis(RedisStore::new(link, prefix)),
             None => Store::Memory(memory),
         };
-        let name = route.policy.as_ref().map_or("", |policy| &policy.name);
+        let name = route.policy.as_ref().map_or("none", |policy| &policy.name);
         let metrics = Metrics::new(&registry, number, name);
         Rc::new(Self { route, store, owed, clock, metrics })
     }

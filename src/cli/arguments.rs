@@ -1,5 +1,6 @@
 //! Reads the arguments and does what they say.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,9 +38,12 @@ struct Run {
     /// Proxy this app without a file, with the defaults
     #[arg(short, long, value_name = "URL", conflicts_with = "config")]
     upstream: Option<String>,
-    /// Where to listen, with --upstream [default: 127.0.0.1:8080]
-    #[arg(short, long, value_name = "ADDRESS", requires = "upstream")]
-    listen: Vec<SocketAddr>,
+    /// Where to listen, with --upstream, for example 127.0.0.1:9000 or unix:/run/sidegate.sock [default: 127.0.0.1:8080]
+    #[arg(short, long, value_name = "ADDRESS", requires = "upstream", value_parser = bind)]
+    listen: Vec<Bind>,
+    /// Where health and metrics are, with --upstream: an address or off [default: 127.0.0.1:9901]
+    #[arg(long, value_name = "ADDRESS", requires = "upstream")]
+    admin: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -51,6 +55,9 @@ enum Command {
         /// The configuration file
         #[arg(short, long, value_name = "FILE", env = "SIDEGATE_CONFIG", default_value = DEFAULT_FILE)]
         config: PathBuf,
+        /// The same, without the flag
+        #[arg(value_name = "FILE", conflicts_with = "config")]
+        file: Option<PathBuf>,
     },
     /// Print a commented configuration to start from
     Init,
@@ -86,7 +93,7 @@ pub fn run() -> ExitCode {
     match command {
         None => serve(run),
         Some(Command::Run(run)) => serve(run),
-        Some(Command::Check { config }) => check::check(&config),
+        Some(Command::Check { config, file }) => check::check(file.as_ref().unwrap_or(&config)),
         Some(Command::Init) => init::init(),
         Some(Command::Demo { redis, listen, app_port }) => demonstrate(redis.as_deref(), listen, app_port),
         Some(Command::Health { admin }) => health::health(&admin),
@@ -97,14 +104,23 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn serve(Run { config, upstream, listen }: Run) -> ExitCode {
+fn serve(Run { config, upstream, listen, admin }: Run) -> ExitCode {
     let source = match upstream {
         None => Source::File(config.unwrap_or_else(|| Path::new(DEFAULT_FILE).to_owned())),
         Some(url) => match config::from_upstream(&url, &config::environment) {
             Err(report) => return ended(Err(Failure::Configuration(report))),
             Ok(mut settings) => {
                 if !listen.is_empty() {
-                    settings.server.listen = listen.into_iter().map(Bind::Tcp).collect();
+                    settings.server.listen = listen;
+                }
+                match admin.as_deref().map(|text| (text, text.parse())) {
+                    None => {}
+                    Some(("off", _)) => settings.admin.listen = None,
+                    Some((_, Ok(address))) => settings.admin.listen = Some(address),
+                    Some((text, Err(_))) => {
+                        eprintln!("error: --admin {text}: neither `off` nor an address like 127.0.0.1:9902");
+                        return ExitCode::from(2);
+                    }
                 }
                 Source::Made(Box::new(settings))
             }
@@ -139,11 +155,15 @@ fn demonstrate(redis: Option<&str>, listen: SocketAddr, app_port: u16) -> ExitCo
     ended(app::run(Start { source: Source::Made(Box::new(settings)), sessions: Some(memory), ready: Box::new(ready) }))
 }
 
+fn bind(text: &str) -> Result<Bind, String> {
+    config::address::bind(text, Path::new(""))
+}
+
 fn ended(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(report)) => {
-            eprint!("{report}");
+            eprintln!("{}", report.render(std::io::stderr().is_terminal()));
             ExitCode::from(2)
         }
         Err(Failure::System(what)) => {

@@ -8,11 +8,11 @@
 //! 5. What the file says wins over the environment: `REDIS_URL` counts only where the file names no Redis.
 //!
 //! # Why
-//! Reading is a walk over the parsed document with spans ([`raw`]) instead of serde's derive: serde stops at the first
+//! Reading is a walk over the parsed document with spans (`raw`) instead of serde's derive: serde stops at the first
 //! error. Rule 5 because a file is reviewed and a stray variable is not; who wants the variable writes
 //! `url = { env = "REDIS_URL" }`.
 
-mod address;
+pub mod address;
 pub mod diagnostic;
 mod difference;
 mod quantity;
@@ -24,6 +24,7 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+use std::io::Read as _;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +39,9 @@ use self::settings::Settings;
 
 /// The commented file that `sidegate init` prints.
 pub const STARTER: &str = include_str!("../../config/starter.toml");
+
+/// Bytes of a configuration file.
+const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// The value of an environment variable by its name.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -62,7 +66,7 @@ pub struct Loaded {
 /// The file cannot be read, or anything in it is wrong.
 pub fn load(path: &Path, environment: Environment<'_>) -> Result<Loaded, Report> {
     let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
+    match read_bounded(path) {
         Ok(text) => parse(&name, &text, environment),
         Err(error) => {
             let message = format!("cannot read {name}: {error}");
@@ -71,6 +75,16 @@ pub fn load(path: &Path, environment: Environment<'_>) -> Result<Loaded, Report>
             Err(placeless(Fault { message, help }))
         }
     }
+}
+
+/// The text of a file, at most [`LARGEST`] bytes of it: a path may lead to a device that never ends.
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        return Err(std::io::Error::other("it is larger than 4 MiB"));
+    }
+    Ok(text)
 }
 
 /// Reads a configuration from its text; `name` is the file's path.

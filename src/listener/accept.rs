@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -27,6 +27,8 @@ use crate::exchange::Next;
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 4096;
+/// After how much silence the kernel asks whether the peer is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// A listening socket, not yet bound to a worker.
 #[derive(Debug)]
@@ -79,6 +81,9 @@ fn tcp(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.set_nonblocking(true)?;
+    // Inherited by what is accepted: small answers go out at once, and a peer that is lost without a word is noticed.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 4))?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -184,8 +189,10 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (socket, peer) = listener.accept().await?;
-                // Answers are small and wanted now.
-                let _ = socket.set_nodelay(true);
+                if !cfg!(target_os = "linux") {
+                    // Elsewhere it is not inherited from the listening socket.
+                    let _ = socket.set_nodelay(true);
+                }
                 Ok((Transport::Tcp(socket), Some(peer)))
             }
             Self::Unix(listener) => listener.accept().await.map(|(socket, _)| (Transport::Unix(socket), None)),

@@ -92,8 +92,8 @@ impl Default for Settings {
             tls: None,
             timeouts: Timeouts::default(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
-            max_connections: 20_000,
-            max_connections_per_address: 20_000,
+            max_connections: 10_000,
+            max_connections_per_address: 10_000,
             max_header_size: 32 * 1024,
             max_headers: 100,
             max_streams: 100,
@@ -110,7 +110,7 @@ impl Default for Timeouts {
             body: Duration::from_secs(30),
             idle: Duration::from_secs(75),
             write: Duration::from_secs(30),
-            half_closed: Duration::from_secs(1),
+            half_closed: Duration::from_secs(5),
         }
     }
 }

@@ -43,6 +43,9 @@ const OURS: [&str; 9] = [
     "forwarded",
 ];
 
+/// The names that frame a message: a misspelt one means nothing to us, and must not mean anything to the app.
+const FRAMING: [&str; 3] = ["content-length", "transfer-encoding", "proxy-connection"];
+
 /// Takes from a request what must not go on. `trusted`: the peer is a trusted proxy; `identity`: names that tell the app
 /// who is logged in. Says which protocol the client asks to switch to.
 pub fn request(fields: &mut HeaderMap, trusted: bool, identity: &IdentityFields) -> Option<HeaderValue> {
@@ -166,7 +169,10 @@ fn is_ours(name: &str) -> bool {
 
 /// One of ours with `_` for a `-`: some apps (CGI, WSGI, PHP) cannot tell the two apart.
 fn is_ours_misspelt(name: &str) -> bool {
-    name.contains('_') && OURS.contains(&name.replace('_', "-").as_str())
+    name.contains('_') && {
+        let spelt = name.replace('_', "-");
+        OURS.contains(&spelt.as_str()) || FRAMING.contains(&spelt.as_str())
+    }
 }
 
 fn asks_to_switch(fields: &HeaderMap) -> Option<HeaderValue> {
@@ -244,6 +250,8 @@ mod tests {
             ("forwarded", "for=1.1.1.1"),
             ("x-request-id", "a"),
             ("x-real-ip", "1.1.1.1"),
+            ("content_length", "5"),
+            ("transfer_encoding", "chunked"),
         ];
         let mut map = fields(&spoofed);
         request(&mut map, false, &nobody());
