@@ -224,6 +224,17 @@ pub struct Client {
     pub scheme: Scheme,
 }
 
+/// Appends the text of `address`; without the formatting machinery where it is IPv4, as most are.
+pub fn push_address(text: &mut String, address: IpAddr) {
+    let IpAddr::V4(address) = address else { return text.push_str(&address.to_string()) };
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            text.push('.');
+        }
+        text.push_str(itoa::Buffer::new().format(octet));
+    }
+}
+
 /// The scheme of a target URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {

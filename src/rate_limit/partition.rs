@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, Method};
 
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, push_address};
 use crate::redis_pool::key::{push_digest, push_escaped};
 
 /// The parts of a partition key, in the configured order; at least one.
@@ -60,7 +60,7 @@ impl Key {
             }
             if part.push(exchange, out).is_none() {
                 out.push('@');
-                push_address(out, exchange.client.address);
+                push_group(out, exchange.client.address);
             }
         }
     }
@@ -74,7 +74,7 @@ impl Part {
     fn push(&self, exchange: &Exchange, out: &mut String) -> Option<()> {
         let request = &exchange.request;
         match self {
-            Self::Address => push_address(out, exchange.client.address),
+            Self::Address => push_group(out, exchange.client.address),
             Self::Header(name) => {
                 push_secret(out, only(request.headers().get_all(name).iter().map(|value| value.as_bytes()))?);
             }
@@ -91,15 +91,15 @@ impl Part {
     }
 }
 
-fn push_address(out: &mut String, address: IpAddr) {
-    // Writing to a string cannot fail.
-    let _ = match address {
-        IpAddr::V4(address) => write!(out, "{address}"),
+fn push_group(out: &mut String, address: IpAddr) {
+    match address {
+        IpAddr::V4(_) => push_address(out, address),
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
-            write!(out, "{a:x}:{b:x}:{c:x}:{d:x}::/64")
+            // Writing to a string cannot fail.
+            let _ = write!(out, "{a:x}:{b:x}:{c:x}:{d:x}::/64");
         }
-    };
+    }
 }
 
 fn push_secret(out: &mut String, value: &[u8]) {

@@ -12,7 +12,6 @@
 //! # Why
 //! The whole of it is one future without a box: what can go wrong here is read top to bottom.
 
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,7 +31,7 @@ use super::pool::{Lease, NoConnection};
 use super::{Upstream, hop};
 use crate::body::Body;
 use crate::clock;
-use crate::exchange::{self, Duplex, Exchange, Next, Tunnel};
+use crate::exchange::{self, Duplex, Exchange, Next, Tunnel, push_address};
 use crate::local_reply::LocalReply;
 use crate::session::IdentityFields;
 use crate::telemetry::trace_context;
@@ -253,7 +252,9 @@ fn prepare(exchange: &mut Exchange, terms: &Terms) -> Result<Option<HeaderValue>
 
 fn forwarded_for(exchange: &Exchange) -> HeaderValue {
     let peer = exchange.connection.peer.map_or(exchange.client.address, |peer| peer.ip().to_canonical());
-    let peer = &*address_text(peer);
+    let mut text = String::with_capacity(45);
+    push_address(&mut text, peer);
+    let peer = text.as_bytes();
     let earlier = exchange.client.trusted.then(|| exchange.request.headers().get_all(hop::X_FORWARDED_FOR).iter());
     let mut chain: Vec<&[u8]> = earlier.into_iter().flatten().map(HeaderValue::as_bytes).collect();
     let value = if chain.is_empty() {
@@ -263,19 +264,6 @@ fn forwarded_for(exchange: &Exchange) -> HeaderValue {
         HeaderValue::from_bytes(&chain.join(&b", "[..]))
     };
     value.unwrap_or(HeaderValue::from_static("unknown"))
-}
-
-/// The text of an address; without the formatting machinery where it is IPv4, as most are.
-fn address_text(address: IpAddr) -> Vec<u8> {
-    let IpAddr::V4(address) = address else { return address.to_string().into_bytes() };
-    let mut text = Vec::with_capacity(15);
-    for (index, octet) in address.octets().into_iter().enumerate() {
-        if index > 0 {
-            text.push(b'.');
-        }
-        text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
-    }
-    text
 }
 
 fn via(version: Version) -> HeaderValue {
