@@ -124,7 +124,8 @@ pub async fn serve<S: Next>(mut transport: Transport, peer: Option<SocketAddr>, 
     let mut fresh = true;
     loop {
         let idle = served.settings.timeouts.idle;
-        if park(&transport, idle, &mut served.draining).await.is_none() {
+        // A TLS handshake may have read the first request already: then the socket has nothing more to say.
+        if !(fresh && tls) && park(&transport, idle, &mut served.draining).await.is_none() {
             return;
         }
         let (prefix, is_http2) = match fresh && !tls {

@@ -17,3 +17,4 @@ mod sessions;
 mod shutdown;
 mod start;
 mod streaming;
+mod tls;
