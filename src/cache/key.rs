@@ -3,12 +3,16 @@
 //! 1. The *primary key* is the target URI, whatever the method: scheme, authority (lower case, without its default
 //!    port), path and query as sent. Nothing else is made equal: two requests that the app could tell apart by their
 //!    URI never share a key.
-//! 2. Its *place* is authority and path. What a write invalidates is a place: in all its queries, variants and schemes.
+//! 2. Its *place* is authority and path, the path in its canonical form ([`canonical`]). What a write invalidates is a
+//!    place: in all its queries, variants, schemes and spellings.
 //! 3. A URI of more than [`MAX_LENGTH`] bytes has no key.
 //!
 //! # Why
-//! The text of a key is `AUTHORITY PATH ?QUERY`, a space, and the scheme: the place is then the start of it, and one
-//! allocation serves both. No part can hold a space, so no two URIs read the same.
+//! The text of a key is `AUTHORITY PATH ?QUERY`, a space, and the scheme: the place of a path that is canonical is then
+//! the start of it, and one allocation serves both. No part can hold a space, so no two URIs read the same. Rule 2 is
+//! not symmetrical to rule 1 because its mistakes are not: to take back too much costs a miss.
+
+use std::borrow::Cow;
 
 use http::header::HOST;
 use http::{HeaderMap, Uri};
@@ -16,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::rules::vary::Digest;
 use crate::exchange::Scheme;
+use crate::route::canonical::canonical;
 
 /// Bytes of a key's text.
 pub const MAX_LENGTH: usize = 4096;
@@ -26,6 +31,8 @@ pub struct Key {
     text: String,
     authority: usize,
     place: usize,
+    /// The place, where the path as sent is not canonical.
+    canonical: Option<String>,
 }
 
 impl Key {
@@ -70,7 +77,11 @@ impl Key {
         }
         text.push(' ');
         text.push_str(scheme.as_str());
-        Ok(Self { text, authority: authority.len(), place })
+        let mut key = Self { text, authority: authority.len(), place, canonical: None };
+        if let Cow::Owned(path) = canonical(path).path {
+            key.canonical = Some([key.authority(), &path].concat());
+        }
+        Ok(key)
     }
 
     /// The whole of it: the same only for the same target URI.
@@ -78,9 +89,9 @@ impl Key {
         &self.text
     }
 
-    /// Authority and path.
+    /// Authority and canonical path.
     pub fn place(&self) -> &str {
-        &self.text[..self.place]
+        self.canonical.as_deref().unwrap_or(&self.text[..self.place])
     }
 
     /// The authority.
@@ -90,7 +101,7 @@ impl Key {
 
     /// The place of another path of the same authority.
     pub fn place_of(&self, path: &str) -> String {
-        [self.authority(), path].concat()
+        [self.authority(), &canonical(path).path].concat()
     }
 
     /// SHA-256 of its text.
@@ -123,7 +134,8 @@ mod tests {
         for (scheme, uri, host, text, place) in [
             (Http, "/a?b=1", "Example.COM", "example.com/a?b=1 http", "example.com/a"),
             (Http, "/a?", "example.com:80", "example.com/a? http", "example.com/a"),
-            (Https, "/A%2f/../b", "example.com:80", "example.com:80/A%2f/../b https", "example.com:80/A%2f/../b"),
+            (Https, "/A%2f/../b", "example.com:80", "example.com:80/A%2f/../b https", "example.com:80/b"),
+            (Http, "/%7ea/caf%c3%a9?%7e", "a", "a/%7ea/caf%c3%a9?%7e http", "a/~a/caf%C3%A9"),
             (Https, "/", "[::1]:443", "[::1]/ https", "[::1]/"),
             (Http, "/", "[::1]", "[::1]/ http", "[::1]/"),
             (Http, "http://wins.com/x", "example.com", "wins.com/x http", "wins.com/x"),
@@ -144,6 +156,7 @@ mod tests {
     #[test]
     fn the_place_of_another_path_is_that_of_a_request_for_it() {
         let write = key(Scheme::Http, "/users/7", "Example.com:80").unwrap();
+        assert_eq!(write.place_of("/~a@b"), key(Scheme::Http, "/%7Ea%40b", "example.com").unwrap().place());
         assert_eq!(write.place_of("/users"), key(Scheme::Http, "/users?page=2", "example.com").unwrap().place());
     }
 }

@@ -1,13 +1,14 @@
 //! One spelling for each path (RFC 3986 §6.2.2), for comparison only. Pure.
 //!
-//! 1. Escapes of unreserved characters are decoded; other escapes are written in upper case.
+//! 1. What may stand in a path as it is (RFC 3986 §3.3) does, but for `;`; every other byte is an escape in upper case.
 //! 2. Repeated slashes count once; dot segments are resolved; nothing leads above the root.
 //! 3. A path is *ambiguous* if apps disagree about it: an escaped slash, backslash or NUL, a raw backslash, a `;`, a broken
 //!    escape, or a dot, slash, backslash, NUL or percent sign that is escaped twice; and dot segments, which many apps
 //!    do not resolve: to them `/admin/../public` lies below `/admin`.
 //!
 //! # Why
-//! A path without `%`, `\`, `;`, `//` or `/.` is its own canonical form; nearly all are, and cost one look at each byte.
+//! No app tells `/@me` from `/%40me`, so a rule for the one is a rule for the other. A path without `%`, `\`, `;`, `//`,
+//! `/.` and bytes that need an escape is its own canonical form; nearly all are, and cost one look at each byte.
 
 use std::borrow::Cow;
 
@@ -76,13 +77,29 @@ fn is_plain(path: &str) -> bool {
         match byte {
             b'%' | b'\\' | b';' | 0 => return false,
             b'/' | b'.' if after_slash => return false,
-            _ => after_slash = byte == b'/',
+            b'/' => after_slash = true,
+            _ if !may_stand(byte) => return false,
+            _ => after_slash = false,
         }
     }
     true
 }
 
-/// Decodes unreserved characters; says the gravest ambiguity: those whose readings cannot be listed weigh most.
+/// Whether a byte stands in a canonical path as it is: `pchar` without `;`.
+fn may_stand(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte)
+}
+
+fn push_byte(out: &mut String, byte: u8) {
+    if byte == b'/' || may_stand(byte) {
+        out.push(char::from(byte));
+    } else {
+        const HEX: &[u8; 16] = b"0123456789ABCDEF";
+        out.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 15)])]);
+    }
+}
+
+/// Decodes what may stand as it is, and escapes what may not; says the gravest ambiguity: those whose readings cannot be listed weigh most.
 fn decode(path: &str) -> (String, Option<&'static str>) {
     let mut decoded = String::with_capacity(path.len());
     let mut ambiguous = None;
@@ -90,7 +107,7 @@ fn decode(path: &str) -> (String, Option<&'static str>) {
     let mut rest = path;
     while let Some(at) = rest.find(['%', '\\', ';', '\0']) {
         let (before, escape) = rest.split_at(at);
-        decoded.push_str(before);
+        before.bytes().for_each(|byte| push_byte(&mut decoded, byte));
         rest = escape.get(1..).unwrap_or_default();
         match escape.as_bytes() {
             [b'\\', ..] => {
@@ -115,12 +132,9 @@ fn decode(path: &str) -> (String, Option<&'static str>) {
                     b'%' if hides_an_escape(rest.as_bytes()) => grave = Some(TWICE),
                     _ => {}
                 }
-                if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-                    decoded.push(char::from(byte));
-                } else {
-                    decoded.push('%');
-                    decoded.push(char::from(high.to_ascii_uppercase()));
-                    decoded.push(char::from(low.to_ascii_uppercase()));
+                match byte {
+                    b'/' => decoded.push_str("%2F"),
+                    byte => push_byte(&mut decoded, byte),
                 }
             }
             _ => {
@@ -129,7 +143,7 @@ fn decode(path: &str) -> (String, Option<&'static str>) {
             }
         }
     }
-    decoded.push_str(rest);
+    rest.bytes().for_each(|byte| push_byte(&mut decoded, byte));
     (decoded, grave.or(ambiguous))
 }
 
@@ -221,6 +235,9 @@ mod tests {
             ("/%75sers", "/users"),
             ("/a%2db%7E", "/a-b~"),
             ("/caf%c3%a9", "/caf%C3%A9"),
+            ("/caf\u{e9}", "/caf%C3%A9"),
+            ("/%40me/a%2bb%3D%24", "/@me/a+b=$"),
+            ("/a b%7b", "/a%20b%7B"),
             ("//users///7", "/users/7"),
             ("/./users/./7", "/users/7"),
             ("/x/../users", "/users"),
