@@ -144,9 +144,10 @@ impl Cache {
     /// The cache of a route: in Redis if there is one, else in memory.
     pub fn new(route: OnRoute, worker: &Worker) -> Rc<Self> {
         let Worker { memory, link, prefix, owed, clock, registry, number } = worker.clone();
-        let store = match link {
-            Some(link) => Store::Redis(RedisStore::new(link, prefix)),
-            None => Store::Memory(memory),
+        let (store, owed) = match link {
+            Some(link) => (Store::Redis(RedisStore::new(link, prefix)), owed),
+            // What was owed to a Redis that is configured no more is nothing to this store, and nobody could settle it.
+            None => (Store::Memory(memory), Owed::new()),
         };
         let name = route.policy.as_ref().map_or("none", |policy| &policy.name);
         let metrics = Metrics::new(&registry, number, name);
