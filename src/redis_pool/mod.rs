@@ -50,9 +50,13 @@ impl Settings {
 
     /// The URL without its credentials.
     pub fn shown(&self) -> String {
+        // A Unix socket's password stands in the query.
         let url = self.url.expose_secret();
+        let whole =
+            if url.starts_with("unix:") || url.starts_with("redis+unix:") { url.split('?').next() } else { None };
+        let url = whole.unwrap_or(url);
         match (url.split_once("://"), url.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+            (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{}", rest.split('?').next().unwrap_or(rest)),
             _ => url.to_owned(),
         }
     }
@@ -99,6 +103,8 @@ mod tests {
         };
         assert_eq!(settings.shown(), "rediss://redis.internal:6380/1");
         settings.url = "unix:///run/r.sock".into();
+        assert_eq!(settings.shown(), "unix:///run/r.sock");
+        settings.url = "unix:///run/r.sock?db=1&pass=hun@ter2".into();
         assert_eq!(settings.shown(), "unix:///run/r.sock");
     }
 }
