@@ -11,15 +11,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::boot::{Listeners, Source, listen};
+use super::boot::{Listeners, Opened, Source, listen};
 use super::shared::{Shared, Stores};
 use super::worker::{Command, Worker};
 use crate::config;
 use crate::config::settings::Settings;
 use crate::listener::tls;
+use crate::telemetry::logs;
 
 /// Somebody asks for a reload and waits for its outcome.
 pub type Asked = oneshot::Sender<Result<Vec<String>, String>>;
@@ -90,8 +92,16 @@ async fn apply(
         return Ok(changes);
     }
     let stores = shared.stores_for(&new);
-    prepare(workers, &new, &stores).await?;
-    let opened = listeners.open(&new.server.listen, shared.workers).map_err(|error| error.to_string())?;
+    let opened = match ready(workers, &new, &stores, listeners, shared.workers).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            for worker in workers {
+                // Some may have built, and hold connections for it. A worker that is gone holds nothing.
+                let _ = worker.commands.send(Command::Forget).await;
+            }
+            return Err(error);
+        }
+    };
     // From here on nothing can fail.
     for worker in workers {
         // A worker that is gone uses nothing.
@@ -103,6 +113,10 @@ async fn apply(
     listen(workers, opened).await;
     listeners.keep(&new.server.listen);
     shared.tls.send_replace(secured);
+    if let Err(error) = logs::start(&new.log) {
+        // Not to be expected of a level that was validated, and no reason to go back.
+        tracing::error!("{error}");
+    }
     shared.adopt(stores);
     shared.admission.bound(new.server.max_connections, new.server.max_connections_per_address);
     shared.show_upstreams(&new);
@@ -111,14 +125,27 @@ async fn apply(
     Ok(changes)
 }
 
+/// All that can fail; the sockets are opened last, so that a failure leaves none behind.
+async fn ready(
+    workers: &[Worker],
+    new: &Arc<Settings>,
+    stores: &Stores,
+    listeners: &mut Listeners,
+    count: usize,
+) -> Result<Vec<Opened>, String> {
+    prepare(workers, new, stores).await?;
+    listeners.open(&new.server.listen, count).map_err(|error| error.to_string())
+}
+
 /// What only a new process does.
 fn not_until_restart(old: &Settings, new: &Settings) -> Vec<String> {
     let mut waiting = Vec::new();
     if old.server.workers != new.server.workers {
         waiting.push("server: workers takes effect at the next start".to_owned());
     }
-    if old.admin.listen != new.admin.listen {
-        waiting.push("admin: listen takes effect at the next start".to_owned());
+    let token = |settings: &Settings| settings.admin.token.as_ref().map(|token| token.expose_secret().to_owned());
+    if old.admin.listen != new.admin.listen || token(old) != token(new) {
+        waiting.push("admin: listen and token take effect at the next start".to_owned());
     }
     if old.log.format != new.log.format || old.log.buffer != new.log.buffer {
         waiting.push("log: format and buffer take effect at the next start".to_owned());

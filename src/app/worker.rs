@@ -31,7 +31,7 @@ use crate::upstream::forward::Terms;
 use crate::upstream::watchdog::Watchdog;
 use crate::upstream::{self, Upstream};
 
-/// How long a worker that starts waits for Redis.
+/// How long a worker waits for a Redis that is new to it, at its start and at a reload.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 
 /// What a worker is told.
@@ -40,6 +40,8 @@ pub enum Command {
     Prepare(Arc<Settings>, Stores, oneshot::Sender<Result<(), String>>),
     /// Use what was prepared last.
     Commit,
+    /// Let go of what was prepared last.
+    Forget,
     /// Listen here too, until the receiver turns true or its sender is gone.
     Listen(Listening, watch::Receiver<bool>),
     /// Finish what has begun, until this instant.
@@ -111,10 +113,8 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     // The first thing a worker is told is what to build; until then there is nothing to serve with.
     let Some(Command::Prepare(settings, stores, reply)) = commands.recv().await else { return };
     let first = build(&settings, &stores, None);
-    if let Ok(Built { materials: Materials { redis: Some((_, link)), .. }, .. }) = &first {
-        // A Redis that is there is known before the first request; one that is not holds nothing up for long.
-        let mut state = link.subscribe();
-        let _ = timeout(FIRST_LOOK, state.wait_for(|up| *up)).await;
+    if let Ok(first) = &first {
+        look(&first.materials).await;
     }
     let told = first.as_ref().map(drop).map_err(Clone::clone);
     let (Ok(first), Ok(())) = (first, reply.send(told)) else { return };
@@ -135,8 +135,12 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
                         shared.show_redis(number, current.borrow().materials.redis_state());
                     }
                 }
+                Some(Command::Forget) => prepared = None,
                 Some(Command::Prepare(settings, stores, reply)) => {
                     let built = build(&settings, &stores, Some(&current.borrow().materials));
+                    if let Ok(built) = &built {
+                        look(&built.materials).await;
+                    }
                     let told = built.as_ref().map(drop).map_err(Clone::clone);
                     prepared = built.ok();
                     // Nobody to hear it: then nobody will say Commit either.
@@ -166,9 +170,18 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
             }
         }
     };
+    drop(prepared);
     finish(&shared, deadline).await;
     if let Some(access) = &current.borrow().materials.access {
         access.flush();
+    }
+}
+
+/// A Redis that is there is known before the first request; one that is not holds nothing up for long.
+async fn look(materials: &Materials) {
+    if let Some((_, link)) = &materials.redis {
+        let mut state = link.subscribe();
+        let _ = timeout(FIRST_LOOK, state.wait_for(|up| *up)).await;
     }
 }
 

@@ -122,3 +122,37 @@ fn a_request_in_flight_finishes_under_the_configuration_it_began_with() {
     gate.open();
     assert_eq!(client.exactly(3), b"app");
 }
+
+#[test]
+fn the_level_of_the_log_is_reloaded() {
+    let app = Origin::saying("app");
+    let config = Configuration::of(&app);
+    let mut sidegate = config.start();
+    sidegate.reload(&config.text().replace("format = \"json\"", "format = \"json\"\nlevel = \"debug\""));
+    let reload = |sidegate: &mut crate::harness::Sidegate| {
+        let mut client = sidegate.client();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n\0");
+        client.answer();
+    };
+    until("a line of the debug level", || {
+        reload(&mut sidegate);
+        sidegate.errors().contains("\"level\":\"DEBUG\"")
+    });
+}
+
+#[test]
+fn what_a_failed_or_replaced_configuration_held_is_let_go_of() {
+    let redis = RedisServer::start();
+    let app = Origin::saying("app");
+    let good = Configuration::of(&app).redis(&redis).with("[[route]]\npath = \"/{*rest}\"\n");
+    let mut sidegate = good.start();
+    assert_eq!(sidegate.get("/").status, 200);
+    let connections = sidegate.metric("sidegate_redis_up");
+    let taken = app.address().to_string();
+    let bad = good.text().replace("[\"127.0.0.1:0\"]", &format!("[{taken:?}]")).replace("\"1s\"", "\"2s\"");
+    sidegate.reload_in_vain(&bad);
+    until("the prepared connections to Redis gone", || sidegate.metric("sidegate_redis_up") == connections);
+    sidegate.reload(&good.text().replace("[upstream.app]\n", "[upstream.app]\nmax_connections = 77\n"));
+    let idle = || sidegate.metric("sidegate_upstream_connections{upstream=\"app\"}") == 0.0;
+    until("the replaced connections to the app gone", idle);
+}
