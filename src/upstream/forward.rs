@@ -12,6 +12,7 @@
 //! # Why
 //! The whole of it is one future without a box: what can go wrong here is read top to bottom.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -80,8 +81,10 @@ async fn attempt(
     if let Some(bound) = terms.max_body.filter(|bound| size.lower() > *bound) {
         return Err(LocalReply::ContentTooLarge { bound });
     }
+    let version = exchange.request.version();
     let switching = prepare(exchange, terms)?;
-    let http1 = exchange.connection.interim.is_some();
+    // A client of HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
+    let tells = exchange.connection.interim.is_some() && version != Version::HTTP_10;
     let mut request = std::mem::take(&mut exchange.request);
     let bodiless = request.body().is_end_stream();
     let expects = !bodiless && request.headers().contains_key(EXPECT);
@@ -97,7 +100,11 @@ async fn attempt(
         let mut lease = upstream.pool.lease().await.map_err(|none| refusal(upstream, exchange, none))?;
         let again = lease.reused && bodiless && retries_left > 0 && request.method().is_idempotent();
         let copy = again.then(|| head_of(&request));
-        let interims = (http1 || expects).then(|| Interims::listen(&mut request));
+        let interims = (tells || expects).then(|| Interims::listen(&mut request, tells));
+        if !request.headers().contains_key(HOST) {
+            // HTTP/1.0 and HTTP/2 may say none; what goes on is HTTP/1.1 (RFC 9112 §3.2).
+            request.headers_mut().insert(HOST, lease.host());
+        }
         let Some(sender) = lease.sender() else { return Err(LocalReply::UpstreamRefused) };
         let ready = sender.is_ready()
             || matches!(upstream.watchdog.within(upstream.first_byte, sender.ready()).await, Ok(Ok(())));
@@ -251,7 +258,7 @@ fn prepare(exchange: &mut Exchange, terms: &Terms) -> Result<Option<HeaderValue>
 }
 
 fn forwarded_for(exchange: &Exchange) -> HeaderValue {
-    let peer = exchange.connection.peer.map_or(exchange.client.address, |peer| peer.ip().to_canonical());
+    let peer = exchange.connection.peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip().to_canonical());
     let mut text = String::with_capacity(45);
     push_address(&mut text, peer);
     let peer = text.as_bytes();
@@ -368,8 +375,11 @@ fn tunnel(upstream: &Rc<Upstream>, lease: Lease, response: &mut Response<Incomin
 }
 
 /// Interim answers on their way from the connection's task to the request's.
-#[derive(Default)]
-struct Interims(Mutex<Inbox>);
+struct Interims {
+    inbox: Mutex<Inbox>,
+    /// The client may be told.
+    tells: bool,
+}
 
 /// What has come, and who is to be woken when more does.
 type Inbox = (Vec<(StatusCode, HeaderMap)>, Option<Waker>);
@@ -378,11 +388,11 @@ type Inbox = (Vec<(StatusCode, HeaderMap)>, Option<Waker>);
 const MOST_INTERIMS: usize = 8;
 
 impl Interims {
-    fn listen(request: &mut Request<Body>) -> Arc<Self> {
-        let interims = Arc::new(Self::default());
-        let inbox = interims.clone();
+    fn listen(request: &mut Request<Body>, tells: bool) -> Arc<Self> {
+        let interims = Arc::new(Self { inbox: Mutex::default(), tells });
+        let listening = interims.clone();
         hyper::ext::on_informational(request, move |response| {
-            let mut inbox = inbox.0.lock();
+            let mut inbox = listening.inbox.lock();
             if inbox.0.len() < MOST_INTERIMS {
                 inbox.0.push((response.status(), response.headers().clone()));
             }
@@ -394,7 +404,7 @@ impl Interims {
     }
 
     fn deliver(&self, exchange: &Exchange, sending: Option<&Sending>, waker: &Waker) {
-        let mut inbox = self.0.lock();
+        let mut inbox = self.inbox.lock();
         if !inbox.1.as_ref().is_some_and(|known| known.will_wake(waker)) {
             inbox.1 = Some(waker.clone());
         }
@@ -404,7 +414,7 @@ impl Interims {
                 if let Some(sending) = sending {
                     sending.release();
                 }
-            } else if let Some(send) = &exchange.connection.interim {
+            } else if let Some(send) = exchange.connection.interim.as_ref().filter(|_| self.tells) {
                 hop::response(&mut fields, false);
                 send(status, &fields);
             }

@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::HeaderValue;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
@@ -53,6 +54,8 @@ pub struct Pool {
 
 struct Endpoint {
     server: Server,
+    /// What a request that names no host is sent with.
+    host: HeaderValue,
     idle: RefCell<Vec<Idle>>,
     /// It refused a connection: until this tick of the watchdog the others are asked first.
     shunned: Cell<u64>,
@@ -107,6 +110,7 @@ impl Pool {
         let labels = [("upstream", &*settings.name)];
         let endpoints = settings.servers.iter().map(|server| Endpoint {
             server: server.clone(),
+            host: server.host(),
             idle: RefCell::default(),
             shunned: Cell::new(0),
         });
@@ -150,7 +154,7 @@ impl Pool {
     /// A connection to any endpoint: idle, new, or the next one that is given back.
     ///
     /// # Errors
-    /// [`NoConnection`], after at most `queue_timeout` and `connect`.
+    /// [`NoConnection`], after at most `queue_timeout` and one `connect` for each endpoint.
     pub async fn lease(self: &Rc<Self>) -> Result<Lease, NoConnection> {
         let first = self.next.get();
         self.next.set(first.wrapping_add(1));
@@ -289,10 +293,22 @@ impl Pool {
     }
 }
 
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // No lease is left: what is open is idle, and ends with the pool.
+        (0..self.open.get()).for_each(|_| self.metrics.open.dec());
+    }
+}
+
 impl Lease {
     /// The connection.
     pub fn sender(&mut self) -> Option<&mut SendRequest<Body>> {
         self.sender.as_mut()
+    }
+
+    /// The authority of the endpoint it leads to.
+    pub fn host(&self) -> HeaderValue {
+        self.pool.endpoints[self.endpoint].host.clone()
     }
 
     /// Gives a sound connection back, once its answer has been read to the end.

@@ -107,6 +107,31 @@ fn early_hints_reach_the_client_ahead_of_the_answer() {
 }
 
 #[test]
+fn a_client_of_http_1_0_is_told_no_interim_answer() {
+    let app = Origin::scripted(|wire| {
+        wire.request()?;
+        wire.send(
+            b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        )
+    });
+    let sidegate = Configuration::of(&app).start();
+    let mut client = sidegate.client();
+    client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.interim.len()), (200, 0), "{answer:?}");
+}
+
+#[test]
+fn a_request_without_a_host_reaches_the_app_with_that_of_its_server() {
+    let app = echo();
+    let sidegate = Configuration::of(&app).start();
+    let mut client = sidegate.client();
+    client.send("GET /old HTTP/1.0\r\n\r\n");
+    assert_eq!(client.answer().status, 200);
+    assert_eq!(app.last().field("host"), Some(app.address().to_string().as_str()));
+}
+
+#[test]
 fn a_client_that_expects_100_is_told_to_go_on_by_the_app() {
     let app = Origin::scripted(|wire| {
         let Some(head) = wire.head()? else { return Ok(()) };
