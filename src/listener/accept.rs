@@ -3,7 +3,8 @@
 //! 1. Each worker has a socket of its own for each TCP address (SO_REUSEPORT), so the kernel spreads connections and no
 //!    lock is shared. Where the system does not spread (anything but Linux), and for Unix sockets, workers share one.
 //! 2. All sockets are opened before any worker starts: an address in use is an error at start, not later.
-//! 3. Nothing accepted is dropped silently: beyond the bound on all connections nothing is accepted, out of file
+//! 3. When it stops, those who wait in the kernel's queue are accepted first: closing the socket would reset them.
+//! 4. Nothing accepted is dropped silently: beyond the bound on all connections nothing is accepted, out of file
 //!    descriptors the worker waits and says so once.
 
 use std::io;
@@ -121,14 +122,21 @@ pub async fn accept<S: Next>(
         Listening::Unix(socket) => Listener::Unix(UnixListener::from_std(socket)?),
     };
     let mut complained = false;
+    let mut stopping = false;
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            _ = stop.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                continue;
+            }
             accepted = async { admission.room().await; listener.accept().await } => accepted,
+            // Whoever the kernel has let in would be reset with the socket; that queue is empty now, or the house full.
+            () = std::future::ready(()), if stopping => return Ok(()),
         };
         let (transport, peer) = match accepted {
             Ok(accepted) => accepted,
+            Err(_) if stopping => return Ok(()),
             Err(error) => {
                 if !complained {
                     tracing::warn!(%error, "cannot accept; trying again");

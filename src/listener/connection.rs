@@ -3,7 +3,8 @@
 //! 1. A connection holds nothing but its socket until bytes come, and again after it has been idle for `park_after`:
 //!    hyper's connection is taken apart and the bare socket is parked.
 //! 2. The first bytes of a cleartext connection decide between HTTP/1 and HTTP/2 (prior knowledge); TLS decides by ALPN.
-//! 3. One coarse tick per connection enforces all of the client's time-outs: head, content, idle, write. Requests set no timer.
+//! 3. One coarse tick per connection enforces all of the client's time-outs: head, content, idle, write. Requests set no
+//!    timer, but for content that an HTTP/2 client keeps us waiting for: one connection may owe many.
 //! 4. A refused head is answered here, in raw bytes, after the answers to earlier requests; then the connection ends
 //!    with a bounded lingering close, so that the answer is not lost to a reset (RFC 9112 §9.6).
 //! 5. A 101 ends HTTP: both sockets are tied together until either ends or the process stops.
@@ -44,6 +45,8 @@ use crate::local_reply::LocalReply;
 use crate::telemetry::registry::{Counter, Registry};
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Bytes that hyper reads ahead, at most; but always room for a whole head.
+const READ_BUFFER: usize = 64 * 1024;
 /// How long, and for how many bytes, a refused client is listened to before the socket closes.
 const LINGER: (Duration, usize) = (Duration::from_millis(500), 64 * 1024);
 
@@ -118,9 +121,8 @@ pub async fn serve<S: Next>(mut transport: Transport, peer: Option<SocketAddr>, 
         Transport::Tls(stream) => (true, stream.get_ref().1.alpn_protocol() == Some(b"h2")),
         _ => (false, false),
     };
-    let interim = receive::interim(&wire);
-    let connection =
-        Rc::new(Connection { peer, tls, interim: Some(interim), tunnel: None.into(), in_flight: 0.into() });
+    let of_version = |interim| Rc::new(Connection { peer, tls, interim, tunnel: None.into(), in_flight: 0.into() });
+    let connection = of_version(Some(receive::interim(&wire)));
     let mut fresh = true;
     loop {
         let idle = served.settings.timeouts.idle;
@@ -139,7 +141,8 @@ pub async fn serve<S: Next>(mut transport: Transport, peer: Option<SocketAddr>, 
         };
         fresh = false;
         if is_http2 {
-            return Box::pin(serve_http2(transport, prefix, connection, served)).await;
+            // hyper has no way to send an interim answer over HTTP/2, and no wire of ours can.
+            return Box::pin(serve_http2(transport, prefix, of_version(None), served)).await;
         }
         match Box::pin(serve_http1(transport, prefix, &wire, &connection, &mut served)).await {
             Ended::Idle(parked) => transport = parked,
@@ -205,7 +208,7 @@ async fn serve_http1<S: Next>(
     let settings = served.settings.clone();
     let judge = Judge::new(settings.max_header_size);
     let judged = Judged::new(transport, prefix, Some(judge), wire.clone());
-    let receiver = Rc::new(Receive::new(connection.clone(), Some(wire.clone()), served.draining.clone()));
+    let receiver = Rc::new(Receive::http1(connection.clone(), wire.clone(), served.draining.clone()));
     let current = served.current.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         // The one box of a request: hyper moves the future of a connection that it may have to give back.
@@ -213,7 +216,7 @@ async fn serve_http1<S: Next>(
     });
     let http = http1::Builder::new()
         .half_close(true)
-        .max_buf_size(64 * 1024)
+        .max_buf_size(READ_BUFFER.max(settings.max_header_size + 4))
         .max_headers(settings.max_headers)
         .serve_connection(TokioIo::new(judged), service);
     // Held in an option: parking takes it apart.
@@ -335,7 +338,7 @@ async fn serve_http2<S: Next>(transport: Transport, prefix: Bytes, connection: R
     let settings = served.settings.clone();
     let wire = Wire::new();
     let judged = Judged::new(transport, prefix, None, wire.clone());
-    let receiver = Rc::new(Receive::new(connection.clone(), None, served.draining.clone()));
+    let receiver = Rc::new(Receive::http2(connection.clone(), settings.timeouts.body, served.draining.clone()));
     let current = served.current.clone();
     let service = service_fn(move |request: Request<Incoming>| Always::new(receiver.receive(request, current())));
     let mut builder = http2::Builder::new(OnThisThread);

@@ -2,17 +2,21 @@
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Context;
+use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use tokio::sync::watch;
+use tokio::time::{Sleep, sleep};
 
 use super::judge::Phase;
 use super::wire::Wire;
-use crate::body::{Body, End, Watch};
+use crate::body::{Body, BodyError, End, Watch};
 use crate::clock;
 use crate::exchange::{Answers, Client, Connection, Exchange, Interim, Next, Scheme, pass};
 use crate::telemetry::Record;
@@ -23,15 +27,31 @@ pub struct Receive {
     /// HTTP/1 connections have one; HTTP/2 ones count their requests in flight instead.
     wire: Option<Rc<Wire>>,
     client: Client,
+    /// Longest pause of a request's content, where the connection's tick does not look after it.
+    pause: Option<Duration>,
     draining: watch::Receiver<bool>,
 }
 
 impl Receive {
-    /// Of `connection`, whose bytes pass `wire` if it speaks HTTP/1.
-    pub fn new(connection: Rc<Connection>, wire: Option<Rc<Wire>>, draining: watch::Receiver<bool>) -> Self {
+    /// Of `connection`, whose bytes pass `wire`.
+    pub fn http1(connection: Rc<Connection>, wire: Rc<Wire>, draining: watch::Receiver<bool>) -> Self {
+        Self::new(connection, Some(wire), None, draining)
+    }
+
+    /// Of `connection`, whose requests may pause for so long within their content.
+    pub fn http2(connection: Rc<Connection>, pause: Duration, draining: watch::Receiver<bool>) -> Self {
+        Self::new(connection, None, Some(pause), draining)
+    }
+
+    fn new(
+        connection: Rc<Connection>,
+        wire: Option<Rc<Wire>>,
+        pause: Option<Duration>,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
         let address = connection.peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip().to_canonical());
         let scheme = if connection.tls { Scheme::Https } else { Scheme::Http };
-        Self { connection, wire, client: Client { address, trusted: false, scheme }, draining }
+        Self { connection, wire, client: Client { address, trusted: false, scheme }, pause, draining }
     }
 
     /// Passes one request through `stack`.
@@ -44,7 +64,11 @@ impl Receive {
         let switching = self.wire.as_ref().is_some_and(|wire| wire.phase.get() == Phase::Switched);
         let target = parts.uri.path_and_query().cloned();
         let trail = Record::new(clock::instant(), parts.method.clone(), target, parts.version);
-        let content = if incoming.is_end_stream() { Body::empty() } else { Body::incoming(incoming) };
+        let content = match (incoming.is_end_stream(), self.pause) {
+            (true, _) => Body::empty(),
+            (false, None) => Body::incoming(incoming),
+            (false, Some(pause)) => Body::incoming(incoming).watched(Paced { pause, waited: None }),
+        };
         let exchange = Box::new(Exchange {
             request: Request::from_parts(parts, content),
             connection: self.connection.clone(),
@@ -91,6 +115,27 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get() - 1);
     }
+}
+
+/// Ends content that does not come.
+struct Paced {
+    /// The longest pause.
+    pause: Duration,
+    /// The one that is under way.
+    waited: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watch for Paced {
+    fn frame(&mut self, _: &Frame<bytes::Bytes>) {
+        self.waited = None;
+    }
+
+    fn pending(&mut self, cx: &mut Context<'_>) -> Option<BodyError> {
+        let waited = self.waited.get_or_insert_with(|| Box::pin(sleep(self.pause)));
+        waited.as_mut().poll(cx).is_ready().then_some(BodyError::TimedOut("body"))
+    }
+
+    fn end(&mut self, _: End) {}
 }
 
 /// How a connection over `wire` sends interim answers.

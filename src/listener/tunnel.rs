@@ -1,7 +1,7 @@
 //! Two byte streams tied together, after a switch of protocols (RFC 9110 §7.8).
 //!
 //! 1. Each direction is copied as it comes, through one bounded buffer, and its end is passed on.
-//! 2. When one side has ended, the other has the idle time-out to end as well.
+//! 2. When one side has ended, the other has the idle time-out to end as well. One that fails takes the other with it.
 
 use std::cell::Cell;
 use std::io;
@@ -30,8 +30,8 @@ pub async fn tie(transport: Transport, read: Bytes, tunnel: Tunnel, idle: Durati
         let mut down = pin!(copy(from_app, into_client, &to_client));
         // When one side has ended, the other one has a while to end as well.
         tokio::select! {
-            _ = &mut up => drop(timeout(idle, down).await),
-            _ = &mut down => drop(timeout(idle, up).await),
+            ended = &mut up => if ended.is_ok() { drop(timeout(idle, down).await) },
+            ended = &mut down => if ended.is_ok() { drop(timeout(idle, up).await) },
         }
         io::Result::Ok(())
     };

@@ -3,7 +3,8 @@
 //! 1. Every byte read passes the [`Judge`] first. Bytes of a message that is refused are withheld: hyper sees the end
 //!    of the stream (head) or an error (content), and the refusal waits for the listener in [`Wire::refusal`].
 //! 2. It counts progress, so that the listener can tell a slow client from a slow app without a timer per request.
-//! 3. An interim answer goes out only when all that hyper wrote before it has gone out; otherwise it is dropped.
+//! 3. An interim answer goes out only when all that hyper wrote before it has gone out; otherwise, and if too many wait
+//!    already, it is dropped.
 //!
 //! # Why
 //! hyper has no way to send a 103, to see raw bytes, or to say "I am idle and hold nothing". The transport can see all
@@ -20,6 +21,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::judge::{Judge, Phase, Refusal};
 use super::transport::Transport;
+
+/// Bytes of interim answers that wait for a client to read; further ones are dropped.
+const MOST_INTERIM: usize = 64 * 1024;
 
 /// What the listener knows about a connection without taking it from hyper.
 pub struct Wire {
@@ -69,8 +73,9 @@ impl Wire {
 
     /// Queues the bytes of an interim answer, or drops them if an earlier answer is still being written (rule 3).
     pub fn send_interim(&self, head: &[u8]) {
-        if self.flushed.get() && !self.write_blocked.get() {
-            self.interim.borrow_mut().extend_from_slice(head);
+        let mut interim = self.interim.borrow_mut();
+        if self.flushed.get() && !self.write_blocked.get() && interim.len() + head.len() <= MOST_INTERIM {
+            interim.extend_from_slice(head);
             self.has_interim.set(true);
         }
     }

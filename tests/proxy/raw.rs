@@ -1,6 +1,8 @@
 //! Bytes that could be read in two ways, or in none: refused, and nothing of them reaches the app (PROTOCOL.md).
 
-use crate::harness::{Configuration, Origin, Sidegate, until};
+use std::time::Duration;
+
+use crate::harness::{Configuration, Origin, Reply, Sidegate, http2, until};
 
 /// What is sent, and the statuses that are a right answer. 0: closed without a word.
 type Case = (&'static str, Vec<u8>, &'static [u16]);
@@ -284,5 +286,29 @@ fn more_connections_than_allowed_from_one_address_are_closed_and_the_others_serv
         let mut client = sidegate.client();
         let asked = client.try_send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").and_then(|()| client.try_answer_to("GET"));
         asked.is_ok_and(|answer| answer.status == 200)
+    });
+}
+
+#[test]
+fn part_of_a_further_head_does_not_time_out_while_the_request_before_it_is_answered() {
+    let app = Origin::answering(|_| {
+        std::thread::sleep(Duration::from_millis(900));
+        Reply::text("app")
+    });
+    let sidegate = Configuration::of(&app).server("timeouts = { header = \"200ms\" }").start();
+    let mut client = sidegate.client();
+    client.send("GET /one HTTP/1.1\r\nHost: a\r\n\r\nGET /two HTTP/1.1\r\nHo");
+    assert_eq!(client.answer().status, 200);
+    client.send("st: a\r\n\r\n");
+    assert_eq!(client.answer().status, 200);
+}
+
+#[test]
+fn content_that_does_not_come_is_answered_408_over_http2_too() {
+    let app = Origin::saying("app");
+    let sidegate = Configuration::of(&app).server("timeouts = { body = \"200ms\" }").start();
+    assert_eq!(http2::ask_and_stall(sidegate.address(), "/").as_u16(), 408);
+    until("the connection to the app given up", || {
+        sidegate.metric("sidegate_upstream_connections{upstream=\"app\"}") == 0.0
     });
 }

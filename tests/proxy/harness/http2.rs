@@ -53,3 +53,24 @@ pub fn ask(address: &str, requests: Vec<(Request<Bytes>, Option<HeaderMap>)>) ->
     };
     runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("HTTP/2 answers in time") })
 }
+
+/// Announces content and sends half of it; the status of the answer.
+pub fn ask_and_stall(address: &str, target: &str) -> StatusCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let work = async {
+        let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .expect("a handshake");
+        let driver = tokio::spawn(connection);
+        let content = Full::new(Bytes::from_static(b"x")).boxed();
+        let never = content.with_trailers(std::future::pending());
+        let request = Request::post(format!("http://{address}{target}")).header("content-length", "2");
+        let request = request.body(never).expect("a request");
+        let status = sender.send_request(request).await.expect("an answer").status();
+        driver.abort();
+        status
+    };
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("an HTTP/2 answer in time") })
+}
