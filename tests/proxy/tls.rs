@@ -33,14 +33,16 @@ fn get(address: &str, trusted: &CertificateDer<'static>, alpn: &[&[u8]]) -> Resu
     let work = async {
         let socket = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         let name = ServerName::try_from("localhost").expect("a name");
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await.map_err(|error| error.to_string())?;
+        let stream =
+            TlsConnector::from(Arc::new(config)).connect(name, socket).await.map_err(|error| error.to_string())?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let request = Request::get("https://localhost/").header("host", "localhost").body(Empty::<Bytes>::new());
         let request = request.expect("a request");
         let answer = if http2 {
             let io = TokioIo::new(stream);
-            let (mut sender, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.map_err(|error| error.to_string())?;
+            let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+                .await
+                .map_err(|error| error.to_string())?;
             tokio::spawn(connection);
             sender.send_request(request).await
         } else {
