@@ -3,8 +3,8 @@
 //! 1. The *primary key* is the target URI, whatever the method: scheme, authority (lower case, without its default
 //!    port), path and query as sent. Nothing else is made equal: two requests that the app could tell apart by their
 //!    URI never share a key.
-//! 2. Its *place* is authority and path, the path in its canonical form ([`canonical`]). What a write invalidates is a
-//!    place: in all its queries, variants, schemes and spellings.
+//! 2. Its *place* is authority and path, the path in its canonical form ([`canonical`]) and without a slash at its end.
+//!    What a write invalidates is a place: in all its queries, variants, schemes and spellings.
 //! 3. A URI of more than [`MAX_LENGTH`] bytes has no key.
 //!
 //! # Why
@@ -78,8 +78,9 @@ impl Key {
         text.push(' ');
         text.push_str(scheme.as_str());
         let mut key = Self { text, authority: authority.len(), place, canonical: None };
-        if let Cow::Owned(path) = canonical(path).path {
-            key.canonical = Some([key.authority(), &path].concat());
+        let canonical = place_path(path);
+        if *canonical != *path {
+            key.canonical = Some(key.place_of(path));
         }
         Ok(key)
     }
@@ -101,12 +102,25 @@ impl Key {
 
     /// The place of another path of the same authority.
     pub fn place_of(&self, path: &str) -> String {
-        [self.authority(), &canonical(path).path].concat()
+        [self.authority(), &*place_path(path)].concat()
     }
 
     /// SHA-256 of its text.
     pub fn digest(&self) -> Digest {
         Sha256::digest(&self.text).into()
+    }
+}
+
+/// The path of a place: canonical, and `/a/` is `/a`, as it is to routes.
+fn place_path(path: &str) -> Cow<'_, str> {
+    match canonical(path).path {
+        Cow::Borrowed(path) => path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path).into(),
+        Cow::Owned(mut path) => {
+            if path.len() > 1 && path.ends_with('/') {
+                path.pop();
+            }
+            path.into()
+        }
     }
 }
 
@@ -156,6 +170,7 @@ mod tests {
     #[test]
     fn the_place_of_another_path_is_that_of_a_request_for_it() {
         let write = key(Scheme::Http, "/users/7", "Example.com:80").unwrap();
+        assert_eq!(write.place_of("/users"), key(Scheme::Http, "//users/", "example.com").unwrap().place());
         assert_eq!(write.place_of("/~a@b"), key(Scheme::Http, "/%7Ea%40b", "example.com").unwrap().place());
         assert_eq!(write.place_of("/users"), key(Scheme::Http, "/users?page=2", "example.com").unwrap().place());
     }
