@@ -101,10 +101,6 @@ async fn attempt(
         let again = lease.reused && bodiless && retries_left > 0 && request.method().is_idempotent();
         let copy = again.then(|| head_of(&request));
         let interims = (tells || expects).then(|| Interims::listen(&mut request, tells));
-        if !request.headers().contains_key(HOST) {
-            // HTTP/1.0 and HTTP/2 may say none; what goes on is HTTP/1.1 (RFC 9112 §3.2).
-            request.headers_mut().insert(HOST, lease.host());
-        }
         let Some(sender) = lease.sender() else { return Err(LocalReply::UpstreamRefused) };
         let ready = sender.is_ready()
             || matches!(upstream.watchdog.within(upstream.first_byte, sender.ready()).await, Ok(Ok(())));

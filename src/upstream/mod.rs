@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::HeaderValue;
 use parking_lot::Mutex;
 
 use crate::telemetry::registry::{Counter, Gauge, Registry};
@@ -88,20 +87,6 @@ impl std::fmt::Display for Server {
             Place::Tcp(host, port) => write!(f, "{scheme}://{host}:{port}"),
             Place::Unix(path) => write!(f, "unix:{}", path.display()),
         }
-    }
-}
-
-impl Server {
-    /// Its authority, without a port that the scheme implies; `localhost` for a Unix socket.
-    fn host(&self) -> HeaderValue {
-        let host = match &self.place {
-            Place::Unix(_) => "localhost".to_owned(),
-            Place::Tcp(host, port) => {
-                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-                if *port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{port}") }
-            }
-        };
-        HeaderValue::from_str(&host).unwrap_or(HeaderValue::from_static("localhost"))
     }
 }
 

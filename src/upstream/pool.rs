@@ -19,7 +19,6 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::HeaderValue;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
@@ -54,8 +53,6 @@ pub struct Pool {
 
 struct Endpoint {
     server: Server,
-    /// What a request that names no host is sent with.
-    host: HeaderValue,
     idle: RefCell<Vec<Idle>>,
     /// It refused a connection: until this tick of the watchdog the others are asked first.
     shunned: Cell<u64>,
@@ -110,7 +107,6 @@ impl Pool {
         let labels = [("upstream", &*settings.name)];
         let endpoints = settings.servers.iter().map(|server| Endpoint {
             server: server.clone(),
-            host: server.host(),
             idle: RefCell::default(),
             shunned: Cell::new(0),
         });
@@ -304,11 +300,6 @@ impl Lease {
     /// The connection.
     pub fn sender(&mut self) -> Option<&mut SendRequest<Body>> {
         self.sender.as_mut()
-    }
-
-    /// The authority of the endpoint it leads to.
-    pub fn host(&self) -> HeaderValue {
-        self.pool.endpoints[self.endpoint].host.clone()
     }
 
     /// Gives a sound connection back, once its answer has been read to the end.

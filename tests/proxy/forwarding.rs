@@ -122,16 +122,6 @@ fn a_client_of_http_1_0_is_told_no_interim_answer() {
 }
 
 #[test]
-fn a_request_without_a_host_reaches_the_app_with_that_of_its_server() {
-    let app = echo();
-    let sidegate = Configuration::of(&app).start();
-    let mut client = sidegate.client();
-    client.send("GET /old HTTP/1.0\r\n\r\n");
-    assert_eq!(client.answer().status, 200);
-    assert_eq!(app.last().field("host"), Some(app.address().to_string().as_str()));
-}
-
-#[test]
 fn a_client_that_expects_100_is_told_to_go_on_by_the_app() {
     let app = Origin::scripted(|wire| {
         let Some(head) = wire.head()? else { return Ok(()) };
