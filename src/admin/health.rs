@@ -1,7 +1,8 @@
 //! Whether this process should get requests, and what its surroundings are doing.
 //!
 //! 1. `starting`: no configuration has been applied yet. 503.
-//! 2. `draining`: it was told to stop. 503, before any listener closes, so that balancers look elsewhere in time.
+//! 2. `draining`: it was told to stop. 503, from before the first listener closes; a balancer that asks seldom
+//!    should be told by its own means first.
 //! 3. `degraded`: Redis is away for at least one worker. 200.
 //! 4. `ready`: none of these. 200.
 //!

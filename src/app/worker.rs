@@ -185,12 +185,13 @@ async fn look(materials: &Materials) {
     }
 }
 
-/// Waits until all connections of the process have ended, or the grace period has.
+/// Waits until all connections of the process, and the writes of those that left, have ended, or the grace period has.
 async fn finish(shared: &Shared, deadline: std::time::Instant) {
     let deadline = Instant::from_std(deadline);
     let mut looks = interval(Duration::from_millis(10));
     let ended = async {
-        while shared.admission.open() > 0 {
+        let owed = shared.stores().owed;
+        while shared.admission.open() > 0 || owed.is_writing() {
             looks.tick().await;
         }
     };

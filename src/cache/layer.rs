@@ -348,7 +348,9 @@ impl Cache {
         let mut places = vec![key.place().to_owned()];
         places.extend(filled.map(|path| key.place_of(&path)));
         let trail = exchange.trail.clone();
+        let writing = self.owed.writing();
         let written = tokio::task::spawn_local(async move {
+            let _until_invalidated = writing;
             let response = self.clone().pass_by("method", "method", exchange, next).await;
             let unknown = trail.borrow().upstream_error.is_some();
             if invalidation::invalidates(response.status(), unknown) {

@@ -146,6 +146,7 @@ pub async fn accept<S: Next>(
                 continue;
             }
         };
+        complained = false;
         let served = served();
         served.metrics.accepted.inc();
         let Some(admitted) = admission.admit(peer.map(|peer| peer.ip().to_canonical())) else {
@@ -160,7 +161,9 @@ pub async fn accept<S: Next>(
             None => tokio::task::spawn_local(counted(serve(transport, peer, served), admitted)),
             Some(config) => tokio::task::spawn_local(counted(
                 Box::pin(async move {
-                    if let Some(transport) = handshake(transport, config, &served.settings).await {
+                    if let Some(transport) =
+                        handshake(transport, config, &served.settings, served.draining.clone()).await
+                    {
                         serve(transport, peer, served).await;
                     }
                 }),
@@ -175,9 +178,20 @@ async fn counted(serving: impl Future<Output = ()>, admitted: Admitted) {
     drop(admitted);
 }
 
-async fn handshake(transport: Transport, config: Arc<ServerConfig>, settings: &Settings) -> Option<Transport> {
+async fn handshake(
+    transport: Transport,
+    config: Arc<ServerConfig>,
+    settings: &Settings,
+    mut draining: watch::Receiver<bool>,
+) -> Option<Transport> {
     let Transport::Tcp(socket) = transport else { return Some(transport) };
-    match timeout(settings.timeouts.header, TlsAcceptor::from(config).accept(socket)).await {
+    let accepting = timeout(settings.timeouts.header, TlsAcceptor::from(config).accept(socket));
+    let accepted = tokio::select! {
+        biased;
+        accepted = accepting => accepted,
+        _ = draining.wait_for(|draining| *draining) => return None,
+    };
+    match accepted {
         Ok(Ok(stream)) => Some(Transport::Tls(Box::new(stream.into()))),
         Ok(Err(error)) => {
             tracing::debug!(%error, "TLS handshake failed");

@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Settings;
-use super::judge::{Judge, Refusal};
+use super::judge::{Bounds, Judge, Refusal};
 use super::pace::{Pace, Slowness, tick_length};
 use super::receive::{self, Receive};
 use super::transport::Transport;
@@ -206,7 +206,7 @@ async fn serve_http1<S: Next>(
     served: &mut Served<S>,
 ) -> Ended {
     let settings = served.settings.clone();
-    let judge = Judge::new(settings.max_header_size);
+    let judge = Judge::new(Bounds { largest_head: settings.max_header_size, most_fields: settings.max_headers });
     let judged = Judged::new(transport, prefix, Some(judge), wire.clone());
     let receiver = Rc::new(Receive::http1(connection.clone(), wire.clone(), served.draining.clone()));
     let current = served.current.clone();

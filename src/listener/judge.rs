@@ -8,7 +8,8 @@
 //!    `chunked`, or any Transfer-Encoding in HTTP/1.0 (§6.1–6.3).
 //! 4. Chunk sizes are 1 to 16 hex digits; extensions are visible ASCII, bounded, and ignored; trailer lines are fields (§7.1).
 //! 5. A version other than 1.0 and 1.1 is refused with 505; a request line without one (HTTP/0.9) with 400.
-//! 6. A head larger than the bound is refused (431, or 414 while still in the request line).
+//! 6. A head larger than the bound, or with more fields, is refused (431, or 414 while still in the request line), and
+//!    so is a malformed request line or a control character in a field (RFC 9112 §3, RFC 9110 §5.5).
 //! 7. After a request to switch to a WebSocket nothing is judged: the listener ends the connection unless it is switched.
 //!    To no other protocol is ever switched, so any other Upgrade is as good as absent (RFC 9110 §7.8).
 //!
@@ -59,7 +60,16 @@ pub struct Judge {
     state: State,
     /// The part of a head, or of a line of chunk framing, that earlier reads brought.
     partial: Vec<u8>,
-    largest_head: usize,
+    bounds: Bounds,
+}
+
+/// How large a head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes.
+    pub largest_head: usize,
+    /// Fields.
+    pub most_fields: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +93,9 @@ enum Framing {
 }
 
 impl Judge {
-    /// A judge for a new connection; `largest_head` in bytes.
-    pub fn new(largest_head: usize) -> Self {
-        Self { state: State::Between, partial: Vec::new(), largest_head }
+    /// A judge for a new connection.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { state: State::Between, partial: Vec::new(), bounds }
     }
 
     /// Where the connection stands.
@@ -147,12 +157,12 @@ impl Judge {
         if self.partial.is_empty()
             && let Some(end) = memmem::find(bytes, b"\r\n\r\n")
         {
-            self.state = after_head(judge_head(&bytes[..end + 2], self.largest_head)?);
+            self.state = after_head(judge_head(&bytes[..end + 2], self.bounds)?);
             return Ok(end + 4);
         }
         // Split over reads: gather it, bounded, until the empty line has come.
         let searched = self.partial.len().saturating_sub(3);
-        let room = (self.largest_head + 4).saturating_sub(self.partial.len());
+        let room = (self.bounds.largest_head + 4).saturating_sub(self.partial.len());
         let taken = bytes.len().min(room);
         let before = self.partial.len();
         self.partial.extend_from_slice(&bytes[..taken]);
@@ -160,7 +170,7 @@ impl Judge {
             Some(found) => {
                 let end = searched + found;
                 let head = std::mem::take(&mut self.partial);
-                self.state = after_head(judge_head(&head[..end + 2], self.largest_head)?);
+                self.state = after_head(judge_head(&head[..end + 2], self.bounds)?);
                 Ok(end + 4 - before)
             }
             None if taken < bytes.len() => Err(too_large(&self.partial)),
@@ -238,7 +248,7 @@ fn bare_ends(bytes: &[u8]) -> Result<(), Refusal> {
 }
 
 /// `head` is a request line and fields, each with its CR LF, without the empty line.
-fn judge_head(head: &[u8], largest: usize) -> Result<Framing, Refusal> {
+fn judge_head(head: &[u8], Bounds { largest_head: largest, most_fields }: Bounds) -> Result<Framing, Refusal> {
     if head.len() > largest {
         return Err(too_large(&head[..largest]));
     }
@@ -250,10 +260,19 @@ fn judge_head(head: &[u8], largest: usize) -> Result<Framing, Refusal> {
         Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']) => return Err(Refusal::Version),
         _ => return Err(Refusal::Head("no version in the request line")),
     };
+    if !is_request_line(request_line) {
+        return Err(Refusal::Head("malformed request line"));
+    }
     let (mut length, mut chunked, mut upgrade, mut connection_upgrade) = (None, false, false, false);
-    for line in lines {
+    for (index, line) in lines.enumerate() {
+        if index == most_fields {
+            return Err(Refusal::FieldsTooLarge);
+        }
         let line = line.map_err(Refusal::Head)?;
         let (name, value) = field(line).map_err(Refusal::Head)?;
+        if has_control(value) {
+            return Err(Refusal::Head("control character in a field"));
+        }
         match name.len() {
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let repeated = length.replace(content_length(value).map_err(Refusal::Head)?).is_some();
@@ -285,6 +304,19 @@ fn judge_head(head: &[u8], largest: usize) -> Result<Framing, Refusal> {
     }
 }
 
+/// A method, a target and a version with one space between them, and no control character (RFC 9112 §3).
+fn is_request_line(line: &[u8]) -> bool {
+    let mut words = line.split(|byte| *byte == b' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let token = !method.is_empty() && method.iter().all(|byte| TOKEN[usize::from(*byte)]);
+    token && !target.is_empty() && !has_control(target) && memchr(b'\t', target).is_none() && words.count() == 1
+}
+
+/// Whether there is a control character other than HTAB. Every byte is looked at: that the compiler makes fast.
+fn has_control(bytes: &[u8]) -> bool {
+    bytes.iter().fold(false, |found, byte| found | ((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7f))
+}
+
 /// Lines that end in CR LF, and hold neither.
 struct Lines<'a>(&'a [u8]);
 
@@ -313,7 +345,7 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     if name.is_empty() || !name.iter().all(|byte| TOKEN[usize::from(*byte)]) {
         return Err("field name is not a token");
     }
-    // White space is SP and HTAB only; other controls in the value are the parser's to refuse.
+    // White space is SP and HTAB only.
     let start = value.iter().position(|byte| !matches!(byte, b' ' | b'\t')).unwrap_or(value.len());
     let end = value.iter().rposition(|byte| !matches!(byte, b' ' | b'\t')).map_or(start, |last| last + 1);
     Ok((name, &value[start..end]))
@@ -367,9 +399,9 @@ mod tests {
 
     fn verdict(bytes: &[u8]) -> Result<Phase, Refusal> {
         // Whole, and byte by byte: the answer must not depend on how the bytes were cut.
-        let mut whole = Judge::new(256);
+        let mut whole = Judge::new(Bounds { largest_head: 256, most_fields: 8 });
         let at_once = whole.follow(bytes).map(|()| whole.phase()).map_err(|(_, refusal)| refusal);
-        let mut judge = Judge::new(256);
+        let mut judge = Judge::new(Bounds { largest_head: 256, most_fields: 8 });
         let mut trickled = Ok(());
         for byte in bytes.chunks(1) {
             trickled = judge.follow(byte).map_err(|(_, refusal)| refusal);
@@ -410,6 +442,11 @@ mod tests {
             head("A : b"),
             head(": b"),
             head("A"),
+            head("A: b\x01"),
+            head("A: b\x7f"),
+            b"GET  / HTTP/1.1\r\n\r\n".to_vec(),
+            b"GE(T / HTTP/1.1\r\n\r\n".to_vec(),
+            b"GET /\x01 HTTP/1.1\r\n\r\n".to_vec(),
             head("Content-Length: 3\r\nTransfer-Encoding: chunked"),
             head("Content-Length: 3\r\nContent-Length: 3"),
             head("Content-Length: 3, 3"),
@@ -450,11 +487,13 @@ mod tests {
         let long = "a".repeat(300);
         assert_eq!(verdict(format!("GET /{long}").as_bytes()), Err(Refusal::TargetTooLong));
         assert_eq!(verdict(format!("GET / HTTP/1.1\r\nA: {long}\r\n\r\n").as_bytes()), Err(Refusal::FieldsTooLarge));
+        let many = "A: b\r\n".repeat(9);
+        assert_eq!(verdict(format!("GET / HTTP/1.1\r\n{many}\r\n").as_bytes()), Err(Refusal::FieldsTooLarge));
     }
 
     #[test]
     fn sound_bytes_before_a_refused_message_are_counted() {
-        let mut judge = Judge::new(256);
+        let mut judge = Judge::new(Bounds { largest_head: 256, most_fields: 8 });
         let sound = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         let bytes = [&sound[..], b"GET / HTTP/1.1\r\n bad\r\n\r\n"].concat();
         assert_eq!(judge.follow(&bytes), Err((sound.len(), Refusal::Head("obsolete line folding"))));

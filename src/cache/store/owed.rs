@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -25,7 +25,19 @@ pub struct Owed {
     /// Whether there is anything, to be read without the lock.
     any: AtomicBool,
     settling: AtomicBool,
+    /// Writes under way.
+    writing: AtomicUsize,
     debts: Mutex<Debts>,
+}
+
+/// A write that is under way.
+#[derive(Debug)]
+pub struct Writing(Arc<Owed>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.writing.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What was owed at one moment. Each debt carries the number of the write that made it last.
@@ -40,6 +52,17 @@ impl Owed {
     /// Nothing is owed.
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// A write has begun: until the guard is dropped, its invalidation may still have to be sent.
+    pub fn writing(self: &Arc<Self>) -> Writing {
+        self.writing.fetch_add(1, Ordering::AcqRel);
+        Writing(self.clone())
+    }
+
+    /// Whether a write is under way; the process should not end before it.
+    pub fn is_writing(&self) -> bool {
+        self.writing.load(Ordering::Acquire) > 0
     }
 
     /// Whether anything is.
