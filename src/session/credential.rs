@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, header};
 
 use super::Carrier;
+use crate::rate_limit::partition::{cookies, parameters};
 
 /// What the client presents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub enum Credential<'a> {
 pub fn credential<'a>(carriers: &[Carrier], fields: &'a HeaderMap, query: Option<&'a str>) -> Credential<'a> {
     for carrier in carriers {
         let found = match carrier {
-            Carrier::Cookie(name) => single(cookies(fields, name), "duplicate cookie"),
+            Carrier::Cookie(name) => single(cookies(fields, name).map(Cow::Borrowed), "duplicate cookie"),
             Carrier::Bearer => bearer(fields),
             Carrier::Header(name) => {
                 let values = fields.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes()));
@@ -58,52 +59,12 @@ fn single<'a>(
     if values.any(|other| Some(&other) != first.as_ref()) { Err(reason) } else { Ok(first) }
 }
 
-/// The values of the cookie `name` over all lines (RFC 6265 §5.4; HTTP/2 splits them, RFC 9113 §8.2.3).
-fn cookies<'a>(fields: &'a HeaderMap, name: &str) -> impl Iterator<Item = Value<'a>> {
-    let pairs = fields.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    pairs.filter_map(move |pair| {
-        let equals = memchr::memchr(b'=', pair)?;
-        let named = pair[..equals].trim_ascii() == name.as_bytes();
-        named.then(|| Cow::Borrowed(pair[equals + 1..].trim_ascii()))
-    })
-}
-
 /// RFC 6750 §2.1, the scheme in any case (RFC 9110 §11.1). Another scheme is no credential of ours.
 fn bearer(fields: &HeaderMap) -> Result<Option<Value<'_>>, &'static str> {
     let lines = fields.get_all(header::AUTHORIZATION).iter().map(|value| Cow::Borrowed(value.as_bytes()));
     let Some(Cow::Borrowed(line)) = single(lines, "duplicate field")? else { return Ok(None) };
     let Some((scheme, token)) = line.split_at_checked(b"bearer ".len()) else { return Ok(None) };
     Ok(scheme.eq_ignore_ascii_case(b"bearer ").then(|| Cow::Borrowed(token.trim_ascii())))
-}
-
-/// The values of the query parameter `name`, decoded as a form: both names and values.
-fn parameters<'a>(query: &'a str, name: &str) -> impl Iterator<Item = Value<'a>> {
-    query.split('&').filter_map(move |pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (*decoded(key) == *name.as_bytes()).then(|| decoded(value))
-    })
-}
-
-/// Undoes percent-encoding and `+`. What is not an escape stays as it is.
-fn decoded(text: &str) -> Cow<'_, [u8]> {
-    let bytes = text.as_bytes();
-    if !bytes.iter().any(|byte| matches!(byte, b'%' | b'+')) {
-        return Cow::Borrowed(bytes);
-    }
-    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(&byte) = bytes.get(at) {
-        match (byte, digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 2;
-            }
-            (b'+', ..) => out.push(b' '),
-            _ => out.push(byte),
-        }
-        at += 1;
-    }
-    out.into()
 }
 
 /// Rule 3.
