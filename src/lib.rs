@@ -4,9 +4,6 @@
 //! imports `config`; `config` imports the rooms' domain types. `local_reply`, `body`, `exchange`, `clock` and `telemetry`
 //! are leaves. `stack` imports every layer. `tests/architecture.rs` holds the code to it.
 
-// The whole stack is one type, as deep as it has layers.
-#![recursion_limit = "512"]
-
 pub mod body;
 pub mod clock;
 pub mod exchange;

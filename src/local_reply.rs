@@ -81,8 +81,6 @@ pub enum LocalReply {
     },
     /// 403: the route takes no WebSocket or other upgrade.
     UpgradeRefused,
-    /// 508: the request has passed this sidegate already.
-    LoopDetected,
     /// 502: the app refuses connections.
     UpstreamRefused,
     /// 504: the app took too long.
@@ -189,7 +187,6 @@ impl LocalReply {
             }
             Self::UpstreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            Self::LoopDetected => StatusCode::LOOP_DETECTED,
         }
     }
 
@@ -211,7 +208,6 @@ impl LocalReply {
             Self::SessionInvalid => ("session-invalid", "The login is not valid"),
             Self::SessionStoreDown { .. } => ("session-store-down", "Logins cannot be checked at the moment"),
             Self::UpgradeRefused => ("upgrade-refused", "The connection cannot be upgraded here"),
-            Self::LoopDetected => ("loop-detected", "The request goes round in circles"),
             Self::UpstreamRefused => ("upstream-refused", "The application cannot be reached"),
             Self::UpstreamTimeout { .. } => ("upstream-timeout", "The application did not answer in time"),
             Self::UpstreamBroken { .. } => ("upstream-broken", "The application's answer broke off"),
@@ -240,7 +236,6 @@ impl LocalReply {
             Self::SessionMissing => "The request carries no session.",
             Self::SessionInvalid => "The session has ended or is unknown. Log in again.",
             Self::UpgradeRefused => "This route takes neither WebSockets nor other upgrades.",
-            Self::LoopDetected => "An upstream of this proxy leads back to it.",
             Self::UpstreamRefused => "It refuses connections.",
             Self::UpstreamTimeout { which: "connection_timeout" } => "No connection could be made in time.",
             Self::UpstreamTimeout { .. } => "The connection stands, but the answer was waited for in vain.",
@@ -255,7 +250,6 @@ impl LocalReply {
     /// RFC 9209 §2.3.
     fn proxy_error(&self) -> Option<&'static str> {
         match self {
-            Self::LoopDetected => Some("proxy_loop_detected"),
             Self::UpstreamRefused => Some("connection_refused"),
             Self::UpstreamTimeout { which } => Some(which),
             Self::UpstreamBroken { error } => Some(error),
@@ -442,7 +436,6 @@ mod tests {
             SessionInvalid,
             SessionStoreDown { retry_after: 2 },
             UpgradeRefused,
-            LoopDetected,
             UpstreamRefused,
             UpstreamTimeout { which: "connection_timeout" },
             UpstreamBroken { error: "connection_terminated" },

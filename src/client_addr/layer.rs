@@ -19,9 +19,8 @@ pub fn layer<S: Next>(settings: Rc<Settings>) -> impl Layer<S, Service = impl Ne
         let known = if client.trusted { request_id::received(fields) } else { None };
         let mut record = exchange.trail.borrow_mut();
         record.client = Some(client.address);
-        match known {
-            Some(id) => record.request_id = Some(id),
-            None => drop(record.request_id.get_or_insert_with(request_id::fresh)),
+        if known.is_some() {
+            record.request_id = known;
         }
         drop(record);
         exchange.client = client;

@@ -9,6 +9,9 @@
 //! The new one says *sampled*: an app that traces follows its parent by default, and a sidecar in front of it must not
 //! turn its tracing off.
 
+use std::cell::RefCell;
+
+use fastrand::Rng;
 use http::HeaderValue;
 
 /// Bytes of a `traceparent` of version 00.
@@ -22,10 +25,28 @@ pub fn outgoing(incoming: Option<&HeaderValue>) -> Option<HeaderValue> {
     }
 }
 
+thread_local! {
+    // Each generator has 64 bits of state: two of them, seeded apart, make 128 bits mean what they say.
+    static GENERATORS: RefCell<[Rng; 2]> = RefCell::new([seeded(), seeded()]);
+}
+
+fn random() -> u128 {
+    GENERATORS.with_borrow_mut(|[high, low]| u128::from(high.u64(..)) << 64 | u128::from(low.u64(..)))
+}
+
+/// Seeded by the operating system; should it refuse, by fastrand itself (time and thread).
+fn seeded() -> Rng {
+    let mut seed = [0; 8];
+    match getrandom::fill(&mut seed) {
+        Ok(()) => Rng::with_seed(u64::from_ne_bytes(seed)),
+        Err(_) => Rng::new(),
+    }
+}
+
 /// A new request identifier: 32 hex digits.
 pub fn request_id() -> Option<HeaderValue> {
     let mut text = [0; 32];
-    hex(&mut text, fastrand::u128(..));
+    hex(&mut text, random());
     HeaderValue::from_bytes(&text).ok()
 }
 
@@ -47,8 +68,8 @@ fn is_valid(value: &[u8]) -> bool {
 
 fn fresh() -> Option<HeaderValue> {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
-    hex(&mut text[3..35], fastrand::u128(1..));
-    hex(&mut text[36..52], fastrand::u64(1..).into());
+    hex(&mut text[3..35], random().max(1));
+    hex(&mut text[36..52], random() >> 64 | 1);
     HeaderValue::from_bytes(&text).ok()
 }
 

@@ -31,6 +31,7 @@ use super::content::{Fault, FromApp, Sending, ToApp};
 use super::pool::{Lease, NoConnection};
 use super::{Upstream, hop};
 use crate::body::Body;
+use crate::client_addr::request_id::X_REQUEST_ID;
 use crate::clock;
 use crate::exchange::{self, Duplex, Exchange, Next, Tunnel, push_address};
 use crate::local_reply::LocalReply;
@@ -243,7 +244,7 @@ fn prepare(exchange: &mut Exchange, terms: &Terms) -> Result<Option<HeaderValue>
     }
     fields.append(VIA, via(version));
     if let Some(id) = exchange.trail.borrow().request_id.clone() {
-        fields.insert(hop::X_REQUEST_ID, id);
+        fields.insert(X_REQUEST_ID, id);
     }
     if let Some(context) = trace_context::outgoing(fields.get(hop::TRACEPARENT)) {
         fields.remove("tracestate");
