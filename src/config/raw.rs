@@ -9,7 +9,7 @@
 //! serde stops at its first error and loses positions in all but the plainest structs. A document that is walked keeps
 //! both, and each key stands once, beside the reader that gives it a meaning.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::path::Path;
 
@@ -49,6 +49,8 @@ pub struct Reading<'d> {
     pub folder: &'d Path,
     /// The process keeps session records itself: sessions need no Redis.
     pub keeps_sessions: bool,
+    /// Clients are asked for certificates: limits can count by them. Known once `[server]` has been read.
+    pub has_client_certificates: Cell<bool>,
     findings: RefCell<Vec<Finding>>,
     secrets: RefCell<Vec<Range<usize>>>,
 }
@@ -104,6 +106,7 @@ impl<'d> Reading<'d> {
             environment,
             folder,
             keeps_sessions: false,
+            has_client_certificates: Cell::new(false),
             findings: RefCell::default(),
             secrets: RefCell::default(),
         }

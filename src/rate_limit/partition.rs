@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, Method};
 
-use crate::exchange::{Exchange, push_address};
+use crate::exchange::{CertificateFact, Exchange, push_address};
 use crate::redis_pool::key::{push_digest, push_escaped};
 
 /// The parts of a partition key, in the configured order; at least one.
@@ -40,6 +40,8 @@ pub enum Part {
     Session,
     /// `session:FIELD`: an attribute of the verified session.
     SessionField(String),
+    /// `certificate`, `certificate:cn`, `certificate:subject` …: the client's certificate, by its digest or by what it says.
+    Certificate(CertificateFact),
     /// `route`: the route that matched.
     Route,
     /// `method`.
@@ -84,6 +86,9 @@ impl Part {
             }
             Self::Session => push_text(out, &exchange.principal.as_ref()?.session_key),
             Self::SessionField(path) => push_text(out, exchange.principal.as_ref()?.attribute(path)?),
+            Self::Certificate(fact) => {
+                push_text(out, only(fact.of(exchange.connection.certificate.as_ref()?).iter())?);
+            }
             Self::Route => push_text(out, exchange.trail.borrow().route.as_deref()?),
             Self::Method => out.push_str(method(request.method())),
         }
@@ -173,7 +178,8 @@ fn method(method: &Method) -> &'static str {
 }
 
 impl Part {
-    /// Reads one part: `address`, `header:NAME`, `cookie:NAME`, `query:NAME`, `session`, `session:FIELD`, `route`, `method`.
+    /// Reads one part: `address`, `header:NAME`, `cookie:NAME`, `query:NAME`, `session`, `session:FIELD`,
+    /// `certificate`, `certificate:cn`, `route`, `method`.
     ///
     /// # Errors
     /// A sentence that says what is wrong.
@@ -183,7 +189,7 @@ impl Part {
             None => (text, None),
         };
         match (kind, name) {
-            ("header" | "cookie" | "query" | "session", Some("")) => {
+            ("header" | "cookie" | "query" | "session" | "certificate", Some("")) => {
                 Err(format!("`{text}` names nothing after the colon"))
             }
             ("address", None) => Ok(Self::Address),
@@ -191,6 +197,14 @@ impl Part {
             ("method", None) => Ok(Self::Method),
             ("session", None) => Ok(Self::Session),
             ("session", Some(field)) => Ok(Self::SessionField(field.to_owned())),
+            ("certificate", None) => Ok(Self::Certificate(CertificateFact::Fingerprint)),
+            ("certificate", Some(word)) => match CertificateFact::WORDS.iter().find(|(known, _)| *known == word) {
+                // Of these there may be several, or they say nothing about the client.
+                None | Some((_, CertificateFact::AlternativeNames | CertificateFact::Issuer)) => {
+                    Err(format!("`{word}` is none of cn, subject, serial, sha256"))
+                }
+                Some((_, fact)) => Ok(Self::Certificate(*fact)),
+            },
             ("cookie", Some(name)) => Ok(Self::Cookie(name.to_owned())),
             ("query", Some(name)) => Ok(Self::Query(name.to_owned())),
             ("header", Some(name)) => match HeaderName::from_bytes(name.as_bytes()) {
@@ -230,6 +244,8 @@ impl std::fmt::Display for Part {
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Session => f.write_str("session"),
             Self::SessionField(field) => write!(f, "session:{field}"),
+            Self::Certificate(CertificateFact::Fingerprint) => f.write_str("certificate"),
+            Self::Certificate(fact) => write!(f, "certificate:{}", fact.word()),
             Self::Route => f.write_str("route"),
             Self::Method => f.write_str("method"),
         }
