@@ -182,9 +182,10 @@ impl LocalReply {
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::FieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::UpstreamRefused | Self::UpstreamBroken { .. } | Self::UpstreamUnresolved | Self::UpstreamTls { .. } => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::UpstreamRefused
+            | Self::UpstreamBroken { .. }
+            | Self::UpstreamUnresolved
+            | Self::UpstreamTls { .. } => StatusCode::BAD_GATEWAY,
             Self::LimitStoreDown { .. } | Self::SessionStoreDown { .. } | Self::UpstreamBusy { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

@@ -20,8 +20,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::boot::{Listeners, Opened, Source, listen};
 use super::shared::{Shared, Stores};
 use super::worker::{Command, Worker};
-use crate::config::{self, Loaded};
 use crate::config::settings::Settings;
+use crate::config::{self, Loaded};
 use crate::telemetry::logs;
 
 /// Somebody asks for a reload and waits for its outcome.

@@ -16,11 +16,11 @@ use super::shared::{Shared, Stores};
 use crate::cache::rules::invalidation::Template;
 use crate::cache::{self, Cache, OnRoute};
 use crate::clock;
-use crate::exchange::CertificateFact;
 use crate::config::settings::{RouteSettings, Settings};
-use crate::listener::{self, Bind};
+use crate::exchange::CertificateFact;
 use crate::listener::accept::{Listening, accept};
 use crate::listener::connection::{Metrics, Served};
+use crate::listener::{self, Bind};
 use crate::rate_limit::{Limit, RateLimit};
 use crate::redis_pool::{self, Link};
 use crate::session::{Carrier, IdentityFields, Session, Store};
@@ -235,7 +235,8 @@ fn gather_parts(
         AccessLog::new(sink, Redaction::new(secret_parameters(settings)), shared.clock.clone(), registry, number)
     });
     let labels: Vec<Arc<str>> = settings.routes.iter().map(|route| route.label.clone()).collect();
-    let identity = Rc::new(IdentityFields::new(identity_fields(settings)).telling(told_of_certificates(settings).to_vec()));
+    let identity =
+        Rc::new(IdentityFields::new(identity_fields(settings)).telling(told_of_certificates(settings).to_vec()));
     let room = Room { number, shared, stores, settings, link: &link, identity: &identity };
     let routes = settings.routes.iter().map(|route| {
         let (_, upstream) = &upstreams[&settings.upstreams[route.upstream].name];

@@ -116,7 +116,8 @@ fn what_the_reference_shows_without_default_is_good_too() {
         Err(report) => report.diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect::<Vec<_>>(),
     };
     // The certificates are an example's names, and the example's server speaks http.
-    let known = |message: &String| message.starts_with("cannot read config/") || message.starts_with("`tls` is for https");
+    let known =
+        |message: &String| message.starts_with("cannot read config/") || message.starts_with("`tls` is for https");
     assert!(messages.iter().all(known), "{messages:#?}");
 }
 
@@ -153,7 +154,11 @@ fn the_reference_has_every_key() {
         for key in known.split(", ") {
             let stands = [format!("\n{key} = "), format!(" {key} = "), format!("[{key}]"), format!("[{key}.")];
             let apart = asking.contains(&format!(".{key}]"));
-            assert!(apart || stands.iter().any(|form| table.contains(form)), "{} has no `{key}`:\n{table}", diagnostic.message);
+            assert!(
+                apart || stands.iter().any(|form| table.contains(form)),
+                "{} has no `{key}`:\n{table}",
+                diagnostic.message
+            );
         }
     }
     assert_eq!(tables, 17, "{report}");

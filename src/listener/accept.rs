@@ -18,11 +18,11 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::Bind;
 use super::admission::{Admission, Admitted};
 use super::connection::{Served, serve};
 use super::tls::handshake::handshake;
 use super::transport::Transport;
-use super::Bind;
 use crate::exchange::Next;
 
 /// Connections that wait in the kernel to be accepted.

@@ -34,10 +34,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Settings;
-use super::tls;
 use super::judge::{Bounds, Judge, Refusal};
 use super::pace::{Pace, Slowness, tick_length};
 use super::receive::{self, Receive};
+use super::tls;
 use super::transport::Transport;
 use super::tunnel::tie;
 use super::wire::{Judged, Wire};

@@ -179,7 +179,8 @@ fn verified(table: &mut Table<'_>) -> Option<upstream::tls::Secured> {
             return None;
         }
         (None, Some(danger)) if anybody => {
-            let warning = "any certificate is accepted: whoever is on the way to the app can read and change everything";
+            let warning =
+                "any certificate is accepted: whoever is on the way to the app can read and change everything";
             reading.warning(&danger.at, warning);
             None
         }
@@ -193,7 +194,8 @@ fn verified(table: &mut Table<'_>) -> Option<upstream::tls::Secured> {
         None => None,
         Some(own) => Some(own?.value),
     };
-    let secured = upstream::tls::Secured::new(upstream::tls::Settings { authorities, certificate, server_name, oldest, files });
+    let secured =
+        upstream::tls::Secured::new(upstream::tls::Settings { authorities, certificate, server_name, oldest, files });
     secured.map_err(|error| reading.error(&table.at, error)).ok()
 }
 
@@ -247,7 +249,10 @@ fn pem(value: &Value<'_>) -> Result<Pem, Fault> {
         let path = value.text()?;
         if path.contains("-----BEGIN") {
             reading.hide(value.at.clone());
-            return Err(Fault::with_help("PEM does not stand in the configuration", "a file's path, or { env = \"NAME\" }"));
+            return Err(Fault::with_help(
+                "PEM does not stand in the configuration",
+                "a file's path, or { env = \"NAME\" }",
+            ));
         }
         return from_file(&reading.folder.join(path));
     }

@@ -66,8 +66,8 @@ impl Certificate {
             return Err(Wrong::Certificate(format!("is not valid before {}", day(valid.0))));
         }
         let key = pem::private_key(key).map_err(Wrong::Key)?;
-        let key =
-            any_supported_type(&key).map_err(|_| Wrong::Key("is of a kind that is not supported, or damaged".into()))?;
+        let key = any_supported_type(&key)
+            .map_err(|_| Wrong::Key("is of a kind that is not supported, or damaged".into()))?;
         let digest = pem::digest(&chain);
         let certified = CertifiedKey::new(chain, key);
         match certified.keys_match() {
@@ -146,7 +146,8 @@ mod tests {
 
     fn made(names: &[&str], from: i64, until: i64) -> (String, String) {
         let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        let mut params =
+            rcgen::CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
         let time = |second: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(second.try_into().unwrap());
         (params.not_before, params.not_after) = (time(from), time(until));
         (params.self_signed(&key).unwrap().pem(), key.serialize_pem())

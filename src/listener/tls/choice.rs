@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rustls::SignatureAlgorithm;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::SignatureAlgorithm;
 
 use super::certificate::Certificate;
 
@@ -72,7 +72,6 @@ pub fn twice(certificates: &[Arc<Certificate>]) -> Option<(usize, &str)> {
     }
     None
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -32,7 +32,12 @@ impl Metrics {
     pub fn new(registry: &Registry, worker: usize) -> Self {
         let counter = |outcome| {
             let labels = [("outcome", outcome)];
-            registry.counter(worker, "sidegate_tls_handshakes_total", "TLS handshakes with clients, by outcome.", &labels)
+            registry.counter(
+                worker,
+                "sidegate_tls_handshakes_total",
+                "TLS handshakes with clients, by outcome.",
+                &labels,
+            )
         };
         Self {
             full: counter("full"),
