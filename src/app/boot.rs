@@ -121,6 +121,7 @@ async fn live(life: Life) -> Result<(), Failure> {
     let bound = opened.iter().map(|(bind, ..)| bind.clone()).collect::<Vec<_>>();
     listen(&workers, opened).await;
     shared.show_upstreams(&settings);
+    shared.show_certificates(&settings);
     shared.health.set_applied();
     for address in &bound {
         tracing::info!(%address, "listening");

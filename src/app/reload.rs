@@ -123,6 +123,7 @@ async fn apply(
     shared.adopt(stores);
     shared.admission.bound(new.server.max_connections, new.server.max_connections_per_address);
     shared.show_upstreams(&new);
+    shared.show_certificates(&new);
     changes.extend(not_until_restart(current, &new));
     *current = new;
     Ok(changes)

@@ -125,6 +125,17 @@ impl Shared {
         self.health.set_redis(states.values().cloned().collect());
     }
 
+    /// Shows when the first of the certificates of `settings` expires.
+    pub fn show_certificates(&self, settings: &Settings) {
+        let ours = settings.server.tls.iter().flat_map(|tls| &tls.settings.certificates);
+        let shown_to_apps =
+            settings.upstreams.iter().flat_map(|app| &app.tls).flat_map(|tls| &tls.settings.certificate);
+        let first = ours.chain(shown_to_apps).map(|certificate| certificate.end()).min();
+        let help = "Unix time at which the first of the certificates in use expires; 0: there are none.";
+        let gauge = self.registry.gauge(self.workers, "sidegate_tls_certificate_expiry_seconds", help, &[]);
+        gauge.set(first.and_then(|second| u64::try_from(second).ok()).unwrap_or(0));
+    }
+
     /// Tells probes what to say about the apps of `settings`.
     pub fn show_upstreams(&self, settings: &Settings) {
         let apps = settings.upstreams.iter().map(|upstream| {

@@ -9,10 +9,11 @@
 //! serde stops at its first error and loses positions in all but the plainest structs. A document that is walked keeps
 //! both, and each key stands once, beside the reader that gives it a meaning.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ops::Range;
 use std::path::Path;
 
+use http::HeaderName;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
@@ -49,8 +50,8 @@ pub struct Reading<'d> {
     pub folder: &'d Path,
     /// The process keeps session records itself: sessions need no Redis.
     pub keeps_sessions: bool,
-    /// Clients are asked for certificates: limits can count by them. Known once `[server]` has been read.
-    pub has_client_certificates: Cell<bool>,
+    /// The fields that tell of clients' certificates; `None`: nobody is asked for one. Known once `[server]` has been read.
+    pub certificate_fields: RefCell<Option<Vec<HeaderName>>>,
     findings: RefCell<Vec<Finding>>,
     secrets: RefCell<Vec<Range<usize>>>,
 }
@@ -106,7 +107,7 @@ impl<'d> Reading<'d> {
             environment,
             folder,
             keeps_sessions: false,
-            has_client_certificates: Cell::new(false),
+            certificate_fields: RefCell::default(),
             findings: RefCell::default(),
             secrets: RefCell::default(),
         }

@@ -224,6 +224,34 @@ fn secrets_come_from_the_text_the_environment_or_a_file() {
 }
 
 #[test]
+fn certificates_come_from_the_environment_and_one_that_ends_soon_is_warned_of() {
+    let made = |days: u64| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.test".into()]).unwrap();
+        let end = crate::clock::Clock::System.unix_seconds() + days * 24 * 3600;
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(end);
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    for (days, warned) in [(100, false), (5, true)] {
+        let (certificate, key) = made(days);
+        let environment = |name: &str| match name {
+            "CERTIFICATE" => Some(certificate.clone()),
+            "KEY" => Some(key.clone()),
+            _ => None,
+        };
+        let tls = "[server.tls]\ncertificate = { env = \"CERTIFICATE\" }\nkey = { env = \"KEY\" }\n";
+        let loaded = parse("f", &format!("{UPSTREAM}{tls}"), &environment).unwrap_or_else(|report| panic!("{report}"));
+        assert!(loaded.settings.files().is_empty());
+        let warnings: Vec<_> = loaded.warnings.iter().map(|warning| warning.message.as_str()).collect();
+        assert_eq!(warnings.len(), usize::from(warned), "{warnings:?}");
+        assert!(warnings.iter().all(|warning| warning.starts_with("CERTIFICATE expires on 20")), "{warnings:?}");
+        let shown = format!("{:?}{:?}", sections(&loaded.settings), loaded.settings);
+        assert!(shown.contains("a.test") && !shown.contains("PRIVATE") && !shown.contains(&key[60..100]), "{shown}");
+    }
+}
+
+#[test]
 fn the_demo_is_a_good_configuration_with_redis_and_without() {
     let place = std::net::SocketAddr::from(([127, 0, 0, 1], 3000));
     for redis in [None, Some("redis://127.0.0.1:6379")] {

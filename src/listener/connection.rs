@@ -130,7 +130,8 @@ pub async fn serve<S: Next>(mut transport: Transport, peer: Option<SocketAddr>, 
         Ok(certificate) => certificate.map(Rc::new),
         Err(reason) => {
             tracing::debug!(reason, ?peer, "client certificate refused");
-            return served.metrics.tls.refused();
+            served.metrics.tls.refused();
+            return Box::pin(linger(&mut transport)).await;
         }
     };
     let of_version = |interim| {

@@ -266,7 +266,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::exchange::Principal;
+    use crate::exchange::{ClientCertificate, Principal};
     use crate::rate_limit::trial::exchange;
 
     fn text(parts: impl Into<Vec<Part>>, exchange: &Exchange) -> String {
@@ -294,6 +294,27 @@ mod tests {
             exchange("GET", "/?a=1&api%5Fkey=ab%63&api", "192.0.2.1", &[("x-key", "abc"), ("cookie", "a=b; k=abc")]);
         for part in [header("x-key"), Part::Cookie("k".into()), Part::Query("api_key".into())] {
             assert_eq!(text([part], &request), "#ba7816bf8f01cfea414140de5dae2223");
+        }
+    }
+
+    #[test]
+    fn a_certificate_counts_by_its_digest_or_by_what_it_says() {
+        let parts = ["certificate", "certificate:cn", "certificate:subject", "certificate:serial"];
+        let parts = || parts.map(|part| Part::parse(part).unwrap());
+        let mut request = exchange("GET", "/", "192.0.2.1", &[]);
+        assert_eq!(text(parts(), &request), "@192.0.2.1,@192.0.2.1,@192.0.2.1,@192.0.2.1");
+        let certificate = ClientCertificate {
+            subject: "CN=a,O=b".into(),
+            issuer: "CN=c".into(),
+            common_name: None,
+            serial: "01".into(),
+            fingerprint: "f".repeat(64),
+            alternative_names: vec!["DNS:a".into()],
+        };
+        Rc::get_mut(&mut request.connection).unwrap().certificate = Some(Rc::new(certificate));
+        assert_eq!(text(parts(), &request), format!("{},@192.0.2.1,CN%3da%2cO%3db,01", "f".repeat(64)));
+        for word in ["", "san", "issuer", "CN"] {
+            assert!(Part::parse(&format!("certificate:{word}")).is_err(), "{word}");
         }
     }
 

@@ -170,7 +170,7 @@ fn limit(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Limit>> {
     let parts = table.filled("key", |value| {
         let text = value.text()?;
         match Part::parse(text) {
-            Ok(Part::Certificate(_)) if !value.reading.has_client_certificates.get() => {
+            Ok(Part::Certificate(_)) if value.reading.certificate_fields.borrow().is_none() => {
                 let help = "[server.tls] client = { ca = \"clients-ca.pem\", mode = \"required\" }";
                 Err(Fault::with_help("clients are not asked for certificates", help))
             }
@@ -278,6 +278,10 @@ pub(super) fn identity_fields<'d, T>(
         let folded = |field: &HeaderName| field.as_str().replace('_', "-");
         if let Some((other, _)) = fields.iter().find(|(other, _)| folded(other) == folded(&field)) {
             value.reading.error(&name.at, format!("`{}` is the same field as `{other}` to many apps", name.value));
+        }
+        if value.reading.certificate_fields.borrow().iter().flatten().any(|other| folded(other) == folded(&field)) {
+            let message = format!("`{}` tells of clients' certificates already", name.value);
+            value.reading.error(&name.at, Fault::with_help(message, "it stands in [server.tls] client.forward"));
         }
         if let Some(path) = path.read(&read) {
             fields.push((field, path.value));

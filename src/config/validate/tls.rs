@@ -57,8 +57,10 @@ pub fn server(table: &mut Table<'_>) -> Option<tls::Secured> {
     table.set("min_version", &mut settings.oldest, oldest);
     table.set("http2", &mut settings.http2, Value::flag);
     if table.value("client").is_some() {
-        table.reading.has_client_certificates.set(true);
-        settings.client = Some(table.section("client", |table| asked(table, &mut files)).flatten()?);
+        let client = table.section("client", |table| asked(table, &mut files)).flatten();
+        let told = client.iter().flat_map(|client| &client.forward).map(|(name, _)| name.clone()).collect();
+        table.reading.certificate_fields.replace(Some(told));
+        settings.client = Some(client?);
     }
     let certificates: Vec<Placed<Arc<Certificate>>> = certificates.into_iter().collect::<Option<_>>()?;
     let places: Vec<_> = certificates.iter().map(|certificate| certificate.at.clone()).collect();

@@ -85,6 +85,11 @@ impl Certificate {
         (left < SOON && left < life / 3).then(|| day(self.valid.1))
     }
 
+    /// When it expires, as a Unix second.
+    pub fn end(&self) -> i64 {
+        self.valid.1
+    }
+
     /// The first of its names that clients would refuse it for.
     pub fn unproven(&self) -> Option<&str> {
         let proven = |name: &str| self.proves.iter().any(|proven| covers(proven, name));

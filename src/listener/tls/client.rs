@@ -5,6 +5,8 @@
 //! 2. What it says is read once for each connection. What cannot be read is refused: it must not pass as nobody.
 //! 3. A resumed connection carries the certificate of the first, which was verified then. It is refused once that has expired.
 //!
+//! What a certificate says is as long as the handshake lets it be: rustls takes no certificate message above 64 KiB.
+//!
 //! # Why
 //! Rule 3: a ticket lives for hours, a certificate may end in between, and nobody looks at it again in a resumption.
 
@@ -39,9 +41,6 @@ pub enum Mode {
     Required,
 }
 
-/// More alternative names than this are not told: they stand in a field.
-const MOST_NAMES: usize = 32;
-
 /// The certificate of the client at the other end, at the Unix second `now`; `None`: it presented none.
 ///
 /// # Errors
@@ -66,7 +65,7 @@ fn read(der: &CertificateDer<'_>, now: i64) -> Result<ClientCertificate, &'stati
         common_name: common_name(leaf.subject()),
         serial: hexadecimal(leaf.raw_serial()),
         fingerprint: hexadecimal(&Sha256::digest(der)),
-        alternative_names: names.filter_map(alternative_name).take(MOST_NAMES).collect(),
+        alternative_names: names.filter_map(alternative_name).collect(),
     })
 }
 

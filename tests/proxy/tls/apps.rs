@@ -34,6 +34,10 @@ fn an_app_under_our_own_authority_is_reached_by_its_name() {
     assert_eq!(by_host.get("/").text(), "app");
     let by_name = believing(&front.url(), &directory, &authority, ", server_name = \"app.internal\"").start();
     assert_eq!(by_name.get("/").text(), "app");
+    let by_address = Front::before(&app, &authority.server(&["127.0.0.1"]), None);
+    let url = by_address.url().replace("localhost", "127.0.0.1");
+    assert_eq!(believing(&url, &directory, &authority, "").start().get("/").text(), "app");
+    assert_eq!(by_address.handshakes()[0].name, None, "an address is no name to ask for");
     let heard: Vec<_> = front.handshakes().into_iter().map(|heard| (heard.name, heard.alpn)).collect();
     let one = |name: &str| (Some(name.to_owned()), Some("http/1.1".to_owned()));
     assert_eq!(heard, [one("localhost"), one("app.internal")]);

@@ -3,8 +3,9 @@
 use rustls::version::{TLS12, TLS13};
 
 use super::{door, secured};
+use crate::harness::client::request;
 use crate::harness::tls::{Asking, Authority, Door, replace};
-use crate::harness::{Directory, Origin, Sidegate};
+use crate::harness::{Directory, Origin, Sidegate, until};
 
 const RESUMED: &str = "sidegate_tls_handshakes_total{outcome=\"resumed\"}";
 
@@ -58,4 +59,23 @@ fn no_session_outlives_the_authority_that_its_client_was_believed_for() {
     let said = door.refused();
     assert!(said.contains("UnknownCA"), "{said}");
     assert_eq!(sidegate.metric(RESUMED), 1.0);
+}
+
+#[test]
+fn a_session_does_not_outlive_the_certificate_of_its_client() {
+    let (app, directory, authority) = (Origin::saying("app"), Directory::new(), Authority::new("clients"));
+    replace(directory.file("ca.pem"), &authority.pem());
+    let client = format!(", client = {{ ca = {:?} }}", directory.file("ca.pem").display().to_string());
+    let sidegate = secured(&app, &directory, &client).0.start();
+    let end = std::time::SystemTime::now() + std::time::Duration::from_secs(3);
+    let brief = authority.sign(|params| params.not_after = end.into());
+    let door = Door::to(sidegate.address(), &Asking::for_name("localhost").showing(&brief));
+    assert_eq!(door.client().get("/").text(), "app");
+    until("the certificate refused", || {
+        let mut client = door.client();
+        let _ = client.try_send(&request("GET", "/", &[], b""));
+        client.try_answer_to("GET").is_err()
+    });
+    assert!(door.last().resumed, "the handshake itself was taken up again");
+    assert!(sidegate.metric("sidegate_tls_handshakes_total{outcome=\"failed\"}") >= 1.0);
 }
