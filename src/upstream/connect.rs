@@ -1,6 +1,8 @@
 //! Opens connections to the app: TCP, TLS, Unix socket.
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::TlsConnector;
@@ -26,12 +28,14 @@ pub enum Failure {
 #[derive(Clone)]
 pub struct Connector {
     tls: Option<Secured>,
+    /// What went wrong with the last handshake, so that the log says it once and not at every request.
+    last: Rc<Cell<Option<Fault>>>,
 }
 
 impl Connector {
     /// With what endpoints that speak TLS need.
     pub fn new(tls: Option<Secured>) -> Self {
-        Self { tls }
+        Self { tls, last: Rc::default() }
     }
 
     /// Opens a connection to `server`. Bounded in time by the caller.
@@ -54,11 +58,16 @@ impl Connector {
         let Some(tls) = self.tls.as_ref().filter(|_| server.tls) else { return Ok(Transport::Tcp(socket)) };
         let name = tls.name(host).map_err(Failure::Tls)?;
         match TlsConnector::from(tls.config()).connect(name, socket).await {
-            Ok(stream) => Ok(Transport::Tls(Box::new(stream.into()))),
+            Ok(stream) => {
+                self.last.set(None);
+                Ok(Transport::Tls(Box::new(stream.into())))
+            }
             Err(error) => {
                 let fault = Fault::within(&error).unwrap_or(Fault::Protocol);
                 let certificate = if let Fault::Certificate(about) = fault { Some(about) } else { None };
-                tracing::warn!(%server, certificate, %error, "TLS handshake with the app failed");
+                if self.last.replace(Some(fault)) != Some(fault) {
+                    tracing::warn!(%server, certificate, %error, "TLS handshake with the app failed");
+                }
                 Err(Failure::Tls(fault))
             }
         }

@@ -94,6 +94,7 @@ impl Secured {
     pub fn name(&self, host: &str) -> Result<ServerName<'static>, Fault> {
         match &self.settings.server_name {
             Some(name) => Ok(name.clone()),
+            // The configuration has refused such a host already.
             None => ServerName::try_from(host.to_owned()).map_err(|_| Fault::Certificate("no name to verify")),
         }
     }

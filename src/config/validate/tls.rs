@@ -146,20 +146,28 @@ fn authorities(table: &mut Table<'_>, may_be_system: bool, files: &mut Vec<PathB
 pub fn upstream(table: &mut Table<'_>, servers: &[upstream::Server]) -> Option<Option<upstream::tls::Secured>> {
     let speaks = servers.iter().any(|server| server.tls);
     let reading = table.reading;
-    let Some(value) = table.value("tls") else {
-        if !speaks {
-            return Some(None);
+    let at = table.value("servers").map_or(0..0, |servers| servers.at);
+    let secured = match table.value("tls") {
+        None if !speaks => return Some(None),
+        None => by_system().map_err(|fault| reading.error(&at, fault)).ok(),
+        Some(value) => {
+            let secured = table.section("tls", verified).flatten();
+            if !speaks && !servers.is_empty() {
+                reading.warning(&value.at, "`tls` is for https, and no server here speaks https");
+                return secured.map(|_| None);
+            }
+            secured
         }
-        let secured = by_system();
-        let at = table.value("servers").map_or(0..0, |servers| servers.at);
-        return secured.map_err(|fault| reading.error(&at, fault)).ok().map(Some);
-    };
-    let secured = table.section("tls", verified).flatten();
-    if !speaks && !servers.is_empty() {
-        reading.warning(&value.at, "`tls` is for https, and no server here speaks https");
-        return secured.map(|_| None);
+    }?;
+    for server in servers.iter().filter(|server| server.tls) {
+        if let upstream::Place::Tcp(host, _) = &server.place
+            && secured.name(host).is_err()
+        {
+            let help = "say it: tls = { server_name = \"app.internal\" }";
+            reading.error(&at, Fault::with_help(format!("`{host}` is no name that a certificate could be for"), help));
+        }
     }
-    secured.map(Some)
+    Some(Some(secured))
 }
 
 fn verified(table: &mut Table<'_>) -> Option<upstream::tls::Secured> {

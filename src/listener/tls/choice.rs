@@ -78,9 +78,14 @@ mod tests {
     use super::*;
 
     fn certificate(names: &[&str]) -> Arc<Certificate> {
+        of_kind(&rcgen::PKCS_ECDSA_P256_SHA256, names)
+    }
+
+    fn of_kind(kind: &'static rcgen::SignatureAlgorithm, names: &[&str]) -> Arc<Certificate> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
-        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let key = rcgen::KeyPair::generate_for(kind).unwrap();
+        let made = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let (chain, key) = (made.pem(), key.serialize_pem());
         Arc::new(Certificate::new("c", chain.as_bytes(), key.as_bytes(), Vec::new(), 1_800_000_000).unwrap())
     }
 
@@ -110,6 +115,8 @@ mod tests {
     fn a_name_that_stands_twice_is_found() {
         let (one, other, same) = (certificate(&["a"]), certificate(&["b"]), certificate(&["c", "a"]));
         assert_eq!(twice(&[one.clone(), other.clone()]), None);
+        let otherwise = of_kind(&rcgen::PKCS_ED25519, &["a"]);
+        assert_eq!(twice(&[one.clone(), otherwise]), None, "another kind of key is for other clients");
         assert_eq!(twice(&[one, other, same]), Some((2, "a")));
     }
 }

@@ -81,8 +81,11 @@ pub async fn handshake(
             return None;
         }
     };
+    if !matches!(failed, Failed::Gone) {
+        metrics.failed.inc();
+    }
     match failed {
-        Failed::Gone => return None,
+        Failed::Gone => {}
         Failed::Cleartext(socket) => {
             tracing::debug!("cleartext on a port that speaks TLS");
             let reply = LocalReply::BadRequest { reason: "this port speaks TLS" };
@@ -93,7 +96,6 @@ pub async fn handshake(
             linger(&mut Transport::Tcp(socket)).await;
         }
     }
-    metrics.failed.inc();
     None
 }
 

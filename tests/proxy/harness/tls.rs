@@ -14,7 +14,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -70,9 +70,13 @@ impl Authority {
 
     /// A certificate as `make` has it.
     pub fn sign(&self, make: impl FnOnce(&mut CertificateParams)) -> Identity {
+        self.sign_for(KeyPair::generate().expect("a key"), make)
+    }
+
+    /// A certificate for this key.
+    pub fn sign_for(&self, key: KeyPair, make: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut params = CertificateParams::default();
         make(&mut params);
-        let key = KeyPair::generate().expect("a key");
         let made = params.signed_by(&key, &self.issuer).expect("a certificate");
         Identity { leaf: made.der().clone(), certificate: made.pem(), key: key.serialize_pem() }
     }
@@ -140,13 +144,14 @@ pub struct Asking {
     alpn: Vec<Vec<u8>>,
     versions: Vec<&'static SupportedProtocolVersion>,
     identity: Option<Identity>,
+    schemes: Option<Vec<SignatureScheme>>,
 }
 
 impl Asking {
     /// For this name; an address is sent as no name at all.
     pub fn for_name(name: &str) -> Self {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
-        Self { name, alpn: Vec::new(), versions: rustls::ALL_VERSIONS.to_vec(), identity: None }
+        Self { name, alpn: Vec::new(), versions: rustls::ALL_VERSIONS.to_vec(), identity: None, schemes: None }
     }
 
     /// Offers these protocols.
@@ -161,6 +166,12 @@ impl Asking {
         self
     }
 
+    /// Can verify these signatures only.
+    pub fn verifying(mut self, schemes: &[SignatureScheme]) -> Self {
+        self.schemes = Some(schemes.to_vec());
+        self
+    }
+
     /// Shows this certificate.
     pub fn showing(mut self, identity: &Identity) -> Self {
         self.identity = Some(identity.clone());
@@ -170,7 +181,10 @@ impl Asking {
     fn config(&self) -> ClientConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&self.versions);
-        let builder = builder.expect("versions").dangerous().with_custom_certificate_verifier(Arc::new(Anybody));
+        let builder = builder
+            .expect("versions")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(self.schemes.clone())));
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => builder.with_client_auth_cert(identity.chain(), identity.key()).expect("an identity"),
@@ -364,7 +378,7 @@ impl Drop for Background {
 
 /// Believes anybody: tests look at the certificate themselves.
 #[derive(Debug)]
-struct Anybody;
+struct Anybody(Option<Vec<SignatureScheme>>);
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -396,7 +410,9 @@ impl ServerCertVerifier for Anybody {
         Ok(HandshakeSignatureValid::assertion())
     }
 
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let all =
+            || rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes();
+        self.0.clone().unwrap_or_else(all)
     }
 }

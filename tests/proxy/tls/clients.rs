@@ -1,6 +1,7 @@
 //! Clients' certificates: who gets in, what the app is told, what limits and caches make of it.
 
 use rustls::version::{TLS12, TLS13};
+use sha2::{Digest, Sha256};
 
 use super::{secured, telling};
 use crate::harness::tls::{Asking, Authority, Door, Identity, replace};
@@ -146,4 +147,29 @@ fn what_the_app_says_to_one_client_is_not_stored_for_another() {
     assert!(asked(None).1.contains("hit"), "what is said to nobody is for nobody");
     let (text, status) = asked(Some("alice"));
     assert_eq!(text, "alice", "{status}");
+}
+
+#[test]
+fn each_fact_of_a_certificate_can_be_told() {
+    let (app, directory, authority) = (telling(), Directory::new(), Authority::new("clients"));
+    replace(directory.file("ca.pem"), &authority.pem());
+    let facts = "X-Client-1 = \"subject\", X-Client-2 = \"issuer\", X-Client-3 = \"cn\", X-Client-4 = \"serial\", \
+                 X-Client-5 = \"sha256\", X-Client-6 = \"san\"";
+    let ca = directory.file("ca.pem").display().to_string();
+    let client = format!(", client = {{ ca = {ca:?}, forward = {{ {facts} }} }}");
+    let sidegate = secured(&app, &directory, &client).0.start();
+    let alice = authority.sign(|params| {
+        let names = vec!["alice.test".to_owned(), "192.0.2.1".to_owned()];
+        params.subject_alt_names = rcgen::CertificateParams::new(names).expect("names").subject_alt_names;
+        params.subject_alt_names.push(rcgen::SanType::URI("spiffe://a/b,c".try_into().expect("ASCII")));
+        params.distinguished_name.push(rcgen::DnType::CommonName, "alice");
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "Users");
+        params.serial_number = Some(vec![0x12, 0xab].into());
+    });
+    let digest: String = Sha256::digest(&alice.leaf).iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = format!(
+        "x-client-1=O=Users,CN=alice x-client-2=CN=clients x-client-3=alice x-client-4=12ab x-client-5={digest} \
+         x-client-6=DNS:alice.test,IP:192.0.2.1,URI:spiffe://a/b%2Cc"
+    );
+    assert_eq!(showing(&sidegate, Some(&alice)).client().get("/").text(), expected);
 }

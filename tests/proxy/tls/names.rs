@@ -1,5 +1,6 @@
 //! Which certificate is shown, which versions and protocols are spoken, and where.
 
+use rustls::SignatureScheme;
 use rustls::version::{TLS12, TLS13};
 
 use super::{door, pair, secured, telling};
@@ -115,4 +116,27 @@ fn tls_and_cleartext_listen_side_by_side() {
     over_tls(&places[1]);
     assert_eq!(app.last().field("x-forwarded-proto"), Some("https"));
     assert_eq!(door(&sidegate).client().get("/").status, 200);
+}
+
+#[test]
+fn of_two_certificates_for_one_name_the_client_gets_one_it_can_verify() {
+    let (app, directory, authority) = (Origin::saying("app"), Directory::new(), Authority::new("servers"));
+    let names = rcgen::CertificateParams::new(vec!["localhost".into()]).expect("a name").subject_alt_names;
+    let of_kind = |kind| {
+        let key = rcgen::KeyPair::generate_for(kind).expect("a key");
+        authority.sign_for(key, |params| params.subject_alt_names = names.clone())
+    };
+    let (modern, usual) = (of_kind(&rcgen::PKCS_ED25519), of_kind(&rcgen::PKCS_ECDSA_P256_SHA256));
+    modern.write(&directory, "modern");
+    usual.write(&directory, "usual");
+    let [first, second] = ["modern", "usual"].map(|name| pair(&directory, name));
+    let tls = format!("tls = {{ {first}, certificates = [{{ {second} }}] }}");
+    let sidegate = Configuration::of(&app).server(&tls).start();
+    let shown = |scheme| {
+        let door = Door::to(sidegate.address(), &Asking::for_name("localhost").verifying(&[scheme]));
+        assert_eq!(door.client().get("/").text(), "app");
+        door.last().leaf
+    };
+    assert_eq!(shown(SignatureScheme::ED25519), Some(modern.leaf));
+    assert_eq!(shown(SignatureScheme::ECDSA_NISTP256_SHA256), Some(usual.leaf));
 }
