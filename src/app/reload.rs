@@ -9,7 +9,7 @@
 
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -179,7 +179,8 @@ impl Watched {
         watched
     }
 
-    /// Waits until they hold something new, twice the same. A file that is gone is waited for.
+    /// Waits until they hold something new, twice the same. A configuration that is gone is waited for; a certificate
+    /// that is gone is something new.
     pub async fn changed(&mut self) {
         if self.path.is_none() {
             return std::future::pending().await;
@@ -210,15 +211,20 @@ impl Watched {
         }
     }
 
-    /// A sum over all of it; `None`: something is not there.
+    /// A sum over all of it; `None`: the configuration is not there.
     fn content(&self) -> Option<u64> {
         let mut sum = ahash::RandomState::with_seeds(1, 2, 3, 4).build_hasher();
-        for path in self.path.iter().chain(&self.named) {
-            let mut text = Vec::new();
-            // What is longer is refused when it is read.
-            std::fs::File::open(path).ok()?.take(8 << 20).read_to_end(&mut text).ok()?;
-            text.hash(&mut sum);
+        content(self.path.as_ref()?)?.hash(&mut sum);
+        for path in &self.named {
+            content(path).hash(&mut sum);
         }
         Some(sum.finish())
     }
+}
+
+fn content(path: &Path) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    // What is longer is refused when it is read.
+    std::fs::File::open(path).ok()?.take(8 << 20).read_to_end(&mut text).ok()?;
+    Some(text)
 }

@@ -78,12 +78,16 @@ fn a_spoofed_identity_field_is_removed_in_every_spelling_on_every_route_and_list
         ("X-Client-CN", "admin"),
         ("X-Client-Other", "kept"),
     ];
+    // Nor can it be had removed as a field of the connection (RFC 9110 §7.6.1).
+    let hop_by_hop = [("Connection", "keep-alive, X-Client-CN, x-client-subject")];
     let alice = "x-client-cn=alice x-client-other=kept x-client-subject=CN=alice";
     let nobody = "x-client-other=kept";
     let known = showing(&sidegate, Some(&authority.client("alice")));
     let plain = || crate::harness::Client::to(&sidegate.addresses()[1]);
     for path in ["/a", "/b"] {
         assert_eq!(known.client().get_with(path, &spoofed).text(), alice);
+        let told = known.client().get_with(path, &hop_by_hop).text();
+        assert_eq!(told, "x-client-cn=alice x-client-subject=CN=alice");
         assert_eq!(showing(&sidegate, None).client().get_with(path, &spoofed).text(), nobody);
         assert_eq!(plain().get_with(path, &spoofed).text(), nobody);
     }

@@ -59,3 +59,20 @@ fn a_bad_certificate_keeps_the_old_one_and_says_why() {
         door.last().leaf == Some(good.leaf.clone())
     });
 }
+
+#[test]
+fn a_certificate_that_is_gone_is_complained_of_and_nothing_else_stops() {
+    let (app, directory) = (Origin::saying("app"), Directory::new());
+    let (configuration, identity) = secured(&app, &directory, "");
+    let sidegate = configuration.start();
+    std::fs::remove_file(directory.file("server.pem")).expect("a file to remove");
+    until("a failed reload", || !sidegate.logged("reload failed").is_empty());
+    let said = sidegate.logged("reload failed")[0].to_string();
+    assert!(said.contains("cannot read") && said.contains("server.pem"), "{said}");
+    assert_eq!(door(&sidegate).client().get("/").text(), "app");
+    // The configuration is still watched, and so is the place where the certificate was.
+    sidegate.write(&configuration.text().replace("[admin]", "max_streams = 77\n[admin]"));
+    until("another failed reload", || sidegate.logged("reload failed").len() > 1);
+    identity.write(&directory, "server");
+    until("the configuration in force", || !sidegate.logged("changed: server: max_streams").is_empty());
+}

@@ -67,7 +67,7 @@ fn a_session_does_not_outlive_the_certificate_of_its_client() {
     replace(directory.file("ca.pem"), &authority.pem());
     let client = format!(", client = {{ ca = {:?} }}", directory.file("ca.pem").display().to_string());
     let sidegate = secured(&app, &directory, &client).0.start();
-    let end = std::time::SystemTime::now() + std::time::Duration::from_secs(3);
+    let end = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
     let brief = authority.sign(|params| params.not_after = end.into());
     let door = Door::to(sidegate.address(), &Asking::for_name("localhost").showing(&brief));
     assert_eq!(door.client().get("/").text(), "app");
