@@ -337,6 +337,8 @@ fn no_text_makes_the_reader_panic_and_no_error_is_without_a_message() {
 #[test]
 fn the_text_rules_that_fixtures_do_not_show() {
     assert_eq!(bad("[upstream.app]\nservers = []"), ["`servers` is an empty list"]);
+    let none = format!("{UPSTREAM}[server.tls]\ncertificates = []");
+    assert_eq!(bad(&none)[0], "`certificates` is an empty list");
     assert_eq!(bad("upstream = 1"), ["`upstream` is a number, not a table"]);
     assert_eq!(bad(&format!("route = 1\n{UPSTREAM}")), ["`route` is not a list of tables"]);
     assert_eq!(

@@ -3,8 +3,7 @@
 //! Certificates and keys are read here, once: what is wrong with them stands at their place in the file, and what was
 //! checked is what is used. Keys are never quoted, nor is PEM that was pasted where a path belongs.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -12,6 +11,7 @@ use rustls_pki_types::{CertificateDer, DnsName, ServerName};
 
 use super::definitions::identity_fields;
 use crate::clock::Clock;
+use crate::config::pem::{Pem, pem};
 use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
 use crate::exchange::CertificateFact;
 use crate::listener::tls::certificate::{Certificate, Wrong};
@@ -19,17 +19,8 @@ use crate::listener::tls::pem::{self, Authorities};
 use crate::listener::tls::{self, Oldest, client};
 use crate::upstream;
 
-/// Bytes of a PEM file: all the world's authorities fit.
-const LARGEST: u64 = 4 << 20;
 /// In place of a file: what the system believes.
 const SYSTEM: &str = "system";
-
-/// A PEM text and where it comes from.
-struct Pem {
-    shown: String,
-    text: Vec<u8>,
-    file: Option<PathBuf>,
-}
 
 /// `[server.tls]`. `None`: something was noted.
 pub fn server(table: &mut Table<'_>) -> Option<tls::Secured> {
@@ -40,6 +31,10 @@ pub fn server(table: &mut Table<'_>) -> Option<tls::Secured> {
         certificates.push(pair(table, true, &mut files));
     }
     if let Some(list) = table.value("certificates") {
+        if list.items().is_empty() {
+            table.reading.error(&list.at, "`certificates` is an empty list");
+            return None;
+        }
         for item in list.items() {
             let read = |value: &Value<'_>| value.table("a certificate", |table| pair(table, true, &mut files));
             certificates.push(item.read(read).and_then(|pair| pair.value));
@@ -250,41 +245,4 @@ fn name(text: &str) -> Result<String, String> {
 
 fn server_name(text: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(text.to_owned()).map_err(|_| format!("`{text}` is neither a host name nor an address"))
-}
-
-/// Reads PEM from `"path"`, `{ file = "path" }` or `{ env = "NAME" }`.
-fn pem(value: &Value<'_>) -> Result<Pem, Fault> {
-    let reading = value.reading;
-    if !value.is_table() {
-        let path = value.text()?;
-        if path.contains("-----BEGIN") {
-            reading.hide(value.at.clone());
-            return Err(Fault::with_help(
-                "PEM does not stand in the configuration",
-                "a file's path, or { env = \"NAME\" }",
-            ));
-        }
-        return from_file(&reading.folder.join(path));
-    }
-    let named = |value: &Value<'_>| Ok(value.text()?.to_owned());
-    let (env, file) = value.table("PEM", |table| (table.read("env", named), table.read("file", named)))?;
-    match (env, file) {
-        (Some(name), None) => {
-            let text = (reading.environment)(&name.value);
-            let text = text.ok_or_else(|| format!("the environment variable {} is not set", name.value))?;
-            Ok(Pem { shown: name.value, text: text.into_bytes(), file: None })
-        }
-        (None, Some(path)) => from_file(&reading.folder.join(path.value)),
-        _ => Err(Fault::with_help("PEM has one origin", r#""path", { file = "path" } or { env = "NAME" }"#)),
-    }
-}
-
-fn from_file(path: &Path) -> Result<Pem, Fault> {
-    let mut text = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST).read_to_end(&mut text));
-    let shown = path.display().to_string();
-    match read {
-        Ok(_) => Ok(Pem { shown, text, file: Some(path.to_owned()) }),
-        Err(error) => Err(format!("cannot read {shown}: {error}").into()),
-    }
 }
