@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::{secured, telling};
 use crate::harness::tls::{Asking, Authority, Door, Identity, replace};
-use crate::harness::{Configuration, Directory, Origin, Reply, Sidegate, http2};
+use crate::harness::{Configuration, Directory, Origin, Reply, Sidegate, http2, until};
 
 /// sidegate that asks for certificates of `authority`, and tells their subject, common name and digest.
 fn asking(app: &Origin, directory: &Directory, authority: &Authority, mode: &str) -> Configuration {
@@ -48,7 +48,8 @@ fn required_means_that_nobody_else_gets_in() {
         }
     }
     assert_eq!(app.count(), 2);
-    assert_eq!(sidegate.metric("sidegate_tls_handshakes_total{outcome=\"failed\"}"), 6.0);
+    let failed = || sidegate.metric("sidegate_tls_handshakes_total{outcome=\"failed\"}");
+    until("six failed handshakes", || failed() == 6.0);
 }
 
 #[test]
