@@ -101,7 +101,10 @@ pub enum LocalReply {
     /// 502: the app's host name does not resolve.
     UpstreamUnresolved,
     /// 502: TLS with the app failed.
-    UpstreamTls,
+    UpstreamTls {
+        /// `tls_certificate_error`, `tls_alert_received` or `tls_protocol_error` (RFC 9209 §2.3).
+        error: &'static str,
+    },
 }
 
 /// What a problem document says (RFC 9457 §3.1), facts last.
@@ -179,9 +182,10 @@ impl LocalReply {
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::FieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::UpstreamRefused | Self::UpstreamBroken { .. } | Self::UpstreamUnresolved | Self::UpstreamTls => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::UpstreamRefused
+            | Self::UpstreamBroken { .. }
+            | Self::UpstreamUnresolved
+            | Self::UpstreamTls { .. } => StatusCode::BAD_GATEWAY,
             Self::LimitStoreDown { .. } | Self::SessionStoreDown { .. } | Self::UpstreamBusy { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -213,7 +217,7 @@ impl LocalReply {
             Self::UpstreamBroken { .. } => ("upstream-broken", "The application's answer broke off"),
             Self::UpstreamBusy { .. } => ("upstream-busy", "The application is busy"),
             Self::UpstreamUnresolved => ("upstream-unresolved", "The application cannot be found"),
-            Self::UpstreamTls => ("upstream-tls", "No secure connection to the application"),
+            Self::UpstreamTls { .. } => ("upstream-tls", "No secure connection to the application"),
         }
     }
 
@@ -243,7 +247,9 @@ impl LocalReply {
             Self::UpstreamBroken { .. } => "The connection was closed before the answer was complete.",
             Self::UpstreamBusy { .. } => "It has as many requests under way as it takes. Try again.",
             Self::UpstreamUnresolved => "Its host name does not resolve.",
-            Self::UpstreamTls => "The TLS handshake failed.",
+            Self::UpstreamTls { error: "tls_certificate_error" } => "Its certificate is not trusted.",
+            Self::UpstreamTls { error: "tls_alert_received" } => "It refused the TLS connection.",
+            Self::UpstreamTls { .. } => "The TLS handshake failed.",
         })
     }
 
@@ -255,7 +261,7 @@ impl LocalReply {
             Self::UpstreamBroken { error } => Some(error),
             Self::UpstreamBusy { .. } => Some("connection_limit_reached"),
             Self::UpstreamUnresolved => Some("dns_error"),
-            Self::UpstreamTls => Some("tls_protocol_error"),
+            Self::UpstreamTls { error } => Some(error),
             _ => None,
         }
     }
@@ -441,7 +447,7 @@ mod tests {
             UpstreamBroken { error: "connection_terminated" },
             UpstreamBusy { retry_after: 1 },
             UpstreamUnresolved,
-            UpstreamTls,
+            UpstreamTls { error: "tls_certificate_error" },
         ]
     }
 

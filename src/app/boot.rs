@@ -89,8 +89,7 @@ pub fn run(start: Start) -> Result<(), Failure> {
         Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
     }
     let sink = Sink::stdout(&settings.log).map_err(system)?;
-    let secured = settings.server.tls.as_ref().map(tls::load).transpose().map_err(system)?;
-    let shared = Shared::new(&settings, Some(sink.clone()), sessions, secured);
+    let shared = Shared::new(&settings, Some(sink.clone()), sessions);
     let (ask, asked) = mpsc::channel(4);
     let admin = admin::spawn(&settings.admin, admin_state(&shared, ask)).map_err(system)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
@@ -122,6 +121,7 @@ async fn live(life: Life) -> Result<(), Failure> {
     let bound = opened.iter().map(|(bind, ..)| bind.clone()).collect::<Vec<_>>();
     listen(&workers, opened).await;
     shared.show_upstreams(&settings);
+    shared.show_certificates(&settings);
     shared.health.set_applied();
     for address in &bound {
         tracing::info!(%address, "listening");
@@ -134,7 +134,7 @@ async fn live(life: Life) -> Result<(), Failure> {
     tracing::info!(workers = shared.workers, routes = settings.routes.len(), store = redis, "ready");
     ready(&bound, admin_address);
 
-    let mut file = reload::Watched::new(&source);
+    let mut files = reload::Watched::new(&source, &settings);
     loop {
         let reply = tokio::select! {
             signal = signals.next() => match signal {
@@ -142,10 +142,11 @@ async fn live(life: Life) -> Result<(), Failure> {
                 Signal::Reload => None,
             },
             Some(reply) = asked.recv() => Some(reply),
-            () = file.changed() => None,
+            () = files.changed() => None,
         };
-        file.reading();
+        files.reading();
         let result = reload::reload(&source, &shared, &workers, &mut settings, &mut listeners).await;
+        files.follow(&settings);
         if let Some(reply) = reply {
             // Whoever asked may have gone.
             let _ = reply.send(result);
@@ -202,8 +203,9 @@ async fn drain(
 #[derive(Default)]
 pub struct Listeners(BTreeMap<Bind, watch::Sender<bool>>);
 
-/// A place that was opened: its address, a socket for each worker, and how they learn that it is over.
-pub type Opened = (Bind, Vec<accept::Listening>, watch::Receiver<bool>);
+/// A place that was opened: its address, a socket for each worker, how they learn that it is over, and what it was
+/// configured as.
+pub type Opened = (Bind, Vec<accept::Listening>, watch::Receiver<bool>, Bind);
 
 impl Listeners {
     /// Opens those of `wanted` that are not open.
@@ -217,7 +219,7 @@ impl Listeners {
             let (sockets, bound) = accept::open(bind, workers)?;
             let (stop, stopped) = watch::channel(false);
             senders.insert(bind.clone(), stop);
-            opened.push((bound, sockets, stopped));
+            opened.push((bound, sockets, stopped, bind.clone()));
         }
         self.0.append(&mut senders);
         Ok(opened)
@@ -231,10 +233,10 @@ impl Listeners {
 
 /// Hands sockets to the workers, one each.
 pub async fn listen(workers: &[Worker], opened: Vec<Opened>) {
-    for (_, sockets, stop) in opened {
+    for (_, sockets, stop, bind) in opened {
         for (worker, socket) in workers.iter().zip(sockets) {
             // A worker that is gone accepts nothing.
-            let _ = worker.commands.send(Command::Listen(socket, stop.clone())).await;
+            let _ = worker.commands.send(Command::Listen(socket, bind.clone(), stop.clone())).await;
         }
     }
 }

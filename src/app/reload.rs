@@ -3,11 +3,13 @@
 //! 1. A configuration with an error, a socket that cannot be opened, a certificate that cannot be read, a worker that
 //!    cannot build: each leaves everything as it was, says why, and is counted.
 //! 2. What changed is said, a line each. Nothing changed: nothing is built.
-//! 3. The file is watched by its content, looked at once a second: editors, ConfigMap links and bind mounts replace
-//!    files in ways that no notification covers. A file that is being written is read once it holds still.
+//! 3. The file, and the certificates and keys that it names, are watched by their content, looked at once a second:
+//!    editors, ConfigMap links and bind mounts replace files in ways that no notification covers. What is being written
+//!    is read once it holds still.
 
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +20,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::boot::{Listeners, Opened, Source, listen};
 use super::shared::{Shared, Stores};
 use super::worker::{Command, Worker};
-use crate::config;
 use crate::config::settings::Settings;
-use crate::listener::tls;
+use crate::config::{self, Loaded};
 use crate::telemetry::logs;
 
 /// Somebody asks for a reload and waits for its outcome.
@@ -82,15 +83,18 @@ async fn apply(
     current: &mut Arc<Settings>,
     listeners: &mut Listeners,
 ) -> Result<Vec<String>, String> {
-    let loaded = source.load().map_err(|report| report.to_string())?;
-    let new = Arc::new(loaded.settings);
+    let Loaded { settings: mut new, warnings } = source.load().map_err(|report| report.to_string())?;
+    for warning in warnings {
+        tracing::warn!(at = warning.line(), "{}", warning.message);
+    }
     let mut changes = config::difference(current, &new);
-    let secured = new.server.tls.as_ref().map(tls::load).transpose().map_err(|error| error.to_string())?;
     if changes.is_empty() {
-        // The files that a certificate is read from may have changed although their names did not.
-        shared.tls.send_replace(secured);
         return Ok(changes);
     }
+    if let Some(before) = &current.server.tls {
+        new.server.tls = new.server.tls.map(|tls| tls.after(before));
+    }
+    let new = Arc::new(new);
     let stores = shared.stores_for(&new);
     let opened = match ready(workers, &new, &stores, listeners, shared.workers).await {
         Ok(opened) => opened,
@@ -112,7 +116,6 @@ async fn apply(
     }
     listen(workers, opened).await;
     listeners.keep(&new.server.listen);
-    shared.tls.send_replace(secured);
     if let Err(error) = logs::start(&new.log) {
         // Not to be expected of a level that was validated, and no reason to go back.
         tracing::error!("{error}");
@@ -120,6 +123,7 @@ async fn apply(
     shared.adopt(stores);
     shared.admission.bound(new.server.max_connections, new.server.max_connections_per_address);
     shared.show_upstreams(&new);
+    shared.show_certificates(&new);
     changes.extend(not_until_restart(current, &new));
     *current = new;
     Ok(changes)
@@ -153,31 +157,37 @@ fn not_until_restart(old: &Settings, new: &Settings) -> Vec<String> {
     waiting
 }
 
-/// The file, looked at once in a while.
+/// The file and what it names, looked at once in a while.
 pub struct Watched {
     path: Option<PathBuf>,
-    /// What it held when it was last read, and when it was last looked at.
+    /// Certificates and keys.
+    named: Vec<PathBuf>,
+    /// What they held when they were last read, and when they were last looked at.
     read: Option<u64>,
     looked: Option<u64>,
     ticks: tokio::time::Interval,
 }
 
 impl Watched {
-    /// Of a source; one that was made never changes.
-    pub fn new(source: &Source) -> Self {
+    /// Of a source and the settings it gave; one that was made never changes.
+    pub fn new(source: &Source, settings: &Settings) -> Self {
         let path = if let Source::File(path) = source { Some(path.clone()) } else { None };
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let read = path.as_ref().and_then(content);
-        Self { path, read, looked: read, ticks }
+        let mut watched = Self { path, named: settings.files(), read: None, looked: None, ticks };
+        watched.reading();
+        watched
     }
 
-    /// Waits until it holds something new, twice the same. A file that is gone is waited for.
+    /// Waits until they hold something new, twice the same. A configuration that is gone is waited for; a certificate
+    /// that is gone is something new.
     pub async fn changed(&mut self) {
-        let Some(path) = self.path.clone() else { return std::future::pending().await };
+        if self.path.is_none() {
+            return std::future::pending().await;
+        }
         loop {
             self.ticks.tick().await;
-            let now = content(&path);
+            let now = self.content();
             let (still, new) = (now == self.looked, now != self.read);
             self.looked = now;
             if now.is_some() && still && new {
@@ -186,16 +196,35 @@ impl Watched {
         }
     }
 
-    /// It is about to be read.
+    /// They are about to be read.
     pub fn reading(&mut self) {
-        self.read = self.path.as_ref().and_then(content);
+        self.read = self.content();
         self.looked = self.read;
+    }
+
+    /// Watches what `settings` name from now on.
+    pub fn follow(&mut self, settings: &Settings) {
+        let named = settings.files();
+        if named != self.named {
+            self.named = named;
+            self.reading();
+        }
+    }
+
+    /// A sum over all of it; `None`: the configuration is not there.
+    fn content(&self) -> Option<u64> {
+        let mut sum = ahash::RandomState::with_seeds(1, 2, 3, 4).build_hasher();
+        content(self.path.as_ref()?)?.hash(&mut sum);
+        for path in &self.named {
+            content(path).hash(&mut sum);
+        }
+        Some(sum.finish())
     }
 }
 
-fn content(path: &PathBuf) -> Option<u64> {
+fn content(path: &Path) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     // What is longer is refused when it is read.
     std::fs::File::open(path).ok()?.take(8 << 20).read_to_end(&mut text).ok()?;
-    Some(ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(text))
+    Some(text)
 }

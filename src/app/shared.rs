@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use parking_lot::Mutex;
-use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -29,8 +28,6 @@ pub struct Shared {
     pub admission: Arc<Admission>,
     /// Session records in process memory; the demo has them, nobody else.
     pub sessions: Option<Arc<session::store::memory::MemoryStore>>,
-    /// TLS of the listeners.
-    pub tls: watch::Sender<Option<Arc<ServerConfig>>>,
     /// Turns true when the process is to stop.
     pub draining: watch::Sender<bool>,
     /// Worker threads.
@@ -80,7 +77,6 @@ impl Shared {
         settings: &Settings,
         sink: Option<Sink>,
         sessions: Option<Arc<session::store::memory::MemoryStore>>,
-        tls: Option<Arc<ServerConfig>>,
     ) -> Arc<Self> {
         let server = &settings.server;
         Arc::new(Self {
@@ -91,7 +87,6 @@ impl Shared {
             health: admin::Health::new(),
             admission: Admission::new(server.max_connections, server.max_connections_per_address),
             sessions,
-            tls: watch::Sender::new(tls),
             draining: watch::Sender::new(false),
             workers: server.workers,
             stores: Mutex::new(Stores::new(settings.memory)),
@@ -128,6 +123,17 @@ impl Shared {
             None => states.remove(&worker),
         };
         self.health.set_redis(states.values().cloned().collect());
+    }
+
+    /// Shows when the first of the certificates of `settings` expires.
+    pub fn show_certificates(&self, settings: &Settings) {
+        let ours = settings.server.tls.iter().flat_map(|tls| &tls.settings.certificates);
+        let shown_to_apps =
+            settings.upstreams.iter().flat_map(|app| &app.tls).flat_map(|tls| &tls.settings.certificate);
+        let first = ours.chain(shown_to_apps).map(|certificate| certificate.end()).min();
+        let help = "Unix time at which the first of the certificates in use expires; 0: there are none.";
+        let gauge = self.registry.gauge(self.workers, "sidegate_tls_certificate_expiry_seconds", help, &[]);
+        gauge.set(first.and_then(|second| u64::try_from(second).ok()).unwrap_or(0));
     }
 
     /// Tells probes what to say about the apps of `settings`.

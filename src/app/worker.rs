@@ -17,9 +17,10 @@ use crate::cache::rules::invalidation::Template;
 use crate::cache::{self, Cache, OnRoute};
 use crate::clock;
 use crate::config::settings::{RouteSettings, Settings};
-use crate::listener;
+use crate::exchange::CertificateFact;
 use crate::listener::accept::{Listening, accept};
 use crate::listener::connection::{Metrics, Served};
+use crate::listener::{self, Bind};
 use crate::rate_limit::{Limit, RateLimit};
 use crate::redis_pool::{self, Link};
 use crate::session::{Carrier, IdentityFields, Session, Store};
@@ -42,8 +43,8 @@ pub enum Command {
     Commit,
     /// Let go of what was prepared last.
     Forget,
-    /// Listen here too, until the receiver turns true or its sender is gone.
-    Listen(Listening, watch::Receiver<bool>),
+    /// Listen here too, at what is configured as this, until the receiver turns true or its sender is gone.
+    Listen(Listening, Bind, watch::Receiver<bool>),
     /// Finish what has begun, until this instant.
     Drain(std::time::Instant),
 }
@@ -146,7 +147,7 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
                     // Nobody to hear it: then nobody will say Commit either.
                     let _ = reply.send(told);
                 }
-                Some(Command::Listen(listening, stop)) => {
+                Some(Command::Listen(listening, bind, stop)) => {
                     let (stack, current, metrics) = (stack.clone(), current.clone(), metrics.clone());
                     let draining = shared.draining.subscribe();
                     let served = move || Served {
@@ -155,7 +156,7 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
                         draining: draining.clone(),
                         metrics: metrics.clone(),
                     };
-                    let accepting = accept(listening, shared.admission.clone(), shared.tls.subscribe(), served, stop);
+                    let accepting = accept(listening, bind, shared.admission.clone(), served, stop);
                     tokio::task::spawn_local(async move {
                         if let Err(error) = accepting.await {
                             tracing::error!(%error, "cannot accept connections");
@@ -226,7 +227,6 @@ fn gather_parts(
                 let health = shared.upstream_health(&app.name);
                 let place = (number, shared.workers);
                 Upstream::new(app, health, watchdog.clone(), registry, place)
-                    .map_err(|error| format!("upstream.{}: {error}", app.name))?
             }
         };
         upstreams.insert(app.name.clone(), (app.clone(), upstream));
@@ -235,7 +235,8 @@ fn gather_parts(
         AccessLog::new(sink, Redaction::new(secret_parameters(settings)), shared.clock.clone(), registry, number)
     });
     let labels: Vec<Arc<str>> = settings.routes.iter().map(|route| route.label.clone()).collect();
-    let identity = Rc::new(IdentityFields::new(identity_fields(settings)));
+    let identity =
+        Rc::new(IdentityFields::new(identity_fields(settings)).telling(told_of_certificates(settings).to_vec()));
     let room = Room { number, shared, stores, settings, link: &link, identity: &identity };
     let routes = settings.routes.iter().map(|route| {
         let (_, upstream) = &upstreams[&settings.upstreams[route.upstream].name];
@@ -308,6 +309,7 @@ impl Room<'_> {
         let on_route = OnRoute {
             policy: route.cache.clone(),
             credentials: route.session.is_some(),
+            certificates: !told_of_certificates(self.settings).is_empty(),
             on_write: on_write.collect::<Result<_, _>>().map_err(|error| format!("{}: {error}", route.label))?,
         };
         let worker = cache::Worker {
@@ -333,4 +335,10 @@ fn secret_parameters(settings: &Settings) -> Vec<&str> {
 fn identity_fields(settings: &Settings) -> Vec<HeaderName> {
     let sessions = settings.routes.iter().flat_map(|route| &route.session);
     sessions.flat_map(|(session, _)| &session.forward).map(|(name, _)| name.clone()).collect()
+}
+
+/// What the app is told of clients' certificates.
+fn told_of_certificates(settings: &Settings) -> &[(HeaderName, CertificateFact)] {
+    let client = settings.server.tls.as_ref().and_then(|tls| tls.settings.client.as_ref());
+    client.map_or(&[], |client| &client.forward)
 }

@@ -57,6 +57,8 @@ pub struct OnRoute {
     pub policy: Option<Arc<Policy>>,
     /// The route verifies a session: every request to it carries credentials.
     pub credentials: bool,
+    /// The app is told who presented a certificate: a request under one carries credentials.
+    pub certificates: bool,
     /// Paths that a successful write here invalidates besides its own.
     pub on_write: Vec<Template>,
 }
@@ -188,7 +190,9 @@ impl Cache {
             return Action::PassBy { reason: "owed" };
         }
         let cookies = self.route.policy.as_ref().map(|policy| policy.cookies).unwrap_or_default();
+        let certified = self.route.certificates && exchange.connection.certificate.is_some();
         let credentials = request::credentials(head, self.route.credentials, cookies);
+        let credentials = credentials.or(certified.then_some("certificate"));
         let fetch = |why, generation| Action::Fetch {
             why,
             fill: Opening { key, generation, credentials: credentials.is_some() },

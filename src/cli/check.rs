@@ -33,8 +33,11 @@ pub fn check(path: &Path) -> ExitCode {
 /// What a configuration does: listeners, stores, upstreams, and each route with its policies.
 pub fn summary(settings: &Settings) -> String {
     let mut said = Said::default();
-    let tls = if settings.server.tls.is_some() { " (TLS)" } else { "" };
-    let listen = settings.server.listen.iter().map(|bind| format!("{bind}{tls}")).collect::<Vec<_>>().join(", ");
+    let listen = settings.server.listen.iter().map(|bind| match settings.server.secured(bind) {
+        Some(_) => format!("{bind} (TLS)"),
+        None => bind.to_string(),
+    });
+    let listen = listen.collect::<Vec<_>>().join(", ");
     said.line("listens on", &listen);
     said.line("admin on", &settings.admin.listen.map_or("nowhere".to_owned(), |listen| listen.to_string()));
     match &settings.redis {

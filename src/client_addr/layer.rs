@@ -59,6 +59,7 @@ mod tests {
         let connection = Connection {
             peer: peer.map(|ip| (ip.parse::<IpAddr>().unwrap(), 9).into()),
             tls: false,
+            certificate: None,
             interim: None,
             tunnel: RefCell::default(),
             in_flight: Cell::new(0),

@@ -6,6 +6,7 @@ use std::path::Path;
 use http::Uri;
 use ipnet::IpNet;
 
+use crate::exchange::Scheme;
 use crate::listener::Bind;
 use crate::upstream::{Place, Server};
 
@@ -18,6 +19,25 @@ pub fn bind(text: &str, folder: &Path) -> Result<Bind, String> {
         Some("") => Err("`unix:` needs the path of a socket".into()),
         Some(path) => Ok(Bind::Unix(folder.join(path))),
         None => socket(text).map(Bind::Tcp),
+    }
+}
+
+/// Reads a place to listen as [`bind`] does, with what it speaks if that is said: `https://0.0.0.0:8443`.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn listen(text: &str, folder: &Path) -> Result<(Bind, Option<Scheme>), String> {
+    let (scheme, place) = match text.split_once("://") {
+        Some(("http", place)) => (Some(Scheme::Http), place),
+        Some(("https", place)) => (Some(Scheme::Https), place),
+        Some((other, _)) if other != "unix" && !other.starts_with("unix:") => {
+            return Err(format!("`{other}` is not `http` or `https`"));
+        }
+        _ => (None, text),
+    };
+    match (bind(place, folder)?, scheme) {
+        (Bind::Unix(_), Some(_)) => Err("a Unix socket speaks cleartext: write `unix:/path`".into()),
+        (bind, scheme) => Ok((bind, scheme)),
     }
 }
 
@@ -115,6 +135,14 @@ mod tests {
     fn listeners_are_addresses_with_port_or_unix_sockets() {
         for text in ["127.0.0.1:8080", "[::]:8443", "unix:/run/sidegate.sock"] {
             assert_eq!(bind(text, Path::new("")).unwrap().to_string(), text);
+        }
+        let scheme = |text| listen(text, Path::new("")).map(|(bind, scheme)| (bind.to_string(), scheme));
+        assert_eq!(scheme("127.0.0.1:80"), Ok(("127.0.0.1:80".into(), None)));
+        assert_eq!(scheme("http://127.0.0.1:80"), Ok(("127.0.0.1:80".into(), Some(Scheme::Http))));
+        assert_eq!(scheme("https://[::]:443"), Ok(("[::]:443".into(), Some(Scheme::Https))));
+        assert_eq!(scheme("unix:///run/a"), Ok(("unix:///run/a".into(), None)));
+        for bad in ["ftp://127.0.0.1:80", "https://127.0.0.1", "https://unix:/run/a"] {
+            assert!(scheme(bad).is_err(), "{bad}");
         }
         for bad in [":8080", "localhost:80", "127.0.0.1", "8080", "unix:"] {
             assert!(bind(bad, Path::new("")).is_err(), "{bad}");

@@ -6,7 +6,6 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::quantity::{shown_duration as time, shown_size as size};
 use super::settings::{RouteSettings, Settings};
-use crate::listener::Bind;
 use crate::rate_limit::Limit;
 use crate::session::{Carrier, Definition, Format, Mode};
 use crate::{cache, redis_pool, upstream};
@@ -117,11 +116,24 @@ fn server(settings: &Settings) -> Section {
     let server = &settings.server;
     let trusted = settings.client_addr.trusted.iter().map(ToString::to_string);
     let trusted = trusted.chain(settings.client_addr.trust_unix.then(|| "unix".to_owned()));
-    let tls = server.tls.iter().map(|tls| format!("{} with {}", tls.certificate.display(), tls.key.display()));
+    let listen = server.listen.iter().map(|bind| match (server.cleartext.contains(bind), server.secured(bind)) {
+        (true, _) => format!("http://{bind}"),
+        (_, Some(_)) => format!("https://{bind}"),
+        _ => bind.to_string(),
+    });
+    let tls = server.tls.as_ref().map(|tls| &tls.settings);
+    let client = tls.and_then(|tls| tls.client.as_ref());
+    let told = client.iter().flat_map(|client| &client.forward);
     let lines = vec![
-        ("listen", list(server.listen.iter().map(Bind::to_string))),
+        ("listen", list(listen)),
         ("trusted_proxies", list(trusted)),
-        ("tls", list(tls)),
+        ("tls.certificates", list(tls.iter().flat_map(|tls| &tls.certificates).map(ToString::to_string))),
+        ("tls.unknown_name", plain(if tls.is_some_and(|tls| tls.refuse_unknown_names) { "refuse" } else { "default" })),
+        ("tls.min_version", plain(tls.map(|tls| tls.oldest).unwrap_or_default())),
+        ("tls.http2", plain(tls.is_none_or(|tls| tls.http2))),
+        ("tls.client.ca", list(client.map(|client| client.authorities.to_string()))),
+        ("tls.client.mode", list(client.map(|client| format!("{:?}", client.mode).to_lowercase()))),
+        ("tls.client.forward", list(told.map(|(field, fact)| format!("{field} = {}", fact.word())))),
         ("timeouts.header", plain(time(server.timeouts.header))),
         ("timeouts.body", plain(time(server.timeouts.body))),
         ("timeouts.idle", plain(time(server.timeouts.idle))),
@@ -167,6 +179,12 @@ fn redis(redis: &redis_pool::Settings) -> Section {
 }
 
 fn upstream(upstream: &upstream::Settings) -> Section {
+    let tls = upstream.tls.as_ref().map(|tls| &tls.settings);
+    let believed = match tls.map(|tls| &tls.authorities) {
+        None => "none".to_owned(),
+        Some(None) => "danger_accept_any_certificate".to_owned(),
+        Some(Some(authorities)) => authorities.to_string(),
+    };
     let lines = vec![
         ("servers", list(upstream.servers.iter().map(ToString::to_string))),
         ("timeouts.connect", plain(time(upstream.timeouts.connect))),
@@ -179,6 +197,10 @@ fn upstream(upstream: &upstream::Settings) -> Section {
         ("queue_timeout", plain(time(upstream.queue_timeout))),
         ("retries", plain(upstream.retries)),
         ("expect_timeout", plain(time(upstream.expect_timeout))),
+        ("tls.ca", plain(believed)),
+        ("tls.certificate", list(tls.and_then(|tls| tls.certificate.as_ref()).map(ToString::to_string))),
+        ("tls.server_name", list(tls.and_then(|tls| tls.server_name.as_ref()).map(|name| name.to_str().into_owned()))),
+        ("tls.min_version", plain(tls.map(|tls| tls.oldest).unwrap_or_default())),
     ];
     Section { name: format!("upstream.{}", upstream.name), lines }
 }

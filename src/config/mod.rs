@@ -15,6 +15,7 @@
 pub mod address;
 pub mod diagnostic;
 mod difference;
+mod pem;
 mod quantity;
 mod raw;
 mod secret;

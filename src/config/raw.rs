@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::path::Path;
 
+use http::HeaderName;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
@@ -49,6 +50,8 @@ pub struct Reading<'d> {
     pub folder: &'d Path,
     /// The process keeps session records itself: sessions need no Redis.
     pub keeps_sessions: bool,
+    /// The fields that tell of clients' certificates; `None`: nobody is asked for one. Known once `[server]` has been read.
+    pub certificate_fields: RefCell<Option<Vec<HeaderName>>>,
     findings: RefCell<Vec<Finding>>,
     secrets: RefCell<Vec<Range<usize>>>,
 }
@@ -104,6 +107,7 @@ impl<'d> Reading<'d> {
             environment,
             folder,
             keeps_sessions: false,
+            certificate_fields: RefCell::default(),
             findings: RefCell::default(),
             secrets: RefCell::default(),
         }

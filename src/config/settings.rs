@@ -1,5 +1,6 @@
 //! What a valid configuration says, in the rooms' own types.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::telemetry::logs;
@@ -26,6 +27,15 @@ pub struct Settings {
     pub upstreams: Vec<upstream::Settings>,
     /// `[[route]]`, in the file's order. A file without any gets one: `/{*rest}` to the only upstream.
     pub routes: Vec<RouteSettings>,
+}
+
+impl Settings {
+    /// The files besides the configuration that were read for it: certificates and keys.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let server = self.server.tls.iter().flat_map(|tls| &tls.settings.files);
+        let upstreams = self.upstreams.iter().flat_map(|upstream| &upstream.tls).flat_map(|tls| &tls.settings.files);
+        server.chain(upstreams).cloned().collect()
+    }
 }
 
 /// `[memory]`.

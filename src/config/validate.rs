@@ -3,6 +3,7 @@
 mod definitions;
 mod process;
 mod routes;
+mod tls;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +41,10 @@ pub fn settings(root: &mut Table<'_>) -> Option<Settings> {
 pub fn plain(url: &str, environment: Environment<'_>) -> Result<Settings, Fault> {
     let server = address::server(url, Path::new(""))?;
     let redis = process::redis_from(environment)?;
+    let mut app = upstream::Settings::new("app", vec![server]);
+    if app.servers.iter().any(|server| server.tls) {
+        app.tls = Some(tls::by_system()?);
+    }
     Ok(Settings {
         server: crate::listener::Settings::default(),
         client_addr: crate::client_addr::Settings::default(),
@@ -48,7 +53,7 @@ pub fn plain(url: &str, environment: Environment<'_>) -> Result<Settings, Fault>
         redis,
         memory: super::settings::MemorySettings::default(),
         limits: rate_limit::Settings::default(),
-        upstreams: vec![upstream::Settings::new("app", vec![server])],
+        upstreams: vec![app],
         routes: vec![everything()],
     })
 }

@@ -13,17 +13,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::sleep;
 
+use super::Bind;
 use super::admission::{Admission, Admitted};
 use super::connection::{Served, serve};
+use super::tls::handshake::handshake;
 use super::transport::Transport;
-use super::{Bind, Settings};
 use crate::exchange::Next;
 
 /// Connections that wait in the kernel to be accepted.
@@ -109,11 +108,12 @@ fn unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     Ok(listener)
 }
 
-/// Accepts until told to stop or dropped. `tls` is asked for each connection, so that a reload takes effect at once.
+/// Accepts until told to stop or dropped. Whether `bind`, as configured, speaks TLS is asked for each connection, so that
+/// a reload takes effect at once.
 pub async fn accept<S: Next>(
     listening: Listening,
+    bind: Bind,
     admission: Arc<Admission>,
-    tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     served: impl Fn() -> Served<S>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -153,17 +153,13 @@ pub async fn accept<S: Next>(
             served.metrics.over_address_bound.inc();
             continue;
         };
-        let secured = match transport {
-            Transport::Tcp(_) => tls.borrow().clone(),
-            _ => None,
-        };
-        match secured {
+        match served.settings.secured(&bind).map(super::tls::Secured::config) {
             None => tokio::task::spawn_local(counted(serve(transport, peer, served), admitted)),
             Some(config) => tokio::task::spawn_local(counted(
                 Box::pin(async move {
-                    if let Some(transport) =
-                        handshake(transport, config, &served.settings, served.draining.clone()).await
-                    {
+                    let (within, mut draining) = (served.settings.timeouts.header, served.draining.clone());
+                    let tls = &served.metrics.tls;
+                    if let Some(transport) = handshake(transport, config, within, &mut draining, tls).await {
                         serve(transport, peer, served).await;
                     }
                 }),
@@ -176,29 +172,6 @@ pub async fn accept<S: Next>(
 async fn counted(serving: impl Future<Output = ()>, admitted: Admitted) {
     serving.await;
     drop(admitted);
-}
-
-async fn handshake(
-    transport: Transport,
-    config: Arc<ServerConfig>,
-    settings: &Settings,
-    mut draining: watch::Receiver<bool>,
-) -> Option<Transport> {
-    let Transport::Tcp(socket) = transport else { return Some(transport) };
-    let accepting = timeout(settings.timeouts.header, TlsAcceptor::from(config).accept(socket));
-    let accepted = tokio::select! {
-        biased;
-        accepted = accepting => accepted,
-        _ = draining.wait_for(|draining| *draining) => return None,
-    };
-    match accepted {
-        Ok(Ok(stream)) => Some(Transport::Tls(Box::new(stream.into()))),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "TLS handshake failed");
-            None
-        }
-        Err(_) => None,
-    }
 }
 
 enum Listener {

@@ -37,9 +37,11 @@ use super::Settings;
 use super::judge::{Bounds, Judge, Refusal};
 use super::pace::{Pace, Slowness, tick_length};
 use super::receive::{self, Receive};
+use super::tls;
 use super::transport::Transport;
 use super::tunnel::tie;
 use super::wire::{Judged, Wire};
+use crate::clock::Clock;
 use crate::exchange::{Always, Connection, Next, Tunnel};
 use crate::local_reply::LocalReply;
 use crate::telemetry::registry::{Counter, Registry};
@@ -84,6 +86,8 @@ pub struct Metrics {
     pub refused: Counter,
     /// Connections ended by a time-out of the client.
     pub timed_out: Counter,
+    /// TLS handshakes.
+    pub tls: tls::handshake::Metrics,
 }
 
 impl Metrics {
@@ -98,6 +102,7 @@ impl Metrics {
             ),
             refused: counter("sidegate_refused_messages_total", "Requests whose bytes could be read in two ways."),
             timed_out: counter("sidegate_client_timeouts_total", "Client connections ended by a time-out."),
+            tls: tls::handshake::Metrics::new(registry, worker),
         }
     }
 }
@@ -117,20 +122,31 @@ enum Ended {
 /// Serves one connection until it ends. Boxes what is large only while it is needed.
 pub async fn serve<S: Next>(mut transport: Transport, peer: Option<SocketAddr>, mut served: Served<S>) {
     let wire = Wire::new();
-    let (tls, http2) = match &transport {
+    let (secured, http2) = match &transport {
         Transport::Tls(stream) => (true, stream.get_ref().1.alpn_protocol() == Some(b"h2")),
         _ => (false, false),
     };
-    let of_version = |interim| Rc::new(Connection { peer, tls, interim, tunnel: None.into(), in_flight: 0.into() });
+    let certificate = match tls::client::certificate(&transport, || Clock::System.unix_seconds().cast_signed()) {
+        Ok(certificate) => certificate.map(Rc::new),
+        Err(reason) => {
+            tracing::debug!(reason, ?peer, "client certificate refused");
+            served.metrics.tls.refused();
+            return Box::pin(linger(&mut transport)).await;
+        }
+    };
+    let of_version = |interim| {
+        let certificate = certificate.clone();
+        Rc::new(Connection { peer, tls: secured, certificate, interim, tunnel: None.into(), in_flight: 0.into() })
+    };
     let connection = of_version(Some(receive::interim(&wire)));
     let mut fresh = true;
     loop {
         let idle = served.settings.timeouts.idle;
         // A TLS handshake may have read the first request already: then the socket has nothing more to say.
-        if !(fresh && tls) && park(&transport, idle, &mut served.draining).await.is_none() {
+        if !(fresh && secured) && park(&transport, idle, &mut served.draining).await.is_none() {
             return;
         }
-        let (prefix, is_http2) = match fresh && !tls {
+        let (prefix, is_http2) = match fresh && !secured {
             true => {
                 match Box::pin(sniff(&mut transport, served.settings.timeouts.header, &mut served.draining)).await {
                     Some(sniffed) => sniffed,
@@ -309,7 +325,7 @@ async fn refuse(mut transport: Transport, refusal: Refusal) {
     close_with(&mut transport, &reply).await;
 }
 
-async fn close_with(transport: &mut Transport, reply: &LocalReply) {
+pub(super) async fn close_with(transport: &mut Transport, reply: &LocalReply) {
     let bytes = reply.raw_http1();
     if timeout(LINGER.0, transport.write_all(&bytes)).await.is_ok_and(|written| written.is_ok()) {
         linger(transport).await;
@@ -317,7 +333,7 @@ async fn close_with(transport: &mut Transport, reply: &LocalReply) {
 }
 
 /// Ends our side, and reads a little of what is still coming, so that the kernel does not answer it with a reset.
-async fn linger(transport: &mut Transport) {
+pub(super) async fn linger(transport: &mut Transport) {
     let _ = timeout(LINGER.0, async {
         if transport.shutdown().await.is_err() {
             return;

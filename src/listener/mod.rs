@@ -22,7 +22,9 @@ pub struct Settings {
     /// Where to listen.
     pub listen: Vec<Bind>,
     /// TLS for the TCP listeners.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<tls::Secured>,
+    /// Those of `listen` that speak cleartext all the same.
+    pub cleartext: Vec<Bind>,
     /// How long a client may take.
     pub timeouts: Timeouts,
     /// Worker threads.
@@ -52,15 +54,6 @@ pub enum Bind {
     Unix(PathBuf),
 }
 
-/// PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The certificate chain, leaf first.
-    pub certificate: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
-}
-
 /// How long a client may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -85,11 +78,19 @@ impl std::fmt::Display for Bind {
     }
 }
 
+impl Settings {
+    /// What `bind` speaks TLS with; `None`: it speaks cleartext.
+    pub fn secured(&self, bind: &Bind) -> Option<&tls::Secured> {
+        self.tls.as_ref().filter(|_| matches!(bind, Bind::Tcp(_)) && !self.cleartext.contains(bind))
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: vec![Bind::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))],
             tls: None,
+            cleartext: Vec::new(),
             timeouts: Timeouts::default(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             max_connections: 10_000,

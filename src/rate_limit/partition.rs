@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, Method};
 
-use crate::exchange::{Exchange, push_address};
+use crate::exchange::{CertificateFact, Exchange, push_address};
 use crate::redis_pool::key::{push_digest, push_escaped};
 
 /// The parts of a partition key, in the configured order; at least one.
@@ -40,6 +40,8 @@ pub enum Part {
     Session,
     /// `session:FIELD`: an attribute of the verified session.
     SessionField(String),
+    /// `certificate`, `certificate:cn`, `certificate:subject` …: the client's certificate, by its digest or by what it says.
+    Certificate(CertificateFact),
     /// `route`: the route that matched.
     Route,
     /// `method`.
@@ -84,6 +86,9 @@ impl Part {
             }
             Self::Session => push_text(out, &exchange.principal.as_ref()?.session_key),
             Self::SessionField(path) => push_text(out, exchange.principal.as_ref()?.attribute(path)?),
+            Self::Certificate(fact) => {
+                push_text(out, only(fact.of(exchange.connection.certificate.as_ref()?).iter())?);
+            }
             Self::Route => push_text(out, exchange.trail.borrow().route.as_deref()?),
             Self::Method => out.push_str(method(request.method())),
         }
@@ -173,7 +178,8 @@ fn method(method: &Method) -> &'static str {
 }
 
 impl Part {
-    /// Reads one part: `address`, `header:NAME`, `cookie:NAME`, `query:NAME`, `session`, `session:FIELD`, `route`, `method`.
+    /// Reads one part: `address`, `header:NAME`, `cookie:NAME`, `query:NAME`, `session`, `session:FIELD`,
+    /// `certificate`, `certificate:cn`, `route`, `method`.
     ///
     /// # Errors
     /// A sentence that says what is wrong.
@@ -183,7 +189,7 @@ impl Part {
             None => (text, None),
         };
         match (kind, name) {
-            ("header" | "cookie" | "query" | "session", Some("")) => {
+            ("header" | "cookie" | "query" | "session" | "certificate", Some("")) => {
                 Err(format!("`{text}` names nothing after the colon"))
             }
             ("address", None) => Ok(Self::Address),
@@ -191,6 +197,14 @@ impl Part {
             ("method", None) => Ok(Self::Method),
             ("session", None) => Ok(Self::Session),
             ("session", Some(field)) => Ok(Self::SessionField(field.to_owned())),
+            ("certificate", None) => Ok(Self::Certificate(CertificateFact::Fingerprint)),
+            ("certificate", Some(word)) => match CertificateFact::WORDS.iter().find(|(known, _)| *known == word) {
+                // Of these there may be several, or they say nothing about the client.
+                None | Some((_, CertificateFact::AlternativeNames | CertificateFact::Issuer)) => {
+                    Err(format!("`{word}` is none of cn, subject, serial, sha256"))
+                }
+                Some((_, fact)) => Ok(Self::Certificate(*fact)),
+            },
             ("cookie", Some(name)) => Ok(Self::Cookie(name.to_owned())),
             ("query", Some(name)) => Ok(Self::Query(name.to_owned())),
             ("header", Some(name)) => match HeaderName::from_bytes(name.as_bytes()) {
@@ -230,6 +244,8 @@ impl std::fmt::Display for Part {
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Session => f.write_str("session"),
             Self::SessionField(field) => write!(f, "session:{field}"),
+            Self::Certificate(CertificateFact::Fingerprint) => f.write_str("certificate"),
+            Self::Certificate(fact) => write!(f, "certificate:{}", fact.word()),
             Self::Route => f.write_str("route"),
             Self::Method => f.write_str("method"),
         }
@@ -250,7 +266,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::exchange::Principal;
+    use crate::exchange::{ClientCertificate, Principal};
     use crate::rate_limit::trial::exchange;
 
     fn text(parts: impl Into<Vec<Part>>, exchange: &Exchange) -> String {
@@ -278,6 +294,27 @@ mod tests {
             exchange("GET", "/?a=1&api%5Fkey=ab%63&api", "192.0.2.1", &[("x-key", "abc"), ("cookie", "a=b; k=abc")]);
         for part in [header("x-key"), Part::Cookie("k".into()), Part::Query("api_key".into())] {
             assert_eq!(text([part], &request), "#ba7816bf8f01cfea414140de5dae2223");
+        }
+    }
+
+    #[test]
+    fn a_certificate_counts_by_its_digest_or_by_what_it_says() {
+        let parts = ["certificate", "certificate:cn", "certificate:subject", "certificate:serial"];
+        let parts = || parts.map(|part| Part::parse(part).unwrap());
+        let mut request = exchange("GET", "/", "192.0.2.1", &[]);
+        assert_eq!(text(parts(), &request), "@192.0.2.1,@192.0.2.1,@192.0.2.1,@192.0.2.1");
+        let certificate = ClientCertificate {
+            subject: "CN=a,O=b".into(),
+            issuer: "CN=c".into(),
+            common_name: None,
+            serial: "01".into(),
+            fingerprint: "f".repeat(64),
+            alternative_names: vec!["DNS:a".into()],
+        };
+        Rc::get_mut(&mut request.connection).unwrap().certificate = Some(Rc::new(certificate));
+        assert_eq!(text(parts(), &request), format!("{},@192.0.2.1,CN%3da%2cO%3db,01", "f".repeat(64)));
+        for word in ["", "san", "issuer", "CN"] {
+            assert!(Part::parse(&format!("certificate:{word}")).is_err(), "{word}");
         }
     }
 

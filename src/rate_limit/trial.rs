@@ -22,6 +22,7 @@ pub(super) fn exchange(method: &str, uri: &str, address: &str, fields: &[(&str, 
         connection: Rc::new(Connection {
             peer: None,
             tls: false,
+            certificate: None,
             interim: None,
             tunnel: RefCell::default(),
             in_flight: Cell::new(1),

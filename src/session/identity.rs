@@ -1,10 +1,11 @@
-//! The fields by which the app learns who is logged in.
+//! The fields by which the app learns who is logged in, or who presented a certificate.
 //!
 //! 1. Before anything else looks at a request, every field that an app could take for one of them is removed: on all
 //!    routes, those without a session too, and whichever session the name belongs to.
 //! 2. Spelling does not matter: case, and every character that is neither letter nor digit, are alike.
 //! 3. Values are visible ASCII and inner spaces; all other bytes of the UTF-8 text, and `%`, are percent-encoded, so that
 //!    percent-decoding gives the text back.
+//! 4. The alternative names of a certificate are a list with `,` between, each name encoded for itself, its own commas too.
 //!
 //! # Why
 //! Rule 2: WSGI, Rack and PHP read `X_User_Id` and `X-User-Id` as one variable, some servers any punctuation.
@@ -15,11 +16,15 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tower::Layer;
 
 use super::Definition;
-use crate::exchange::{self, Exchange, Next, Principal, pass};
+use crate::exchange::{self, CertificateFact, ClientCertificate, Exchange, Next, Principal, pass};
 
-/// The names of all identity fields of a configuration.
+/// The identity fields of a configuration.
 #[derive(Clone, Debug, Default)]
-pub struct IdentityFields(Vec<HeaderName>);
+pub struct IdentityFields {
+    names: Vec<HeaderName>,
+    /// What the app is told of clients' certificates.
+    certificate: Vec<(HeaderName, CertificateFact)>,
+}
 
 impl IdentityFields {
     /// From the names that all session definitions forward under.
@@ -27,12 +32,20 @@ impl IdentityFields {
         let mut names: Vec<HeaderName> = names.into_iter().collect();
         names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
-        Self(names)
+        Self { names, certificate: Vec::new() }
+    }
+
+    /// Also tells these facts of a client's certificate, under names that are identity fields too.
+    #[must_use]
+    pub fn telling(self, certificate: Vec<(HeaderName, CertificateFact)>) -> Self {
+        let names = self.names.into_iter().chain(certificate.iter().map(|(name, _)| name.clone()));
+        let names = Self::new(names).names;
+        Self { names, certificate }
     }
 
     /// Removes what a client sent under these names, in any spelling. Costs nothing if there are no names.
     pub fn strip(&self, fields: &mut HeaderMap) {
-        if self.0.is_empty() || !fields.keys().any(|name| self.names(name)) {
+        if self.names.is_empty() || !fields.keys().any(|name| self.names(name)) {
             return;
         }
         let spoofed: Vec<HeaderName> = fields.keys().filter(|name| self.names(name)).cloned().collect();
@@ -41,9 +54,23 @@ impl IdentityFields {
         }
     }
 
+    /// Tells the app who presented this certificate. A fact that it lacks gives no field.
+    fn tell(&self, certificate: &ClientCertificate, fields: &mut HeaderMap) {
+        for (name, fact) in &self.certificate {
+            let texts = fact.of(certificate);
+            let value = match fact {
+                CertificateFact::AlternativeNames => listed(texts),
+                _ => texts.first().and_then(|text| encoded(text)),
+            };
+            if let Some(value) = value {
+                fields.insert(name, value);
+            }
+        }
+    }
+
     /// Whether an app could take `name` for one of these.
     pub fn names(&self, name: &HeaderName) -> bool {
-        self.0.iter().any(|own| alike(own.as_str().as_bytes(), name.as_str().as_bytes()))
+        self.names.iter().any(|own| alike(own.as_str().as_bytes(), name.as_str().as_bytes()))
     }
 }
 
@@ -53,10 +80,14 @@ fn alike(own: &[u8], other: &[u8]) -> bool {
     own.len() == other.len() && own.iter().zip(other).all(|(a, b)| a == b || punctuation(*a) && punctuation(*b))
 }
 
-/// Takes spoofed identity fields out of every request (rule 1). Stands before whatever reads fields by name.
+/// Takes spoofed identity fields out of every request (rule 1), and puts in what a client's certificate says: that is
+/// known from the start, and the same on all routes. Stands before whatever reads fields by name.
 pub fn strip_layer<S: Next>(identity: Rc<IdentityFields>) -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(move |mut exchange: Box<Exchange>, next: S| {
         identity.strip(exchange.request.headers_mut());
+        if let Some(certificate) = &exchange.connection.certificate {
+            identity.tell(certificate, exchange.request.headers_mut());
+        }
         pass(next, exchange)
     })
 }
@@ -68,6 +99,20 @@ pub(super) fn forward(definition: &Definition, principal: &Principal, fields: &m
             fields.insert(name, value);
         }
     }
+}
+
+/// Rule 4.
+fn listed(texts: &[String]) -> Option<HeaderValue> {
+    let mut list = Vec::new();
+    for text in texts {
+        if !list.is_empty() {
+            list.push(b',');
+        }
+        for &byte in encoded(text)?.as_bytes() {
+            if byte == b',' { list.extend_from_slice(b"%2C") } else { list.push(byte) }
+        }
+    }
+    (!list.is_empty()).then(|| HeaderValue::from_maybe_shared(bytes::Bytes::from(list)).ok())?
 }
 
 /// Rule 3.
@@ -127,6 +172,16 @@ mod tests {
         assert_eq!(text("Müller"), "M%C3%BCller");
         assert_eq!(text(" 100% "), "%20100%25%20");
         assert_eq!(text(""), "");
+    }
+
+    #[test]
+    fn a_list_of_names_is_split_at_its_commas_and_nowhere_else() {
+        let list = |texts: &[&str]| {
+            let value = listed(&texts.iter().map(ToString::to_string).collect::<Vec<_>>());
+            value.map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(list(&[]), None);
+        assert_eq!(list(&["DNS:a", "URI:b,c", "URI:%"]).as_deref(), Some("DNS:a,URI:b%2Cc,URI:%25"));
     }
 
     proptest! {

@@ -1,13 +1,13 @@
 //! Opens connections to the app: TCP, TLS, Unix socket.
 
+use std::cell::Cell;
 use std::io;
-use std::sync::Arc;
+use std::rc::Rc;
 
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
+use super::tls::{Fault, Secured};
 use super::{Place, Server};
 use crate::listener::transport::Transport;
 
@@ -21,35 +21,21 @@ pub enum Failure {
     /// The name has no address.
     Unresolved,
     /// The TLS handshake failed.
-    Tls,
+    Tls(Fault),
 }
 
 /// Opens connections.
 #[derive(Clone)]
 pub struct Connector {
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Secured>,
+    /// What went wrong with the last handshake, so that the log says it once and not at every request.
+    last: Rc<Cell<Option<Fault>>>,
 }
 
 impl Connector {
-    /// For these endpoints; reads the system's certificates if one of them speaks TLS.
-    ///
-    /// # Errors
-    /// The system has no certificates to verify with.
-    pub fn new(servers: &[Server]) -> io::Result<Self> {
-        if !servers.iter().any(|server| server.tls) {
-            return Ok(Self { tls: None });
-        }
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            return Err(io::Error::other(
-                "an upstream speaks https, but the system has no certificates to verify it with",
-            ));
-        }
-        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: Some(Arc::new(config)) })
+    /// With what endpoints that speak TLS need.
+    pub fn new(tls: Option<Secured>) -> Self {
+        Self { tls, last: Rc::default() }
     }
 
     /// Opens a connection to `server`. Bounded in time by the caller.
@@ -69,13 +55,20 @@ impl Connector {
         };
         // Requests are small and wanted now.
         let _ = socket.set_nodelay(true);
-        let Some(config) = self.tls.as_ref().filter(|_| server.tls) else { return Ok(Transport::Tcp(socket)) };
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| Failure::Tls)?;
-        match TlsConnector::from(config.clone()).connect(name, socket).await {
-            Ok(stream) => Ok(Transport::Tls(Box::new(stream.into()))),
+        let Some(tls) = self.tls.as_ref().filter(|_| server.tls) else { return Ok(Transport::Tcp(socket)) };
+        let name = tls.name(host).map_err(Failure::Tls)?;
+        match TlsConnector::from(tls.config()).connect(name, socket).await {
+            Ok(stream) => {
+                self.last.set(None);
+                Ok(Transport::Tls(Box::new(stream.into())))
+            }
             Err(error) => {
-                tracing::warn!(%server, %error, "TLS handshake with the app failed");
-                Err(Failure::Tls)
+                let fault = Fault::within(&error).unwrap_or(Fault::Protocol);
+                let certificate = if let Fault::Certificate(about) = fault { Some(about) } else { None };
+                if self.last.replace(Some(fault)) != Some(fault) {
+                    tracing::warn!(%server, certificate, %error, "TLS handshake with the app failed");
+                }
+                Err(Failure::Tls(fault))
             }
         }
     }

@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use super::connect::Failure;
 use super::content::{Fault, FromApp, Sending, ToApp};
 use super::pool::{Lease, NoConnection};
-use super::{Upstream, hop};
+use super::{Upstream, hop, tls};
 use crate::body::Body;
 use crate::client_addr::request_id::X_REQUEST_ID;
 use crate::clock;
@@ -135,6 +135,7 @@ async fn attempt(
                 continue;
             }
             NoAnswer::Late => ("http_response_timeout", LocalReply::UpstreamTimeout { which: "http_response_timeout" }),
+            NoAnswer::Tls(fault) => (fault.kind(), LocalReply::UpstreamTls { error: fault.kind() }),
             NoAnswer::Malformed => ("http_protocol_error", LocalReply::UpstreamBroken { error: "http_protocol_error" }),
             NoAnswer::Unsent(_) | NoAnswer::Closed => closed,
         };
@@ -152,6 +153,8 @@ enum NoAnswer {
     Closed,
     /// What came was not HTTP.
     Malformed,
+    /// TLS failed under it: over TLS 1.3 the app judges our certificate when we believe to be through.
+    Tls(tls::Fault),
     /// Nothing came in time.
     Late,
 }
@@ -179,7 +182,7 @@ async fn answer(
             return Poll::Ready(result.map_err(|mut error| match error.take_message() {
                 Some(unsent) => NoAnswer::Unsent(Box::new(unsent)),
                 None if error.error().is_parse() => NoAnswer::Malformed,
-                None => NoAnswer::Closed,
+                None => tls::Fault::within(error.error()).map_or(NoAnswer::Closed, NoAnswer::Tls),
             }));
         }
         if let (Some(sending), Some(late)) = (sending, &expecting)
@@ -294,7 +297,7 @@ fn refusal(upstream: &Upstream, exchange: &Exchange, none: NoConnection) -> Loca
             ("connection_timeout", LocalReply::UpstreamTimeout { which: "connection_timeout" })
         }
         NoConnection::Failed(Failure::Unresolved) => ("dns_error", LocalReply::UpstreamUnresolved),
-        NoConnection::Failed(Failure::Tls) => ("tls_protocol_error", LocalReply::UpstreamTls),
+        NoConnection::Failed(Failure::Tls(fault)) => (fault.kind(), LocalReply::UpstreamTls { error: fault.kind() }),
     };
     exchange.trail.borrow_mut().upstream_error = Some(error);
     upstream.failed(error);

@@ -1,17 +1,17 @@
 //! Forwards to the app and brings back its answer.
 //!
 //! `pool` has the connections, `connect` opens them, `forward` sends and receives over them, `content` is what passes,
-//! `hop` (pure) says which fields may, `watchdog` keeps the deadlines.
+//! `hop` (pure) says which fields may, `watchdog` keeps the deadlines, `tls` says whom to believe.
 
 mod connect;
 mod content;
 pub mod forward;
 pub mod hop;
 mod pool;
+pub mod tls;
 pub mod watchdog;
 
 use std::cell::Cell;
-use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub struct Settings {
     pub retries: u32,
     /// How long the client of an `Expect: 100-continue` may be kept waiting for the app's word.
     pub expect_timeout: Duration,
+    /// How endpoints that speak TLS are verified; there if there is one.
+    pub tls: Option<tls::Secured>,
 }
 
 /// One endpoint.
@@ -114,6 +116,7 @@ impl Settings {
             queue_timeout: Duration::from_secs(5),
             retries: 2,
             expect_timeout: Duration::from_secs(1),
+            tls: None,
         }
     }
 }
@@ -170,17 +173,14 @@ impl Health {
 
 impl Upstream {
     /// A worker's way to the app of `settings`; `health` is shared by the workers.
-    ///
-    /// # Errors
-    /// TLS is asked for and cannot be had.
     pub fn new(
         settings: &Settings,
         health: Arc<Health>,
         watchdog: Rc<Watchdog>,
         registry: &Arc<Registry>,
         (worker, workers): (usize, usize),
-    ) -> io::Result<Rc<Self>> {
-        let connector = Connector::new(&settings.servers)?;
+    ) -> Rc<Self> {
+        let connector = Connector::new(settings.tls.clone());
         let name = settings.name.clone();
         let labels = [("upstream", &*name)];
         let (errors, counted, shared) = (registry.clone(), name.clone(), health.clone());
@@ -192,7 +192,7 @@ impl Upstream {
             shared.failed(&counted, error);
         };
         let help = "Requests sent to the app again after a connection was closed under them.";
-        Ok(Rc::new(Self {
+        Rc::new(Self {
             pool: Pool::new(settings, workers, connector, watchdog.clone(), registry, worker),
             watchdog,
             first_byte: settings.timeouts.first_byte,
@@ -208,7 +208,7 @@ impl Upstream {
             health,
             sick: Cell::new(false),
             on_error: Rc::new(on_error),
-        }))
+        })
     }
 
     fn failed(&self, error: &'static str) {

@@ -45,6 +45,7 @@ fn request() -> Exchange {
         connection: Rc::new(Connection {
             peer: None,
             tls: false,
+            certificate: None,
             interim: None,
             tunnel: RefCell::default(),
             in_flight: Cell::new(1),

@@ -197,8 +197,14 @@ async fn optional(shelf: &Shelf, sent: &[(&'static str, &str)]) -> Outcome {
 
 fn exchange(request: Request<Body>) -> Box<Exchange> {
     let trail = Record::new(instant(), request.method().clone(), None, request.version());
-    let connection =
-        Connection { peer: None, tls: false, interim: None, tunnel: RefCell::default(), in_flight: Cell::new(0) };
+    let connection = Connection {
+        peer: None,
+        tls: false,
+        certificate: None,
+        interim: None,
+        tunnel: RefCell::default(),
+        in_flight: Cell::new(0),
+    };
     Box::new(Exchange {
         request,
         connection: Rc::new(connection),

@@ -4,8 +4,8 @@
 //! 2. Passed by, and not stored: a request with content (the app may read it, the key does not), with `Range`, with
 //!    `If-Match` or `If-Unmodified-Since` (the origin's to judge, §4.3.2), with `Upgrade`, or whose `Connection` names
 //!    a field: that one stops here (RFC 9110 §7.6.1), so the app would not see what its variant is chosen by.
-//! 3. A request carries credentials if it has `Authorization`, if its route verifies a session, or if it has `Cookie`
-//!    and the policy does not say that cookies mean nothing here.
+//! 3. A request carries credentials if it has `Authorization`, if its route verifies a session, if it has `Cookie`
+//!    and the policy does not say that cookies mean nothing here, or if the app is told of its client's certificate.
 //! 4. Of the client's `Cache-Control` only `no-store` is heard, and means: do not store. The others could only make
 //!    the app work harder for whoever asks; a client that can force its way to the app is a way to attack it.
 

@@ -143,7 +143,10 @@ fn upstream(name: &Placed<String>, table: &mut Table<'_>) -> Option<upstream::Se
     table.set("queue_timeout", &mut upstream.queue_timeout, text(quantity::duration));
     table.set("retries", &mut upstream.retries, count(0..11));
     table.set("expect_timeout", &mut upstream.expect_timeout, text(quantity::duration));
-    upstream.servers = servers(table, folder)?;
+    let servers = servers(table, folder);
+    let tls = super::tls::upstream(table, servers.as_deref().unwrap_or_default());
+    upstream.servers = servers?;
+    upstream.tls = tls?;
     Some(upstream)
 }
 
@@ -162,11 +165,15 @@ fn servers(table: &mut Table<'_>, folder: &Path) -> Option<Vec<upstream::Server>
 }
 
 fn limit(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Limit>> {
-    let help = "\"address\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"session\", \"session:FIELD\", \"route\", \"method\", or a list of them";
+    let help = "\"address\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"session\", \"session:FIELD\", \"certificate\", \"certificate:cn\", \"route\", \"method\", or a list of them";
     table.needs("key", help);
     let parts = table.filled("key", |value| {
         let text = value.text()?;
         match Part::parse(text) {
+            Ok(Part::Certificate(_)) if value.reading.certificate_fields.borrow().is_none() => {
+                let help = "[server.tls] client = { ca = \"clients-ca.pem\", mode = \"required\" }";
+                Err(Fault::with_help("clients are not asked for certificates", help))
+            }
             Ok(_) => Ok(text.to_owned()),
             Err(message) => Err(Fault { message, help: Some(near_part(text).unwrap_or_else(|| help.to_owned())) }),
         }
@@ -183,7 +190,7 @@ fn limit(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Limit>> {
 
 fn near_part(text: &str) -> Option<String> {
     let kind = text.split(':').next()?;
-    let known = ["address", "header:NAME", "cookie:NAME", "query:NAME", "session", "route", "method"];
+    let known = ["address", "header:NAME", "cookie:NAME", "query:NAME", "session", "certificate", "route", "method"];
     did_you_mean(kind, known)
 }
 
@@ -216,7 +223,7 @@ fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definition> {
     table.set("prefix", &mut definition.prefix, text(prefix));
     table.set("user", &mut definition.user, text(attribute));
     if let Some(forward) = table.value("forward") {
-        definition.forward = identity_fields(&forward);
+        definition.forward = identity_fields(&forward, |path| attribute(path.text()?));
     }
     table.set("retry_after", &mut definition.retry_after, text(quantity::duration));
     Some(definition)
@@ -253,9 +260,12 @@ fn carrier(text: &str) -> Result<Carrier, Fault> {
     }
 }
 
-/// `forward = { X-User-Id = "user_id" }`.
-fn identity_fields(value: &Value<'_>) -> Vec<(HeaderName, String)> {
-    let mut fields: Vec<(HeaderName, String)> = Vec::new();
+/// `forward = { X-User-Id = "user_id" }`; `read` reads what a field tells.
+pub(super) fn identity_fields<'d, T>(
+    value: &Value<'d>,
+    read: impl Fn(&Value<'d>) -> Result<T, Fault>,
+) -> Vec<(HeaderName, T)> {
+    let mut fields: Vec<(HeaderName, T)> = Vec::new();
     for (name, path) in value.pairs("`forward`") {
         let field = match field_name(name.value).and_then(identity_field) {
             Ok(field) => field,
@@ -269,7 +279,11 @@ fn identity_fields(value: &Value<'_>) -> Vec<(HeaderName, String)> {
         if let Some((other, _)) = fields.iter().find(|(other, _)| folded(other) == folded(&field)) {
             value.reading.error(&name.at, format!("`{}` is the same field as `{other}` to many apps", name.value));
         }
-        if let Some(path) = path.read(text(attribute)) {
+        if value.reading.certificate_fields.borrow().iter().flatten().any(|other| folded(other) == folded(&field)) {
+            let message = format!("`{}` tells of clients' certificates already", name.value);
+            value.reading.error(&name.at, Fault::with_help(message, "it stands in [server.tls] client.forward"));
+        }
+        if let Some(path) = path.read(&read) {
             fields.push((field, path.value));
         }
     }

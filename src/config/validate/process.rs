@@ -9,7 +9,8 @@ use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
 use crate::config::secret::{secret, secret_url};
 use crate::config::settings::MemorySettings;
 use crate::config::{Environment, address, quantity};
-use crate::listener::{self, TlsFiles};
+use crate::exchange::Scheme;
+use crate::listener::{self, Bind};
 use crate::rate_limit::store::OnOutage;
 use crate::telemetry::logs;
 use crate::{admin, cache, client_addr, rate_limit, redis_pool};
@@ -21,14 +22,27 @@ const MANY: u64 = 1 << 32;
 pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settings) {
     let mut server = listener::Settings::default();
     let reading = table.reading;
-    if let Some(listen) = table.filled("listen", |value| Ok(address::bind(value.text()?, reading.folder)?)) {
+    let tls = table.value("tls");
+    if let Some(listen) = table.filled("listen", |value| Ok(address::listen(value.text()?, reading.folder)?)) {
         server.listen.clear();
-        for Placed { value, at } in listen.value {
-            if server.listen.contains(&value) {
-                reading.error(&at, format!("`{value}` stands twice"));
+        for Placed { value: (bind, scheme), at } in listen.value {
+            if server.listen.contains(&bind) {
+                reading.error(&at, format!("`{bind}` stands twice"));
             }
-            server.listen.push(value);
+            match scheme {
+                Some(Scheme::Https) if tls.is_none() => {
+                    let help = "[server.tls] with certificate = \"cert.pem\" and key = \"key.pem\"";
+                    reading.error(&at, Fault::with_help("https needs a certificate", help));
+                }
+                Some(Scheme::Http) if tls.is_some() => server.cleartext.push(bind.clone()),
+                _ => {}
+            }
+            server.listen.push(bind);
         }
+    }
+    let in_use = |bind: &Bind| matches!(bind, Bind::Tcp(_)) && !server.cleartext.contains(bind);
+    if let Some(tls) = tls.filter(|_| !server.listen.iter().any(in_use)) {
+        reading.warning(&tls.at, "no listener speaks TLS");
     }
     let mut client_addr = client_addr::Settings::default();
     let trusted = |value: &Value<'_>| match value.text()? {
@@ -41,7 +55,7 @@ pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settin
             None => client_addr.trust_unix = true,
         }
     }
-    server.tls = table.section("tls", tls).flatten();
+    server.tls = table.section("tls", super::tls::server).flatten();
     table.section("timeouts", |timeouts| {
         timeouts.set("header", &mut server.timeouts.header, text(quantity::duration));
         timeouts.set("body", &mut server.timeouts.body, text(quantity::duration));
@@ -64,20 +78,6 @@ pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settin
     table.set("grace_period", &mut server.grace_period, text(quantity::duration_or_zero));
     table.set("park_after", &mut server.park_after, text(quantity::duration));
     (server, client_addr)
-}
-
-fn tls(table: &mut Table<'_>) -> Option<TlsFiles> {
-    let folder = table.reading.folder;
-    let file = |value: &Value<'_>| {
-        let path = folder.join(value.text()?);
-        match std::fs::File::open(&path) {
-            Ok(_) => Ok(path),
-            Err(error) => Err(Fault::from(format!("cannot read {}: {error}", path.display()))),
-        }
-    };
-    let certificate = table.require("certificate", "a PEM file with the certificate chain, leaf first", file);
-    let key = table.require("key", "a PEM file with the private key", file);
-    Some(TlsFiles { certificate: certificate?.value, key: key?.value })
 }
 
 /// `[admin]`.

@@ -16,6 +16,7 @@ pub mod http2;
 pub mod load;
 pub mod origin;
 pub mod sidegate;
+pub mod tls;
 pub mod wire;
 
 use std::thread;

@@ -1,4 +1,4 @@
-//! TLS toward the client: both protocols by ALPN, and a certificate that is renewed in place.
+//! A client that verifies as browsers do: both protocols by ALPN, and a certificate that is renewed in place.
 
 use std::fs;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::harness::{Configuration, Directory, Origin, PATIENCE, Reply, until};
+use crate::harness::{Configuration, Directory, Origin, PATIENCE, Reply, until};
 
 /// Writes a fresh certificate for `localhost` and its key.
 fn certify(directory: &Directory) -> CertificateDer<'static> {
