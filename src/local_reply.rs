@@ -165,6 +165,11 @@ impl LocalReply {
         self.title().0
     }
 
+    /// What is wrong with a bad request, for logs; `None`: the kind says it all.
+    pub fn reason(&self) -> Option<&'static str> {
+        if let Self::BadRequest { reason } = self { Some(reason) } else { None }
+    }
+
     /// The status code.
     pub fn status(&self) -> StatusCode {
         match self {

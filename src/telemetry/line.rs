@@ -80,6 +80,7 @@ pub fn json(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending, 
     quoted(out, member!("upstream_error"), record.upstream_error, redact::text);
     number(out, member!("retries"), (record.retries > 0).then_some(record.retries.into()));
     quoted(out, member!("local_reply"), record.local_reply, redact::text);
+    quoted(out, member!("local_reply_reason"), record.local_reply_reason, redact::text);
     milliseconds(out, member!("duration_ms"), Some(ending.took));
     milliseconds(out, member!("ours_ms"), ours(record));
     quoted(out, member!("end"), Some(word(ending.end)), redact::text);
@@ -118,7 +119,7 @@ pub fn human(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending,
     if record.retries > 0 {
         parts.words("retries", &[Some(itoa::Buffer::new().format(record.retries))]);
     }
-    parts.words("answered here:", &[record.local_reply]);
+    parts.words("answered here:", &[record.local_reply, record.local_reply_reason]);
     if ending.end != End::Complete {
         parts.words("content", &[Some(word(ending.end))]);
     }
