@@ -22,13 +22,14 @@ pub const MOST: usize = 64;
 /// What is done to a path; `None`: it makes no difference to this one.
 type Step = fn(&str) -> Option<String>;
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     |path| changed(path, decode(path).0),
     decode_again,
     |path| replaced(path, &[("%5C", "/"), ("\\", "/")]),
     |path| replaced(path, &[("%3B", ";")]),
     |path| each_segment(path, |segment| segment.split(';').next().unwrap_or(segment)),
     |path| each_segment(path, trimmed),
+    |path| each_segment(path, trimmed_away),
     fold_full_width,
     |path| changed(path, path.split("%3F").next().and_then(|path| path.split("%23").next()).unwrap_or(path).to_owned()),
     |path| changed(path, resolve(path)),
@@ -129,6 +130,12 @@ fn decode_again(path: &str) -> Option<String> {
 fn each_segment(path: &str, read: impl Fn(&str) -> &str) -> Option<String> {
     let segments: Vec<&str> = path.split('/').map(read).collect();
     changed(path, segments.join("/"))
+}
+
+/// A segment of dots and spaces alone is empty to who trims them all; `.` and `..` as they are mean something.
+fn trimmed_away(segment: &str) -> &str {
+    let dots = trimmed(segment).trim_end_matches('.');
+    if dots.is_empty() && !matches!(segment, "." | "..") { dots } else { segment }
 }
 
 fn fold_full_width(path: &str) -> Option<String> {

@@ -284,7 +284,7 @@ fn holds(paths: Paths, names: &[(&'static str, Policy)], sent: &str) -> Result<b
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_500) })]
 
     #[test]
     fn no_spelling_meets_a_weaker_policy_than_what_an_app_makes_of_it(sent in spelling()) {

@@ -358,6 +358,7 @@ mod tests {
             upstream_error: Some("connection_timeout"),
             retries: 2,
             local_reply: Some("upstream-unavailable"),
+            local_reply_reason: Some("in a word"),
             status: Some(StatusCode::GATEWAY_TIMEOUT),
             ..record("/a")
         };
@@ -365,7 +366,7 @@ mod tests {
         assert_eq!(
             human_line(&failed, ending),
             "12:03:04 GET /a 504 2000.0ms limit login refused (local) · session absent no_credential · upstream \
-             connection_timeout · retries 2 · answered here: upstream-unavailable · content abandoned\n"
+             connection_timeout · retries 2 · answered here: upstream-unavailable \"in a word\" · content abandoned\n"
         );
         let line = json_line(&failed, ending);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();

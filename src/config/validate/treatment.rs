@@ -52,7 +52,7 @@ pub fn cors(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<cors::Po
         ];
         for (key, _) in every.into_iter().filter(|(_, any)| *any) {
             let message = format!("credentials, and `*` in `{key}`: no browser accepts that, and nobody should");
-            table.reading.error(at, Fault::with_help(message, format!("list the {key}")));
+            table.reading.error(at, Fault::with_help(message, "name each"));
         }
     }
     let name = name.value.as_str().into();
@@ -84,7 +84,7 @@ pub fn response_fields(table: &mut Table<'_>, cors: bool) -> Edits {
             return Err(Fault::from(format!("`{name}` is what the route's `cors` says")));
         }
         match only_added(name).filter(|_| sets) {
-            Some(why) => Err(Fault::with_help(format!("`{name}` cannot be set: {why}"), "add = { … } keeps them")),
+            Some(why) => Err(Fault::with_help(format!("`{name}` can only be added: {why}"), "add = { … }")),
             None => allowed(name, Message::Response),
         }
     };
@@ -158,14 +158,14 @@ pub fn rewrite(
     let sessions = (0..definitions.session.len()).filter_map(|index| definitions.session.at(index));
     let identity = IdentityFields::new(sessions.flat_map(|session| &session.forward).map(|(name, _)| name.clone()));
     let fields = request_fields(table, &identity);
-    let strip = table.read("strip_prefix", |value| prefix(value.text()?));
+    let strip = table.read("strip_prefix", |value| prefix(value.text()?)).filter(|prefix| !prefix.value.is_empty());
     if let (Some(strip), Some(pattern)) = (&strip, pattern)
         && !begins_with(pattern, &strip.value)
     {
         let help = "the route's path begins with what is stripped: path = \"/api/{*rest}\", strip_prefix = \"/api\"";
         reading.error(&strip.at, Fault::with_help("not every path of this route begins so", help));
     }
-    let add = table.read("add_prefix", |value| prefix(value.text()?));
+    let add = table.read("add_prefix", |value| prefix(value.text()?)).filter(|prefix| !prefix.value.is_empty());
     let template = table.read("rewrite", |value| {
         let names: Vec<&str> =
             pattern.map(|pattern| pattern.parameters().map(|name| &**name).collect()).unwrap_or_default();
@@ -211,8 +211,11 @@ pub fn slash_is_text(table: &mut Table<'_>) -> bool {
     text
 }
 
-/// A prefix in canonical form, without a slash at its end.
+/// A prefix in canonical form, without a slash at its end; an empty text is none.
 fn prefix(text: &str) -> Result<String, Fault> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
     let pattern = Pattern::parse(text, Vec::new(), Vec::new())?;
     let mut prefix = String::new();
     for segment in &pattern.segments {
