@@ -243,7 +243,7 @@ fn route(route: &RouteSettings, settings: &Settings) -> Section {
         ("on_write", list(route.on_write.iter().cloned())),
         ("encoded_slash", plain(if route.pattern.slash_is_text { "text" } else { "ambiguous" })),
         ("rewriting", plain(rewriting(&route.rewrite))),
-        ("request_fields", plain(edits(&route.rewrite.fields))),
+        ("request_fields", Said::Secretly(Secret(edits(&route.rewrite.fields)))),
         ("response_fields", plain(edits(&route.response_fields))),
         ("cors", list(route.cors.iter().map(|policy| policy.name.to_string()))),
         ("websocket", plain(route.websocket)),

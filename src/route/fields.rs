@@ -95,7 +95,7 @@ pub fn reserved(name: &HeaderName, message: Message) -> Option<&'static str> {
     match message {
         Message::Request if folded == "host" => Some("`set_host` is for that"),
         Message::Request if folded == "expect" || folded == "range" => Some("it changes what the answer is"),
-        Message::Request if folded == "x-real-ip" => Some("sidegate gives it its value"),
+        Message::Request if folded == "x-real-ip" => Some("it says who calls"),
         _ => None,
     }
 }

@@ -351,6 +351,15 @@ fn case_counts_unless_the_app_says_it_does_not() {
     }
 }
 
+#[test]
+fn where_case_does_not_count_a_second_spelling_is_unreachable() {
+    for (case, expected) in [(PathCase::Sensitive, vec![]), (PathCase::Insensitive, vec![(1, 0)])] {
+        let pattern = |path: &str| (Pattern::parse(path, Vec::new(), Vec::new()).expect("a pattern"), Policy(0));
+        let routes = vec![pattern("/admin/{*rest}"), pattern("/Admin/{*all}")];
+        assert_eq!(Table::new(Paths { case, ..Paths::default() }, routes).unreachable(), expected);
+    }
+}
+
 fn pattern_of_rest() -> Pattern {
     Pattern::parse("/{*rest}", Vec::new(), Vec::new()).expect("a pattern")
 }

@@ -1,4 +1,4 @@
-//! What the app gets to see of a request instead of what the client sent, and how its redirects find the way back. Pure.
+//! What the app gets to see of a request instead of what the client sent, and how its redirects find the way back.
 //!
 //! 1. `strip_prefix` takes whole segments from the start of the path, whatever their spelling; `add_prefix` puts some
 //!    there; all that follows stays byte for byte as sent. `rewrite` makes the whole path of the route's parameters, in
@@ -103,7 +103,7 @@ impl Rewrite {
     fn turned_back(&self, location: &str, host: Option<&HeaderValue>) -> Option<HeaderValue> {
         let Some(Path::Prefix { strip, add }) = &self.path else { return None };
         let (before, target) = match location.split_once("://") {
-            Some((scheme, rest)) if matches!(scheme, "http" | "https") => {
+            Some(("http" | "https", rest)) => {
                 let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
                 let is = |host: &HeaderValue| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes());
                 // The app may know the client's Host from X-Forwarded-Host.

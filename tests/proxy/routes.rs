@@ -121,7 +121,7 @@ strip_prefix = "/api"
 add_prefix = "/v2"
 rewrite_location = true
 set_host = "upstream"
-request_fields = { set = { X-Site = "one" }, remove = ["Cookie"] }
+request_fields = { set = { X-Site = "one", Authorization = "Basic hunter2" }, remove = ["Cookie"] }
 
 [[route]]
 path = "/old/{id}/{*rest}"
@@ -137,6 +137,8 @@ set_host = "app.internal:8443"
     assert_eq!(seen.target, "/v2/users/a%2Fb?q=%2f");
     assert_eq!(seen.field("Host"), Some(&*app.address().to_string()));
     assert_eq!((seen.field("X-Site"), seen.field("Cookie")), (Some("one"), None));
+    assert_eq!(seen.fields.all("Authorization").collect::<Vec<_>>(), ["Basic hunter2"]);
+    assert!(!sidegate.errors().contains("hunter2") && !sidegate.output().contains("hunter2"));
     assert!(seen.field("X-Forwarded-Host").is_some_and(|host| host != app.address().to_string()));
     assert_eq!(sidegate.get("/api/away").field("Location"), Some("https://elsewhere.example/x"));
     for target in ["/api", "/api/"] {
@@ -221,7 +223,7 @@ remove = ["Server", "X-Powered-By"]
     let checked = |answer: &Answer, status: u16, cache: &str| {
         assert_eq!((answer.status, answer.field("X-Cache")), (status, Some(cache)));
         assert_eq!(answer.field("Strict-Transport-Security"), Some("max-age=63072000"));
-        assert_eq!(lines(&answer, "Cache-Control"), ["public, max-age=5"]);
+        assert_eq!(lines(answer, "Cache-Control"), ["public, max-age=5"]);
         assert_eq!((answer.field("Server"), answer.field("X-Powered-By")), (None, None));
     };
     let fresh = sidegate.get("/");

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, header};
+use secrecy::ExposeSecret;
 
 use super::definitions::Definitions;
 use crate::cache::rules::invalidation::Template;
 use crate::config::quantity;
 use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
+use crate::config::secret::secret;
 use crate::route::cors::{self, Field, Origin};
 use crate::route::fields::{Edits, Message, only_added, reserved};
 use crate::route::pattern::{self, Pattern, Segment};
@@ -88,7 +90,7 @@ pub fn response_fields(table: &mut Table<'_>, cors: bool) -> Edits {
             None => allowed(name, Message::Response),
         }
     };
-    table.section("response_fields", |table| edits(table, true, &allowed)).unwrap_or_default()
+    table.section("response_fields", |table| edits(table, Message::Response, &allowed)).unwrap_or_default()
 }
 
 fn request_fields(table: &mut Table<'_>, identity: &IdentityFields) -> Edits {
@@ -98,12 +100,12 @@ fn request_fields(table: &mut Table<'_>, identity: &IdentityFields) -> Edits {
                 "`{name}` tells the app who is logged in: `forward` of a session gives it"
             )));
         }
-        if sets && matches!(*name, header::AUTHORIZATION | header::COOKIE) {
-            return Err(Fault::from(format!("`{name}` carries credentials: it can be removed, not set")));
+        if sets && *name == header::COOKIE {
+            return Err(Fault::from(format!("`{name}` can only be removed: it would replace the client's")));
         }
         allowed(name, Message::Request)
     };
-    table.section("request_fields", |table| edits(table, false, &allowed)).unwrap_or_default()
+    table.section("request_fields", |table| edits(table, Message::Request, &allowed)).unwrap_or_default()
 }
 
 fn allowed(name: &HeaderName, message: Message) -> Result<(), Fault> {
@@ -113,18 +115,29 @@ fn allowed(name: &HeaderName, message: Message) -> Result<(), Fault> {
     }
 }
 
-fn edits(table: &mut Table<'_>, adds: bool, allowed: &dyn Fn(&HeaderName, bool) -> Result<(), Fault>) -> Edits {
+fn field_value(text: &str) -> Result<HeaderValue, Fault> {
+    let visible = text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte));
+    let value = HeaderValue::from_str(text).ok().filter(|_| visible && text.trim() == text);
+    value.ok_or_else(|| "a field's value is visible ASCII, without spaces at its ends".into())
+}
+
+/// `set`, `add` (to answers) and `remove`.
+fn edits(table: &mut Table<'_>, message: Message, allowed: &dyn Fn(&HeaderName, bool) -> Result<(), Fault>) -> Edits {
     let reading = table.reading;
     let pairs = |value: Option<Value<'_>>, key: &str, sets: bool| -> Vec<(HeaderName, HeaderValue)> {
         let mut pairs: Vec<(HeaderName, HeaderValue)> = Vec::new();
         for (name, value) in value.map(|value| value.pairs(key)).unwrap_or_default() {
             let known = field_name(name.value).and_then(|field| allowed(&field, sets).map(|()| field));
             let field = known.map_err(|fault| reading.error(&name.at, fault)).ok();
-            let value = value.read(text(|text: &str| {
-                let visible = text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte));
-                let value = HeaderValue::from_str(text).ok().filter(|_| visible && text.trim() == text);
-                value.ok_or("a field's value is visible ASCII, without spaces at its ends")
-            }));
+            let value = value.read(|value| match message {
+                // What only the app and we know is a secret, and may come from where secrets come from.
+                Message::Request => {
+                    let mut read = field_value(secret(value)?.expose_secret())?;
+                    read.set_sensitive(true);
+                    Ok(read)
+                }
+                Message::Response => field_value(value.text()?),
+            });
             if let (Some(field), Some(value)) = (field, value) {
                 if pairs.iter().any(|(other, _)| *other == field) {
                     reading.error(&name.at, format!("`{field}` stands twice"));
@@ -135,7 +148,10 @@ fn edits(table: &mut Table<'_>, adds: bool, allowed: &dyn Fn(&HeaderName, bool) 
         pairs
     };
     let set = pairs(table.value("set"), "`set`", true);
-    let add = if adds { pairs(table.value("add"), "`add`", false) } else { Vec::new() };
+    let add = match message {
+        Message::Request => Vec::new(),
+        Message::Response => pairs(table.value("add"), "`add`", false),
+    };
     let remove = table.list("remove", |value| {
         let field = field_name(value.text()?)?;
         allowed(&field, only_added(&field).is_some() && field == header::VARY)?;
