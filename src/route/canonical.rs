@@ -55,6 +55,9 @@ pub enum Ambiguity {
 }
 
 impl Ambiguity {
+    /// How many there are.
+    pub const COUNT: usize = Self::Broken as usize + 1;
+
     /// In a few words: a [`LocalReply::BadRequest`](crate::local_reply::LocalReply::BadRequest) says so.
     pub fn reason(self) -> &'static str {
         match self {

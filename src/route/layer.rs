@@ -1,5 +1,6 @@
 //! Finds the route of a request and hands it to that route's own stack.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::strictness::{Strict, Strictness};
 use super::table::{Found, Table};
 use crate::exchange::{self, Exchange, Next, pass};
 use crate::local_reply::LocalReply;
-use crate::telemetry::registry::Registry;
+use crate::telemetry::registry::{Counter, Registry};
 
 /// What a route is bound to, with its place among the labels that telemetry counts by.
 pub struct Bound<S> {
@@ -34,22 +35,24 @@ impl<S> Strict for Bound<S> {
 }
 
 /// Counts the paths that are refused.
-#[derive(Clone)]
 pub struct Refusals {
     registry: Arc<Registry>,
     worker: usize,
+    /// By ambiguity; made when first needed, so that what never happens is not shown.
+    counters: [OnceCell<Counter>; Ambiguity::COUNT],
 }
 
 impl Refusals {
     /// Of one worker.
     pub fn new(registry: &Arc<Registry>, worker: usize) -> Self {
-        Self { registry: registry.clone(), worker }
+        Self { registry: registry.clone(), worker, counters: [const { OnceCell::new() }; Ambiguity::COUNT] }
     }
 
     fn count(&self, ambiguity: Ambiguity) {
         let help = "Paths that the app may read in a way that meets another route.";
         let labels = [("reason", ambiguity.reason())];
-        self.registry.counter(self.worker, "sidegate_ambiguous_paths_total", help, &labels).inc();
+        let make = || self.registry.counter(self.worker, "sidegate_ambiguous_paths_total", help, &labels);
+        self.counters[ambiguity as usize].get_or_init(make).inc();
     }
 }
 

@@ -13,7 +13,7 @@
 
 use super::canonical::{decode, escaped, folded, push_escape, resolve, trimmed};
 
-/// Readings of one path: what a hostile one costs is bounded, to some tenths of a millisecond.
+/// Readings of one path: what a hostile one costs is bounded.
 pub const MOST: usize = 64;
 
 /// Bytes of all readings of a path together: a long one may have few.
@@ -214,6 +214,7 @@ mod tests {
         assert_eq!(all("/admin%3fx"), ["/admin", "/admin%3Fx"]);
         assert_eq!(all("/admin.%20/x"), ["/admin.%20/x", "/admin/x"]);
         assert_eq!(all("/a//../b"), ["/a/../b", "/a/b", "/b"]);
+        assert!(all("/.%20/admin/...").contains(&"/admin/".to_owned()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, header};
 use secrecy::ExposeSecret;
 
 use super::definitions::Definitions;
-use crate::cache::rules::invalidation::Template;
+use crate::cache::rules::invalidation::{Template, TemplateError};
 use crate::config::quantity;
 use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
 use crate::config::secret::secret;
@@ -186,9 +186,7 @@ pub fn rewrite(
         let names: Vec<&str> =
             pattern.map(|pattern| pattern.parameters().map(|name| &**name).collect()).unwrap_or_default();
         match (value.text()?, pattern) {
-            (text, Some(_)) => {
-                Template::parse(text, &names).map_err(|error| format!("`{text}` {error}").into()).map(Some)
-            }
+            (text, Some(_)) => template(text, &names).map(Some),
             (_, None) => Ok(None),
         }
     });
@@ -225,6 +223,20 @@ pub fn slash_is_text(table: &mut Table<'_>) -> bool {
     let mut text = false;
     table.set("encoded_slash", &mut text, choice(&[("ambiguous", false), ("text", true)]));
     text
+}
+
+/// A path with parameters of the route's in braces.
+fn template(text: &str, names: &[&str]) -> Result<Template, Fault> {
+    let made = Template::parse(text, names).map_err(|error| match error {
+        TemplateError::Query => Fault::from(format!("`{text}` has a query; the client's own stays")),
+        error => format!("`{text}` {error}").into(),
+    })?;
+    let inner = text.trim_matches('/').split('/');
+    if text.contains(['\\', ';', '%']) || inner.clone().any(|segment| matches!(segment, "" | "." | "..")) && text != "/"
+    {
+        return Err(format!("`{text}` can be read in more than one way").into());
+    }
+    Ok(made)
 }
 
 /// A prefix in canonical form, without a slash at its end; an empty text is none.
