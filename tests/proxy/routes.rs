@@ -97,6 +97,18 @@ fn case_counts_where_the_app_tells_it() {
 }
 
 #[test]
+fn a_write_takes_back_what_is_stored_in_any_case() {
+    let app = Origin::answering(|_| Reply::text("item").field("Cache-Control", "max-age=60"));
+    let tables = "[cache.pages]\n[[route]]\npath = \"/{*rest}\"\ncache = \"pages\"\n";
+    let sidegate = Configuration::of(&app).server("path_case = \"insensitive\"").with(tables).start();
+    let outcome = |target: &str| sidegate.get(target).field("X-Cache").unwrap_or_default().to_owned();
+    assert_eq!((outcome("/items/7"), outcome("/Items/7")), ("MISS".into(), "MISS".into()));
+    assert_eq!((outcome("/items/7"), outcome("/Items/7")), ("HIT".into(), "HIT".into()));
+    assert_eq!(sidegate.client().ask("PUT", "/ITEMS/7", &[], b"x").status, 200);
+    assert_eq!((outcome("/items/7"), outcome("/Items/7")), ("MISS".into(), "MISS".into()));
+}
+
+#[test]
 fn a_route_may_say_that_its_app_takes_an_encoded_slash_for_text() {
     let app = Origin::saying("app");
     let tables = "[[route]]\npath = \"/projects/{id}\"\nencoded_slash = \"text\"\n[[route]]\npath = \"/{*rest}\"\n";
