@@ -6,20 +6,26 @@
 //! 3. Every answer says `Cache-Control: no-store`: it is about this request at this moment.
 //! 4. Where trying again later helps, `Retry-After` says when: whole seconds, at least 1.
 //! 5. Failures of the app carry `Proxy-Status` with the error type of RFC 9209 §2.3.
-//! 6. Where content of the request stays unread, or its framing is in doubt, an HTTP/1 connection is closed.
+//! 6. Content names the request, as `X-Request-Id` does: that is what a user can report.
+//! 7. Where content of the request stays unread, or its framing is in doubt, an HTTP/1 connection is closed.
 //!
 //! # Why
 //! One sentence for one situation, whichever layer met it: users, tests and documentation can rely on the words. Problem types are
 //! URNs, since a URL would promise a page.
 
+mod request_id;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use serde::Serialize;
 
+pub use self::request_id::name;
+use self::request_id::{END_OF_PAGE, Unnamed};
 use crate::body::Body;
 use crate::clock::Clock;
 
@@ -133,16 +139,18 @@ impl LocalReply {
     /// The answer to `request`, complete with fields.
     pub fn respond(&self, request: &Request<Body>) -> Response<Body> {
         let html = prefers_html(request.headers());
-        let content = if html { self.page() } else { self.json() };
+        let content = Bytes::from(if html { self.page() } else { self.json() });
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status();
         *response.headers_mut() = self.fields(content.len(), html);
         if request.version() <= Version::HTTP_11 && self.closes() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if request.method() != Method::HEAD {
-            *response.body_mut() = Body::full(content);
+        let sent = request.method() != Method::HEAD;
+        if sent {
+            *response.body_mut() = Body::full(content.clone());
         }
+        response.extensions_mut().insert(Unnamed { content, html, sent });
         response
     }
 
@@ -166,6 +174,11 @@ impl LocalReply {
     /// The last part of the problem type: names the situation in logs and metrics.
     pub fn kind(&self) -> &'static str {
         self.title().0
+    }
+
+    /// What is wrong with a bad request, for logs; `None`: the kind says it all.
+    pub fn reason(&self) -> Option<&'static str> {
+        if let Self::BadRequest { reason } = self { Some(reason) } else { None }
     }
 
     /// The status code.
@@ -244,6 +257,7 @@ impl LocalReply {
             Self::UpstreamTimeout { which: "connection_timeout" } => "No connection could be made in time.",
             Self::UpstreamTimeout { .. } => "The connection stands, but the answer was waited for in vain.",
             Self::UpstreamBroken { error: "http_protocol_error" } => "What it sent is not valid HTTP.",
+            Self::UpstreamBroken { error: "http_upgrade_failed" } => "It switched protocols without being asked.",
             Self::UpstreamBroken { .. } => "The connection was closed before the answer was complete.",
             Self::UpstreamBusy { .. } => "It has as many requests under way as it takes. Try again.",
             Self::UpstreamUnresolved => "Its host name does not resolve.",
@@ -276,7 +290,7 @@ impl LocalReply {
         }
     }
 
-    /// Rule 6.
+    /// Rule 7.
     fn closes(&self) -> bool {
         matches!(
             self,
@@ -365,7 +379,7 @@ impl LocalReply {
              <style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:20vh auto;padding:0 1rem;\
              color:#222;background:#fff}}h1{{font-size:1.4rem}}small{{color:#666}}\
              @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}small{{color:#999}}}}</style>\n\
-             <h1>{title}</h1><p>{detail}</p><p><small>{status}</small></p></html>\n"
+             <h1>{title}</h1><p>{detail}</p><p><small>{status}{END_OF_PAGE}"
         )
         .into_bytes()
     }
@@ -444,7 +458,10 @@ mod tests {
             UpgradeRefused,
             UpstreamRefused,
             UpstreamTimeout { which: "connection_timeout" },
+            UpstreamTimeout { which: "http_response_timeout" },
             UpstreamBroken { error: "connection_terminated" },
+            UpstreamBroken { error: "http_protocol_error" },
+            UpstreamBroken { error: "http_upgrade_failed" },
             UpstreamBusy { retry_after: 1 },
             UpstreamUnresolved,
             UpstreamTls { error: "tls_certificate_error" },
@@ -489,6 +506,107 @@ mod tests {
             let response = reply.respond(&request(Method::GET, script));
             assert_eq!(response.headers()["content-type"], "application/problem+json", "{script}");
         }
+    }
+
+    /// Status, RFC 9209 error type, and whether an HTTP/1 connection ends. A new variant needs its line.
+    fn expected(reply: &LocalReply) -> (u16, Option<&'static str>, bool) {
+        match reply {
+            LocalReply::BadRequest { .. } => (400, None, true),
+            LocalReply::SessionMissing | LocalReply::SessionInvalid => (401, None, false),
+            LocalReply::UpgradeRefused => (403, None, false),
+            LocalReply::NoRoute => (404, None, false),
+            LocalReply::MethodNotAllowed { .. } => (405, None, false),
+            LocalReply::RequestTimeout => (408, None, true),
+            LocalReply::ContentTooLarge { .. } => (413, None, true),
+            LocalReply::UriTooLong => (414, None, true),
+            LocalReply::ExpectationFailed => (417, None, false),
+            LocalReply::RateLimited { .. } => (429, None, false),
+            LocalReply::FieldsTooLarge => (431, None, true),
+            LocalReply::UpstreamRefused => (502, Some("connection_refused"), false),
+            LocalReply::UpstreamBroken { error } => (502, Some(error), false),
+            LocalReply::UpstreamUnresolved => (502, Some("dns_error"), false),
+            LocalReply::UpstreamTls { error } => (502, Some(error), false),
+            LocalReply::LimitStoreDown { .. } | LocalReply::SessionStoreDown { .. } => (503, None, false),
+            LocalReply::UpstreamBusy { .. } => (503, Some("connection_limit_reached"), false),
+            LocalReply::UpstreamTimeout { which } => (504, Some(which), false),
+            LocalReply::VersionNotSupported => (505, None, true),
+        }
+    }
+
+    /// RFC 9209 §2.3: the types that say something about the app, and the status each recommends.
+    const PROXY_ERRORS: [(&str, u16); 21] = [
+        ("dns_timeout", 504),
+        ("dns_error", 502),
+        ("destination_unavailable", 503),
+        ("connection_refused", 502),
+        ("connection_terminated", 502),
+        ("connection_timeout", 504),
+        ("connection_read_timeout", 504),
+        ("connection_write_timeout", 504),
+        ("connection_limit_reached", 503),
+        ("tls_protocol_error", 502),
+        ("tls_certificate_error", 502),
+        ("tls_alert_received", 502),
+        ("http_response_incomplete", 502),
+        ("http_response_header_section_size", 502),
+        ("http_response_header_size", 502),
+        ("http_response_body_size", 502),
+        ("http_response_transfer_coding", 502),
+        ("http_response_content_coding", 502),
+        ("http_response_timeout", 504),
+        ("http_upgrade_failed", 502),
+        ("http_protocol_error", 502),
+    ];
+
+    #[test]
+    fn every_answer_has_its_status_its_error_type_and_says_what_a_person_and_a_machine_can_read() {
+        let browser = "text/html,application/xhtml+xml,*/*;q=0.8";
+        for reply in every_variant() {
+            let (status, error, closes) = expected(&reply);
+            let machine = reply.respond(&request(Method::GET, "application/json"));
+            assert_eq!(machine.status().as_u16(), status, "{reply:?}");
+            let proxy_status = error.map(|error| format!("sidegate; error={error}"));
+            let sent = machine.headers().get("proxy-status").map(|value| value.to_str().unwrap().to_owned());
+            assert_eq!(sent, proxy_status, "{reply:?}");
+            assert_eq!(machine.headers().contains_key("connection"), closes, "{reply:?}");
+            if let Some(error) = error {
+                assert!(PROXY_ERRORS.contains(&(error, status)), "{error} with {status}");
+            }
+            let person = reply.respond(&request(Method::GET, browser));
+            assert_eq!(person.headers()["content-type"], "text/html; charset=utf-8");
+            let page = String::from_utf8(reply.page()).unwrap();
+            let detail = escaped(&reply.detail());
+            assert!(page.contains(&detail) && page.contains(&format!("<small>{status}")), "{page}");
+        }
+    }
+
+    #[test]
+    fn both_contents_name_the_request_and_the_length_says_so() {
+        let id = HeaderValue::from_static("a\"<b");
+        for (accept, named) in [("", r#","request_id":"a\"<b"}"#), ("text/html", " · request a&quot;&lt;b</small>")] {
+            for method in [Method::GET, Method::HEAD] {
+                let reply = LocalReply::RateLimited { limit: "l".into(), retry_after: 3, quota: "q".into() };
+                let mut response = reply.respond(&request(method.clone(), accept));
+                name(&mut response, &id);
+                let length: u64 = response.headers()["content-length"].to_str().unwrap().parse().unwrap();
+                let content = content_of(response.into_body());
+                match method {
+                    Method::HEAD => assert!(content.is_empty() && length > 100),
+                    _ => {
+                        assert!(content.contains(named), "{content}");
+                        assert_eq!(length, content.len() as u64);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The content of an answer of ours, which is there at once.
+    fn content_of(body: Body) -> String {
+        use http_body_util::BodyExt as _;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let bytes = runtime.block_on(body.collect()).unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
     }
 
     #[test]

@@ -20,13 +20,16 @@ use crate::gather::{self, Ask};
 use crate::listener::target;
 use crate::rate_limit::{self, RateLimit};
 use crate::redis_pool::Link;
+use crate::route::cors::{self, Cors};
+use crate::route::fields::{self, Edits};
 use crate::route::pattern::Pattern;
+use crate::route::strictness::Strictness;
 use crate::route::table::Table;
-use crate::route::{self, Bound};
+use crate::route::{self, Bound, Paths, Refusals};
 use crate::session::{self, IdentityFields, Session};
 use crate::telemetry::{self, Telemetry};
-use crate::upstream::Upstream;
 use crate::upstream::forward::{self, Terms};
+use crate::upstream::{Upstream, rewrite};
 
 /// What one worker's stack is made of.
 pub struct Parts {
@@ -38,6 +41,10 @@ pub struct Parts {
     pub identity: Rc<IdentityFields>,
     /// The way to Redis, if there is one.
     pub link: Option<Link>,
+    /// How paths are read.
+    pub paths: Paths,
+    /// Counts the paths that are refused.
+    pub refusals: Refusals,
     /// The routes, in the file's order.
     pub routes: Vec<Route>,
 }
@@ -48,6 +55,12 @@ pub struct Route {
     pub label: Arc<str>,
     /// What it matches.
     pub pattern: Pattern,
+    /// How strict it is, compared with the others.
+    pub strictness: Strictness,
+    /// Which other origins' pages may read its answers.
+    pub cors: Option<Rc<Cors>>,
+    /// What is done to the fields of its answers.
+    pub response_fields: Option<Rc<Edits>>,
     /// Limits that depend on the request alone.
     pub by_request: Option<Rc<RateLimit>>,
     /// Who may pass.
@@ -64,12 +77,13 @@ pub struct Route {
 
 /// The stack of one worker.
 pub fn build(parts: Parts) -> impl Next {
-    let Parts { telemetry, client_addr, identity, link, routes } = parts;
+    let Parts { telemetry, client_addr, identity, link, paths, refusals, routes } = parts;
     let bound = |(index, route): (usize, Route)| {
         let (label, pattern) = (route.label.clone(), route.pattern.clone());
-        (pattern, Bound { label, index, service: of_route(link.clone(), route) })
+        let (strictness, cors) = (route.strictness.clone(), route.cors.clone());
+        (pattern, Bound { label, index, strictness, cors, service: of_route(link.clone(), route) })
     };
-    let table = Rc::new(Table::new(routes.into_iter().enumerate().map(bound).collect()));
+    let table = Rc::new(Table::new(paths, routes.into_iter().enumerate().map(bound).collect()));
     ServiceBuilder::new()
         // Outermost, so that whatever happens further in is counted and logged, refusals of the next layer included.
         .layer(telemetry::layer(telemetry))
@@ -80,18 +94,21 @@ pub fn build(parts: Parts) -> impl Next {
         // Spoofed identity fields go before any layer could believe them; on every route, also without a session.
         .layer(session::strip_layer(identity))
         // Which policy: the seam between what all requests and what one route's requests meet.
-        .service(route::service(table))
+        .service(route::service(table, refusals))
 }
 
 /// The stack of one route, from the app outwards: a layer that the route does not use is not there.
 fn of_route(link: Option<Link>, route: Route) -> Seam {
-    let Route { by_request, session, by_principal, cache, upstream, terms, .. } = route;
+    let Route { cors, response_fields, by_request, session, by_principal, cache, upstream, terms, .. } = route;
+    let redirects = terms.rewrite.clone().filter(|rewrite| rewrite.location);
     let mut asks: Vec<Rc<dyn Ask>> = Vec::new();
     asks.extend(by_request.clone().map(|limits| limits as Rc<dyn Ask>));
     asks.extend(session.clone().map(|session| session as Rc<dyn Ask>));
     asks.extend(cache.clone().map(|cache| cache as Rc<dyn Ask>));
     // The app.
     Seam::new(forward::service(upstream, terms))
+        // Its redirects in the client's terms, before anything is stored or invalidated by them.
+        .under(redirects.map(rewrite::layer))
         // An answer from the store spares the app.
         .under(cache.map(cache::layer))
         // Limits by who is logged in, now that it is known.
@@ -102,4 +119,8 @@ fn of_route(link: Option<Link>, route: Route) -> Seam {
         .under(by_request.map(rate_limit::layer))
         // All that the layers inside need from Redis, in one trip.
         .under(link.filter(|_| !asks.is_empty()).map(|link| gather::layer(Some(link), asks.into())))
+        // What the operator says on every answer; what is stored stays the app's own.
+        .under(response_fields.map(fields::layer))
+        // Outermost of the route: a page of another origin can read its refusals, too.
+        .under(cors.map(cors::layer))
 }

@@ -23,6 +23,8 @@ use crate::listener::connection::{Metrics, Served};
 use crate::listener::{self, Bind};
 use crate::rate_limit::{Limit, RateLimit};
 use crate::redis_pool::{self, Link};
+use crate::route::Refusals;
+use crate::route::cors::Cors;
 use crate::session::{Carrier, IdentityFields, Session, Store};
 use crate::stack::{self, Parts, Route};
 use crate::telemetry::Telemetry;
@@ -247,6 +249,8 @@ fn gather_parts(
         client_addr: Rc::new(settings.client_addr.clone()),
         identity: identity.clone(),
         link: link.clone(),
+        paths: settings.paths,
+        refusals: Refusals::new(registry, number),
         routes: routes.collect::<Result<_, _>>()?,
     };
     let server = Arc::new(settings.server.clone());
@@ -278,12 +282,20 @@ impl Room<'_> {
         Ok(Route {
             label: route.label.clone(),
             pattern: route.pattern.clone(),
+            strictness: route.strictness(&self.settings.routes),
+            cors: route.cors.as_deref().map(Cors::new),
+            response_fields: Some(&route.response_fields).filter(|edits| !edits.is_empty()).cloned().map(Rc::new),
             by_request: self.limits(by_request),
             session,
             by_principal: self.limits(by_principal),
             cache: self.cache(route)?,
             upstream,
-            terms: Terms { websocket: route.websocket, max_body: route.max_body, identity: self.identity.clone() },
+            terms: Terms {
+                websocket: route.websocket,
+                max_body: route.max_body,
+                identity: self.identity.clone(),
+                rewrite: Some(&route.rewrite).filter(|rewrite| !rewrite.is_empty()).cloned().map(Rc::new),
+            },
         })
     }
 

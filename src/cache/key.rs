@@ -3,7 +3,8 @@
 //! 1. The *primary key* is the target URI, whatever the method: scheme, authority (lower case, without its default
 //!    port), path and query as sent. Nothing else is made equal: two requests that the app could tell apart by their
 //!    URI never share a key.
-//! 2. Its *place* is authority and path, the path in its canonical form ([`canonical`]) and without a slash at its end.
+//! 2. Its *place* is authority and path, the path in its canonical form ([`canonical`]), in lower case and without a slash
+//!    at its end: some apps tell no case, and routes no slash.
 //!    What a write invalidates is a place: in all its queries, variants, schemes and spellings.
 //! 3. A URI of more than [`MAX_LENGTH`] bytes has no key.
 //!
@@ -21,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use super::rules::vary::Digest;
 use crate::exchange::Scheme;
 use crate::route::canonical::canonical;
+use crate::route::case::folded;
 
 /// Bytes of a key's text.
 pub const MAX_LENGTH: usize = 4096;
@@ -111,16 +113,12 @@ impl Key {
     }
 }
 
-/// The path of a place: canonical, and `/a/` is `/a`, as it is to routes.
+/// The path of a place (rule 2).
 fn place_path(path: &str) -> Cow<'_, str> {
+    let bare = |path: &str| if path.len() > 1 && path.ends_with('/') { path.len() - 1 } else { path.len() };
     match canonical(path).path {
-        Cow::Borrowed(path) => path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path).into(),
-        Cow::Owned(mut path) => {
-            if path.len() > 1 && path.ends_with('/') {
-                path.pop();
-            }
-            path.into()
-        }
+        Cow::Borrowed(path) => folded(&path[..bare(path)]),
+        Cow::Owned(path) => folded(&path[..bare(&path)]).into_owned().into(),
     }
 }
 
@@ -151,6 +149,7 @@ mod tests {
             (Https, "/A%2f/../b", "example.com:80", "example.com:80/A%2f/../b https", "example.com:80/b"),
             (Http, "/%7ea/caf%c3%a9?%7e", "a", "a/%7ea/caf%c3%a9?%7e http", "a/~a/caf%C3%A9"),
             (Https, "/", "[::1]:443", "[::1]/ https", "[::1]/"),
+            (Http, "/Users/A/?B", "a", "a/Users/A/?B http", "a/users/a"),
             (Http, "/", "[::1]", "[::1]/ http", "[::1]/"),
             (Http, "http://wins.com/x", "example.com", "wins.com/x http", "wins.com/x"),
             (Http, "http://wins.com", "example.com", "wins.com/ http", "wins.com/"),

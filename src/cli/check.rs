@@ -68,6 +68,12 @@ fn policies(route: &RouteSettings, settings: &Settings) -> String {
     if let Some(policy) = &route.cache {
         said.push(format!("cache {}", policy.name));
     }
+    if let Some(policy) = &route.cors {
+        said.push(format!("cors {}", policy.name));
+    }
+    if !route.rewrite.is_empty() {
+        said.push("rewritten".to_owned());
+    }
     said.join(", ")
 }
 
@@ -97,6 +103,10 @@ mod tests {
             path = "/users"
             methods = ["GET"]
             limits = ["each"]
+            cors = "spa"
+            add_prefix = "/v2"
+            [cors.spa]
+            origins = "*"
         "#;
         let loaded = config::parse("sidegate.toml", text, &|_| None).unwrap();
         let expected = "\
@@ -104,7 +114,7 @@ listens on   127.0.0.1:8080
 admin on     127.0.0.1:9901
 stores       process memory
 upstream     app = http://127.0.0.1:3000
-route        GET /users → app, limit each (100 per minute by address + route)
+route        GET /users → app, limit each (100 per minute by address + route), cors spa, rewritten
 ";
         assert_eq!(summary(&loaded.settings), expected);
     }

@@ -7,7 +7,9 @@ use secrecy::{ExposeSecret, SecretString};
 use super::quantity::{shown_duration as time, shown_size as size};
 use super::settings::{RouteSettings, Settings};
 use crate::rate_limit::Limit;
+use crate::route::fields::Edits;
 use crate::session::{Carrier, Definition, Format, Mode};
+use crate::upstream::rewrite::{Path, Rewrite};
 use crate::{cache, redis_pool, upstream};
 
 /// A part of a configuration, in readable words.
@@ -102,7 +104,8 @@ pub fn sections(settings: &Settings) -> Vec<Section> {
         let limits = route.limits.iter().map(|of| limit(of));
         let session = route.session.iter().map(|(definition, _)| session(definition));
         let cache = route.cache.iter().map(|policy| cache(policy));
-        for section in limits.chain(session).chain(cache) {
+        let cors = route.cors.iter().map(|policy| cors(policy));
+        for section in limits.chain(session).chain(cache).chain(cors) {
             if !sections.contains(&section) {
                 sections.push(section);
             }
@@ -147,6 +150,8 @@ fn server(settings: &Settings) -> Section {
         ("max_streams", plain(server.max_streams)),
         ("grace_period", plain(time(server.grace_period))),
         ("park_after", plain(time(server.park_after))),
+        ("path_ambiguity", plain(format!("{:?}", settings.paths.ambiguity).to_lowercase())),
+        ("path_case", plain(format!("{:?}", settings.paths.case).to_lowercase())),
     ];
     Section { name: "server".into(), lines }
 }
@@ -258,10 +263,50 @@ fn route(route: &RouteSettings, settings: &Settings) -> Section {
         ("session", list(session)),
         ("cache", list(route.cache.iter().map(|policy| policy.name.to_string()))),
         ("on_write", list(route.on_write.iter().cloned())),
+        ("encoded_slash", plain(if route.pattern.slash_is_text { "text" } else { "ambiguous" })),
+        ("rewriting", plain(rewriting(&route.rewrite))),
+        ("request_fields", Said::Secretly(Secret(edits(&route.rewrite.fields)))),
+        ("response_fields", plain(edits(&route.response_fields))),
+        ("cors", list(route.cors.iter().map(|policy| policy.name.to_string()))),
         ("websocket", plain(route.websocket)),
         ("max_body", plain(route.max_body.map_or("unbounded".to_owned(), size))),
     ];
     Section { name: format!("route {}", route.label), lines }
+}
+
+fn cors(policy: &crate::route::cors::Policy) -> Section {
+    let methods = policy.methods.iter().map(ToString::to_string);
+    let lines = vec![
+        ("origins", list(policy.origins.iter().map(ToString::to_string))),
+        ("methods", if policy.methods.is_empty() { plain("*") } else { list(methods) }),
+        ("fields", list(policy.fields.iter().map(ToString::to_string))),
+        ("expose", list(policy.expose.iter().map(ToString::to_string))),
+        ("credentials", plain(policy.credentials)),
+        ("max_age", plain(time(policy.max_age))),
+    ];
+    Section { name: format!("cors.{}", policy.name), lines }
+}
+
+fn rewriting(rewrite: &Rewrite) -> String {
+    let path = rewrite.path.as_ref().map(|path| match path {
+        Path::Prefix { strip, add } => format!("prefix {strip}/ → {add}/"),
+        Path::Template(template) => format!("path → {template}"),
+    });
+    let host = rewrite.host.as_ref().map(|host| format!("host → {}", String::from_utf8_lossy(host.as_bytes())));
+    let parts: Vec<String> = path.into_iter().chain(rewrite.location.then(|| "and back".into())).chain(host).collect();
+    if parts.is_empty() { "none".into() } else { parts.join(", ") }
+}
+
+fn edits(edits: &Edits) -> String {
+    let pair = |verb: &'static str| {
+        move |(name, value): &(http::HeaderName, http::HeaderValue)| {
+            format!("{verb} {name}: {}", String::from_utf8_lossy(value.as_bytes()))
+        }
+    };
+    let mut parts: Vec<String> = edits.set.iter().map(pair("set")).collect();
+    parts.extend(edits.add.iter().map(pair("add")));
+    parts.extend(edits.remove.iter().map(|name| format!("remove {name}")));
+    if parts.is_empty() { "none".into() } else { parts.join(", ") }
 }
 
 fn plain(words: impl Display) -> Said {

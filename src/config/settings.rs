@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::route::strictness::Strictness;
 use crate::telemetry::logs;
 use crate::{admin, cache, client_addr, listener, rate_limit, redis_pool, session, upstream};
 
@@ -13,6 +14,8 @@ pub struct Settings {
     pub server: listener::Settings,
     /// `server.trusted_proxies`.
     pub client_addr: client_addr::Settings,
+    /// `server.path_ambiguity` and `server.path_case`.
+    pub paths: crate::route::Paths,
     /// `[admin]`.
     pub admin: admin::Settings,
     /// `[log]`.
@@ -64,8 +67,35 @@ pub struct RouteSettings {
     pub cache: Option<Arc<cache::Policy>>,
     /// Paths besides its own that a successful write here invalidates: templates of this route's parameters.
     pub on_write: Vec<String>,
+    /// What the app gets to see instead of what the client sent.
+    pub rewrite: upstream::rewrite::Rewrite,
+    /// What is done to the fields of answers.
+    pub response_fields: crate::route::fields::Edits,
+    /// Which other origins' pages may read answers.
+    pub cors: Option<Arc<crate::route::cors::Policy>>,
     /// WebSockets pass.
     pub websocket: bool,
     /// Bytes of request content, if bounded; more: 413.
     pub max_body: Option<u64>,
+}
+
+impl RouteSettings {
+    /// How strict it is. `among`: all routes, itself included.
+    pub fn strictness(&self, among: &[Self]) -> Strictness {
+        let alike = |other: &Self| {
+            self.upstream == other.upstream
+                && self.rewrite == other.rewrite
+                && self.response_fields == other.response_fields
+                && self.cors == other.cors
+                && self.on_write == other.on_write
+        };
+        Strictness {
+            treatment: among.iter().position(alike).unwrap_or(among.len()),
+            session: self.session.as_ref().map(|(of, mode)| (of.name.clone(), *mode == session::Mode::Required)),
+            limits: self.limits.iter().map(|limit| limit.name.clone()).collect(),
+            cache: self.cache.as_ref().map(|policy| policy.name.clone()),
+            websocket: self.websocket,
+            max_body: self.max_body,
+        }
+    }
 }

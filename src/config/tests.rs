@@ -99,11 +99,14 @@ fn the_reference_states_the_defaults_of_the_code() {
         [cache.pages]
         [session.web]
         format = "json"
+        [cors.spa]
+        origins = "https://app.example.com"
         [[route]]
         path = "/{*rest}"
         limits = ["per-address"]
         cache = "pages"
         session = "web"
+        cors = "spa"
     "#;
     assert_eq!(stated, sections(&good(minimal)));
 }
@@ -161,7 +164,7 @@ fn the_reference_has_every_key() {
             );
         }
     }
-    assert_eq!(tables, 17, "{report}");
+    assert_eq!(tables, 20, "{report}");
 }
 
 /// The text with lines like `# key = value` and `# [table]` made part of it.

@@ -4,6 +4,7 @@ mod definitions;
 mod process;
 mod routes;
 mod tls;
+mod treatment;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::{rate_limit, upstream};
 
 /// Reads the whole document. `None` only if something was noted.
 pub fn settings(root: &mut Table<'_>) -> Option<Settings> {
-    let (server, client_addr) = root.section("server", process::server).unwrap_or_default();
+    let (server, client_addr, paths) = root.section("server", process::server).unwrap_or_default();
     let admin = root.section("admin", process::admin).unwrap_or_default();
     if let Some(place) = admin.listen
         && place.port() != 0
@@ -31,10 +32,10 @@ pub fn settings(root: &mut Table<'_>) -> Option<Settings> {
     let memory = root.section("memory", process::memory).unwrap_or_default();
     let limits = root.section("limits", process::limits).unwrap_or_default();
     let definitions = Definitions::read(root, redis.is_some());
-    let routes = routes::read(root, &definitions);
+    let routes = routes::read(root, &definitions, paths);
     let upstreams = definitions.upstreams()?;
     let redis = redis.flatten();
-    Some(Settings { server, client_addr, admin, log, redis, memory, limits, upstreams, routes: routes? })
+    Some(Settings { server, client_addr, paths, admin, log, redis, memory, limits, upstreams, routes: routes? })
 }
 
 /// Settings that forward everything to `url`.
@@ -48,6 +49,7 @@ pub fn plain(url: &str, environment: Environment<'_>) -> Result<Settings, Fault>
     Ok(Settings {
         server: crate::listener::Settings::default(),
         client_addr: crate::client_addr::Settings::default(),
+        paths: crate::route::Paths::default(),
         admin: crate::admin::Settings::default(),
         log: crate::telemetry::logs::Settings::default(),
         redis,
@@ -68,6 +70,9 @@ fn everything() -> RouteSettings {
         session: None,
         cache: None,
         on_write: Vec::new(),
+        rewrite: upstream::rewrite::Rewrite::default(),
+        response_fields: crate::route::fields::Edits::default(),
+        cors: None,
         websocket: true,
         max_body: None,
     }

@@ -27,7 +27,9 @@ pub fn layer<S: Next>() -> impl Layer<S, Service = impl Next> + Clone {
         match settle(&mut exchange.request) {
             Ok(()) => pass(next, exchange).await,
             Err(reply) => {
-                exchange.trail.borrow_mut().local_reply = Some(reply.kind());
+                let mut trail = exchange.trail.borrow_mut();
+                (trail.local_reply, trail.local_reply_reason) = (Some(reply.kind()), reply.reason());
+                drop(trail);
                 reply.respond(&exchange.request)
             }
         }

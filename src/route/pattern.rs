@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::canonical::canonical;
+use super::canonical::{Ambiguity, canonical};
 
 /// What a route matches: host, method, path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Pattern {
     pub segments: Vec<Segment>,
     /// Whether the values of its parameters are given with a match. Where nothing asks for them, they need no copies.
     pub captures: bool,
+    /// The app takes `%2F` in these paths for text, not for a slash.
+    pub slash_is_text: bool,
 }
 
 /// One segment of a path pattern.
@@ -60,13 +62,13 @@ impl Pattern {
                 _ => segments.push(segment),
             }
         }
-        Ok(Self { hosts, methods, segments, captures: true })
+        Ok(Self { hosts, methods, segments, captures: true, slash_is_text: false })
     }
 
     /// Everything; captures nothing.
     pub fn everything() -> Self {
         let segments = vec![Segment::Rest("rest".into())];
-        Self { hosts: Vec::new(), methods: Vec::new(), segments, captures: false }
+        Self { hosts: Vec::new(), methods: Vec::new(), segments, captures: false, slash_is_text: false }
     }
 
     /// Whether it matches this method: HEAD as GET.
@@ -144,8 +146,8 @@ fn segment(text: &str) -> Result<Segment, String> {
     if matches!(text, "." | "..") {
         return Err(format!("`{text}` is a dot segment; requests are matched without them"));
     }
-    if let Some(why) = canonical.ambiguous {
-        return Err(format!("`{text}` can be read in more than one way ({why})"));
+    if let Some(why) = canonical.ambiguity.filter(|why| *why != Ambiguity::NeedlessEscape) {
+        return Err(format!("`{text}` can be read in more than one way ({})", why.reason()));
     }
     match canonical.path.strip_prefix('/') {
         Some(literal) if !literal.is_empty() => Ok(Segment::Literal(literal.to_owned())),

@@ -3,13 +3,18 @@
 //! Each host pattern has a tree of segments. At each node the literal child is tried first, then `{name}`, then `{*rest}`;
 //! a node is visited at most once, so the work is bounded by the routes, whatever the path.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use ahash::AHashMap;
 use http::Method;
 
-use super::canonical::{self, canonical};
+use super::canonical::{Ambiguity, canonical};
+use super::case::folded;
 use super::pattern::{Pattern, Segment};
+use super::readings::readings;
+use super::strictness::Strict;
+use super::{OnAmbiguity, PathCase, Paths};
 
 /// Values of the parameters in a path, in the pattern's order: canonical text, still percent-encoded.
 pub type Parameters = Vec<(Arc<str>, String)>;
@@ -17,6 +22,7 @@ pub type Parameters = Vec<(Arc<str>, String)>;
 /// Routes by what they match.
 #[derive(Debug)]
 pub struct Table<T> {
+    paths: Paths,
     routes: Vec<(Pattern, T)>,
     exact: AHashMap<String, Node>,
     /// By suffix (`.example.com`), the longest first.
@@ -42,7 +48,7 @@ pub enum Found<'t, T> {
     /// No route matches host and path: 404.
     Nowhere,
     /// The app may read the path in a way that meets another route: 400. Says why.
-    Ambiguous(&'static str),
+    Ambiguous(Ambiguity),
 }
 
 #[derive(Debug, Default)]
@@ -56,16 +62,17 @@ struct Node {
 }
 
 impl<T> Table<T> {
-    /// A table of `routes`; among equals the first wins.
-    pub fn new(routes: Vec<(Pattern, T)>) -> Self {
-        let mut table = Self { routes, exact: AHashMap::new(), wildcard: Vec::new(), any: Node::default() };
+    /// A table of `routes`, whose paths are read so; among equals the first wins.
+    pub fn new(paths: Paths, routes: Vec<(Pattern, T)>) -> Self {
+        let mut table = Self { paths, routes, exact: AHashMap::new(), wildcard: Vec::new(), any: Node::default() };
         // Those that give methods go first; the sort is stable, so the file's order decides among the rest.
         let mut order: Vec<usize> = (0..table.routes.len()).collect();
         order.sort_by_key(|&index| table.routes[index].0.methods.is_empty());
         for index in order {
             let pattern = &table.routes[index].0;
+            let segments = cased(paths.case, &pattern.segments);
             if pattern.hosts.is_empty() {
-                table.any.insert(&pattern.segments, index);
+                table.any.insert(&segments, index);
             }
             for host in &pattern.hosts {
                 let root = match host.strip_prefix('*') {
@@ -79,34 +86,11 @@ impl<T> Table<T> {
                         &mut table.wildcard[at].1
                     }
                 };
-                root.insert(&pattern.segments, index);
+                root.insert(&segments, index);
             }
         }
         table.wildcard.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
         table
-    }
-
-    /// The most specific route for a request. `host` as in the authority or the Host field: a port is ignored.
-    /// `path` without query, as sent.
-    pub fn find(&self, host: Option<&str>, method: &Method, path: &str) -> Found<'_, T> {
-        let canonical = canonical(path);
-        let found = self.index(host, &canonical.path, &|index| self.routes[index].0.takes(method));
-        if let Some(why) = canonical.ambiguous
-            && !self.every_reading_meets(found, host, method, path)
-        {
-            return Found::Ambiguous(why);
-        }
-        match found {
-            Some(index) => {
-                let (pattern, target) = &self.routes[index];
-                let parameters = match pattern.captures {
-                    true => parameters(&pattern.segments, below_root(&canonical.path)),
-                    false => Parameters::new(),
-                };
-                Found::Route { target, parameters }
-            }
-            None => self.refusal(host, &canonical.path),
-        }
     }
 
     /// Routes that no request can reach, each with an earlier one that takes what it would match.
@@ -114,8 +98,13 @@ impl<T> Table<T> {
         (0..self.routes.len()).filter_map(|later| Some((later, self.shadow(later)?))).collect()
     }
 
+    /// The route of `path`, which is one reading of the path sent.
     fn index(&self, host: Option<&str>, path: &str, fits: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let path = below_root(path);
+        let path = match self.paths.case {
+            PathCase::Sensitive => Cow::Borrowed(path),
+            PathCase::Insensitive => folded(path),
+        };
+        let path = below_root(&path);
         if !(self.exact.is_empty() && self.wildcard.is_empty())
             && let Some(host) = host
         {
@@ -131,20 +120,6 @@ impl<T> Table<T> {
             }
         }
         self.any.find(path, fits)
-    }
-
-    /// Rule 5: a single route for everything has no second policy to escape to; otherwise each reading is looked up.
-    fn every_reading_meets(&self, found: Option<usize>, host: Option<&str>, method: &Method, path: &str) -> bool {
-        if let [(only, _)] = &self.routes[..]
-            && let [Segment::Rest(_)] = only.segments[..]
-        {
-            return true;
-        }
-        canonical::readings(path).is_some_and(|readings| {
-            let meets =
-                |reading: &String| self.index(host, reading, &|index| self.routes[index].0.takes(method)) == found;
-            readings.iter().all(meets)
-        })
     }
 
     fn refusal(&self, host: Option<&str>, path: &str) -> Found<'_, T> {
@@ -176,7 +151,7 @@ impl<T> Table<T> {
         for host in hosts {
             for &method in &methods {
                 let taker = self.routes[..later].iter().position(|(earlier, _)| {
-                    same_shape(&earlier.segments, &pattern.segments)
+                    same_shape(&cased(self.paths.case, &earlier.segments), &cased(self.paths.case, &pattern.segments))
                         && host.map_or(earlier.hosts.is_empty(), |host| earlier.hosts.contains(host))
                         && match method {
                             None => earlier.methods.is_empty(),
@@ -188,6 +163,82 @@ impl<T> Table<T> {
         }
         first
     }
+}
+
+impl<T: Strict> Table<T> {
+    /// The most specific route for a request. `host` as in the authority or the Host field: a port is ignored.
+    /// `path` without query, as sent.
+    pub fn find(&self, host: Option<&str>, method: &Method, path: &str) -> Found<'_, T> {
+        let canonical = canonical(path);
+        let meets = |path: &str| self.index(host, path, &|index| self.routes[index].0.takes(method));
+        let found = meets(&canonical.path);
+        match canonical.ambiguity {
+            Some(ambiguity) if !self.is_one_for_all() => match self.settle(found, path, &meets) {
+                Some(Settled::Nowhere) => self.refusal(host, &canonical.path),
+                Some(Settled::As(index)) => self.route(index, &canonical.path),
+                Some(Settled::Instead(index, reading)) => self.route(index, &reading),
+                None => Found::Ambiguous(ambiguity),
+            },
+            _ => match found {
+                Some(index) => self.route(index, &canonical.path),
+                None => self.refusal(host, &canonical.path),
+            },
+        }
+    }
+
+    /// A single route for everything has no second policy to escape to.
+    fn is_one_for_all(&self) -> bool {
+        matches!(&self.routes[..], [(only, _)] if matches!(only.segments[..], [Segment::Rest(_)]))
+    }
+
+    /// Rules 5 and 6: what becomes of a path that may be read in several ways; `None`: it is refused.
+    fn settle(&self, found: Option<usize>, path: &str, meets: &dyn Fn(&str) -> Option<usize>) -> Option<Settled> {
+        let slash_is_text = found.is_some_and(|index| self.routes[index].0.slash_is_text);
+        let readings = readings(path, slash_is_text)?;
+        let met: Vec<Option<usize>> = readings.iter().map(|reading| meets(reading)).collect();
+        if met.iter().all(|met| *met == found) {
+            return Some(found.map_or(Settled::Nowhere, Settled::As));
+        }
+        // What no route takes is refused; nothing is stricter than that.
+        let met: Vec<usize> = met.into_iter().collect::<Option<_>>()?;
+        let is_strictest =
+            |one: usize| met.iter().all(|other| self.routes[one].1.is_as_strict_as(&self.routes[*other].1));
+        match self.paths.ambiguity {
+            OnAmbiguity::Refuse => None,
+            OnAmbiguity::Strictest => {
+                let at = met.iter().position(|index| is_strictest(*index))?;
+                Some(Settled::Instead(met[at], readings.into_iter().nth(at)?))
+            }
+        }
+    }
+
+    fn route(&self, index: usize, path: &str) -> Found<'_, T> {
+        let (pattern, target) = &self.routes[index];
+        let parameters = match pattern.captures {
+            true => parameters(&pattern.segments, below_root(path)),
+            false => Parameters::new(),
+        };
+        Found::Route { target, parameters }
+    }
+}
+
+/// What becomes of an ambiguous path.
+enum Settled {
+    /// All readings meet this route.
+    As(usize),
+    /// Readings meet several routes; this is the strictest, and this reading meets it.
+    Instead(usize, String),
+    /// No reading meets a route.
+    Nowhere,
+}
+
+/// Segments as their text is compared.
+fn cased(case: PathCase, segments: &[Segment]) -> Vec<Segment> {
+    let compared = |segment: &Segment| match (case, segment) {
+        (PathCase::Insensitive, Segment::Literal(text)) => Segment::Literal(folded(text).into_owned()),
+        _ => segment.clone(),
+    };
+    segments.iter().map(compared).collect()
 }
 
 impl Node {
@@ -259,6 +310,12 @@ fn same_shape(one: &[Segment], other: &[Segment]) -> bool {
 mod tests {
     use super::*;
 
+    impl Strict for &'static str {
+        fn is_as_strict_as(&self, other: &Self) -> bool {
+            self == other
+        }
+    }
+
     /// `METHODS HOSTS PATH`, with `-` for any.
     fn pattern(text: &str) -> Pattern {
         let [methods, hosts, path] = text.split(' ').collect::<Vec<_>>()[..] else { panic!("{text}") };
@@ -271,7 +328,7 @@ mod tests {
     }
 
     fn table(routes: &[&'static str]) -> Table<&'static str> {
-        Table::new(routes.iter().map(|&route| (pattern(route), route)).collect())
+        Table::new(Paths::default(), routes.iter().map(|&route| (pattern(route), route)).collect())
     }
 
     fn found(table: &Table<&'static str>, method: &str, host: &str, path: &str) -> String {
@@ -279,7 +336,7 @@ mod tests {
             Found::Route { target, .. } => (*target).to_owned(),
             Found::MethodNotAllowed { allow } => format!("allow {allow:?}"),
             Found::Nowhere => "nowhere".into(),
-            Found::Ambiguous(why) => why.into(),
+            Found::Ambiguous(why) => why.reason().into(),
         }
     }
 
@@ -297,8 +354,10 @@ mod tests {
             ("/x", "- - /{*rest}"),
             ("/", "- - /{*rest}"),
             ("*", "- - /{*rest}"),
-            ("/%75sers//m%65", "- - /users/me"),
+            ("//users//me", "- - /users/me"),
             ("/x/../y", "- - /{*rest}"),
+            ("/users/%37", "- - /users/{id}"),
+            ("/%75sers//m%65", "needless percent-encoding"),
         ] {
             assert_eq!(found(&table, "GET", "h", path), route, "{path}");
         }

@@ -28,6 +28,7 @@ use super::trail::{Record, Trail};
 use crate::body::{Body, End, Watch};
 use crate::clock;
 use crate::exchange::{self, Connection, Exchange, Next, pass};
+use crate::local_reply;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -146,6 +147,9 @@ impl Passage {
             record.status = Some(status);
             record.head_time = Some(clock::instant().saturating_duration_since(record.started));
             if let Some(id) = &record.request_id {
+                if record.local_reply.is_some() {
+                    local_reply::name(response, id);
+                }
                 response.headers_mut().insert(X_REQUEST_ID, id.clone());
             }
         }

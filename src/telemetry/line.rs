@@ -80,6 +80,7 @@ pub fn json(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending, 
     quoted(out, member!("upstream_error"), record.upstream_error, redact::text);
     number(out, member!("retries"), (record.retries > 0).then_some(record.retries.into()));
     quoted(out, member!("local_reply"), record.local_reply, redact::text);
+    quoted(out, member!("local_reply_reason"), record.local_reply_reason, redact::text);
     milliseconds(out, member!("duration_ms"), Some(ending.took));
     milliseconds(out, member!("ours_ms"), ours(record));
     quoted(out, member!("end"), Some(word(ending.end)), redact::text);
@@ -118,7 +119,7 @@ pub fn human(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending,
     if record.retries > 0 {
         parts.words("retries", &[Some(itoa::Buffer::new().format(record.retries))]);
     }
-    parts.words("answered here:", &[record.local_reply]);
+    parts.words("answered here:", &[record.local_reply, record.local_reply_reason]);
     if ending.end != End::Complete {
         parts.words("content", &[Some(word(ending.end))]);
     }
@@ -357,6 +358,7 @@ mod tests {
             upstream_error: Some("connection_timeout"),
             retries: 2,
             local_reply: Some("upstream-unavailable"),
+            local_reply_reason: Some("in a word"),
             status: Some(StatusCode::GATEWAY_TIMEOUT),
             ..record("/a")
         };
@@ -364,7 +366,7 @@ mod tests {
         assert_eq!(
             human_line(&failed, ending),
             "12:03:04 GET /a 504 2000.0ms limit login refused (local) · session absent no_credential · upstream \
-             connection_timeout · retries 2 · answered here: upstream-unavailable · content abandoned\n"
+             connection_timeout · retries 2 · answered here: upstream-unavailable \"in a word\" · content abandoned\n"
         );
         let line = json_line(&failed, ending);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();

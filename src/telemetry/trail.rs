@@ -58,6 +58,8 @@ pub struct Record {
     pub retries: u32,
     /// The local reply, if it was answered here: its problem type.
     pub local_reply: Option<&'static str>,
+    /// Why, where its type does not say it.
+    pub local_reply_reason: Option<&'static str>,
     /// The status sent.
     pub status: Option<StatusCode>,
     /// Bytes of content sent to the client.
@@ -103,6 +105,7 @@ impl Record {
             upstream_error: None,
             retries: 0,
             local_reply: None,
+            local_reply_reason: None,
             status: None,
             sent: 0,
             head_time: None,

@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 use super::connect::Failure;
 use super::content::{Fault, FromApp, Sending, ToApp};
 use super::pool::{Lease, NoConnection};
+use super::rewrite::Rewrite;
 use super::{Upstream, hop, tls};
 use crate::body::Body;
 use crate::client_addr::request_id::X_REQUEST_ID;
@@ -47,6 +48,8 @@ pub struct Terms {
     pub max_body: Option<u64>,
     /// Names that only sidegate may send to the app.
     pub identity: Rc<IdentityFields>,
+    /// What the app gets to see instead of what the client sent.
+    pub rewrite: Option<Rc<Rewrite>>,
 }
 
 /// The service at the end of the stack.
@@ -67,7 +70,9 @@ async fn forward(upstream: Rc<Upstream>, terms: Terms, mut exchange: Box<Exchang
             if let Some(accept) = accept {
                 asked.headers_mut().insert(ACCEPT, accept);
             }
-            exchange.trail.borrow_mut().local_reply = Some(reply.kind());
+            let mut trail = exchange.trail.borrow_mut();
+            (trail.local_reply, trail.local_reply_reason) = (Some(reply.kind()), reply.reason());
+            drop(trail);
             reply.respond(&asked)
         }
     }
@@ -254,6 +259,9 @@ fn prepare(exchange: &mut Exchange, terms: &Terms) -> Result<Option<HeaderValue>
         fields.insert(hop::TRACEPARENT, context);
     }
     *request.version_mut() = Version::HTTP_11;
+    if let Some(rewrite) = &terms.rewrite {
+        rewrite.request(request, &exchange.parameters)?;
+    }
     Ok(switching)
 }
 

@@ -8,6 +8,7 @@ mod content;
 pub mod forward;
 pub mod hop;
 mod pool;
+pub mod rewrite;
 pub mod tls;
 pub mod watchdog;
 

@@ -7,12 +7,14 @@ mod harness;
 
 mod admin;
 mod cache;
+mod errors;
 mod forwarding;
 mod itself;
 mod limits;
 mod outage;
 mod raw;
 mod reload;
+mod routes;
 mod sessions;
 mod shutdown;
 mod start;

@@ -117,9 +117,17 @@ fn nobody_passes_without_a_login() {
     let refusals = ids.map(|id| client.get_with("/private/page", &[("Authorization", &bearer(id))]));
     for (id, refusal) in ids.iter().zip(&refusals) {
         assert!(is_refusal(refusal), "{id:?}: {refusal:?}");
-        assert!(id.is_empty() || refusal.content == refusals[0].content, "{id:?} is told apart: {}", refusal.text());
+        let (told, first) = (without_name(refusal), without_name(&refusals[0]));
+        assert!(id.is_empty() || told == first, "{id:?} is told apart: {told}");
     }
     assert_eq!(app.count(), 0);
+}
+
+/// The problem document, without what differs from one request to the next.
+fn without_name(refusal: &Answer) -> serde_json::Value {
+    let mut document = refusal.json();
+    document.as_object_mut().expect("an object").remove("request_id").expect("a name");
+    document
 }
 
 #[test]
@@ -175,6 +183,13 @@ fn no_spelling_of_a_path_gets_around_a_session() {
         "/private\\page",
         "/private;x/page",
         "/open%2f..%2fprivate/page",
+        "/%2570rivate/page",
+        "/private./page",
+        "/private%20/page",
+        "/open/..;/private/page",
+        "/%c0%afprivate/page",
+        "/%ef%bc%8fprivate/page",
+        "/private%3fpage",
         "/private/page/",
         "http://app.test/private/page",
     ];

@@ -65,6 +65,15 @@ impl fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|piece| match piece {
+            Piece::Text(text) => f.write_str(text),
+            Piece::Parameter(name) => write!(f, "{{{name}}}"),
+        })
+    }
+}
+
 impl Template {
     /// Reads `text`; `parameters` are the names in the route's path.
     ///

@@ -11,6 +11,7 @@ use http::HeaderName;
 use http::header;
 
 use super::process::{count, prefix, sized};
+use super::treatment;
 use crate::cache::{Cookies, Policy};
 use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
 use crate::config::{address, quantity};
@@ -37,6 +38,8 @@ pub struct Definitions {
     pub cache: Named<Arc<Policy>>,
     /// `[session.NAME]`; attributes that limits need are not yet among them.
     pub session: Named<Definition>,
+    /// `[cors.NAME]`.
+    pub cors: Named<Arc<crate::route::cors::Policy>>,
 }
 
 impl<T> Named<T> {
@@ -110,7 +113,8 @@ impl Definitions {
             root.reading
                 .error(&name.at, Fault::with_help("sessions are read from Redis, and no Redis is configured", help));
         }
-        Self { upstream: upstreams, limit, cache, session }
+        let cors = Named::read(root, "cors", treatment::cors);
+        Self { upstream: upstreams, limit, cache, session, cors }
     }
 
     /// Warns of definitions that no route refers to.
@@ -119,6 +123,7 @@ impl Definitions {
         self.limit.warn_of_unused(reading);
         self.cache.warn_of_unused(reading);
         self.session.warn_of_unused(reading);
+        self.cors.warn_of_unused(reading);
     }
 
     /// All upstreams, if none is wrong and there is one.

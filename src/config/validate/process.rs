@@ -5,6 +5,7 @@ use std::time::Duration;
 use redis::IntoConnectionInfo;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::treatment;
 use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
 use crate::config::secret::{secret, secret_url};
 use crate::config::settings::MemorySettings;
@@ -12,6 +13,7 @@ use crate::config::{Environment, address, quantity};
 use crate::exchange::Scheme;
 use crate::listener::{self, Bind};
 use crate::rate_limit::store::OnOutage;
+use crate::route::Paths;
 use crate::telemetry::logs;
 use crate::{admin, cache, client_addr, rate_limit, redis_pool};
 
@@ -19,7 +21,7 @@ use crate::{admin, cache, client_addr, rate_limit, redis_pool};
 const MANY: u64 = 1 << 32;
 
 /// `[server]`.
-pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settings) {
+pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settings, Paths) {
     let mut server = listener::Settings::default();
     let reading = table.reading;
     let tls = table.value("tls");
@@ -77,7 +79,7 @@ pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settin
     table.set("max_streams", &mut server.max_streams, count(1..10_001));
     table.set("grace_period", &mut server.grace_period, text(quantity::duration_or_zero));
     table.set("park_after", &mut server.park_after, text(quantity::duration));
-    (server, client_addr)
+    (server, client_addr, treatment::paths(table))
 }
 
 /// `[admin]`.

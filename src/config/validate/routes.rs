@@ -6,13 +6,17 @@ use std::sync::Arc;
 use http::Method;
 
 use super::definitions::Definitions;
-use super::everything;
 use super::process::sized;
+use super::{everything, treatment};
 use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
 use crate::config::settings::RouteSettings;
+use crate::route::case::differ_only_in_case;
+use crate::route::fields::Edits;
 use crate::route::pattern::{self, Pattern};
 use crate::route::table;
+use crate::route::{PathCase, Paths};
 use crate::session::Mode;
+use crate::upstream::rewrite::{self, Rewrite};
 
 /// A route as the file has it: names instead of what they name.
 struct Route {
@@ -24,12 +28,15 @@ struct Route {
     session: Option<(usize, Mode)>,
     cache: Option<usize>,
     on_write: Vec<String>,
+    rewrite: Rewrite,
+    response_fields: Edits,
+    cors: Option<usize>,
     websocket: bool,
     max_body: Option<u64>,
 }
 
 /// Reads all routes. `None` only if something was noted.
-pub fn read(root: &mut Table<'_>, definitions: &Definitions) -> Option<Vec<RouteSettings>> {
+pub fn read(root: &mut Table<'_>, definitions: &Definitions, paths: Paths) -> Option<Vec<RouteSettings>> {
     let reading = root.reading;
     let routes = root.repeated("route", |table| route(table, definitions));
     if routes.is_empty() {
@@ -41,7 +48,8 @@ pub fn read(root: &mut Table<'_>, definitions: &Definitions) -> Option<Vec<Route
         }
         return Some(vec![everything()]);
     }
-    refuse_unreachable(reading, &routes);
+    refuse_unreachable(reading, &routes, paths);
+    warn_of_twins(reading, &routes, paths);
     definitions.warn_of_unused(reading);
     let sessions = sessions(definitions, &routes);
     let settle = |route: Route| {
@@ -60,6 +68,12 @@ pub fn read(root: &mut Table<'_>, definitions: &Definitions) -> Option<Vec<Route
                 None => None,
             },
             on_write: route.on_write,
+            rewrite: route.rewrite,
+            response_fields: route.response_fields,
+            cors: match route.cors {
+                Some(index) => Some(definitions.cors.at(index)?.clone()),
+                None => None,
+            },
             websocket: route.websocket,
             max_body: route.max_body,
         })
@@ -104,13 +118,34 @@ fn route(table: &mut Table<'_>, definitions: &Definitions) -> Route {
         reading.warning(&value.at, "nothing is cached here: the route takes no GET");
     }
     let on_write = on_write(table, pattern.as_ref(), &methods);
+    let cors = table.value("cors");
+    let response_fields = treatment::response_fields(table, cors.is_some());
+    let cors = cors.and_then(|value| named(&value, |name| definitions.cors.refer(reading, name, &value.at)));
+    let app = upstream.and_then(|index| definitions.upstream.at(index));
+    let rewrite = treatment::rewrite(table, pattern.as_ref(), app, definitions);
+    let slash_is_text = treatment::slash_is_text(table);
     if let Some(pattern) = &mut pattern {
-        pattern.captures = !on_write.is_empty();
+        pattern.captures = !on_write.is_empty() || matches!(rewrite.path, Some(rewrite::Path::Template(_)));
+        pattern.slash_is_text = slash_is_text;
     }
     let mut websocket = true;
     table.set("websocket", &mut websocket, Value::flag);
     let max_body = table.read("max_body", sized(0, 1 << 50)).map(|size| size.value);
-    Route { at: table.at.clone(), label, pattern, upstream, limits, session, cache, on_write, websocket, max_body }
+    Route {
+        at: table.at.clone(),
+        label,
+        pattern,
+        upstream,
+        limits,
+        session,
+        cache,
+        on_write,
+        rewrite,
+        response_fields,
+        cors,
+        websocket,
+        max_body,
+    }
 }
 
 /// `"web"` or `{ use = "web", mode = "optional" }`.
@@ -195,13 +230,30 @@ fn placeholders(template: &str) -> Result<Vec<&str>, Fault> {
     Ok(names)
 }
 
-fn refuse_unreachable(reading: &Reading<'_>, routes: &[Route]) {
+fn refuse_unreachable(reading: &Reading<'_>, routes: &[Route], paths: Paths) {
     let known: Vec<&Route> = routes.iter().filter(|route| route.pattern.is_some()).collect();
     let patterns = known.iter().filter_map(|route| Some((route.pattern.clone()?, ())));
-    for (later, earlier) in table::Table::new(patterns.collect()).unreachable() {
+    for (later, earlier) in table::Table::new(paths, patterns.collect()).unreachable() {
         let message = format!("no request reaches this route: `{}` takes all of it", known[earlier].label);
         let line = reading.line(known[earlier].at.start);
         reading.error(&known[later].at, Fault::with_help(message, format!("the earlier route begins on line {line}")));
+    }
+}
+
+/// Routes that an app which does not tell upper from lower case takes for one.
+fn warn_of_twins(reading: &Reading<'_>, routes: &[Route], paths: Paths) {
+    if paths.case == PathCase::Insensitive {
+        return;
+    }
+    for (index, later) in routes.iter().enumerate() {
+        let Some(pattern) = &later.pattern else { continue };
+        let is_twin =
+            |earlier: &&Route| earlier.pattern.as_ref().is_some_and(|earlier| differ_only_in_case(earlier, pattern));
+        if let Some(earlier) = routes[..index].iter().find(is_twin) {
+            let message = format!("this path differs from that of `{}` only in case", earlier.label);
+            let help = "if the app tells no case, say so: path_case = \"insensitive\" in [server]";
+            reading.warning(&later.at, Fault::with_help(message, help));
+        }
     }
 }
 
