@@ -18,8 +18,9 @@ use crate::cache::{self, Cache, OnRoute};
 use crate::clock;
 use crate::config::settings::{RouteSettings, Settings};
 use crate::listener;
-use crate::listener::accept::{Listening, accept};
+use crate::listener::accept::accept;
 use crate::listener::connection::{Metrics, Served};
+use crate::listener::socket::Listening;
 use crate::rate_limit::{Limit, RateLimit};
 use crate::redis_pool::{self, Link};
 use crate::session::{Carrier, IdentityFields, Session, Store};
@@ -124,6 +125,8 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     let source = current.clone();
     let stack: Rc<dyn Fn() -> _> = Rc::new(move || source.borrow().stack.clone());
     let mut ticks = interval(PATIENCE);
+    // Held by each loop that accepts.
+    let accepting_still = Rc::new(());
     let deadline = loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -156,10 +159,12 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
                         metrics: metrics.clone(),
                     };
                     let accepting = accept(listening, shared.admission.clone(), shared.tls.subscribe(), served, stop);
+                    let until_it_ends = accepting_still.clone();
                     tokio::task::spawn_local(async move {
                         if let Err(error) = accepting.await {
                             tracing::error!(%error, "cannot accept connections");
                         }
+                        drop(until_it_ends);
                     });
                 }
             },
@@ -171,7 +176,7 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
         }
     };
     drop(prepared);
-    finish(&shared, deadline).await;
+    finish(&shared, &accepting_still, deadline).await;
     if let Some(access) = &current.borrow().materials.access {
         access.flush();
     }
@@ -185,13 +190,14 @@ async fn look(materials: &Materials) {
     }
 }
 
-/// Waits until all connections of the process, and the writes of those that left, have ended, or the grace period has.
-async fn finish(shared: &Shared, deadline: std::time::Instant) {
+/// Waits until this worker accepts no more, and all connections of the process, and the writes of those that left, have
+/// ended; or the grace period has.
+async fn finish(shared: &Shared, accepting: &Rc<()>, deadline: std::time::Instant) {
     let deadline = Instant::from_std(deadline);
     let mut looks = interval(Duration::from_millis(10));
     let ended = async {
         let owed = shared.stores().owed;
-        while shared.admission.open() > 0 || owed.is_writing() {
+        while Rc::strong_count(accepting) > 1 || shared.admission.open() > 0 || owed.is_writing() {
             looks.tick().await;
         }
     };

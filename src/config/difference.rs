@@ -130,9 +130,15 @@ fn server(settings: &Settings) -> Section {
         ("workers", plain(server.workers)),
         ("max_connections", plain(server.max_connections)),
         ("max_connections_per_address", plain(server.max_connections_per_address)),
+        ("ipv6_prefix", plain(server.ipv6_prefix)),
+        ("max_requests_per_connection", plain(server.max_requests_per_connection.unwrap_or_default())),
         ("max_header_size", plain(size(server.max_header_size as u64))),
         ("max_headers", plain(server.max_headers)),
         ("max_streams", plain(server.max_streams)),
+        ("drain_delay", plain(time(server.drain_delay))),
+        ("drain_linger", plain(time(server.drain_linger))),
+        ("share_port", plain(server.share_port)),
+        ("proxy_protocol", plain(format!("{:?}", server.proxy_protocol.mode).to_lowercase())),
         ("grace_period", plain(time(server.grace_period))),
         ("park_after", plain(time(server.park_after))),
     ];
@@ -179,6 +185,7 @@ fn upstream(upstream: &upstream::Settings) -> Section {
         ("queue_timeout", plain(time(upstream.queue_timeout))),
         ("retries", plain(upstream.retries)),
         ("expect_timeout", plain(time(upstream.expect_timeout))),
+        ("proxy_protocol", plain(if upstream.proxy_protocol { "v2" } else { "off" })),
     ];
     Section { name: format!("upstream.{}", upstream.name), lines }
 }

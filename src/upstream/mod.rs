@@ -8,6 +8,7 @@ mod content;
 pub mod forward;
 pub mod hop;
 mod pool;
+mod proxy_protocol;
 pub mod watchdog;
 
 use std::cell::Cell;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub retries: u32,
     /// How long the client of an `Expect: 100-continue` may be kept waiting for the app's word.
     pub expect_timeout: Duration,
+    /// Each connection begins with a PROXY protocol header (version 2), and carries one request.
+    pub proxy_protocol: bool,
 }
 
 /// One endpoint.
@@ -114,6 +117,7 @@ impl Settings {
             queue_timeout: Duration::from_secs(5),
             retries: 2,
             expect_timeout: Duration::from_secs(1),
+            proxy_protocol: false,
         }
     }
 }
