@@ -92,15 +92,8 @@ pub fn run(start: Start) -> Result<(), Failure> {
     let (ask, asked) = mpsc::channel(4);
     let admin = admin::spawn(&settings.admin, admin_state(&shared, ask)).map_err(system)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
-    let ended = runtime.block_on(live(Life {
-        source,
-        shared,
-        settings: Arc::new(settings),
-        inherited,
-        admin,
-        asked,
-        ready,
-    }));
+    let ended =
+        runtime.block_on(live(Life { source, shared, settings: Arc::new(settings), inherited, admin, asked, ready }));
     sink.flush_and_stop();
     ended
 }
@@ -196,7 +189,8 @@ impl Listeners {
             let (sockets, bound) = match self.inherited.open(bind, workers)? {
                 Some(sockets) => (sockets, bind.clone()),
                 None => {
-                    let others = if server.share_port || self.holds_port_of(bind) { Others::Allowed } else { Others::None };
+                    let others =
+                        if server.share_port || self.holds_port_of(bind) { Others::Allowed } else { Others::None };
                     socket::open(bind, workers, others)?
                 }
             };

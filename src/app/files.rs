@@ -85,7 +85,9 @@ mod tests {
 
     #[test]
     fn clients_get_what_is_left() {
-        let all = |files: u64, lines: &str| Files(files).bounds(&settings(lines)).map(|(bounds, said)| (bounds.all, said.is_some()));
+        let all = |files: u64, lines: &str| {
+            Files(files).bounds(&settings(lines)).map(|(bounds, said)| (bounds.all, said.is_some()))
+        };
         let aside = aside(&settings(""));
         assert_eq!(aside, 32 + 8 + 72 + 3 + 100);
         assert_eq!(all(aside + 10_000, ""), Ok((10_000, false)));

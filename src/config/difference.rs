@@ -140,6 +140,7 @@ fn server(settings: &Settings) -> Section {
         ("share_port", plain(server.share_port)),
         ("proxy_protocol", plain(format!("{:?}", server.proxy_protocol.mode).to_lowercase())),
         ("grace_period", plain(time(server.grace_period))),
+        ("max_unsent", plain(size(u64::from(server.max_unsent)))),
         ("park_after", plain(time(server.park_after))),
     ];
     Section { name: "server".into(), lines }

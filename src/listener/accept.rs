@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use super::admission::{Admission, Admitted};
 use super::connection::{Served, serve};
 use super::proxy_protocol::{self, Mode, introduce};
-use super::socket::{Kind, Listening, turn_away};
+use super::socket::{Kind, Listening, bound_unsent, turn_away};
 use super::transport::Transport;
 use crate::exchange::Next;
 
@@ -51,10 +51,11 @@ pub async fn accept<S: Next>(
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let inherited = listening.inherited;
-    let listener = match listening.socket {
-        Kind::Tcp(socket) => Listener::Tcp(TcpListener::from_std(socket)?),
+    let mut listener = match listening.socket {
+        Kind::Tcp(socket) => Listener::Tcp { socket: TcpListener::from_std(socket)?, unsent: 0 },
         Kind::Unix(socket) => Listener::Unix(UnixListener::from_std(socket)?),
     };
+    listener.bound_unsent(served().settings.max_unsent);
     let mut complained = None::<Instant>;
     let mut closes = None::<Instant>;
     loop {
@@ -72,6 +73,7 @@ pub async fn accept<S: Next>(
             () = sleep_until(closes.unwrap_or_else(Instant::now)), if closes.is_some() => return Ok(()),
         };
         let served = served();
+        listener.bound_unsent(served.settings.max_unsent);
         let (transport, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(_) if closes.is_some_and(|closes| closes <= Instant::now()) => return Ok(()),
@@ -101,7 +103,7 @@ pub async fn accept<S: Next>(
             _ => None,
         };
         if introduced && secured.is_none() {
-            tokio::task::spawn_local(counted(serve(transport, Bytes::new(), peer, served), admitted));
+            tokio::task::spawn_local(counted(serve(transport, BytesMut::new(), peer, served), admitted));
         } else {
             let arrived = Arrived { transport, peer, admitted };
             tokio::task::spawn_local(Box::pin(begin(arrived, introduced, secured, served)));
@@ -117,7 +119,7 @@ async fn counted(serving: impl Future<Output = ()>, admitted: Admitted) {
 /// What comes before the first request; then the requests.
 async fn begin<S: Next>(arrived: Arrived, introduced: bool, tls: Option<Arc<ServerConfig>>, served: Served<S>) {
     let Arrived { mut transport, mut peer, mut admitted } = arrived;
-    let mut read = Bytes::new();
+    let mut read = BytesMut::new();
     if !introduced {
         let settings = &served.settings;
         let introducing = introduce(&mut transport, peer, &settings.proxy_protocol, settings.max_header_size);
@@ -161,15 +163,19 @@ async fn in_time<T, S>(coming: impl Future<Output = T>, served: &Served<S>) -> O
 }
 
 enum Listener {
-    Tcp(TcpListener),
+    Tcp {
+        socket: TcpListener,
+        /// What its connections are bounded to now.
+        unsent: u32,
+    },
     Unix(UnixListener),
 }
 
 impl Listener {
     async fn accept(&self) -> io::Result<(Transport, Option<SocketAddr>)> {
         match self {
-            Self::Tcp(listener) => {
-                let (socket, peer) = listener.accept().await?;
+            Self::Tcp { socket, .. } => {
+                let (socket, peer) = socket.accept().await?;
                 if !cfg!(target_os = "linux") {
                     // Elsewhere it is not inherited from the listening socket.
                     let _ = socket.set_nodelay(true);
@@ -180,10 +186,20 @@ impl Listener {
         }
     }
 
+    /// Set once, and again after a reload that changed it.
+    fn bound_unsent(&mut self, wanted: u32) {
+        if let Self::Tcp { socket, unsent } = self
+            && *unsent != wanted
+        {
+            bound_unsent(SockRef::from(&*socket), wanted);
+            *unsent = wanted;
+        }
+    }
+
     /// A Unix socket has no handshake to be half way in: its queue alone is accepted.
     fn turn_away(&self) -> bool {
         match self {
-            Self::Tcp(listener) => turn_away(SockRef::from(listener)),
+            Self::Tcp { socket, .. } => turn_away(SockRef::from(socket)),
             Self::Unix(_) => false,
         }
     }

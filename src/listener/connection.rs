@@ -150,7 +150,7 @@ enum Ended {
 /// only while it is needed.
 pub async fn serve<S: Next>(
     mut transport: Transport,
-    mut read: Bytes,
+    mut read: BytesMut,
     peer: Option<SocketAddr>,
     mut served: Served<S>,
 ) {
@@ -163,18 +163,24 @@ pub async fn serve<S: Next>(
     let connection = of_version(Some(receive::interim(&wire)));
     let mut fresh = true;
     loop {
-        let idle = served.settings.timeouts.idle;
+        let timeouts = served.settings.timeouts;
+        let idle = timeouts.idle;
+        if fresh && read.is_empty() {
+            match transport.first_bytes() {
+                Ok(first) => read = first,
+                Err(_) => return,
+            }
+        }
         // A TLS handshake may have read the first request already: then the socket has nothing more to say.
-        if !(fresh && tls) && read.is_empty() && park(&transport, idle, &served).await.is_none() {
-            return;
+        let longest = if fresh { timeouts.header } else { idle };
+        if !(fresh && tls) && read.is_empty() && park(&transport, longest, &served).await.is_none() {
+            return served.metrics.timed_out.add(u64::from(fresh && !*served.draining.borrow()));
         }
         let (prefix, is_http2) = match fresh && !tls {
-            true => {
-                match Box::pin(sniff(&mut transport, std::mem::take(&mut read), &served)).await {
-                    Some(sniffed) => sniffed,
-                    None => return,
-                }
-            }
+            true => match Box::pin(sniff(&mut transport, std::mem::take(&mut read), &served)).await {
+                Some(sniffed) => sniffed,
+                None => return,
+            },
             false => (Bytes::new(), http2),
         };
         fresh = false;
@@ -207,9 +213,7 @@ async fn park<S>(transport: &Transport, idle: Duration, served: &Served<S>) -> O
 }
 
 /// Reads just enough, beyond what has been `read` already, to tell HTTP/2 with prior knowledge from HTTP/1.
-async fn sniff<S>(transport: &mut Transport, already: Bytes, served: &Served<S>) -> Option<(Bytes, bool)> {
-    let mut read = BytesMut::with_capacity(1024);
-    read.extend_from_slice(&already);
+async fn sniff<S>(transport: &mut Transport, mut read: BytesMut, served: &Served<S>) -> Option<(Bytes, bool)> {
     let mut some = read.len();
     let reading = async {
         loop {

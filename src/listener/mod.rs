@@ -54,6 +54,8 @@ pub struct Settings {
     pub share_port: bool,
     /// Who tells whose a connection is, before it begins.
     pub proxy_protocol: proxy_protocol::Settings,
+    /// Bytes of an answer that the kernel keeps for a TCP client that does not read, beyond what is on its way.
+    pub max_unsent: u32,
     /// An idle connection gives its buffers back after this long.
     pub park_after: Duration,
 }
@@ -79,7 +81,8 @@ pub struct TlsFiles {
 /// How long a client may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a whole head, from its first byte; also for a TLS handshake.
+    /// For a whole head, from its first byte; also for what comes before the first one: silence, a PROXY protocol header, a
+    /// TLS handshake, each.
     pub header: Duration,
     /// Between two pieces of content.
     pub body: Duration,
@@ -119,6 +122,7 @@ impl Default for Settings {
             grace_period: Duration::from_secs(30),
             share_port: false,
             proxy_protocol: proxy_protocol::Settings::default(),
+            max_unsent: 256 * 1024,
             park_after: Duration::from_secs(1),
         }
     }

@@ -19,7 +19,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use ipnet::IpNet;
 use tokio::io::AsyncReadExt;
 
@@ -99,7 +99,7 @@ pub async fn introduce(
     peer: Option<SocketAddr>,
     settings: &Settings,
     most: usize,
-) -> Result<(Option<SocketAddr>, Bytes), Refused> {
+) -> Result<(Option<SocketAddr>, BytesMut), Refused> {
     let trusted = settings.trusts(peer.map(|peer| peer.ip().to_canonical()));
     if !trusted && settings.mode == Mode::Required {
         return Err(Refused::Untrusted);
@@ -112,10 +112,10 @@ pub async fn introduce(
             Found::Header(length, source) => {
                 take(transport, &mut read, length).await.map_err(|_| Refused::Missing)?;
                 let behind = read.split_off(length);
-                return Ok((source.or(peer), behind.freeze()));
+                return Ok((source.or(peer), behind));
             }
             Found::Absent if settings.mode == Mode::Required => return Err(Refused::Missing),
-            Found::Absent => return Ok((peer, read.freeze())),
+            Found::Absent => return Ok((peer, read)),
             Found::Malformed => return Err(if trusted { Refused::Malformed } else { Refused::Untrusted }),
             Found::Partly => {
                 let known = read.len() + ahead.len();

@@ -140,6 +140,16 @@ pub fn set_for_connections(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 4))
 }
 
+/// Bounds the bytes of an answer that the kernel keeps for a client beyond what its window takes; accepted connections take
+/// it over. Elsewhere than on Linux the system's own bound stays.
+pub fn bound_unsent(socket: SockRef<'_>, bytes: u32) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket.set_tcp_notsent_lowat(bytes) {
+        tracing::debug!(%error, "cannot bound what is not yet sent");
+    }
+    let _ = (socket, bytes);
+}
+
 fn tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

@@ -105,7 +105,8 @@ async fn attempt(
     let mut retries_left = upstream.retries;
     loop {
         let started = clock::instant();
-        let mut lease = upstream.pool.lease(client_of(exchange)).await.map_err(|none| refusal(upstream, exchange, none))?;
+        let mut lease =
+            upstream.pool.lease(client_of(exchange)).await.map_err(|none| refusal(upstream, exchange, none))?;
         let again = lease.reused && bodiless && retries_left > 0 && request.method().is_idempotent();
         let copy = again.then(|| head_of(&request));
         let interims = (tells || expects).then(|| Interims::listen(&mut request, tells));

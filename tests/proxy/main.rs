@@ -7,14 +7,18 @@ mod harness;
 
 mod admin;
 mod cache;
+mod crowd;
 mod forwarding;
+mod introduced;
 mod itself;
 mod limits;
 mod outage;
 mod raw;
 mod reload;
+mod restart;
 mod sessions;
 mod shutdown;
+mod slow;
 mod start;
 mod streaming;
 mod tls;

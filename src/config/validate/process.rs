@@ -82,6 +82,7 @@ pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settin
     server.proxy_protocol.trusted.clone_from(&client_addr.trusted);
     server.proxy_protocol.trust_unix = client_addr.trust_unix;
     table.set("grace_period", &mut server.grace_period, text(quantity::duration_or_zero));
+    table.set("max_unsent", &mut server.max_unsent, sized(16 << 10, 1 << 30));
     table.set("park_after", &mut server.park_after, text(quantity::duration));
     (server, client_addr)
 }

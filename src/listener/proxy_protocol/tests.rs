@@ -108,7 +108,9 @@ fn what_only_looks_like_a_header_is_malformed() {
 
 #[test]
 fn everything_else_is_no_header() {
-    for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"PRI * HTTP/2.0", b"PROXYX", b"proxy TCP4", b"\x16\x03\x01", b"\r\nGET /"] {
+    for bytes in
+        [&b"GET / HTTP/1.1\r\n"[..], b"PRI * HTTP/2.0", b"PROXYX", b"proxy TCP4", b"\x16\x03\x01", b"\r\nGET /"]
+    {
         assert_eq!(find(bytes, MOST), Found::Absent, "{}", bytes.escape_ascii());
     }
     for bytes in [&b""[..], b"P", b"PRO", b"\r\n", &SIGNATURE[..]] {
