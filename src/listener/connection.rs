@@ -42,7 +42,7 @@ use super::judge::{Bounds, Judge, Refusal};
 use super::pace::{Pace, Slowness, tick_length};
 use super::proxy_protocol::Refused;
 use super::receive::{self, Receive};
-use super::transport::Transport;
+use super::transport::{FIRST, Transport};
 use super::tunnel::tie;
 use super::wire::{Judged, Wire};
 use crate::exchange::{Always, Connection, Next, Tunnel};
@@ -214,25 +214,25 @@ async fn park<S>(transport: &Transport, idle: Duration, served: &Served<S>) -> O
 
 /// Reads just enough, beyond what has been `read` already, to tell HTTP/2 with prior knowledge from HTTP/1.
 async fn sniff<S>(transport: &mut Transport, mut read: BytesMut, served: &Served<S>) -> Option<(Bytes, bool)> {
-    let mut some = read.len();
+    if read.is_empty() {
+        read.reserve(FIRST);
+    }
     let reading = async {
         loop {
-            if some == 0 {
-                some = tokio::select! {
-                    biased;
-                    some = transport.read_buf(&mut read) => some.ok()?,
-                    () = served.lingered() => return None,
-                };
-            }
-            if std::mem::take(&mut some) == 0 {
-                return None;
-            }
             let known = read.len().min(PREFACE.len());
             if read[..known] != PREFACE[..known] {
                 return Some(false);
             }
             if known == PREFACE.len() {
                 return Some(true);
+            }
+            let some = tokio::select! {
+                biased;
+                some = transport.read_buf(&mut read) => some.ok()?,
+                () = served.lingered() => return None,
+            };
+            if some == 0 {
+                return None;
             }
         }
     };

@@ -19,8 +19,8 @@ pub enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Bytes read from a new connection at once.
-const FIRST: usize = 1024;
+/// Bytes read from a connection at once, before it is known what it speaks.
+pub const FIRST: usize = 1024;
 
 impl Transport {
     /// What has come by a connection that was just accepted, without waiting; nothing, if nothing has, and over TLS.
