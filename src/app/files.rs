@@ -14,8 +14,8 @@ use crate::listener::admission::Bounds;
 
 /// Standard streams, the log, a signal pipe, look-ups of names, a file that is read.
 const PROCESS: u64 = 32;
-/// The epoll and wake-up descriptors of a worker.
-const WORKER: u64 = 4;
+/// The epoll and wake-up descriptors of a worker, and a connection that it holds while there is no room.
+const WORKER: u64 = 5;
 /// Connections to the admin listener, and what it listens with.
 const ADMIN: u64 = 72;
 
@@ -89,7 +89,7 @@ mod tests {
             Files(files).bounds(&settings(lines)).map(|(bounds, said)| (bounds.all, said.is_some()))
         };
         let aside = aside(&settings(""));
-        assert_eq!(aside, 32 + 8 + 72 + 3 + 100);
+        assert_eq!(aside, 32 + 10 + 72 + 3 + 100);
         assert_eq!(all(aside + 10_000, ""), Ok((10_000, false)));
         assert_eq!(all(aside + 9_999, ""), Ok((9_999, true)));
         assert_eq!(all(aside + 1, "max_connections = 5"), Ok((1, true)));

@@ -57,26 +57,29 @@ pub async fn accept<S: Next>(
     };
     listener.bound_unsent(served().settings.max_unsent);
     let mut complained = None::<Instant>;
-    let mut closes = None::<Instant>;
+    // A connection that was accepted when there was no room for it.
+    let mut held = None;
+    // When the socket closes; and whether it need not stay for longer than its queue.
+    let (mut closes, mut queue_alone) = (None::<Instant>, false);
     loop {
-        let accepted = tokio::select! {
+        if closes.is_some_and(|closes| closes <= Instant::now() || (inherited && held.is_none())) {
+            return Ok(());
+        }
+        let arrived = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop), if closes.is_none() => {
-                if inherited {
-                    return Ok(());
-                }
-                let linger = if listener.turn_away() { served().settings.drain_linger / 2 } else { Duration::ZERO };
-                closes = Some(Instant::now() + linger);
+                queue_alone = !inherited && !listener.turn_away();
+                closes = Some(Instant::now() + served().settings.drain_linger / 2);
                 continue;
             }
-            accepted = async { admission.room().await; listener.accept().await } => accepted,
+            arrived = next(&listener, &admission, &mut held) => arrived,
+            () = std::future::ready(()), if queue_alone => return Ok(()),
             () = sleep_until(closes.unwrap_or_else(Instant::now)), if closes.is_some() => return Ok(()),
         };
         let served = served();
         listener.bound_unsent(served.settings.max_unsent);
-        let (transport, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(_) if closes.is_some_and(|closes| closes <= Instant::now()) => return Ok(()),
+        let Arrived { transport, peer, mut admitted } = match arrived {
+            Ok(arrived) => arrived,
             // It has gone while it waited.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
                 continue;
@@ -92,7 +95,6 @@ pub async fn accept<S: Next>(
             }
         };
         served.metrics.accepted.inc();
-        let mut admitted = admission.admit();
         let introduced = served.settings.proxy_protocol.mode == Mode::Off;
         if introduced && !admitted.is_within_bound_of(peer.map(|peer| peer.ip())) {
             served.metrics.over_address_bound.inc();
@@ -107,6 +109,26 @@ pub async fn accept<S: Next>(
         } else {
             let arrived = Arrived { transport, peer, admitted };
             tokio::task::spawn_local(Box::pin(begin(arrived, introduced, secured, served)));
+        }
+    }
+}
+
+/// The next connection, once there is room for it. Until then one may be `held`, outside, so that nothing is lost when this
+/// is not waited for to its end.
+async fn next(
+    listener: &Listener,
+    admission: &Arc<Admission>,
+    held: &mut Option<(Transport, Option<SocketAddr>)>,
+) -> io::Result<Arrived> {
+    loop {
+        admission.room().await;
+        let accepted = match held.take() {
+            Some(accepted) => accepted,
+            None => listener.accept().await?,
+        };
+        match admission.admit() {
+            Some(admitted) => return Ok(Arrived { transport: accepted.0, peer: accepted.1, admitted }),
+            None => *held = Some(accepted),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How many connections may be open, in all and per address.
 //!
-//! 1. At the bound on all, a worker stops accepting: further clients wait in the kernel's queue, nothing is refused.
+//! 1. At the bound on all, workers stop accepting: further clients wait in the kernel's queue, nothing is refused. One that
+//!    a worker was waiting for at that moment waits with the worker.
 //! 2. One peer address beyond its own bound is closed at once. An IPv6 address counts by its network of `ipv6_prefix`
 //!    bits, since that is what one subscriber has.
 //! 3. Whose address a PROXY protocol header tells counts in all at once, and by address when it has been told.
@@ -68,7 +69,7 @@ impl Admission {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Waits until another connection may be accepted.
+    /// Waits until another connection may be admitted; another worker may be quicker then.
     pub async fn room(&self) {
         loop {
             let freed = self.freed.notified();
@@ -79,10 +80,12 @@ impl Admission {
         }
     }
 
-    /// Counts a connection that was accepted, from nobody yet.
-    pub fn admit(self: &Arc<Self>) -> Admitted {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        Admitted { admission: self.clone(), address: None }
+    /// Counts a connection, from nobody yet; `None` if there is no room.
+    pub fn admit(self: &Arc<Self>) -> Option<Admitted> {
+        let all = self.all.load(Ordering::Relaxed);
+        let one_more = |open| (open < all).then_some(open + 1);
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Admitted { admission: self.clone(), address: None })
     }
 
     fn group(&self, address: IpAddr) -> IpAddr {
@@ -145,7 +148,7 @@ mod tests {
     }
 
     fn from(admission: &Arc<Admission>, address: &str) -> Option<Admitted> {
-        let mut admitted = admission.admit();
+        let mut admitted = admission.admit()?;
         admitted.is_within_bound_of(Some(address.parse().unwrap())).then_some(admitted)
     }
 
@@ -181,6 +184,7 @@ mod tests {
     async fn a_full_house_lets_nobody_in_until_somebody_leaves() {
         let admission = admission(1, 1);
         let only = admission.admit();
+        assert!(only.is_some() && admission.admit().is_none());
         let mut room = Box::pin(admission.room());
         assert!(futures_poll(room.as_mut()).await.is_pending());
         drop(only);

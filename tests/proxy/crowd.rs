@@ -26,11 +26,11 @@ fn files_for_apps_are_set_aside_and_clients_beyond_the_rest_wait() {
     let app = Origin::saying("app");
     let configuration = Configuration::of(&app).server("workers = 1").upstream("max_connections = 16");
     let mut limited = command();
-    // Of which 126 are not for clients.
+    // Of which 127 are not for clients.
     // SAFETY: between fork and exec only async-signal-safe calls are made.
-    unsafe { limited.pre_exec(|| limit_files(0, 166).map(drop)) };
+    unsafe { limited.pre_exec(|| limit_files(0, 167).map(drop)) };
     let sidegate = Sidegate::start_by(&configuration.text(), limited);
-    assert_eq!(sidegate.logged("max_connections is 10000, but the limit on open files (166) leaves 40").len(), 1);
+    assert_eq!(sidegate.logged("max_connections is 10000, but the limit on open files (167) leaves 40").len(), 1);
     let mut clients: Vec<_> = (0..100).map(|_| sidegate.client()).collect();
     for client in &mut clients {
         client.send(GET);
