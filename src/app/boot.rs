@@ -135,6 +135,7 @@ async fn live(life: Life) -> Result<(), Failure> {
     ready(&bound, admin_address);
     supervisor::ready();
 
+    let mut vigil = supervisor::Vigil::new();
     let mut file = reload::Watched::new(&source);
     loop {
         let reply = tokio::select! {
@@ -144,6 +145,10 @@ async fn live(life: Life) -> Result<(), Failure> {
             },
             Some(reply) = asked.recv() => Some(reply),
             () = file.changed() => None,
+            () = vigil.due() => {
+                vigil.keep(&workers).await;
+                continue;
+            }
         };
         file.reading();
         supervisor::reloading();

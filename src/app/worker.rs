@@ -45,6 +45,8 @@ pub enum Command {
     Forget,
     /// Listen here too, until the receiver turns true or its sender is gone.
     Listen(Listening, watch::Receiver<bool>),
+    /// Say that it is there.
+    Answer(oneshot::Sender<()>),
     /// Finish what has begun, until this instant.
     Drain(std::time::Instant),
 }
@@ -73,6 +75,12 @@ impl Worker {
             }
         })?;
         Ok(Self { commands, thread })
+    }
+
+    /// Whether it takes commands; as soon as it does, or when it is gone.
+    pub async fn answers(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Answer(reply)).await.is_ok() && answer.await.is_ok()
     }
 
     /// Waits for its end.
@@ -139,6 +147,8 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
                     }
                 }
                 Some(Command::Forget) => prepared = None,
+                // Nobody to hear it: then it was too late.
+                Some(Command::Answer(reply)) => drop(reply.send(())),
                 Some(Command::Prepare(settings, stores, reply)) => {
                     let built = build(&settings, &stores, Some(&current.borrow().materials));
                     if let Ok(built) = &built {

@@ -105,7 +105,7 @@ pub async fn accept<S: Next>(
             _ => None,
         };
         if introduced && secured.is_none() {
-            tokio::task::spawn_local(counted(serve(transport, BytesMut::new(), peer, served), admitted));
+            tokio::task::spawn_local(serve(transport, BytesMut::new(), peer, admitted, served));
         } else {
             let arrived = Arrived { transport, peer, admitted };
             tokio::task::spawn_local(Box::pin(begin(arrived, introduced, secured, served)));
@@ -131,11 +131,6 @@ async fn next(
             None => *held = Some(accepted),
         }
     }
-}
-
-async fn counted(serving: impl Future<Output = ()>, admitted: Admitted) {
-    serving.await;
-    drop(admitted);
 }
 
 /// What comes before the first request; then the requests.
@@ -169,8 +164,7 @@ async fn begin<S: Next>(arrived: Arrived, introduced: bool, tls: Option<Arc<Serv
             None => return,
         }
     }
-    serve(transport, read, peer, served).await;
-    drop(admitted);
+    serve(transport, read, peer, admitted, served).await;
 }
 
 /// Waits for what comes before a request, at most the header time-out (`Some(None)`), and while the process stops at most

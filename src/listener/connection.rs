@@ -38,6 +38,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Settings;
+use super::admission::Admitted;
 use super::judge::{Bounds, Judge, Refusal};
 use super::pace::{Pace, Slowness, tick_length};
 use super::proxy_protocol::Refused;
@@ -146,12 +147,13 @@ enum Ended {
     Closed,
 }
 
-/// Serves one connection until it ends. `read` is what has been read of its first request already. Boxes what is large
-/// only while it is needed.
+/// Serves one connection until it ends; so long it is `_admitted`. `read` is what has been read of its first request already.
+/// Boxes what is large only while it is needed.
 pub async fn serve<S: Next>(
     mut transport: Transport,
     mut read: BytesMut,
     peer: Option<SocketAddr>,
+    _admitted: Admitted,
     mut served: Served<S>,
 ) {
     let wire = Wire::new();

@@ -5,7 +5,7 @@
 //!    workers share one.
 //! 2. A place where another process listens is an error, unless `share_port` says that this one is to succeed it: then
 //!    both are given connections until the other one stops. A Unix socket is replaced by renaming.
-//! 3. Before a socket is closed it lets nobody in any more ([`Listening::turn_away`]): a client that asks then is not
+//! 3. Before a socket is closed it lets nobody in any more ([`turn_away`]): a client that asks then is not
 //!    refused, its system asks again after a second, and by then finds the successor, or that nobody listens.
 //!
 //! # Why

@@ -209,6 +209,31 @@ fn the_supervisor_is_told_of_start_reload_and_stop() {
 }
 
 #[test]
+fn the_supervisor_gets_signs_of_life_where_it_wants_them_and_none_from_a_process_that_hangs() {
+    let (app, directory) = (Origin::saying("app"), Directory::new());
+    let place = directory.file("notify");
+    let supervisor = UnixDatagram::bind(&place).expect("a socket for notifications");
+    supervisor.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let heard = || {
+        let mut buffer = [0; 512];
+        supervisor.recv(&mut buffer).map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned())
+    };
+    let mut started = command();
+    started.env("NOTIFY_SOCKET", &place).env("WATCHDOG_USEC", "200000");
+    let sidegate = Sidegate::start_by(&Configuration::of(&app).text(), started);
+    assert_eq!(heard().expect("a notification"), "READY=1\n");
+    (0..5).for_each(|_| assert_eq!(heard().expect("a sign of life"), "WATCHDOG=1\n"));
+    sidegate.signal(libc::SIGSTOP);
+    supervisor.set_nonblocking(true).expect("an option");
+    until("no further sign", || {
+        std::thread::sleep(Duration::from_millis(400));
+        heard().is_err()
+    });
+    sidegate.signal(libc::SIGCONT);
+    until("another sign", || heard().is_ok_and(|said| said == "WATCHDOG=1\n"));
+}
+
+#[test]
 fn while_it_is_not_ready_everything_else_goes_on_for_drain_delay() {
     let app = Origin::saying("app");
     let mut sidegate = Configuration::of(&app).server("drain_delay = \"60s\"").start();
