@@ -1,6 +1,6 @@
 # What one does with this repository. `make run` is the demo; `.ci/run` is lint, test and a short bench.
 
-.PHONY: run demo test install-tests bench lint fmt doc check
+.PHONY: run demo test install-tests slow bench lint fmt doc check
 
 run: demo
 
@@ -16,6 +16,10 @@ test: install-tests
 
 install-tests:
 	sh tests/install.sh
+
+# 10,000 slow connections beside one client that behaves; needs some 20,000 open files (ulimit -n).
+slow:
+	SIDEGATE_SLOW_CONNECTIONS=10000 cargo test --locked --test proxy -- slow_connections --nocapture
 
 # Compares with nginx on this machine; options: make bench ARGS="--rounds 3 --only get-1k"
 bench:

@@ -1,6 +1,7 @@
 //! Who may talk to the admin listener. Pure.
 //!
-//! 1. A page on another site may not: an `Origin` other than the authority the request was sent to is refused.
+//! 1. A page on another site may not: an `Origin` other than the authority the request was sent to is refused, and so is
+//!    whatever may change something and comes, by the browser's own word (`Sec-Fetch-Site`), from another origin.
 //! 2. The token, where one is configured and given, is compared in constant time; a wrong one is refused.
 //! 3. Without the token's proof, the authority must be an address or `localhost`.
 //! 4. What is left without a token, where one is configured, may ask for health and for nothing else.
@@ -16,8 +17,12 @@ use std::net::IpAddr;
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
+use http::{HeaderName, Method};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq as _;
+
+/// Where a browser says that a request comes from (Fetch Metadata).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What a request may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +44,10 @@ pub fn judge(request: &Parts, token: Option<&SecretString>) -> Verdict {
     };
     if request.headers.get_all(ORIGIN).iter().any(|origin| !is_same_site(origin.as_bytes(), &authority)) {
         return Verdict::Forbidden("the request comes from a page of another site (Origin)");
+    }
+    let changes = !matches!(request.method, Method::GET | Method::HEAD);
+    if changes && !request.headers.get_all(SEC_FETCH_SITE).iter().all(|site| site == "same-origin" || site == "none") {
+        return Verdict::Forbidden("the request comes from a page of another site (Sec-Fetch-Site)");
     }
     let given = request.headers.get(AUTHORIZATION);
     match (token, given) {
@@ -127,6 +136,24 @@ mod tests {
         }
         let own = [("host", "127.0.0.1:9901"), ("origin", "http://127.0.0.1:9901")];
         assert_eq!(judged(&own, None), Verdict::Everything);
+    }
+
+    #[test]
+    fn what_changes_something_must_not_come_from_another_origin_by_the_browsers_word() {
+        let told = |method: &str, site: &str, token: Option<&str>| {
+            let request = http::Request::builder().method(method).uri("/reload").header("host", "127.0.0.1:9901");
+            let request = request.header("sec-fetch-site", site).header("authorization", "Bearer t");
+            judge(&request.body(()).unwrap().into_parts().0, token.map(SecretString::from).as_ref())
+        };
+        for site in ["cross-site", "same-site", "", "Same-Origin", "unheard-of"] {
+            for token in [None, Some("t")] {
+                assert!(matches!(told("POST", site, token), Verdict::Forbidden(_)), "{site}");
+            }
+            assert_eq!(told("GET", site, None), Verdict::Everything, "a link to the page: {site}");
+        }
+        for site in ["same-origin", "none"] {
+            assert_eq!(told("POST", site, None), Verdict::Everything, "{site}");
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //!
 //! 1. Every request passes [`guard`]: where it was sent to, what page it comes from, whether it has the token.
 //! 2. Without the token, health is still told, but only in one word: probes of a container have no token.
-//! 3. It is bounded: 64 connections, one request each, 5 s for its head, 30 s for all of it.
+//! 3. It is bounded: 64 connections, one request each, 5 s for its head, 30 s for all of it. One more, and the oldest of
+//!    those that have not asked yet is dropped for it: silence keeps nobody out.
 //!
 //! # Why
 //! Operators and their tools need it most when the process is in trouble. It shares nothing with the workers but
@@ -38,11 +39,13 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// Required off loopback.
     pub token: Option<SecretString>,
+    /// `server.share_port`: a successor may listen here as well.
+    pub share_port: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9901))), token: None }
+        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9901))), token: None, share_port: false }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The listener, its thread, and its answers.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,8 +18,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use secrecy::SecretString;
 use serde_json::json;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::guard::{self, Verdict};
 use super::{Settings, State, process};
@@ -66,8 +70,7 @@ pub fn spawn(settings: &Settings, state: Arc<State>) -> io::Result<Option<Handle
         let why = "can be reached from other machines, which needs admin.token";
         return Err(named(io::Error::new(io::ErrorKind::InvalidInput, why)));
     }
-    let listener = std::net::TcpListener::bind(listen).map_err(named)?;
-    listener.set_nonblocking(true).map_err(named)?;
+    let listener = bind(listen, settings.share_port).map_err(named)?;
     let address = listener.local_addr().map_err(named)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(named)?;
     let listener = runtime.block_on(async { TcpListener::from_std(listener) }).map_err(named)?;
@@ -87,23 +90,28 @@ pub fn spawn(settings: &Settings, state: Arc<State>) -> io::Result<Option<Handle
     Ok(Some(Handle { address, stop: Some(stop), thread: Some(thread) }))
 }
 
+fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    Ok(socket.into())
+}
+
 struct Serving {
     state: Arc<State>,
     token: Option<SecretString>,
 }
 
 async fn accept(listener: &TcpListener, serving: Arc<Serving>) {
-    let free = Arc::new(Semaphore::new(CONNECTIONS));
-    // The semaphore is never closed.
-    while let Ok(place) = free.clone().acquire_owned().await {
+    let mut open = Open::default();
+    loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let serving = serving.clone();
-                tokio::spawn(async move {
-                    let _place = place;
-                    let _ = tokio::time::timeout(WHOLE_TIME, serve(stream, serving)).await;
-                });
-            }
+            Ok((stream, _)) => open.serve(stream, serving.clone()).await,
             Err(error) => {
                 tracing::warn!(%error, "the admin listener cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -112,8 +120,36 @@ async fn accept(listener: &TcpListener, serving: Arc<Serving>) {
     }
 }
 
-async fn serve(stream: TcpStream, serving: Arc<Serving>) {
+/// Connections, the oldest first.
+#[derive(Default)]
+struct Open {
+    tasks: JoinSet<()>,
+    order: VecDeque<(AbortHandle, Arc<AtomicBool>)>,
+}
+
+impl Open {
+    /// Serves one more; the oldest that has not asked anything yet goes for it, or else one of the others must end first.
+    async fn serve(&mut self, stream: TcpStream, serving: Arc<Serving>) {
+        self.order.retain(|(task, _)| !task.is_finished());
+        if self.order.len() >= CONNECTIONS {
+            match self.order.iter().position(|(_, asked)| !asked.load(Ordering::Relaxed)) {
+                Some(silent) => self.order.remove(silent).into_iter().for_each(|(task, _)| task.abort()),
+                None => drop(self.tasks.join_next().await),
+            }
+        }
+        while self.tasks.try_join_next().is_some() {}
+        let asked = Arc::new(AtomicBool::new(false));
+        let noted = asked.clone();
+        let task = self.tasks.spawn(async move {
+            let _ = tokio::time::timeout(WHOLE_TIME, serve(stream, serving, noted)).await;
+        });
+        self.order.push_back((task, asked));
+    }
+}
+
+async fn serve(stream: TcpStream, serving: Arc<Serving>, asked: Arc<AtomicBool>) {
     let service = service_fn(move |request| {
+        asked.store(true, Ordering::Relaxed);
         let serving = serving.clone();
         async move { Ok::<_, Infallible>(serving.answer(request).await) }
     });
@@ -215,7 +251,7 @@ mod tests {
 
     fn start_with(token: Option<&str>, state: Arc<State>) -> Handle {
         let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-        spawn(&Settings { listen, token: token.map(SecretString::from) }, state).unwrap().unwrap()
+        spawn(&Settings { listen, token: token.map(SecretString::from), share_port: false }, state).unwrap().unwrap()
     }
 
     /// Sends a request with these fields; `Host` is ours unless they name one.
@@ -279,6 +315,7 @@ mod tests {
         let (handle, _state) = start(None);
         assert_eq!(status(&ask(&handle, "GET /metrics", &["Host: evil.test:9901"])), 403);
         assert_eq!(status(&ask(&handle, "POST /reload", &["Origin: http://evil.test"])), 403);
+        assert_eq!(status(&ask(&handle, "POST /reload", &["Sec-Fetch-Site: cross-site"])), 403);
         assert_eq!(status(&ask(&handle, "POST /reload", &[&format!("Origin: http://{}", handle.address)])), 200);
     }
 
@@ -307,17 +344,17 @@ mod tests {
     #[test]
     fn a_place_that_is_taken_is_named() {
         let (handle, state) = start(None);
-        let again = spawn(&Settings { listen: Some(handle.address), token: None }, state.clone());
+        let again = spawn(&Settings { listen: Some(handle.address), ..Settings::default() }, state.clone());
         let error = again.unwrap_err().to_string();
         assert!(error.starts_with(&format!("admin listener {}: ", handle.address)), "{error}");
-        assert!(spawn(&Settings { listen: None, token: None }, state).unwrap().is_none());
+        assert!(spawn(&Settings { listen: None, ..Settings::default() }, state).unwrap().is_none());
     }
 
     #[test]
     fn off_loopback_it_does_not_start_without_a_token() {
         let (_handle, state) = start(None);
         let listen = Some(SocketAddr::from(([0, 0, 0, 0], 0)));
-        let error = spawn(&Settings { listen, token: None }, state).unwrap_err();
+        let error = spawn(&Settings { listen, ..Settings::default() }, state).unwrap_err();
         assert!(error.to_string().contains("needs admin.token"), "{error}");
     }
 
@@ -333,7 +370,33 @@ mod tests {
     fn silent_connections_do_not_keep_others_out() {
         let (handle, _state) = start(None);
         let connect = |_| std::net::TcpStream::connect(handle.address).unwrap();
-        let _silent: Vec<_> = (0..CONNECTIONS - 1).map(connect).collect();
+        let silent: Vec<_> = (0..2 * CONNECTIONS).map(connect).collect();
         assert_eq!(status(&ask(&handle, "GET /livez", &[])), 200);
+        // Long before their time was over, the oldest made room.
+        let mut oldest = &silent[0];
+        assert_eq!(oldest.read(&mut [0]).unwrap_or_default(), 0);
+    }
+
+    #[test]
+    fn who_has_asked_is_not_dropped_for_who_comes_later() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = parking_lot::Mutex::new(held);
+        let reload: super::super::Reload = Box::new(move || {
+            // Ends when the test says so, or has ended.
+            let _ = held.lock().recv();
+            Ok(Vec::new())
+        });
+        let state = State { registry: Registry::new(1), health: Health::new(), reload };
+        let handle = start_with(None, Arc::new(state));
+        let mut asking = std::net::TcpStream::connect(handle.address).unwrap();
+        asking.write_all(format!("POST /reload HTTP/1.1\r\nHost: {}\r\n\r\n", handle.address).as_bytes()).unwrap();
+        assert_eq!(status(&ask(&handle, "GET /livez", &[])), 200);
+        let connect = |_| std::net::TcpStream::connect(handle.address).unwrap();
+        let _silent: Vec<_> = (0..2 * CONNECTIONS).map(connect).collect();
+        assert_eq!(status(&ask(&handle, "GET /livez", &[])), 200);
+        drop(release);
+        let mut answer = String::new();
+        asking.read_to_string(&mut answer).unwrap();
+        assert_eq!(status(&answer), 200);
     }
 }

@@ -8,16 +8,21 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::drain::drain;
+use super::files::Files;
 use super::reload::{self, Asked};
 use super::shared::Shared;
 use super::signals::{Signal, Signals};
+use super::supervisor;
 use super::worker::{Command, Worker};
 use crate::config::settings::Settings;
 use crate::config::{Loaded, Report};
-use crate::listener::{Bind, accept, tls};
+use crate::listener::inherited::Inherited;
+use crate::listener::socket::{self, Listening, Others};
+use crate::listener::{self, Bind, tls};
 use crate::telemetry::logs;
 use crate::telemetry::sink::Sink;
-use crate::{admin, clock, config, session};
+use crate::{admin, config, session};
 
 /// Where the configuration comes from.
 pub enum Source {
@@ -75,25 +80,19 @@ pub fn run(start: Start) -> Result<(), Failure> {
         tracing::warn!(at = warning.line(), "{}", warning.message);
     }
     let system = |error: io::Error| Failure::System(error.to_string());
-    // Every client costs a file descriptor or two; the soft limit of a shell is for shells.
-    let apps: usize = settings.upstreams.iter().map(|app| app.max_connections).sum();
-    let wanted = (settings.server.max_connections + apps) as u64;
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(files) if files < wanted => {
-            tracing::warn!(
-                files,
-                "the limit on open files is below what max_connections may need; raise it (ulimit -n)"
-            );
-        }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
+    let (bounds, fewer) = Files::raise().bounds(&settings).map_err(Failure::System)?;
+    if let Some(fewer) = fewer {
+        tracing::warn!("{fewer}");
     }
+    let inherited = Inherited::take().map_err(system)?;
+    inherited.fits(&settings.server.listen).map_err(system)?;
     let sink = Sink::stdout(&settings.log).map_err(system)?;
-    let shared = Shared::new(&settings, Some(sink.clone()), sessions);
+    let shared = Shared::new(&settings, bounds, Some(sink.clone()), sessions);
     let (ask, asked) = mpsc::channel(4);
     let admin = admin::spawn(&settings.admin, admin_state(&shared, ask)).map_err(system)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
-    let ended = runtime.block_on(live(Life { source, shared, settings: Arc::new(settings), admin, asked, ready }));
+    let ended =
+        runtime.block_on(live(Life { source, shared, settings: Arc::new(settings), inherited, admin, asked, ready }));
     sink.flush_and_stop();
     ended
 }
@@ -102,17 +101,18 @@ struct Life {
     source: Source,
     shared: Arc<Shared>,
     settings: Arc<Settings>,
+    inherited: Inherited,
     admin: Option<admin::Handle>,
     asked: mpsc::Receiver<Asked>,
     ready: Ready,
 }
 
 async fn live(life: Life) -> Result<(), Failure> {
-    let Life { source, shared, mut settings, admin, mut asked, ready } = life;
+    let Life { source, shared, mut settings, inherited, admin, mut asked, ready } = life;
     let system = |error: io::Error| Failure::System(error.to_string());
     let mut signals = Signals::listen().map_err(system)?;
-    let mut listeners = Listeners::default();
-    let opened = listeners.open(&settings.server.listen, shared.workers).map_err(system)?;
+    let mut listeners = Listeners { inherited, open: BTreeMap::new() };
+    let opened = listeners.open(&settings.server, shared.workers).map_err(system)?;
 
     let started: io::Result<Vec<Worker>> =
         (0..shared.workers).map(|number| Worker::start(number, shared.clone())).collect();
@@ -133,7 +133,9 @@ async fn live(life: Life) -> Result<(), Failure> {
     let redis = settings.redis.as_ref().map_or_else(|| "process memory".into(), |redis| redis.shown());
     tracing::info!(workers = shared.workers, routes = settings.routes.len(), store = redis, "ready");
     ready(&bound, admin_address);
+    supervisor::ready();
 
+    let mut vigil = supervisor::Vigil::new();
     let mut files = reload::Watched::new(&source, &settings);
     loop {
         let reply = tokio::select! {
@@ -143,17 +145,22 @@ async fn live(life: Life) -> Result<(), Failure> {
             },
             Some(reply) = asked.recv() => Some(reply),
             () = files.changed() => None,
+            () = vigil.due() => {
+                vigil.keep(&workers).await;
+                continue;
+            }
         };
         files.reading();
+        supervisor::reloading();
         let result = reload::reload(&source, &shared, &workers, &mut settings, &mut listeners).await;
+        supervisor::ready();
         files.follow(&settings);
         if let Some(reply) = reply {
             // Whoever asked may have gone.
             let _ = reply.send(result);
         }
     }
-    drain(&shared, &settings, workers, listeners, &mut signals).await;
-    drop(admin);
+    drain(&shared, &settings, workers, listeners, admin, &mut signals).await;
     Ok(())
 }
 
@@ -167,67 +174,50 @@ fn admin_state(shared: &Arc<Shared>, ask: mpsc::Sender<Asked>) -> Arc<admin::Sta
     Arc::new(admin::State { registry, health, reload: Box::new(reload) })
 }
 
-/// Ends well: not ready, no new connections, what has begun is finished.
-async fn drain(
-    shared: &Arc<Shared>,
-    settings: &Settings,
-    workers: Vec<Worker>,
-    listeners: Listeners,
-    signals: &mut Signals,
-) {
-    let grace = settings.server.grace_period;
-    tracing::info!(grace = ?grace, connections = shared.admission.open(), "stopping");
-    shared.health.set_draining();
-    drop(listeners);
-    shared.draining.send_replace(true);
-    let deadline = clock::instant() + grace;
-    for worker in &workers {
-        // A worker that is gone has nothing to drain.
-        let _ = worker.commands.send(Command::Drain(deadline)).await;
-    }
-    let ended = tokio::task::spawn_blocking(move || workers.into_iter().for_each(Worker::join));
-    tokio::select! {
-        _ = ended => {}
-        () = async { while !matches!(signals.next().await, Signal::Stop) {} } => {
-            tracing::warn!("told to stop twice: stopping at once");
-            std::process::exit(0);
-        }
-    }
-    match shared.admission.open() {
-        0 => tracing::info!("stopped"),
-        open => tracing::warn!(connections = open, "stopped; the grace period ended before these connections did"),
-    }
-}
-
 /// The sockets of the process. Dropping one stops accepting from it.
-#[derive(Default)]
-pub struct Listeners(BTreeMap<Bind, watch::Sender<bool>>);
+pub struct Listeners {
+    inherited: Inherited,
+    open: BTreeMap<Bind, watch::Sender<bool>>,
+}
 
 /// A place that was opened: its address, a socket for each worker, how they learn that it is over, and what it was
 /// configured as.
-pub type Opened = (Bind, Vec<accept::Listening>, watch::Receiver<bool>, Bind);
+pub type Opened = (Bind, Vec<Listening>, watch::Receiver<bool>, Bind);
 
 impl Listeners {
-    /// Opens those of `wanted` that are not open.
+    /// Opens those that `server` wants and that are not open.
     ///
     /// # Errors
     /// What the system says of the first that cannot be opened; then none is.
-    pub fn open(&mut self, wanted: &[Bind], workers: usize) -> io::Result<Vec<Opened>> {
+    pub fn open(&mut self, server: &listener::Settings, workers: usize) -> io::Result<Vec<Opened>> {
         let mut opened = Vec::new();
         let mut senders = BTreeMap::new();
-        for bind in wanted.iter().filter(|bind| !self.0.contains_key(bind)) {
-            let (sockets, bound) = accept::open(bind, workers)?;
+        for bind in server.listen.iter().filter(|bind| !self.open.contains_key(bind)) {
+            let (sockets, bound) = match self.inherited.open(bind, workers)? {
+                Some(sockets) => (sockets, bind.clone()),
+                None => {
+                    let others =
+                        if server.share_port || self.holds_port_of(bind) { Others::Allowed } else { Others::None };
+                    socket::open(bind, workers, others)?
+                }
+            };
             let (stop, stopped) = watch::channel(false);
             senders.insert(bind.clone(), stop);
             opened.push((bound, sockets, stopped, bind.clone()));
         }
-        self.0.append(&mut senders);
+        self.open.append(&mut senders);
         Ok(opened)
     }
 
     /// Closes those that are not `wanted`.
     pub fn keep(&mut self, wanted: &[Bind]) {
-        self.0.retain(|bind, _| wanted.contains(bind));
+        self.open.retain(|bind, _| wanted.contains(bind));
+    }
+
+    /// A reload may move from one address to all of them, or back: then the port is in use, by ourselves.
+    fn holds_port_of(&self, wanted: &Bind) -> bool {
+        let port = |bind: &Bind| if let Bind::Tcp(address) = bind { Some(address.port()) } else { None };
+        self.open.keys().any(|bind| port(bind).is_some_and(|held| held != 0 && Some(held) == port(wanted)))
     }
 }
 

@@ -5,16 +5,21 @@
 //! 3. What did not change is kept: connections, counters, stored responses. A request ends under the configuration
 //!    it began with.
 //! 4. Told to stop, the process says it is not ready, stops accepting, finishes what it has begun within the grace
-//!    period, and exits with 0. Told twice, it exits at once.
+//!    period, and exits with 0. Told twice, it exits at once. See `drain`.
+//! 5. Files (descriptors) for the apps and Redis are set aside before clients get any. See `files`.
 //!
 //! # Why
 //! Workers share nothing but what is built here ([`Shared`]), so a worker never waits for another one.
 
 mod boot;
+mod drain;
+mod files;
 mod reload;
 mod shared;
 mod signals;
+mod supervisor;
 mod worker;
 
 pub use boot::{Failure, Source, Start, run};
+pub use files::Files;
 pub use shared::Shared;

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::boot::{Listeners, Opened, Source, listen};
+use super::files::Files;
 use super::shared::{Shared, Stores};
 use super::worker::{Command, Worker};
 use crate::config::settings::Settings;
@@ -91,6 +92,7 @@ async fn apply(
     if changes.is_empty() {
         return Ok(changes);
     }
+    let (bounds, fewer) = Files::raise().bounds(&new)?;
     if let Some(before) = &current.server.tls {
         new.server.tls = new.server.tls.map(|tls| tls.after(before));
     }
@@ -121,7 +123,10 @@ async fn apply(
         tracing::error!("{error}");
     }
     shared.adopt(stores);
-    shared.admission.bound(new.server.max_connections, new.server.max_connections_per_address);
+    shared.admission.bound(bounds);
+    if let Some(fewer) = fewer {
+        tracing::warn!("{fewer}");
+    }
     shared.show_upstreams(&new);
     shared.show_certificates(&new);
     changes.extend(not_until_restart(current, &new));
@@ -138,7 +143,7 @@ async fn ready(
     count: usize,
 ) -> Result<Vec<Opened>, String> {
     prepare(workers, new, stores).await?;
-    listeners.open(&new.server.listen, count).map_err(|error| error.to_string())
+    listeners.open(&new.server, count).map_err(|error| error.to_string())
 }
 
 /// What only a new process does.

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::settings::{MemorySettings, Settings};
-use crate::listener::admission::Admission;
+use crate::listener::admission::{Admission, Bounds};
 use crate::telemetry::registry::Registry;
 use crate::telemetry::sink::Sink;
 use crate::{admin, cache, rate_limit, session, upstream};
@@ -72,9 +72,10 @@ impl Stores {
 }
 
 impl Shared {
-    /// For a process that starts with `settings`.
+    /// For a process that starts with `settings`, and has room for connections within `bounds`.
     pub fn new(
         settings: &Settings,
+        bounds: Bounds,
         sink: Option<Sink>,
         sessions: Option<Arc<session::store::memory::MemoryStore>>,
     ) -> Arc<Self> {
@@ -85,7 +86,7 @@ impl Shared {
             registry: Registry::new(server.workers + 1),
             sink,
             health: admin::Health::new(),
-            admission: Admission::new(server.max_connections, server.max_connections_per_address),
+            admission: Admission::new(bounds),
             sessions,
             draining: watch::Sender::new(false),
             workers: server.workers,

@@ -18,8 +18,9 @@ use crate::cache::{self, Cache, OnRoute};
 use crate::clock;
 use crate::config::settings::{RouteSettings, Settings};
 use crate::exchange::CertificateFact;
-use crate::listener::accept::{Listening, accept};
+use crate::listener::accept::accept;
 use crate::listener::connection::{Metrics, Served};
+use crate::listener::socket::Listening;
 use crate::listener::{self, Bind};
 use crate::rate_limit::{Limit, RateLimit};
 use crate::redis_pool::{self, Link};
@@ -47,6 +48,8 @@ pub enum Command {
     Forget,
     /// Listen here too, at what is configured as this, until the receiver turns true or its sender is gone.
     Listen(Listening, Bind, watch::Receiver<bool>),
+    /// Say that it is there.
+    Answer(oneshot::Sender<()>),
     /// Finish what has begun, until this instant.
     Drain(std::time::Instant),
 }
@@ -75,6 +78,12 @@ impl Worker {
             }
         })?;
         Ok(Self { commands, thread })
+    }
+
+    /// Whether it takes commands; as soon as it does, or when it is gone.
+    pub async fn answers(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Answer(reply)).await.is_ok() && answer.await.is_ok()
     }
 
     /// Waits for its end.
@@ -127,6 +136,8 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     let source = current.clone();
     let stack: Rc<dyn Fn() -> _> = Rc::new(move || source.borrow().stack.clone());
     let mut ticks = interval(PATIENCE);
+    // Held by each loop that accepts.
+    let accepting_still = Rc::new(());
     let deadline = loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -139,6 +150,8 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
                     }
                 }
                 Some(Command::Forget) => prepared = None,
+                // Nobody to hear it: then it was too late.
+                Some(Command::Answer(reply)) => drop(reply.send(())),
                 Some(Command::Prepare(settings, stores, reply)) => {
                     let built = build(&settings, &stores, Some(&current.borrow().materials));
                     if let Ok(built) = &built {
@@ -159,10 +172,12 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
                         metrics: metrics.clone(),
                     };
                     let accepting = accept(listening, bind, shared.admission.clone(), served, stop);
+                    let until_it_ends = accepting_still.clone();
                     tokio::task::spawn_local(async move {
                         if let Err(error) = accepting.await {
                             tracing::error!(%error, "cannot accept connections");
                         }
+                        drop(until_it_ends);
                     });
                 }
             },
@@ -174,7 +189,7 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
         }
     };
     drop(prepared);
-    finish(&shared, deadline).await;
+    finish(&shared, &accepting_still, deadline).await;
     if let Some(access) = &current.borrow().materials.access {
         access.flush();
     }
@@ -188,13 +203,14 @@ async fn look(materials: &Materials) {
     }
 }
 
-/// Waits until all connections of the process, and the writes of those that left, have ended, or the grace period has.
-async fn finish(shared: &Shared, deadline: std::time::Instant) {
+/// Waits until this worker accepts no more, and all connections of the process, and the writes of those that left, have
+/// ended; or the grace period has.
+async fn finish(shared: &Shared, accepting: &Rc<()>, deadline: std::time::Instant) {
     let deadline = Instant::from_std(deadline);
     let mut looks = interval(Duration::from_millis(10));
     let ended = async {
         let owed = shared.stores().owed;
-        while shared.admission.open() > 0 || owed.is_writing() {
+        while Rc::strong_count(accepting) > 1 || shared.admission.open() > 0 || owed.is_writing() {
             looks.tick().await;
         }
     };

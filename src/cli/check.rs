@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::app::Files;
 use crate::config::settings::{RouteSettings, Settings};
 use crate::config::{self, Loaded};
 use crate::session::Mode;
@@ -19,6 +20,11 @@ pub fn check(path: &Path) -> ExitCode {
         Ok(Loaded { settings, warnings }) => {
             for warning in warnings {
                 eprintln!("{}\n", warning.render(coloured));
+            }
+            // Where it is to run the limit may be another one.
+            match Files::possible().bounds(&settings) {
+                Ok((_, None)) => {}
+                Ok((_, Some(said))) | Err(said) => eprintln!("warning: if it ran here: {said}\n"),
             }
             let said = write!(std::io::stdout(), "{}: well\n\n{}", path.display(), summary(&settings));
             if said.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

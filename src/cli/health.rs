@@ -102,7 +102,8 @@ mod tests {
     fn it_says_what_the_admin_listener_says() {
         let health = Health::new();
         let state = State { registry: Registry::new(1), health: health.clone(), reload: Box::new(|| Ok(Vec::new())) };
-        let settings = admin::Settings { listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))), token: None };
+        let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let settings = admin::Settings { listen, ..admin::Settings::default() };
         let handle = admin::spawn(&settings, Arc::new(state)).unwrap().unwrap();
         let address = handle.address.to_string();
         let (status, content) = ask(&address).unwrap();

@@ -145,10 +145,17 @@ fn server(settings: &Settings) -> Section {
         ("workers", plain(server.workers)),
         ("max_connections", plain(server.max_connections)),
         ("max_connections_per_address", plain(server.max_connections_per_address)),
+        ("ipv6_prefix", plain(server.ipv6_prefix)),
+        ("max_requests_per_connection", plain(server.max_requests_per_connection.unwrap_or_default())),
         ("max_header_size", plain(size(server.max_header_size as u64))),
         ("max_headers", plain(server.max_headers)),
         ("max_streams", plain(server.max_streams)),
+        ("drain_delay", plain(time(server.drain_delay))),
+        ("drain_linger", plain(time(server.drain_linger))),
+        ("share_port", plain(server.share_port)),
+        ("proxy_protocol", plain(format!("{:?}", server.proxy_protocol.mode).to_lowercase())),
         ("grace_period", plain(time(server.grace_period))),
+        ("max_unsent", plain(size(u64::from(server.max_unsent)))),
         ("park_after", plain(time(server.park_after))),
         ("path_ambiguity", plain(format!("{:?}", settings.paths.ambiguity).to_lowercase())),
         ("path_case", plain(format!("{:?}", settings.paths.case).to_lowercase())),
@@ -206,6 +213,7 @@ fn upstream(upstream: &upstream::Settings) -> Section {
         ("tls.certificate", list(tls.and_then(|tls| tls.certificate.as_ref()).map(ToString::to_string))),
         ("tls.server_name", list(tls.and_then(|tls| tls.server_name.as_ref()).map(|name| name.to_str().into_owned()))),
         ("tls.min_version", plain(tls.map(|tls| tls.oldest).unwrap_or_default())),
+        ("proxy_protocol", plain(if upstream.proxy_protocol { "v2" } else { "off" })),
     ];
     Section { name: format!("upstream.{}", upstream.name), lines }
 }

@@ -20,7 +20,8 @@ use crate::{rate_limit, upstream};
 /// Reads the whole document. `None` only if something was noted.
 pub fn settings(root: &mut Table<'_>) -> Option<Settings> {
     let (server, client_addr, paths) = root.section("server", process::server).unwrap_or_default();
-    let admin = root.section("admin", process::admin).unwrap_or_default();
+    let mut admin = root.section("admin", process::admin).unwrap_or_default();
+    admin.share_port = server.share_port;
     if let Some(place) = admin.listen
         && place.port() != 0
         && server.listen.contains(&Bind::Tcp(place))

@@ -1,111 +1,46 @@
-//! Opens the listening sockets and accepts from them.
+//! Accepts connections, and brings each as far as its first request.
 //!
-//! 1. Each worker has a socket of its own for each TCP address (SO_REUSEPORT), so the kernel spreads connections and no
-//!    lock is shared. Where the system does not spread (anything but Linux), and for Unix sockets, workers share one.
-//! 2. All sockets are opened before any worker starts: an address in use is an error at start, not later.
-//! 3. When it stops, those who wait in the kernel's queue are accepted first: closing the socket would reset them.
-//! 4. Nothing accepted is dropped silently: beyond the bound on all connections nothing is accepted, out of file
-//!    descriptors the worker waits and says so once.
+//! 1. Beyond the bound on all connections nothing is accepted: clients wait in the kernel's queue. The same holds when the
+//!    process, or the system, is out of file descriptors: the worker waits a moment, counts it, and says so now and then.
+//! 2. A connection is admitted, tells whose it is (PROXY protocol, where configured), shakes hands (TLS), and is served, in
+//!    this order; what comes before the first request has the header time-out.
+//! 3. Told to stop, a socket of ours turns newcomers away and goes on accepting for half of `drain_linger`, so that whoever
+//!    was in its queue, or half way into it, is served (see `socket`). An inherited one is left at once, queue and all.
+//!
+//! # Why
+//! Rule 3, half: a client that was turned away asks again after a second, by default when the socket has long been closed.
 
 use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use bytes::BytesMut;
+use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Bind;
 use super::admission::{Admission, Admitted};
 use super::connection::{Served, serve};
+use super::proxy_protocol::{self, Mode, introduce};
+use super::socket::{Kind, Listening, bound_unsent, turn_away};
 use super::tls::handshake::handshake;
 use super::transport::Transport;
 use crate::exchange::Next;
 
-/// Connections that wait in the kernel to be accepted.
-const BACKLOG: i32 = 4096;
-/// After how much silence the kernel asks whether the peer is still there.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// How long a worker waits for a file descriptor before it tries again.
+const OUT_OF_FILES: Duration = Duration::from_millis(50);
+/// How often it says that it cannot accept.
+const SAID: Duration = Duration::from_secs(60);
 
-/// A listening socket, not yet bound to a worker.
-#[derive(Debug)]
-pub enum Listening {
-    /// TCP.
-    Tcp(std::net::TcpListener),
-    /// A Unix socket.
-    Unix(std::os::unix::net::UnixListener),
-}
-
-/// Opens `bind` once for each worker; says the address bound (port 0 becomes a real one).
-///
-/// # Errors
-/// What the system says, with the address.
-pub fn open(bind: &Bind, workers: usize) -> io::Result<(Vec<Listening>, Bind)> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {bind}: {error}"));
-    match bind {
-        Bind::Tcp(address) => {
-            if cfg!(target_os = "linux") {
-                // A port that another process listens on is an error, although that process might share it.
-                probe(*address).map_err(named)?;
-            }
-            let first = tcp(*address).map_err(named)?;
-            let bound = first.local_addr().map_err(named)?;
-            let mut all = vec![first];
-            while all.len() < workers {
-                let another = if cfg!(target_os = "linux") { tcp(bound) } else { all[0].try_clone() };
-                all.push(another.map_err(named)?);
-            }
-            Ok((all.into_iter().map(Listening::Tcp).collect(), Bind::Tcp(bound)))
-        }
-        Bind::Unix(path) => {
-            let first = unix(path).map_err(named)?;
-            let mut all = vec![first];
-            while all.len() < workers {
-                all.push(all[0].try_clone().map_err(named)?);
-            }
-            Ok((all.into_iter().map(Listening::Unix).collect(), bind.clone()))
-        }
-    }
-}
-
-fn tcp(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if cfg!(target_os = "linux") {
-        socket.set_reuse_port(true)?;
-    }
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_nonblocking(true)?;
-    // Inherited by what is accepted: small answers go out at once, and a peer that is lost without a word is noticed.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 4))?;
-    socket.bind(&SockAddr::from(address))?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Binds without sharing, for a moment: fails where anybody listens.
-fn probe(address: std::net::SocketAddr) -> io::Result<()> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&SockAddr::from(address))
-}
-
-fn unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    // A socket left behind by a process that is gone is replaced; one that answers, or any other file, is not.
-    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
-        && std::os::unix::net::UnixStream::connect(path).is_err()
-    {
-        std::fs::remove_file(path)?;
-    }
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+/// A connection that was accepted.
+struct Arrived {
+    transport: Transport,
+    peer: Option<SocketAddr>,
+    admitted: Admitted,
 }
 
 /// Accepts until told to stop or dropped. Whether `bind`, as configured, speaks TLS is asked for each connection, so that
@@ -117,73 +52,145 @@ pub async fn accept<S: Next>(
     served: impl Fn() -> Served<S>,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let listener = match listening {
-        Listening::Tcp(socket) => Listener::Tcp(TcpListener::from_std(socket)?),
-        Listening::Unix(socket) => Listener::Unix(UnixListener::from_std(socket)?),
+    let inherited = listening.inherited;
+    let mut listener = match listening.socket {
+        Kind::Tcp(socket) => Listener::Tcp { socket: TcpListener::from_std(socket)?, unsent: 0 },
+        Kind::Unix(socket) => Listener::Unix(UnixListener::from_std(socket)?),
     };
-    let mut complained = false;
-    let mut stopping = false;
+    listener.bound_unsent(served().settings.max_unsent);
+    let mut complained = None::<Instant>;
+    // A connection that was accepted when there was no room for it.
+    let mut held = None;
+    // When the socket closes; and whether it need not stay for longer than its queue.
+    let (mut closes, mut queue_alone) = (None::<Instant>, false);
     loop {
-        let accepted = tokio::select! {
+        if closes.is_some_and(|closes| closes <= Instant::now() || (inherited && held.is_none())) {
+            return Ok(());
+        }
+        let arrived = tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop), if !stopping => {
-                stopping = true;
+            _ = stop.wait_for(|stop| *stop), if closes.is_none() => {
+                queue_alone = !inherited && !listener.turn_away();
+                closes = Some(Instant::now() + served().settings.drain_linger / 2);
                 continue;
             }
-            accepted = async { admission.room().await; listener.accept().await } => accepted,
-            // Whoever the kernel has let in would be reset with the socket; that queue is empty now, or the house full.
-            () = std::future::ready(()), if stopping => return Ok(()),
+            arrived = next(&listener, &admission, &mut held) => arrived,
+            () = std::future::ready(()), if queue_alone => return Ok(()),
+            () = sleep_until(closes.unwrap_or_else(Instant::now)), if closes.is_some() => return Ok(()),
         };
-        let (transport, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(_) if stopping => return Ok(()),
-            Err(error) => {
-                if !complained {
-                    tracing::warn!(%error, "cannot accept; trying again");
-                    complained = true;
-                }
-                sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        complained = false;
         let served = served();
+        listener.bound_unsent(served.settings.max_unsent);
+        let Arrived { transport, peer, mut admitted } = match arrived {
+            Ok(arrived) => arrived,
+            // It has gone while it waited.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
+                continue;
+            }
+            Err(error) => {
+                served.metrics.accept_failures.inc();
+                if complained.is_none_or(|said| said.elapsed() >= SAID) {
+                    tracing::warn!(%error, "cannot accept; trying again until it works");
+                    complained = Some(Instant::now());
+                }
+                sleep(OUT_OF_FILES).await;
+                continue;
+            }
+        };
         served.metrics.accepted.inc();
-        let Some(admitted) = admission.admit(peer.map(|peer| peer.ip().to_canonical())) else {
+        let introduced = served.settings.proxy_protocol.mode == Mode::Off;
+        if introduced && !admitted.is_within_bound_of(peer.map(|peer| peer.ip())) {
             served.metrics.over_address_bound.inc();
             continue;
-        };
-        match served.settings.secured(&bind).map(super::tls::Secured::config) {
-            None => tokio::task::spawn_local(counted(serve(transport, peer, served), admitted)),
-            Some(config) => tokio::task::spawn_local(counted(
-                Box::pin(async move {
-                    let (within, mut draining) = (served.settings.timeouts.header, served.draining.clone());
-                    let tls = &served.metrics.tls;
-                    if let Some(transport) = handshake(transport, config, within, &mut draining, tls).await {
-                        serve(transport, peer, served).await;
-                    }
-                }),
-                admitted,
-            )),
-        };
+        }
+        let secured = served.settings.secured(&bind).map(super::tls::Secured::config);
+        if introduced && secured.is_none() {
+            tokio::task::spawn_local(serve(transport, BytesMut::new(), peer, admitted, served));
+        } else {
+            let arrived = Arrived { transport, peer, admitted };
+            tokio::task::spawn_local(Box::pin(begin(arrived, introduced, secured, served)));
+        }
     }
 }
 
-async fn counted(serving: impl Future<Output = ()>, admitted: Admitted) {
-    serving.await;
-    drop(admitted);
+/// The next connection, once there is room for it. Until then one may be `held`, outside, so that nothing is lost when this
+/// is not waited for to its end.
+async fn next(
+    listener: &Listener,
+    admission: &Arc<Admission>,
+    held: &mut Option<(Transport, Option<SocketAddr>)>,
+) -> io::Result<Arrived> {
+    loop {
+        admission.room().await;
+        let accepted = match held.take() {
+            Some(accepted) => accepted,
+            None => listener.accept().await?,
+        };
+        match admission.admit() {
+            Some(admitted) => return Ok(Arrived { transport: accepted.0, peer: accepted.1, admitted }),
+            None => *held = Some(accepted),
+        }
+    }
+}
+
+/// What comes before the first request; then the requests.
+async fn begin<S: Next>(arrived: Arrived, introduced: bool, tls: Option<Arc<ServerConfig>>, served: Served<S>) {
+    let Arrived { mut transport, mut peer, mut admitted } = arrived;
+    let mut read = BytesMut::new();
+    if !introduced {
+        let settings = &served.settings;
+        let introducing = introduce(&mut transport, peer, &settings.proxy_protocol, settings.max_header_size);
+        let Some(told) = in_time(introducing, &served).await else { return };
+        match told.unwrap_or(Err(proxy_protocol::Refused::Late)) {
+            Ok(told) => (peer, read) = told,
+            Err(why) => {
+                served.metrics.proxy_protocol_refused(why).inc();
+                tracing::debug!(?peer, ?why, "refused for its PROXY protocol header, or for want of one");
+                return;
+            }
+        }
+        if !admitted.is_within_bound_of(peer.map(|peer| peer.ip())) {
+            served.metrics.over_address_bound.inc();
+            return;
+        }
+    }
+    if let Some(config) = tls {
+        // Nothing that is read ahead of TLS begins a handshake.
+        if !read.is_empty() {
+            return;
+        }
+        match handshake(transport, config, &served).await {
+            Some(secured) => transport = secured,
+            None => return,
+        }
+    }
+    serve(transport, read, peer, admitted, served).await;
+}
+
+/// Waits for what comes before a request, at most the header time-out (`Some(None)`), and while the process stops at most
+/// `drain_linger` (`None`).
+async fn in_time<T, S>(coming: impl Future<Output = T>, served: &Served<S>) -> Option<Option<T>> {
+    let coming = timeout(served.settings.timeouts.header, coming);
+    tokio::select! {
+        biased;
+        came = coming => Some(came.ok()),
+        () = served.lingered() => None,
+    }
 }
 
 enum Listener {
-    Tcp(TcpListener),
+    Tcp {
+        socket: TcpListener,
+        /// What its connections are bounded to now.
+        unsent: u32,
+    },
     Unix(UnixListener),
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<(Transport, Option<std::net::SocketAddr>)> {
+    async fn accept(&self) -> io::Result<(Transport, Option<SocketAddr>)> {
         match self {
-            Self::Tcp(listener) => {
-                let (socket, peer) = listener.accept().await?;
+            Self::Tcp { socket, .. } => {
+                let (socket, peer) = socket.accept().await?;
                 if !cfg!(target_os = "linux") {
                     // Elsewhere it is not inherited from the listening socket.
                     let _ = socket.set_nodelay(true);
@@ -191,6 +198,24 @@ impl Listener {
                 Ok((Transport::Tcp(socket), Some(peer)))
             }
             Self::Unix(listener) => listener.accept().await.map(|(socket, _)| (Transport::Unix(socket), None)),
+        }
+    }
+
+    /// Set once, and again after a reload that changed it.
+    fn bound_unsent(&mut self, wanted: u32) {
+        if let Self::Tcp { socket, unsent } = self
+            && *unsent != wanted
+        {
+            bound_unsent(SockRef::from(&*socket), wanted);
+            *unsent = wanted;
+        }
+    }
+
+    /// A Unix socket has no handshake to be half way in: its queue alone is accepted.
+    fn turn_away(&self) -> bool {
+        match self {
+            Self::Tcp { socket, .. } => turn_away(SockRef::from(socket)),
+            Self::Unix(_) => false,
         }
     }
 }

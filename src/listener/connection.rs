@@ -10,11 +10,15 @@
 //! 5. A 101 ends HTTP: both sockets are tied together until either ends or the process stops.
 //! 6. A client that has ended its side while an answer is owed has `half_closed` to be answered; then it is taken to
 //!    be gone, and what is done for it ends: HTTP cannot tell a client that has left from one that only sends no more.
-//! 7. When the process drains, idle connections close at once and others after the request in flight.
+//! 7. When the process drains, whatever is asked is answered, and HTTP/1 connections end with that answer
+//!    (`Connection: close`); those that stay idle for `drain_linger` are closed.
 //!
 //! # Why
 //! An idle keep-alive connection is what a proxy has most of; hyper's buffers would make each cost 10 KiB. And timers
 //! registered and cancelled for every request would cost more than the limiter does.
+//!
+//! Rule 7: a connection that is closed while the client sends its next request loses that request (RFC 9112 §9.6 leaves it
+//! to the client to ask again). Whoever asks more often than once per `drain_linger` is told in an answer instead.
 
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -34,11 +38,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Settings;
+use super::admission::Admitted;
 use super::judge::{Bounds, Judge, Refusal};
 use super::pace::{Pace, Slowness, tick_length};
+use super::proxy_protocol::Refused;
 use super::receive::{self, Receive};
 use super::tls;
-use super::transport::Transport;
+use super::transport::{FIRST, Transport};
 use super::tunnel::tie;
 use super::wire::{Judged, Wire};
 use crate::clock::Clock;
@@ -65,6 +71,15 @@ pub struct Served<S> {
     pub metrics: Rc<Metrics>,
 }
 
+impl<S> Served<S> {
+    /// Waits until the process has been stopping for `drain_linger`, from when it is first asked.
+    pub async fn lingered(&self) {
+        // Nobody is left to say that it stops: then it has.
+        let _ = self.draining.clone().wait_for(|draining| *draining).await;
+        sleep(self.settings.drain_linger).await;
+    }
+}
+
 impl<S> Clone for Served<S> {
     fn clone(&self) -> Self {
         Self {
@@ -88,12 +103,20 @@ pub struct Metrics {
     pub timed_out: Counter,
     /// TLS handshakes.
     pub tls: tls::handshake::Metrics,
+    /// Attempts to accept that failed: out of file descriptors, mostly.
+    pub accept_failures: Counter,
+    /// By [`Refused`], in its order.
+    proxy_protocol: [Counter; 4],
 }
 
 impl Metrics {
     /// The slots of `worker`.
     pub fn new(registry: &Registry, worker: usize) -> Self {
         let counter = |name, help| registry.counter(worker, name, help, &[]);
+        let proxy_protocol = ["untrusted", "missing", "malformed", "late"].map(|reason| {
+            let help = "Client connections closed for their PROXY protocol header, or for want of one.";
+            registry.counter(worker, "sidegate_proxy_protocol_refused_total", help, &[("reason", reason)])
+        });
         Self {
             accepted: counter("sidegate_connections_total", "Client connections accepted."),
             over_address_bound: counter(
@@ -103,7 +126,17 @@ impl Metrics {
             refused: counter("sidegate_refused_messages_total", "Requests whose bytes could be read in two ways."),
             timed_out: counter("sidegate_client_timeouts_total", "Client connections ended by a time-out."),
             tls: tls::handshake::Metrics::new(registry, worker),
+            accept_failures: counter(
+                "sidegate_accept_failures_total",
+                "Attempts to accept a connection that failed: out of file descriptors.",
+            ),
+            proxy_protocol,
         }
+    }
+
+    /// Connections closed before their first request, for this reason.
+    pub fn proxy_protocol_refused(&self, why: Refused) -> &Counter {
+        &self.proxy_protocol[why as usize]
     }
 }
 
@@ -119,8 +152,15 @@ enum Ended {
     Closed,
 }
 
-/// Serves one connection until it ends. Boxes what is large only while it is needed.
-pub async fn serve<S: Next>(mut transport: Transport, peer: Option<SocketAddr>, mut served: Served<S>) {
+/// Serves one connection until it ends; so long it is `_admitted`. `read` is what has been read of its first request already.
+/// Boxes what is large only while it is needed.
+pub async fn serve<S: Next>(
+    mut transport: Transport,
+    mut read: BytesMut,
+    peer: Option<SocketAddr>,
+    _admitted: Admitted,
+    mut served: Served<S>,
+) {
     let wire = Wire::new();
     let (secured, http2) = match &transport {
         Transport::Tls(stream) => (true, stream.get_ref().1.alpn_protocol() == Some(b"h2")),
@@ -141,18 +181,24 @@ pub async fn serve<S: Next>(mut transport: Transport, peer: Option<SocketAddr>, 
     let connection = of_version(Some(receive::interim(&wire)));
     let mut fresh = true;
     loop {
-        let idle = served.settings.timeouts.idle;
+        let timeouts = served.settings.timeouts;
+        let idle = timeouts.idle;
+        if fresh && read.is_empty() {
+            match transport.first_bytes() {
+                Ok(first) => read = first,
+                Err(_) => return,
+            }
+        }
         // A TLS handshake may have read the first request already: then the socket has nothing more to say.
-        if !(fresh && secured) && park(&transport, idle, &mut served.draining).await.is_none() {
-            return;
+        let longest = if fresh { timeouts.header } else { idle };
+        if !(fresh && secured) && read.is_empty() && park(&transport, longest, &served).await.is_none() {
+            return served.metrics.timed_out.add(u64::from(fresh && !*served.draining.borrow()));
         }
         let (prefix, is_http2) = match fresh && !secured {
-            true => {
-                match Box::pin(sniff(&mut transport, served.settings.timeouts.header, &mut served.draining)).await {
-                    Some(sniffed) => sniffed,
-                    None => return,
-                }
-            }
+            true => match Box::pin(sniff(&mut transport, std::mem::take(&mut read), &served)).await {
+                Some(sniffed) => sniffed,
+                None => return,
+            },
             false => (Bytes::new(), http2),
         };
         fresh = false;
@@ -175,32 +221,22 @@ pub async fn serve<S: Next>(mut transport: Transport, peer: Option<SocketAddr>, 
 }
 
 /// Waits for bytes with nothing but the socket in hand; `None` if the connection is over.
-async fn park(transport: &Transport, idle: Duration, draining: &mut watch::Receiver<bool>) -> Option<()> {
+async fn park<S>(transport: &Transport, idle: Duration, served: &Served<S>) -> Option<()> {
     tokio::select! {
         biased;
         readable = transport.readable() => readable.ok(),
-        _ = draining.wait_for(|draining| *draining) => None,
+        () = served.lingered() => None,
         () = sleep(idle) => None,
     }
 }
 
-/// Reads just enough to tell HTTP/2 with prior knowledge from HTTP/1.
-async fn sniff(
-    transport: &mut Transport,
-    within: Duration,
-    draining: &mut watch::Receiver<bool>,
-) -> Option<(Bytes, bool)> {
-    let mut read = BytesMut::with_capacity(1024);
+/// Reads just enough, beyond what has been `read` already, to tell HTTP/2 with prior knowledge from HTTP/1.
+async fn sniff<S>(transport: &mut Transport, mut read: BytesMut, served: &Served<S>) -> Option<(Bytes, bool)> {
+    if read.is_empty() {
+        read.reserve(FIRST);
+    }
     let reading = async {
         loop {
-            let some = tokio::select! {
-                biased;
-                some = transport.read_buf(&mut read) => some.ok()?,
-                _ = draining.wait_for(|draining| *draining) => return None,
-            };
-            if some == 0 {
-                return None;
-            }
             let known = read.len().min(PREFACE.len());
             if read[..known] != PREFACE[..known] {
                 return Some(false);
@@ -208,9 +244,23 @@ async fn sniff(
             if known == PREFACE.len() {
                 return Some(true);
             }
+            let some = tokio::select! {
+                biased;
+                some = transport.read_buf(&mut read) => some.ok()?,
+                () = served.lingered() => return None,
+            };
+            if some == 0 {
+                return None;
+            }
         }
     };
-    let http2 = timeout(within, reading).await.ok()??;
+    let http2 = match timeout(served.settings.timeouts.header, reading).await {
+        Ok(decided) => decided?,
+        Err(_) => {
+            served.metrics.timed_out.inc();
+            return None;
+        }
+    };
     Some((read.freeze(), http2))
 }
 
@@ -224,7 +274,12 @@ async fn serve_http1<S: Next>(
     let settings = served.settings.clone();
     let judge = Judge::new(Bounds { largest_head: settings.max_header_size, most_fields: settings.max_headers });
     let judged = Judged::new(transport, prefix, Some(judge), wire.clone());
-    let receiver = Rc::new(Receive::http1(connection.clone(), wire.clone(), served.draining.clone()));
+    let receiver = Rc::new(Receive::http1(
+        connection.clone(),
+        wire.clone(),
+        settings.max_requests_per_connection,
+        served.draining.clone(),
+    ));
     let current = served.current.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         // The one box of a request: hyper moves the future of a connection that it may have to give back.
@@ -242,7 +297,9 @@ async fn serve_http1<S: Next>(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.reset();
     let mut slowness = Slowness::default();
-    let mut draining = false;
+    // For how long the process has been stopping.
+    let mut drained = Duration::ZERO;
+    let mut closing = false;
     loop {
         let Some(serving) = http.as_mut() else { return Ended::Closed };
         let done = std::future::poll_fn(|cx| match serving.poll_without_shutdown(cx) {
@@ -257,9 +314,13 @@ async fn serve_http1<S: Next>(
             let Some(http) = http.take() else { return Ended::Closed };
             return finish(http, wire, connection).await;
         }
-        if !draining && *served.draining.borrow() {
-            draining = true;
-            Pin::new(serving).graceful_shutdown();
+        if !closing && *served.draining.borrow() {
+            // Until then whatever is asked is answered with `Connection: close`, and ends the connection by itself.
+            drained += tick;
+            closing = drained >= settings.drain_linger;
+            if closing {
+                Pin::new(serving).graceful_shutdown();
+            }
         }
         match slowness.judge(wire, &settings, tick) {
             Pace::Fine => {}
@@ -268,7 +329,7 @@ async fn serve_http1<S: Next>(
                 let parts = http.into_parts();
                 // Nothing but empty lines, which mean nothing (RFC 9112 §2.2), can be left in the buffer.
                 debug_assert!(parts.read_buf.iter().all(|byte| b"\r\n".contains(byte)), "idle, and bytes are left");
-                return if draining { Ended::Closed } else { Ended::Idle(parts.io.into_inner().into_transport()) };
+                return if closing { Ended::Closed } else { Ended::Idle(parts.io.into_inner().into_transport()) };
             }
             Pace::Expired(which) => {
                 served.metrics.timed_out.inc();

@@ -3,9 +3,12 @@
 pub mod accept;
 pub mod admission;
 pub mod connection;
+pub mod inherited;
 mod judge;
 mod pace;
+pub mod proxy_protocol;
 mod receive;
+pub mod socket;
 pub mod target;
 pub mod tls;
 pub mod transport;
@@ -33,14 +36,28 @@ pub struct Settings {
     pub max_connections: usize,
     /// Open client connections of one peer address; more are closed at once.
     pub max_connections_per_address: usize,
+    /// Bits of an IPv6 address by which connections are counted: one subscriber has many addresses.
+    pub ipv6_prefix: u32,
+    /// Requests of one HTTP/1 connection; the last is answered with `Connection: close`. `None`: any number.
+    pub max_requests_per_connection: Option<u32>,
     /// Bytes of a request's head.
     pub max_header_size: usize,
     /// Fields of a request.
     pub max_headers: usize,
     /// Concurrent requests on an HTTP/2 connection.
     pub max_streams: u32,
+    /// Told to stop, the process is not ready, and goes on as before, for this long.
+    pub drain_delay: Duration,
+    /// Then a connection that is idle may still ask for this long; it is answered, and told to close.
+    pub drain_linger: Duration,
     /// Time given to requests in flight when the process is told to stop.
     pub grace_period: Duration,
+    /// Another process, of the same user, may listen at the same places: a successor starts before this one stops.
+    pub share_port: bool,
+    /// Who tells whose a connection is, before it begins.
+    pub proxy_protocol: proxy_protocol::Settings,
+    /// Bytes of an answer that the kernel keeps for a TCP client that does not read, beyond what is on its way.
+    pub max_unsent: u32,
     /// An idle connection gives its buffers back after this long.
     pub park_after: Duration,
 }
@@ -57,7 +74,8 @@ pub enum Bind {
 /// How long a client may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a whole head, from its first byte; also for a TLS handshake.
+    /// For a whole head, from its first byte; also for what comes before the first one: silence, a PROXY protocol header, a
+    /// TLS handshake, each.
     pub header: Duration,
     /// Between two pieces of content.
     pub body: Duration,
@@ -95,10 +113,17 @@ impl Default for Settings {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             max_connections: 10_000,
             max_connections_per_address: 10_000,
+            ipv6_prefix: 64,
+            max_requests_per_connection: None,
             max_header_size: 32 * 1024,
             max_headers: 100,
             max_streams: 100,
+            drain_delay: Duration::ZERO,
+            drain_linger: Duration::from_secs(1),
             grace_period: Duration::from_secs(30),
+            share_port: false,
+            proxy_protocol: proxy_protocol::Settings::default(),
+            max_unsent: 256 * 1024,
             park_after: Duration::from_secs(1),
         }
     }

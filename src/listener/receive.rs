@@ -29,13 +29,21 @@ pub struct Receive {
     client: Client,
     /// Longest pause of a request's content, where the connection's tick does not look after it.
     pause: Option<Duration>,
+    /// Requests of the connection; the last one's answer closes it.
+    most: u32,
     draining: watch::Receiver<bool>,
 }
 
 impl Receive {
-    /// Of `connection`, whose bytes pass `wire`.
-    pub fn http1(connection: Rc<Connection>, wire: Rc<Wire>, draining: watch::Receiver<bool>) -> Self {
-        Self::new(connection, Some(wire), None, draining)
+    /// Of `connection`, whose bytes pass `wire`, and which carries `most` requests.
+    pub fn http1(
+        connection: Rc<Connection>,
+        wire: Rc<Wire>,
+        most: Option<u32>,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
+        let most = most.unwrap_or(u32::MAX);
+        Self { most, ..Self::new(connection, Some(wire), None, draining) }
     }
 
     /// Of `connection`, whose requests may pause for so long within their content.
@@ -51,7 +59,7 @@ impl Receive {
     ) -> Self {
         let address = connection.peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip().to_canonical());
         let scheme = if connection.tls { Scheme::Https } else { Scheme::Http };
-        Self { connection, wire, client: Client { address, trusted: false, scheme }, pause, draining }
+        Self { connection, wire, client: Client { address, trusted: false, scheme }, pause, most: u32::MAX, draining }
     }
 
     /// Passes one request through `stack`.
@@ -62,6 +70,10 @@ impl Receive {
     ) -> impl Future<Output = Response<Body>> + use<S> {
         let (parts, incoming) = request.into_parts();
         let switching = self.wire.as_ref().is_some_and(|wire| wire.phase.get() == Phase::Switched);
+        let last = self.wire.as_ref().is_some_and(|wire| {
+            wire.requests.set(wire.requests.get().saturating_add(1));
+            wire.requests.get() >= self.most
+        });
         let target = parts.uri.path_and_query().cloned();
         let trail = Record::new(clock::instant(), parts.method.clone(), target, parts.version);
         let content = match (incoming.is_end_stream(), self.pause) {
@@ -84,8 +96,9 @@ impl Receive {
             let mut response = pass(stack, exchange).await;
             let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             // What the client sent after a head that asked to switch was not judged: nothing may be read as a request
-            // after it. And a process that is about to stop wants no further request.
-            if (switching && !switched) || (this.wire.is_some() && !switched && *this.draining.borrow()) {
+            // after it. And a process that is about to stop wants no further request, nor does a connection that has
+            // carried its share.
+            if !switched && (switching || last || (this.wire.is_some() && *this.draining.borrow())) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             match counted {

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
@@ -18,7 +19,32 @@ pub enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// Bytes read from a connection at once, before it is known what it speaks.
+pub const FIRST: usize = 1024;
+
 impl Transport {
+    /// What has come by a connection that was just accepted, without waiting; nothing, if nothing has, and over TLS.
+    ///
+    /// tokio takes a socket that it has accepted to be readable until a read finds it empty: whoever only waited for it to
+    /// become so would not wait.
+    ///
+    /// # Errors
+    /// The connection has ended, or whatever else the socket reports.
+    pub fn first_bytes(&self) -> io::Result<BytesMut> {
+        let mut read = BytesMut::with_capacity(FIRST);
+        let some = match self {
+            Self::Tcp(socket) => socket.try_read_buf(&mut read),
+            Self::Unix(socket) => socket.try_read_buf(&mut read),
+            Self::Tls(_) => return Ok(read),
+        };
+        match some {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(read),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(BytesMut::new()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Waits until the socket has bytes, its end, or an error.
     ///
     /// # Errors

@@ -47,6 +47,8 @@ pub struct Wire {
     pub client_ended: Cell<bool>,
     /// The client took too long; the next read fails.
     pub expired: Cell<bool>,
+    /// Requests that have come by this connection.
+    pub requests: Cell<u32>,
     /// Interim answers that wait for the next flush.
     interim: RefCell<Vec<u8>>,
     has_interim: Cell<bool>,
@@ -66,6 +68,7 @@ impl Wire {
             look_for_end: Cell::new(false),
             client_ended: Cell::new(false),
             expired: Cell::new(false),
+            requests: Cell::new(0),
             interim: RefCell::new(Vec::new()),
             has_interim: Cell::new(false),
         })

@@ -2,13 +2,15 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use super::tls::{Fault, Secured};
-use super::{Place, Server};
+use super::{Place, Server, proxy_protocol};
 use crate::listener::transport::Transport;
 
 /// Why a connection could not be opened.
@@ -38,23 +40,31 @@ impl Connector {
         Self { tls, last: Rc::default() }
     }
 
-    /// Opens a connection to `server`. Bounded in time by the caller.
+    /// Opens a connection to `server`; tells it first whose it is, where `client` is given (`proxy_protocol`). Bounded in
+    /// time by the caller.
     ///
     /// # Errors
     /// [`Failure`]; what the system said is logged.
-    pub async fn connect(&self, server: &Server) -> Result<Transport, Failure> {
+    pub async fn connect(&self, server: &Server, client: Option<SocketAddr>) -> Result<Transport, Failure> {
         let (host, port) = match &server.place {
             Place::Unix(path) => {
-                return UnixStream::connect(path).await.map(Transport::Unix).map_err(|error| refused(server, &error));
+                let connecting = async {
+                    let mut socket = UnixStream::connect(path).await?;
+                    tell(&mut socket, client, None).await?;
+                    Ok(Transport::Unix(socket))
+                };
+                return connecting.await.map_err(|error| refused(server, &error));
             }
             Place::Tcp(host, port) => (host.as_str(), *port),
         };
-        let socket = match host.parse::<std::net::IpAddr>() {
+        let mut socket = match host.parse::<std::net::IpAddr>() {
             Ok(address) => TcpStream::connect((address, port)).await.map_err(|error| refused(server, &error))?,
             Err(_) => resolved(server, host, port).await?,
         };
         // Requests are small and wanted now.
         let _ = socket.set_nodelay(true);
+        let app = if client.is_some() { socket.peer_addr().ok() } else { None };
+        tell(&mut socket, client, app).await.map_err(|error| refused(server, &error))?;
         let Some(tls) = self.tls.as_ref().filter(|_| server.tls) else { return Ok(Transport::Tcp(socket)) };
         let name = tls.name(host).map_err(Failure::Tls)?;
         match TlsConnector::from(tls.config()).connect(name, socket).await {
@@ -71,6 +81,17 @@ impl Connector {
                 Err(Failure::Tls(fault))
             }
         }
+    }
+}
+
+async fn tell(
+    socket: &mut (impl AsyncWrite + Unpin),
+    client: Option<SocketAddr>,
+    app: Option<SocketAddr>,
+) -> io::Result<()> {
+    match client {
+        Some(client) => socket.write_all(&proxy_protocol::header(client, app)).await,
+        None => Ok(()),
     }
 }
 

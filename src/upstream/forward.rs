@@ -12,7 +12,7 @@
 //! # Why
 //! The whole of it is one future without a box: what can go wrong here is read top to bottom.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -50,6 +50,13 @@ pub struct Terms {
     pub identity: Rc<IdentityFields>,
     /// What the app gets to see instead of what the client sent.
     pub rewrite: Option<Rc<Rewrite>>,
+}
+
+/// The client address; with the port of the connection it came by, if that was its own.
+fn client_of(exchange: &Exchange) -> SocketAddr {
+    let address = exchange.client.address;
+    let own = exchange.connection.peer.filter(|peer| peer.ip().to_canonical() == address);
+    (address, own.map_or(0, |peer| peer.port())).into()
 }
 
 /// The service at the end of the stack.
@@ -103,7 +110,8 @@ async fn attempt(
     let mut retries_left = upstream.retries;
     loop {
         let started = clock::instant();
-        let mut lease = upstream.pool.lease().await.map_err(|none| refusal(upstream, exchange, none))?;
+        let mut lease =
+            upstream.pool.lease(client_of(exchange)).await.map_err(|none| refusal(upstream, exchange, none))?;
         let again = lease.reused && bodiless && retries_left > 0 && request.method().is_idempotent();
         let copy = again.then(|| head_of(&request));
         let interims = (tells || expects).then(|| Interims::listen(&mut request, tells));

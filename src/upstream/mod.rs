@@ -8,6 +8,7 @@ mod content;
 pub mod forward;
 pub mod hop;
 mod pool;
+mod proxy_protocol;
 pub mod rewrite;
 pub mod tls;
 pub mod watchdog;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub expect_timeout: Duration,
     /// How endpoints that speak TLS are verified; there if there is one.
     pub tls: Option<tls::Secured>,
+    /// Each connection begins with a PROXY protocol header (version 2), and carries one request.
+    pub proxy_protocol: bool,
 }
 
 /// One endpoint.
@@ -118,6 +121,7 @@ impl Settings {
             retries: 2,
             expect_timeout: Duration::from_secs(1),
             tls: None,
+            proxy_protocol: false,
         }
     }
 }

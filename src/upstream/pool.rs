@@ -14,6 +14,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -47,6 +48,8 @@ pub struct Pool {
     queue_timeout: Duration,
     connect_timeout: Duration,
     keep_alive: Duration,
+    /// Each connection belongs to the client it was opened for (see `proxy_protocol`): none is kept.
+    tells_client: bool,
     watchdog: Rc<Watchdog>,
     metrics: Metrics,
 }
@@ -121,6 +124,7 @@ impl Pool {
             queue_timeout: settings.queue_timeout,
             connect_timeout: settings.timeouts.connect,
             keep_alive: settings.timeouts.keep_alive,
+            tells_client: settings.proxy_protocol,
             watchdog,
             metrics: Metrics {
                 opened: registry.counter(
@@ -147,11 +151,11 @@ impl Pool {
         pool
     }
 
-    /// A connection to any endpoint: idle, new, or the next one that is given back.
+    /// A connection to any endpoint: idle, new, or the next one that is given back. A new one is opened for `client`.
     ///
     /// # Errors
     /// [`NoConnection`], after at most `queue_timeout` and one `connect` for each endpoint.
-    pub async fn lease(self: &Rc<Self>) -> Result<Lease, NoConnection> {
+    pub async fn lease(self: &Rc<Self>, client: SocketAddr) -> Result<Lease, NoConnection> {
         let first = self.next.get();
         self.next.set(first.wrapping_add(1));
         let count = self.endpoints.len();
@@ -184,7 +188,7 @@ impl Pool {
                 return Ok(idle);
             }
             lease.endpoint = endpoint;
-            match self.open(endpoint).await {
+            match self.open(endpoint, client).await {
                 Ok(sender) => {
                     lease.sender = Some(sender);
                     self.endpoints[endpoint].shunned.set(0);
@@ -258,8 +262,8 @@ impl Pool {
         }
     }
 
-    async fn open(&self, endpoint: usize) -> Result<SendRequest<Body>, Failure> {
-        let connecting = self.connector.connect(&self.endpoints[endpoint].server);
+    async fn open(&self, endpoint: usize, client: SocketAddr) -> Result<SendRequest<Body>, Failure> {
+        let connecting = self.connector.connect(&self.endpoints[endpoint].server, self.tells_client.then_some(client));
         let io = match self.watchdog.within(self.connect_timeout, Box::pin(connecting)).await {
             Ok(connected) => connected?,
             Err(_) => return Err(Failure::TimedOut),
@@ -304,7 +308,8 @@ impl Lease {
 
     /// Gives a sound connection back, once its answer has been read to the end.
     pub fn give_back(mut self) {
-        if let Some(sender) = self.sender.take_if(|sender| !sender.is_closed()) {
+        let kept = |sender: &mut SendRequest<Body>| !sender.is_closed() && !self.pool.tells_client;
+        if let Some(sender) = self.sender.take_if(kept) {
             let since = self.pool.watchdog.now();
             self.pool.endpoints[self.endpoint].idle.borrow_mut().push(Idle { sender, since });
             // It is idle now and still open, which the drop of the lease takes away.

@@ -148,6 +148,7 @@ fn upstream(name: &Placed<String>, table: &mut Table<'_>) -> Option<upstream::Se
     table.set("queue_timeout", &mut upstream.queue_timeout, text(quantity::duration));
     table.set("retries", &mut upstream.retries, count(0..11));
     table.set("expect_timeout", &mut upstream.expect_timeout, text(quantity::duration));
+    table.set("proxy_protocol", &mut upstream.proxy_protocol, choice(&[("off", false), ("v2", true)]));
     let servers = servers(table, folder);
     let tls = super::tls::upstream(table, servers.as_deref().unwrap_or_default());
     upstream.servers = servers?;

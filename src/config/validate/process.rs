@@ -11,6 +11,7 @@ use crate::config::secret::{secret, secret_url};
 use crate::config::settings::MemorySettings;
 use crate::config::{Environment, address, quantity};
 use crate::exchange::Scheme;
+use crate::listener::proxy_protocol::Mode;
 use crate::listener::{self, Bind};
 use crate::rate_limit::store::OnOutage;
 use crate::route::Paths;
@@ -73,11 +74,31 @@ pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settin
     });
     table.set("max_connections", &mut server.max_connections, count(1..MANY));
     table.set("max_connections_per_address", &mut server.max_connections_per_address, count(1..MANY));
+    table.set("ipv6_prefix", &mut server.ipv6_prefix, count(1..129));
+    table.set("max_requests_per_connection", &mut server.max_requests_per_connection, |value| {
+        let most: u32 = count(0..u64::from(u32::MAX))(value)?;
+        Ok(Some(most).filter(|most| *most > 0))
+    });
     // hyper reads a head into a buffer of at least 8 KiB.
     table.set("max_header_size", &mut server.max_header_size, sized(8 << 10, 1 << 20));
     table.set("max_headers", &mut server.max_headers, count(8..10_001));
     table.set("max_streams", &mut server.max_streams, count(1..10_001));
+    table.set("drain_delay", &mut server.drain_delay, text(quantity::duration_or_zero));
+    table.set("drain_linger", &mut server.drain_linger, text(quantity::duration_or_zero));
+    table.set("share_port", &mut server.share_port, Value::flag);
+    let modes = [("off", Mode::Off), ("optional", Mode::Optional), ("required", Mode::Required)];
+    let mode = table.read("proxy_protocol", choice(&modes));
+    if let Some(Placed { value, at }) = mode {
+        server.proxy_protocol.mode = value;
+        if value != Mode::Off && client_addr.trusted.is_empty() && !client_addr.trust_unix {
+            let help = "trusted_proxies = [\"10.0.0.0/8\"]: the networks of the proxies that send it";
+            reading.error(&at, Fault::with_help("nobody's PROXY protocol header is believed here", help));
+        }
+    }
+    server.proxy_protocol.trusted.clone_from(&client_addr.trusted);
+    server.proxy_protocol.trust_unix = client_addr.trust_unix;
     table.set("grace_period", &mut server.grace_period, text(quantity::duration_or_zero));
+    table.set("max_unsent", &mut server.max_unsent, sized(16 << 10, 1 << 30));
     table.set("park_after", &mut server.park_after, text(quantity::duration));
     (server, client_addr, treatment::paths(table))
 }

@@ -6,15 +6,13 @@
 //! 4. How each one ended is counted; who leaves without a word is not, as probes of open ports do.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::{HandshakeKind, ServerConfig};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::listener::connection::{close_with, linger};
+use crate::listener::connection::{Served, close_with, linger};
 use crate::listener::transport::Transport;
 use crate::local_reply::LocalReply;
 use crate::telemetry::registry::{Counter, Registry};
@@ -54,18 +52,13 @@ impl Metrics {
 }
 
 /// Makes a TLS connection of a TCP connection; `None`: there is none, and everything has been said.
-pub async fn handshake(
-    transport: Transport,
-    config: Arc<ServerConfig>,
-    within: Duration,
-    draining: &mut watch::Receiver<bool>,
-    metrics: &Metrics,
-) -> Option<Transport> {
+pub async fn handshake<S>(transport: Transport, config: Arc<ServerConfig>, served: &Served<S>) -> Option<Transport> {
     let Transport::Tcp(socket) = transport else { return Some(transport) };
+    let metrics = &served.metrics.tls;
     let accepted = tokio::select! {
         biased;
-        accepted = timeout(within, accept(socket, config)) => accepted,
-        _ = draining.wait_for(|draining| *draining) => return None,
+        accepted = timeout(served.settings.timeouts.header, accept(socket, config)) => accepted,
+        () = served.lingered() => return None,
     };
     let failed = match accepted {
         Ok(Ok(stream)) => {
@@ -78,6 +71,7 @@ pub async fn handshake(
         Ok(Err(failed)) => failed,
         Err(_) => {
             metrics.timed_out.inc();
+            served.metrics.timed_out.inc();
             return None;
         }
     };

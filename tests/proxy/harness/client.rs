@@ -49,7 +49,9 @@ impl Answer {
     }
 }
 
-trait Stream: Read + Write + Send {
+/// What a client speaks over.
+pub trait Stream: Read + Write + Send {
+    /// Sends no more.
     fn end(&self);
 }
 
@@ -87,7 +89,12 @@ impl Client {
             stream.set_nodelay(true)?;
             Box::new(stream)
         };
-        Ok(Self { stream: BufReader::with_capacity(64 * 1024, stream) })
+        Ok(Self::over(stream))
+    }
+
+    /// Speaks over this.
+    pub fn over(stream: Box<dyn Stream>) -> Self {
+        Self { stream: BufReader::with_capacity(64 * 1024, stream) }
     }
 
     /// Connects, or fails the test.

@@ -15,6 +15,7 @@ pub mod client;
 pub mod http2;
 pub mod load;
 pub mod origin;
+pub mod secure;
 pub mod sidegate;
 pub mod tls;
 pub mod wire;

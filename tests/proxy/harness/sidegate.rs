@@ -165,11 +165,16 @@ pub struct Sidegate {
 impl Sidegate {
     /// Starts `sidegate run --config FILE` and waits until it is ready.
     pub fn start(config: &str) -> Self {
+        Self::start_by(config, command())
+    }
+
+    /// The same by another command, which is given these arguments: in a surrounding of its own.
+    pub fn start_by(config: &str, mut command: Command) -> Self {
         let directory = Directory::new();
         let file = directory.file("sidegate.toml");
         fs::write(&file, config).expect("the configuration can be written");
         let arguments = ["run".as_ref(), "--config".as_ref(), file.as_os_str()];
-        let mut sidegate = Self::spawn(directory, command().args(arguments));
+        let mut sidegate = Self::spawn(directory, command.args(arguments));
         sidegate.wait_for_log("ready");
         sidegate.addresses = sidegate.logged("listening").iter().map(address_of).collect();
         sidegate.admin = sidegate.logged("admin listening").last().map(address_of).unwrap_or_default();
