@@ -118,6 +118,7 @@ async fn live(life: Life) -> Result<(), Failure> {
     let started: io::Result<Vec<Worker>> =
         (0..shared.workers).map(|number| Worker::start(number, shared.clone())).collect();
     let workers = started.map_err(system)?;
+    shared.rosters.tend(&settings, &shared.registry, shared.workers).map_err(system)?;
     reload::prepare(&workers, &settings, &shared.stores()).await.map_err(Failure::System)?;
     let bound = opened.iter().map(|(bind, ..)| bind.clone()).collect::<Vec<_>>();
     listen(&workers, opened).await;

@@ -12,6 +12,7 @@
 
 mod boot;
 mod reload;
+mod rosters;
 mod shared;
 mod signals;
 mod worker;

@@ -92,9 +92,10 @@ async fn apply(
         return Ok(changes);
     }
     let stores = shared.stores_for(&new);
-    let opened = match ready(workers, &new, &stores, listeners, shared.workers).await {
+    let opened = match ready(shared, workers, &new, &stores, listeners).await {
         Ok(opened) => opened,
         Err(error) => {
+            shared.rosters.keep(current);
             for worker in workers {
                 // Some may have built, and hold connections for it. A worker that is gone holds nothing.
                 let _ = worker.commands.send(Command::Forget).await;
@@ -120,6 +121,7 @@ async fn apply(
     shared.adopt(stores);
     shared.admission.bound(new.server.max_connections, new.server.max_connections_per_address);
     shared.show_upstreams(&new);
+    shared.rosters.keep(&new);
     changes.extend(not_until_restart(current, &new));
     *current = new;
     Ok(changes)
@@ -127,14 +129,15 @@ async fn apply(
 
 /// All that can fail; the sockets are opened last, so that a failure leaves none behind.
 async fn ready(
+    shared: &Shared,
     workers: &[Worker],
     new: &Arc<Settings>,
     stores: &Stores,
     listeners: &mut Listeners,
-    count: usize,
 ) -> Result<Vec<Opened>, String> {
+    shared.rosters.tend(new, &shared.registry, shared.workers).map_err(|error| error.to_string())?;
     prepare(workers, new, stores).await?;
-    listeners.open(&new.server.listen, count).map_err(|error| error.to_string())
+    listeners.open(&new.server.listen, shared.workers).map_err(|error| error.to_string())
 }
 
 /// What only a new process does.

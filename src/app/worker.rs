@@ -223,9 +223,9 @@ fn gather_parts(
         let upstream = match kept {
             Some((_, upstream)) => upstream.clone(),
             None => {
-                let health = shared.upstream_health(&app.name);
+                let roster = shared.rosters.of(app, registry, shared.workers);
                 let place = (number, shared.workers);
-                Upstream::new(app, health, watchdog.clone(), registry, place)
+                Upstream::new(app, roster, watchdog.clone(), registry, place)
                     .map_err(|error| format!("upstream.{}: {error}", app.name))?
             }
         };

@@ -1,5 +1,7 @@
 //! What a configuration says, line by line; and what has changed from one to another.
 
+mod endpoints;
+
 use std::fmt::Display;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -167,8 +169,12 @@ fn redis(redis: &redis_pool::Settings) -> Section {
 }
 
 fn upstream(upstream: &upstream::Settings) -> Section {
-    let lines = vec![
-        ("servers", list(upstream.servers.iter().map(ToString::to_string))),
+    let weighted = |server: &upstream::Server| match server.weight {
+        1 => server.to_string(),
+        weight => format!("{server} (weight {weight})"),
+    };
+    let mut lines = vec![
+        ("servers", list(upstream.servers.iter().map(weighted))),
         ("timeouts.connect", plain(time(upstream.timeouts.connect))),
         ("timeouts.first_byte", plain(time(upstream.timeouts.first_byte))),
         ("timeouts.idle", plain(time(upstream.timeouts.idle))),
@@ -177,9 +183,9 @@ fn upstream(upstream: &upstream::Settings) -> Section {
         ("max_connections", plain(upstream.max_connections)),
         ("max_pending", plain(upstream.max_pending)),
         ("queue_timeout", plain(time(upstream.queue_timeout))),
-        ("retries", plain(upstream.retries)),
         ("expect_timeout", plain(time(upstream.expect_timeout))),
     ];
+    lines.extend(endpoints::lines(upstream));
     Section { name: format!("upstream.{}", upstream.name), lines }
 }
 

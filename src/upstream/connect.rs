@@ -1,11 +1,12 @@
 //! Opens connections to the app: TCP, TLS, Unix socket.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::{Place, Server};
@@ -52,25 +53,23 @@ impl Connector {
         Ok(Self { tls: Some(Arc::new(config)) })
     }
 
-    /// Opens a connection to `server`. Bounded in time by the caller.
+    /// Opens a connection to `server`, at `address` unless it is a Unix socket. Bounded in time by the caller.
     ///
     /// # Errors
     /// [`Failure`]; what the system said is logged.
-    pub async fn connect(&self, server: &Server) -> Result<Transport, Failure> {
-        let (host, port) = match &server.place {
+    pub async fn connect(&self, server: &Server, address: Option<SocketAddr>) -> Result<Transport, Failure> {
+        let host = match &server.place {
             Place::Unix(path) => {
                 return UnixStream::connect(path).await.map(Transport::Unix).map_err(|error| refused(server, &error));
             }
-            Place::Tcp(host, port) => (host.as_str(), *port),
+            Place::Tcp(host, _) => host,
         };
-        let socket = match host.parse::<std::net::IpAddr>() {
-            Ok(address) => TcpStream::connect((address, port)).await.map_err(|error| refused(server, &error))?,
-            Err(_) => resolved(server, host, port).await?,
-        };
+        let address = address.ok_or(Failure::Unresolved)?;
+        let socket = TcpStream::connect(address).await.map_err(|error| refused(server, &error))?;
         // Requests are small and wanted now.
         let _ = socket.set_nodelay(true);
         let Some(config) = self.tls.as_ref().filter(|_| server.tls) else { return Ok(Transport::Tcp(socket)) };
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| Failure::Tls)?;
+        let name = ServerName::try_from(host.clone()).map_err(|_| Failure::Tls)?;
         match TlsConnector::from(config.clone()).connect(name, socket).await {
             Ok(stream) => Ok(Transport::Tls(Box::new(stream.into()))),
             Err(error) => {
@@ -79,21 +78,6 @@ impl Connector {
             }
         }
     }
-}
-
-async fn resolved(server: &Server, host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let addresses = lookup_host((host, port)).await.map_err(|error| {
-        tracing::debug!(%server, %error, "name not resolved");
-        Failure::Unresolved
-    })?;
-    let mut failure = Failure::Unresolved;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => failure = refused(server, &error),
-        }
-    }
-    Err(failure)
 }
 
 fn refused(server: &Server, error: &io::Error) -> Failure {

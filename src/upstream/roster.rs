@@ -1,0 +1,328 @@
+//! The endpoints of an upstream, as all workers know them.
+//!
+//! 1. There is one roster for each upstream of a configuration. Whoever learns something about an endpoint (a worker from
+//!    an answer, `tend` from a check or from time passing) notes it here; shares are then set anew for all endpoints
+//!    ([`standing`]).
+//! 2. A name that cannot be resolved keeps the addresses it had. An address that is gone gets no new request; those under
+//!    way finish. A new one begins slowly (`slow_start`), unless it was there from the start.
+//! 3. A reload takes over the endpoints that stay, with all that is known of them. (Connections are not: each worker
+//!    opens new ones to an upstream whose settings changed.)
+//!
+//! # Why
+//! To find out eight times, once on each worker, that an endpoint is down would cost eight times the failures. What a
+//! request needs to know of it all are two atomics: the generation of the list, and the share of each endpoint.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use super::breaker::{self, Phase};
+use super::endpoint::Endpoint;
+use super::health::Check;
+use super::{Health, Place, Server, Settings, standing};
+use crate::clock;
+use crate::telemetry::registry::Registry;
+
+/// All endpoints of an upstream.
+pub struct Roster {
+    name: Arc<str>,
+    servers: Vec<Server>,
+    most_addresses: usize,
+    breaker: breaker::Policy,
+    check: Option<Check>,
+    slow_start: Option<Duration>,
+    /// What is known of the app as a whole.
+    pub health: Arc<Health>,
+    known: Mutex<Known>,
+    generation: AtomicU64,
+    /// Told when addresses were found, or not.
+    news: watch::Sender<()>,
+    /// Told when an address seems wrong.
+    doubts: watch::Sender<()>,
+    /// Told when time matters: a breaker is open, a share is growing.
+    pub(super) stirred: Notify,
+    registry: Arc<Registry>,
+    slot: usize,
+}
+
+struct Known {
+    endpoints: Vec<Arc<Endpoint>>,
+    /// By server.
+    found: Vec<Found>,
+}
+
+/// What is known of a server's addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Found {
+    /// Nobody has looked yet.
+    Nothing,
+    /// It has none, and never had.
+    None,
+    /// These; none for a Unix socket.
+    Addresses(Vec<Option<SocketAddr>>),
+}
+
+impl Roster {
+    /// The endpoints that `settings` name; those that `before` has too are taken over. `slot` of the registry is written
+    /// by rosters alone.
+    pub fn new(settings: &Settings, before: Option<&Self>, registry: &Arc<Registry>, slot: usize) -> Arc<Self> {
+        let found = settings.servers.iter().map(|server| {
+            let known = before.and_then(|before| before.found(server));
+            known.unwrap_or_else(|| match &server.place {
+                Place::Unix(_) => Found::Addresses(vec![None]),
+                Place::Tcp(host, port) => match host.parse() {
+                    Ok(address) => Found::Addresses(vec![Some(SocketAddr::new(address, *port))]),
+                    Err(_) => Found::Nothing,
+                },
+            })
+        });
+        let known = Known {
+            endpoints: before.map_or_else(Vec::new, |before| before.known.lock().endpoints.clone()),
+            found: found.collect(),
+        };
+        let roster = Arc::new(Self {
+            name: settings.name.clone(),
+            servers: settings.servers.clone(),
+            most_addresses: settings.max_addresses,
+            breaker: settings.breaker.clone(),
+            check: settings.health_check.clone(),
+            slow_start: settings.slow_start,
+            health: before.map_or_else(Arc::default, |before| before.health.clone()),
+            known: Mutex::new(known),
+            generation: AtomicU64::new(0),
+            news: watch::Sender::new(()),
+            doubts: watch::Sender::new(()),
+            stirred: Notify::new(),
+            registry: registry.clone(),
+            slot,
+        });
+        roster.rebuild(&mut roster.known.lock(), None, false);
+        roster.settle(clock::instant());
+        roster
+    }
+
+    /// Takes away the metrics of the endpoints that `after` does not have: this roster is no longer in use.
+    pub fn retire(&self, after: Option<&Self>) {
+        let stays = after.map_or_else(Vec::new, |after| after.endpoints());
+        let endpoints = self.endpoints();
+        let gone = endpoints.iter().filter(|endpoint| !stays.iter().any(|other| other.label == endpoint.label));
+        gone.for_each(|endpoint| endpoint.forget(&self.name, &self.registry));
+    }
+
+    /// The name of the upstream.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// What endpoints were configured as.
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// Changes with the list of endpoints.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The endpoints.
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.known.lock().endpoints.clone()
+    }
+
+    /// Waits until there is an endpoint; false: somebody has looked, and there is none.
+    pub async fn any(&self) -> bool {
+        let mut news = self.news.subscribe();
+        loop {
+            {
+                let known = self.known.lock();
+                if !known.endpoints.is_empty() || !known.found.contains(&Found::Nothing) {
+                    return !known.endpoints.is_empty();
+                }
+            }
+            if news.changed().await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// An address seems wrong: whoever resolves names should look again.
+    pub fn doubt(&self) {
+        self.doubts.send_replace(());
+    }
+
+    /// Hears of doubts.
+    pub(super) fn doubts(&self) -> watch::Receiver<()> {
+        self.doubts.subscribe()
+    }
+
+    /// The addresses of a server; `None`: they could not be found.
+    pub(super) fn resolved(&self, server: usize, addresses: Option<Vec<SocketAddr>>) {
+        let now = clock::instant();
+        let mut known = self.known.lock();
+        let before = &known.found[server];
+        let is_first = !matches!(before, Found::Addresses(_));
+        let found = match addresses {
+            Some(addresses) if !addresses.is_empty() => Found::Addresses(settled(addresses, self.most_addresses)),
+            _ if is_first => Found::None,
+            _ => before.clone(),
+        };
+        if *before != found {
+            known.found[server] = found;
+            self.rebuild(&mut known, Some(now).filter(|_| !is_first), true);
+        }
+        drop(known);
+        self.settle(now);
+        self.news.send_replace(());
+        self.stirred.notify_one();
+    }
+
+    /// An answer came. `probing`: it was the one that a half-open breaker had let through.
+    pub fn answered(&self, endpoint: &Endpoint, probing: bool) {
+        if probing || endpoint.row.load(Ordering::Relaxed) > 0 {
+            let now = clock::instant();
+            let mut standing = endpoint.standing.lock();
+            if standing.breaker.phase() != Phase::Closed {
+                // The answer to a request from before it opened says nothing about now.
+                if !probing && endpoint.share() == 0 {
+                    return;
+                }
+                standing.breaker.close(now);
+                standing.since = Some(now);
+            }
+            endpoint.row.store(0, Ordering::Relaxed);
+            drop(standing);
+            self.settle(now);
+            self.stirred.notify_one();
+        }
+    }
+
+    /// It failed.
+    pub fn failed(&self, endpoint: &Endpoint, probing: bool) {
+        let may_open = self.breaker.most_of(self.known.lock().endpoints.len()) > 0;
+        if self.breaker.failures == 0 || !may_open {
+            return;
+        }
+        let row = endpoint.row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let now = clock::instant();
+        let mut standing = endpoint.standing.lock();
+        let opens = match standing.breaker.phase() {
+            Phase::Closed => row >= self.breaker.failures,
+            Phase::HalfOpen => probing || endpoint.share() > 0,
+            Phase::Open { .. } => false,
+        };
+        if opens {
+            standing.breaker.open(&self.breaker, now);
+            drop(standing);
+            self.settle(now);
+            self.stirred.notify_one();
+        }
+    }
+
+    /// Whether an answer with this status counts as a failure.
+    pub fn is_failure(&self, status: u16) -> bool {
+        status >= 400 && self.breaker.statuses.contains(&status)
+    }
+
+    /// The request that was to find out ended before it did.
+    pub fn unprobed(&self, endpoint: &Endpoint) {
+        if endpoint.standing.lock().breaker.phase() == Phase::HalfOpen {
+            endpoint.offer_probe();
+        }
+    }
+
+    /// A health check passed or failed.
+    pub(super) fn checked(&self, endpoint: &Endpoint, check: &Check, passed: bool) {
+        let now = clock::instant();
+        {
+            let _writing = self.known.lock();
+            endpoint.count_check(passed);
+        }
+        let mut standing = endpoint.standing.lock();
+        if !standing.checked.note(check, passed) {
+            return;
+        }
+        if passed {
+            // Nobody needs to try what a check has just tried.
+            standing.breaker.close(now);
+            standing.since = Some(now);
+            endpoint.row.store(0, Ordering::Relaxed);
+        }
+        drop(standing);
+        self.settle(now);
+        self.stirred.notify_one();
+    }
+
+    /// Sets the shares for this moment; when time alone changes them next.
+    pub(super) fn settle(&self, now: Instant) -> Option<Instant> {
+        self.shared_out(&self.known.lock().endpoints, now, false)
+    }
+
+    fn shared_out(&self, endpoints: &[Arc<Endpoint>], now: Instant, first: bool) -> Option<Instant> {
+        let seen: Vec<_> = endpoints.iter().map(|endpoint| endpoint.look(now)).collect();
+        let shares = standing::shares(&seen, &self.breaker, self.slow_start, now);
+        for ((endpoint, seen), share) in endpoints.iter().zip(&seen).zip(shares) {
+            endpoint.show(&self.name, seen, share, first);
+        }
+        standing::next_change(&seen, self.slow_start, now)
+    }
+
+    /// Seconds until a breaker turns half-open, at least 1.
+    pub fn retry_after(&self) -> u64 {
+        let now = clock::instant();
+        let until = |endpoint: &Arc<Endpoint>| match endpoint.standing.lock().breaker.phase() {
+            Phase::Open { until } => Some(until.saturating_duration_since(now)),
+            _ => None,
+        };
+        let soonest = self.known.lock().endpoints.iter().filter_map(until).min();
+        soonest.map_or(1, |wait| wait.as_secs() + 1)
+    }
+
+    /// Makes the list of endpoints what was found.
+    fn rebuild(&self, known: &mut Known, since: Option<Instant>, says_so: bool) {
+        let mut before = std::mem::take(&mut known.endpoints);
+        for (server, found) in self.servers.iter().zip(&known.found) {
+            let Found::Addresses(addresses) = found else { continue };
+            for address in addresses {
+                let same = |endpoint: &Arc<Endpoint>| endpoint.server == *server && endpoint.address == *address;
+                let endpoint = match before.iter().position(same) {
+                    Some(at) => before.swap_remove(at),
+                    None => {
+                        let place = (server.clone(), *address);
+                        let registry = (&*self.registry, self.slot);
+                        let new = Endpoint::new(place, &self.name, registry, self.check.is_some(), since);
+                        if says_so {
+                            tracing::info!(upstream = &*self.name, endpoint = new.label, "the endpoint is new");
+                        }
+                        new
+                    }
+                };
+                known.endpoints.push(endpoint);
+            }
+        }
+        if says_so {
+            for gone in before {
+                tracing::info!(upstream = &*self.name, endpoint = gone.label, "the endpoint is gone");
+                gone.forget(&self.name, &self.registry);
+            }
+        }
+        self.shared_out(&known.endpoints, clock::instant(), true);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    fn found(&self, server: &Server) -> Option<Found> {
+        let at = self.servers.iter().position(|known| known.place == server.place)?;
+        Some(self.known.lock().found[at].clone())
+    }
+}
+
+/// Addresses in one order, none twice, no more than `most`.
+fn settled(mut addresses: Vec<SocketAddr>, most: usize) -> Vec<Option<SocketAddr>> {
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.truncate(most);
+    addresses.into_iter().map(Some).collect()
+}
