@@ -78,12 +78,7 @@ pub fn least_requests(
 }
 
 /// The endpoint with the highest score for a key's digest; `seed` is the digest of an endpoint's name.
-pub fn rendezvous(
-    key: u64,
-    count: usize,
-    share: impl Fn(usize) -> u32,
-    seed: impl Fn(usize) -> u64,
-) -> Option<usize> {
+pub fn rendezvous(key: u64, count: usize, share: impl Fn(usize) -> u32, seed: impl Fn(usize) -> u64) -> Option<usize> {
     let score = |at: usize| {
         // In (0, 1): the top 53 bits are what a float holds.
         let unit = ((mixed(key ^ seed(at)) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;

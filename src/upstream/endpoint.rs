@@ -57,7 +57,8 @@ struct Metrics {
 }
 
 const UP: (&str, &str) = ("sidegate_upstream_endpoint_up", "1: the endpoint is used; 0: it is left out.");
-const BREAKER: (&str, &str) = ("sidegate_upstream_breaker_state", "0: closed (passing), 1: half-open, 2: open (refusing).");
+const BREAKER: (&str, &str) =
+    ("sidegate_upstream_breaker_state", "0: closed (passing), 1: half-open, 2: open (refusing).");
 const EJECTIONS: (&str, &str) =
     ("sidegate_upstream_ejections_total", "Times the endpoint was left out because its breaker opened.");
 const CHECKS: (&str, &str) = ("sidegate_upstream_health_checks_total", "Active health checks, by outcome.");

@@ -23,8 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+pub use self::lease::Lease;
 use super::Settings;
 use super::balance::{self, Balance};
 use super::connect::{Connector, Failure};
@@ -34,9 +33,10 @@ use super::retry::Reason;
 use super::roster::Roster;
 use super::tries::Tries;
 use super::watchdog::Watchdog;
-pub use self::lease::Lease;
 use crate::body::Body;
 use crate::telemetry::registry::{Counter, Gauge, Registry};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 
 /// How many of the newest idle connections are looked at for one that is ready.
 const LOOKED_AT: usize = 4;
@@ -246,7 +246,8 @@ impl Pool {
             }
             return place;
         }
-        match self.choose(&endpoints, tries, false) {
+        let chosen = self.choose(&endpoints, tries, false);
+        match chosen.or_else(|| self.make_room(&endpoints).then(|| self.choose(&endpoints, tries, false))?) {
             Some(local) => self.place_at(local),
             None if endpoints.is_empty() => Place::Nowhere,
             None if endpoints.iter().all(|local| left_out(&local)) => Place::Out,
@@ -298,6 +299,15 @@ impl Pool {
         (self.open.get() < self.most && local.may_open(self.most_each)) || !local.idle.borrow().is_empty()
     }
 
+    /// At the upstream's bound: closes an idle connection to an endpoint that is left out. Whether there was one.
+    fn make_room(&self, endpoints: &[Rc<Local>]) -> bool {
+        let spare = |local: &&Rc<Local>| local.shared.share() == 0 && !local.idle.borrow().is_empty();
+        let Some(local) = endpoints.iter().find(spare).filter(|_| self.open.get() >= self.most) else { return false };
+        drop(local.idle.borrow_mut().remove(0));
+        self.shrink(local);
+        true
+    }
+
     /// Takes over the roster's list; what is known here of endpoints that stay, stays.
     fn refresh(&self) {
         self.generation.set(self.roster.generation());
@@ -338,7 +348,7 @@ impl Pool {
     }
 
     fn count_active(&self, local: &Local, by: u32) {
-        if self.balance == Balance::LeastRequests {
+        if matches!(self.balance, Balance::LeastRequests) {
             local.shared.active.fetch_add(by, Ordering::Relaxed);
         }
     }
@@ -385,6 +395,7 @@ impl Pool {
             idle.retain(|idle| !idle.sender.is_closed() && now.saturating_sub(idle.since) < longest);
             for _ in idle.len()..before {
                 self.shrink(local);
+                self.queue.wake_one();
             }
         }
     }

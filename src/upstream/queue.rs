@@ -128,11 +128,10 @@ mod tests {
         on_a_worker(async {
             let (queue, watchdog) = (Queue::new(2), Watchdog::start());
             let until = Rc::new(watchdog.deadline(Duration::from_secs(9)));
-            let (gone, woken, last) = (waiter(&queue, &until), waiter(&queue, &until), ());
+            let (gone, woken) = (waiter(&queue, &until), waiter(&queue, &until));
             yield_now().await;
             gone.abort();
             yield_now().await;
-            let () = last;
             let last = waiter(&queue, &until);
             yield_now().await;
             assert!(!last.is_finished(), "there is a place again");

@@ -326,3 +326,147 @@ fn settled(mut addresses: Vec<SocketAddr>, most: usize) -> Vec<Option<SocketAddr
     addresses.truncate(most);
     addresses.into_iter().map(Some).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::retry;
+
+    fn server(host: &str) -> Server {
+        Server { tls: false, place: Place::Tcp(host.into(), 80), weight: 1 }
+    }
+
+    fn settings(hosts: &[&str]) -> Settings {
+        let slow_start = Some(Duration::from_secs(30));
+        let retries = retry::Policy::default();
+        let breaker = breaker::Policy { failures: 2, ..Default::default() };
+        let servers = hosts.iter().map(|host| server(host)).collect();
+        Settings { slow_start, retries, breaker, max_addresses: 3, ..Settings::new("app", servers) }
+    }
+
+    fn addresses(last: impl IntoIterator<Item = u8>) -> Option<Vec<SocketAddr>> {
+        Some(last.into_iter().map(|last| SocketAddr::from(([10, 0, 0, last], 80))).collect())
+    }
+
+    fn labels(roster: &Roster) -> Vec<String> {
+        roster.endpoints().iter().map(|endpoint| endpoint.label.clone()).collect()
+    }
+
+    fn shares(roster: &Roster) -> Vec<u32> {
+        roster.endpoints().iter().map(|endpoint| endpoint.share()).collect()
+    }
+
+    #[test]
+    fn what_needs_no_resolver_is_there_at_once() {
+        let registry = Registry::new(1);
+        let roster = Roster::new(&settings(&["192.0.2.1", "::1", "app"]), None, &registry, 0);
+        assert_eq!(labels(&roster), ["http://192.0.2.1:80", "http://[::1]:80"]);
+        assert_eq!(shares(&roster), [1000, 1000]);
+    }
+
+    #[test]
+    fn addresses_come_go_and_stay_when_the_resolver_fails() {
+        let registry = Registry::new(1);
+        let roster = Roster::new(&settings(&["app"]), None, &registry, 0);
+        let before = roster.generation();
+        roster.resolved(0, addresses([2, 1, 2]));
+        assert_eq!(labels(&roster), ["http://app:80@10.0.0.1", "http://app:80@10.0.0.2"]);
+        assert_eq!(shares(&roster), [1000, 1000], "the first to be found begin with their whole share");
+        let (kept, found) = (roster.endpoints(), roster.generation());
+        assert!(found > before);
+        roster.resolved(0, None);
+        roster.resolved(0, addresses([]));
+        roster.resolved(0, addresses([1, 2]));
+        assert_eq!(roster.generation(), found, "nothing has changed");
+        roster.resolved(0, addresses([3, 2]));
+        assert!(Arc::ptr_eq(&roster.endpoints()[0], &kept[1]), "what is known of one that stays is kept");
+        assert_eq!(shares(&roster), [1000, 100], "one that is new begins slowly");
+        let up = |label: &str| {
+            let labels = [("upstream", "app"), ("endpoint", label)];
+            registry.value("sidegate_upstream_endpoint_up", &labels)
+        };
+        assert_eq!(["http://app:80@10.0.0.1", "http://app:80@10.0.0.3"].map(up), [0, 1]);
+        assert!(!registry.render().contains("10.0.0.1"), "no label outlives what it names");
+        roster.resolved(0, addresses(1..9));
+        assert_eq!(roster.endpoints().len(), 3, "no more than max_addresses");
+    }
+
+    #[test]
+    fn who_waits_for_the_first_address_hears_of_it_or_that_there_is_none() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a test runtime");
+        runtime.block_on(async {
+            for (found, any) in [(addresses([1]), true), (None, false)] {
+                let roster = Roster::new(&settings(&["app"]), None, &Registry::new(1), 0);
+                let waiting = tokio::spawn({
+                    let roster = roster.clone();
+                    async move { roster.any().await }
+                });
+                tokio::task::yield_now().await;
+                assert!(!waiting.is_finished());
+                roster.resolved(0, found);
+                assert_eq!(waiting.await.ok(), Some(any));
+            }
+        });
+    }
+
+    #[test]
+    fn failures_in_a_row_open_a_breaker_and_an_answer_ends_the_row() {
+        let roster = Roster::new(&settings(&["192.0.2.1", "192.0.2.2"]), None, &Registry::new(1), 0);
+        let first = roster.endpoints()[0].clone();
+        for _ in 0..3 {
+            roster.failed(&first, false);
+            roster.answered(&first, false);
+        }
+        assert_eq!(shares(&roster), [1000, 1000]);
+        roster.failed(&first, false);
+        roster.failed(&first, false);
+        assert_eq!((shares(&roster), first.state()), (vec![0, 1000], "open"));
+        roster.answered(&first, false);
+        assert_eq!(first.share(), 0, "an answer to a request from before says nothing");
+        assert!((1..=11).contains(&roster.retry_after()));
+    }
+
+    #[test]
+    fn one_probe_at_a_time_decides() {
+        let roster = Roster::new(&settings(&["192.0.2.1", "192.0.2.2"]), None, &Registry::new(1), 0);
+        let first = roster.endpoints()[0].clone();
+        (0..2).for_each(|_| roster.failed(&first, false));
+        assert!(!first.take_probe(), "open");
+        roster.settle(clock::instant() + Duration::from_secs(11));
+        assert_eq!(first.state(), "half-open");
+        assert!(first.take_probe() && !first.take_probe());
+        roster.unprobed(&first);
+        assert!(first.take_probe());
+        roster.failed(&first, true);
+        assert_eq!(first.state(), "open");
+        roster.settle(clock::instant() + Duration::from_secs(60));
+        assert!(first.take_probe());
+        roster.answered(&first, true);
+        assert_eq!(shares(&roster), [100, 1000], "well again, and slowly");
+    }
+
+    #[test]
+    fn the_only_endpoint_is_never_left_out_below_100_percent() {
+        let roster = Roster::new(&settings(&["192.0.2.1"]), None, &Registry::new(1), 0);
+        let only = roster.endpoints()[0].clone();
+        (0..9).for_each(|_| roster.failed(&only, false));
+        assert_eq!((only.share(), only.state()), (1000, "used"));
+    }
+
+    #[test]
+    fn a_reload_takes_over_the_endpoints_that_stay() {
+        let registry = Registry::new(1);
+        let before = Roster::new(&settings(&["app", "192.0.2.1", "192.0.2.2"]), None, &registry, 0);
+        before.resolved(0, addresses([1, 2]));
+        let ill = before.endpoints()[0].clone();
+        (0..2).for_each(|_| before.failed(&ill, false));
+        let after = Roster::new(&settings(&["192.0.2.3", "192.0.2.2", "app"]), Some(&before), &registry, 0);
+        before.retire(Some(&after));
+        let expected =
+            ["http://192.0.2.3:80", "http://192.0.2.2:80", "http://app:80@10.0.0.1", "http://app:80@10.0.0.2"];
+        assert_eq!(labels(&after), expected);
+        assert_eq!(shares(&after), [1000, 1000, 0, 1000]);
+        assert!(!registry.render().contains("192.0.2.1:"));
+        assert!(registry.render().contains("192.0.2.2:"));
+    }
+}

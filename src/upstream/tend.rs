@@ -6,6 +6,7 @@
 //! 3. Breakers turn half-open, and shares grow, when their time has come.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::health::Check;
 use super::roster::Roster;
 use super::{Place, Settings, probe};
 use crate::clock;
-use crate::telemetry::registry::Registry;
+use crate::telemetry::registry::{Counter, Registry};
 
 /// No name is looked up more often.
 const LOOKUPS_APART: Duration = Duration::from_secs(1);
@@ -33,40 +34,59 @@ pub fn tend(settings: &Settings, roster: &Arc<Roster>, registry: &Registry, slot
     tasks.spawn(let_time_pass(roster.clone()));
     for (index, server) in roster.servers().iter().enumerate() {
         let Place::Tcp(host, port) = &server.place else { continue };
-        if host.parse::<std::net::IpAddr>().is_err() {
+        if host.parse::<IpAddr>().is_err() {
             let outcome = |outcome| {
                 let help = "Lookups of the upstream's host names, by outcome.";
                 let labels = [("upstream", &*settings.name), ("outcome", outcome)];
                 registry.counter(slot, "sidegate_upstream_lookups_total", help, &labels)
             };
-            let (found, failed) = (outcome("found"), outcome("failed"));
-            let (host, port, refresh) = (host.clone(), *port, settings.dns_refresh);
-            let roster = roster.clone();
-            tasks.spawn(async move {
-                let mut doubts = roster.doubts();
-                loop {
-                    let addresses = lookup_host((host.as_str(), port)).await;
-                    match &addresses {
-                        Ok(_) => found.inc(),
-                        Err(error) => {
-                            failed.inc();
-                            tracing::warn!(upstream = &**roster.name(), host, %error, "the name is not resolved");
-                        }
-                    }
-                    let soon = LOOKUPS_APART.min(refresh);
-                    let later = if addresses.is_ok() { refresh - soon } else { Duration::ZERO };
-                    roster.resolved(index, addresses.ok().map(Iterator::collect));
-                    sleep(soon).await;
-                    // What was doubted meanwhile is looked up now.
-                    let _ = timeout(later, doubts.changed()).await;
-                }
-            });
+            let name = Name { index, host: host.clone(), port: *port, refresh: settings.dns_refresh };
+            tasks.spawn(resolve(roster.clone(), name, outcome("found"), outcome("failed")));
         }
     }
     if let Some(check) = settings.health_check.clone() {
         tasks.spawn(check_all(roster.clone(), Connector::new(&settings.servers)?, Arc::new(check)));
     }
     Ok(tasks)
+}
+
+/// A host name to be resolved.
+struct Name {
+    /// Of the server that it belongs to.
+    index: usize,
+    host: String,
+    port: u16,
+    refresh: Duration,
+}
+
+async fn resolve(roster: Arc<Roster>, name: Name, found: Counter, failed: Counter) {
+    let Name { index, host, port, refresh } = name;
+    let soon = LOOKUPS_APART.min(refresh);
+    let mut doubts = roster.doubts();
+    let mut fails = false;
+    loop {
+        let later = match lookup_host((host.as_str(), port)).await {
+            Ok(addresses) => {
+                found.inc();
+                if std::mem::take(&mut fails) {
+                    tracing::info!(upstream = &**roster.name(), host, "the name is resolved again");
+                }
+                roster.resolved(index, Some(addresses.collect()));
+                refresh - soon
+            }
+            Err(error) => {
+                failed.inc();
+                if !std::mem::replace(&mut fails, true) {
+                    tracing::warn!(upstream = &**roster.name(), host, %error, "the name is not resolved");
+                }
+                roster.resolved(index, None);
+                Duration::ZERO
+            }
+        };
+        sleep(soon).await;
+        // What was doubted meanwhile is looked up now.
+        let _ = timeout(later, doubts.changed()).await;
+    }
 }
 
 async fn let_time_pass(roster: Arc<Roster>) {

@@ -18,3 +18,4 @@ mod shutdown;
 mod start;
 mod streaming;
 mod tls;
+mod upstreams;

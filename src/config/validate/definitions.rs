@@ -11,8 +11,8 @@ use http::header;
 
 use super::process::{count, prefix, sized};
 use crate::cache::{Cookies, Policy};
-use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
 use crate::config::quantity;
+use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
 use crate::rate_limit::Limit;
 use crate::rate_limit::partition::{Key, Part};
 use crate::rate_limit::quota::Quota;

@@ -31,7 +31,8 @@ fn servers(table: &mut Table<'_>) -> Option<Vec<Server>> {
     table.needs("servers", "servers = [\"http://127.0.0.1:3000\"]");
     let listed = table.filled("servers", server)?;
     let mut servers: Vec<Server> = Vec::new();
-    for Placed { value, at } in listed.value.into_iter().filter_map(|Placed { value, at }| Some(Placed { value: value?, at }))
+    for Placed { value, at } in
+        listed.value.into_iter().filter_map(|Placed { value, at }| Some(Placed { value: value?, at }))
     {
         if servers.iter().any(|other| other.tls == value.tls && other.place == value.place) {
             table.reading.error(&at, format!("`{value}` stands twice"));
@@ -48,7 +49,8 @@ fn server(value: &Value<'_>) -> Result<Option<Server>, Fault> {
         return Ok(Some(address::server(value.text()?, folder)?));
     }
     value.table("the server", |table| {
-        let url = table.require("url", "url = \"http://127.0.0.1:3000\"", text(|url: &str| address::server(url, folder)));
+        let url =
+            table.require("url", "url = \"http://127.0.0.1:3000\"", text(|url: &str| address::server(url, folder)));
         let weight = table.read("weight", count(1..101));
         let mut server = url?.value;
         server.weight = weight.map_or(1, |weight| weight.value);

@@ -23,7 +23,10 @@ pub struct Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("endpoint", &self.local.label).field("reused", &self.reused).finish_non_exhaustive()
+        f.debug_struct("Lease")
+            .field("endpoint", &self.local.label)
+            .field("reused", &self.reused)
+            .finish_non_exhaustive()
     }
 }
 
