@@ -58,7 +58,7 @@ impl Rosters {
     pub fn keep(&self, settings: &Settings) {
         let mut all = self.0.lock();
         let (kept, gone): (Vec<_>, Vec<_>) =
-            all.drain(..).partition(|known| settings.upstreams.iter().any(|app| *app == known.settings));
+            all.drain(..).partition(|known| settings.upstreams.contains(&known.settings));
         *all = kept;
         for gone in gone {
             let after = all.iter().find(|kept| kept.settings.name == gone.settings.name);

@@ -16,6 +16,8 @@
 //! no lock; a `Vec` for each endpoint and a queue are the whole pool.
 
 mod lease;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -272,7 +274,7 @@ impl Pool {
         let share = |at: usize| if room(&endpoints[at]) { endpoints[at].shared.share() } else { 0 };
         let untried = |at: usize| !tries.tried.iter().any(|tried| Rc::ptr_eq(tried, &endpoints[at]));
         if let [only] = endpoints {
-            return Some(only.clone()).filter(|_| share(0) > 0 && !(new && !untried(0)));
+            return Some(only.clone()).filter(|_| share(0) > 0 && (untried(0) || !new));
         }
         let now = self.watchdog.now();
         let best = |at: usize| if endpoints[at].shunned.get() <= now && untried(at) { share(at) } else { 0 };

@@ -389,7 +389,7 @@ fn an_endpoint_with_all_its_connections_in_use_is_passed_over() {
     let (one, other) = (holding(&gate, "one"), holding(&gate, "other"));
     let lines = "max_connections_per_endpoint = 1\nmax_pending = 0\nbalance = { hash = \"route\" }";
     let sidegate = across(&[&one, &other], lines).server("workers = 1").start();
-    let mut held = vec![ask(&sidegate, "/hold"), ask(&sidegate, "/hold")];
+    let mut held = [ask(&sidegate, "/hold"), ask(&sidegate, "/hold")];
     until("one request at each", || one.count() == 1 && other.count() == 1);
     assert_eq!(sidegate.get("/").status, 503, "and no room for a third");
     gate.open();
@@ -473,10 +473,10 @@ fn rolling_restart(stop: impl Fn(Origin, &AtomicBool)) {
     let load = Load::start(sidegate.address(), 8, target, |answer: &Answer| answer.text().starts_with('/'));
     load.wait_for_more(300);
     for round in 0..2 {
-        for number in 0..3 {
+        for (number, stopping) in stopping.iter().enumerate() {
             let origin = origins.remove(0);
             let address = origin.address();
-            stop(origin, &stopping[number]);
+            stop(origin, stopping);
             until("a free port", || TcpStream::connect(address).is_err());
             load.wait_for_more(100);
             let again = start(number, address);
