@@ -120,16 +120,19 @@ impl Endpoint {
         self.probe.load(Ordering::Relaxed) && self.probe.swap(false, Ordering::Relaxed)
     }
 
-    /// Lets another request find out.
-    pub(super) fn offer_probe(&self) {
-        self.probe.store(true, Ordering::Relaxed);
+    /// Lets another request find out, if it still matters.
+    pub(super) fn offer_probe_again(&self) {
+        let standing = self.standing.lock();
+        if standing.breaker.phase() == Phase::HalfOpen && standing.checked.is_healthy() {
+            self.probe.store(true, Ordering::Relaxed);
+        }
     }
 
     /// What there is to know about it now; a breaker whose time is over is half-open then.
     pub(super) fn look(&self, now: Instant) -> Seen {
         let mut standing = self.standing.lock();
         if standing.breaker.look(now) {
-            self.offer_probe();
+            self.probe.store(true, Ordering::Relaxed);
         }
         let Standing { breaker, checked, since } = &*standing;
         Seen { weight: self.server.weight, healthy: checked.is_healthy(), phase: breaker.phase(), since: *since }
@@ -138,6 +141,10 @@ impl Endpoint {
     /// Gives it another share, and says so if that means more than a number.
     pub(super) fn show(&self, upstream: &str, seen: &Seen, share: u32, first: bool) {
         let before = self.share.swap(share, Ordering::Relaxed);
+        if !seen.healthy {
+            // A request would find out what checks know. When they pass, the breaker closes with them.
+            self.take_probe();
+        }
         self.metrics.up.set(u64::from(share > 0));
         self.metrics.breaker.set(match seen.phase {
             Phase::Closed => 0,

@@ -227,13 +227,6 @@ impl Roster {
         status >= 400 && self.breaker.statuses.contains(&status)
     }
 
-    /// The request that was to find out ended before it did.
-    pub fn unprobed(&self, endpoint: &Endpoint) {
-        if endpoint.standing.lock().breaker.phase() == Phase::HalfOpen {
-            endpoint.offer_probe();
-        }
-    }
-
     /// A health check passed or failed.
     pub(super) fn checked(&self, endpoint: &Endpoint, check: &Check, passed: bool) {
         let now = clock::instant();
@@ -435,7 +428,7 @@ mod tests {
         roster.settle(clock::instant() + Duration::from_secs(11));
         assert_eq!(first.state(), "half-open");
         assert!(first.take_probe() && !first.take_probe());
-        roster.unprobed(&first);
+        first.offer_probe_again();
         assert!(first.take_probe());
         roster.failed(&first, true);
         assert_eq!(first.state(), "open");
@@ -443,6 +436,21 @@ mod tests {
         assert!(first.take_probe());
         roster.answered(&first, true);
         assert_eq!(shares(&roster), [100, 1000], "well again, and slowly");
+    }
+
+    #[test]
+    fn what_checks_know_no_request_has_to_find_out() {
+        let roster = Roster::new(&settings(&["192.0.2.1", "192.0.2.2"]), None, &Registry::new(1), 0);
+        let (check, first) = (Check::of("/"), roster.endpoints()[0].clone());
+        (0..3).for_each(|_| roster.checked(&first, &check, false));
+        assert_eq!((shares(&roster), first.state()), (vec![0, 1000], "unhealthy"));
+        (0..2).for_each(|_| roster.failed(&first, false));
+        roster.settle(clock::instant() + Duration::from_secs(11));
+        assert!(!first.take_probe(), "half-open, but known to be unhealthy");
+        first.offer_probe_again();
+        assert!(!first.take_probe());
+        (0..2).for_each(|_| roster.checked(&first, &check, true));
+        assert_eq!((shares(&roster), first.state()), (vec![100, 1000], "used"));
     }
 
     #[test]

@@ -61,7 +61,6 @@ struct Name {
 
 async fn resolve(roster: Arc<Roster>, name: Name, found: Counter, failed: Counter) {
     let Name { index, host, port, refresh } = name;
-    let soon = LOOKUPS_APART.min(refresh);
     let mut doubts = roster.doubts();
     let mut fails = false;
     loop {
@@ -72,7 +71,7 @@ async fn resolve(roster: Arc<Roster>, name: Name, found: Counter, failed: Counte
                     tracing::info!(upstream = &**roster.name(), host, "the name is resolved again");
                 }
                 roster.resolved(index, Some(addresses.collect()));
-                refresh - soon
+                refresh.saturating_sub(LOOKUPS_APART)
             }
             Err(error) => {
                 failed.inc();
@@ -83,7 +82,7 @@ async fn resolve(roster: Arc<Roster>, name: Name, found: Counter, failed: Counte
                 Duration::ZERO
             }
         };
-        sleep(soon).await;
+        sleep(LOOKUPS_APART).await;
         // What was doubted meanwhile is looked up now.
         let _ = timeout(later, doubts.changed()).await;
     }

@@ -97,7 +97,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if self.probing {
-            self.pool.roster.unprobed(&self.local.shared);
+            self.local.shared.offer_probe_again();
         }
         self.pool.count_active(&self.local, 1_u32.wrapping_neg());
         self.pool.shrink(&self.local);
