@@ -103,8 +103,8 @@ async fn attempt(
         let lease = upstream.pool.lease(&mut tries).await;
         exchange.trail.borrow_mut().retries = tries.count;
         let mut lease = lease.map_err(|none| refusal(upstream, exchange, none))?;
-        let again =
-            bodiless && tries.may_want_a_copy(lease.reused || lease.has_others()) && request.method().is_idempotent();
+        let resettable = lease.reused || lease.has_others();
+        let again = bodiless && tries.may_want_a_copy(resettable) && request.method().is_idempotent();
         let mut copy = again.then(|| head_of(&request));
         let interims = (tells || expects).then(|| Interims::listen(&mut request, tells));
         let Some(sender) = lease.sender() else { return Err(LocalReply::UpstreamRefused) };
@@ -144,7 +144,7 @@ async fn attempt(
                 request = *again;
                 continue;
             }
-            NoAnswer::Closed if let Some(again) = copy.take_if(|_| tries.again(Reason::Reset)) => {
+            NoAnswer::Closed if let Some(again) = copy.take_if(|_| resettable && tries.again(Reason::Reset)) => {
                 request = again;
                 continue;
             }

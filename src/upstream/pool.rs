@@ -15,6 +15,8 @@
 //! hyper-util's client takes a lock and boxes at each request (+10 % of a proxied request, measured). One thread needs
 //! no lock; a `Vec` for each endpoint and a queue are the whole pool.
 
+mod care;
+mod choice;
 mod lease;
 #[cfg(test)]
 mod tests;
@@ -25,9 +27,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+
+use self::choice::Place;
 pub use self::lease::Lease;
 use super::Settings;
-use super::balance::{self, Balance};
+use super::balance::Balance;
 use super::connect::{Connector, Failure};
 use super::endpoint::Endpoint;
 use super::queue::Queue;
@@ -37,15 +43,11 @@ use super::tries::Tries;
 use super::watchdog::Watchdog;
 use crate::body::Body;
 use crate::telemetry::registry::{Counter, Gauge, Registry};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 
 /// How many of the newest idle connections are looked at for one that is ready.
 const LOOKED_AT: usize = 4;
 /// For how many ticks an endpoint that refused a connection is asked last: a second.
 const SHUNNED: u64 = 50;
-/// How often connections that are idle for too long are looked for.
-const SWEEP: Duration = Duration::from_millis(500);
 
 /// A worker's connections to one app.
 pub struct Pool {
@@ -78,7 +80,7 @@ pub struct Local {
     open: Cell<usize>,
     /// It refused a connection: until this tick of the watchdog the others are asked first.
     shunned: Cell<u64>,
-    /// See [`balance::round_robin`].
+    /// See [`super::balance::round_robin`].
     credit: Cell<i64>,
     /// Its address is gone.
     gone: Cell<bool>,
@@ -108,20 +110,6 @@ pub enum NoConnection {
         /// Seconds until one may be tried again.
         retry_after: u64,
     },
-}
-
-/// Where a request goes.
-enum Place {
-    /// This connection is ready.
-    Ready(Lease),
-    /// There is room for this connection, which is to be opened.
-    Room(Lease),
-    /// Every endpoint that may be used has all its connections in use.
-    Full,
-    /// Every endpoint is left out.
-    Out,
-    /// No address is known.
-    Nowhere,
 }
 
 impl Pool {
@@ -177,9 +165,9 @@ impl Pool {
         if let Some(first) = pool.endpoints.borrow().iter().cycle().nth(worker) {
             first.credit.set(1);
         }
-        tokio::task::spawn_local(sweep(Rc::downgrade(&pool)));
+        tokio::task::spawn_local(care::sweep(Rc::downgrade(&pool)));
         if pool.warm > 0 {
-            tokio::task::spawn_local(keep_warm(Rc::downgrade(&pool)));
+            tokio::task::spawn_local(care::keep_warm(Rc::downgrade(&pool)));
         }
         pool
     }
@@ -204,14 +192,15 @@ impl Pool {
                 Place::Room(lease) => break lease,
                 Place::Full => must_wait = true,
                 Place::Out => return Err(NoConnection::Out { retry_after: self.roster.retry_after() }),
-                Place::Nowhere => match self.watchdog.within(self.connect_timeout, self.roster.any()).await {
+                Place::Nowhere => match self.watchdog.within(self.connect_timeout, Box::pin(self.roster.any())).await {
                     Ok(true) => must_wait = false,
                     _ => return Err(NoConnection::Failed(Failure::Unresolved)),
                 },
             }
         };
         loop {
-            let failure = match self.open(&lease.local.shared).await {
+            // Boxed, here and above: what hardly any request waits for is no part of every request's future.
+            let failure = match Box::pin(self.open(&lease.local.shared)).await {
                 Ok(sender) => {
                     lease.local.shunned.set(0);
                     lease.sender = Some(sender);
@@ -229,102 +218,6 @@ impl Pool {
                 return Ok(ready);
             }
             lease.move_to(next);
-        }
-    }
-
-    /// Where a request goes that has been where `tries` says.
-    fn place(self: &Rc<Self>, tries: &Tries) -> Place {
-        if self.generation.get() != self.roster.generation() {
-            self.refresh();
-        }
-        let endpoints = self.endpoints.borrow();
-        let left_out = |local: &&Rc<Local>| local.shared.share() == 0;
-        let wants_probe =
-            endpoints.iter().filter(left_out).find(|local| self.has_room(local) && local.shared.take_probe());
-        if let Some(local) = wants_probe {
-            let mut place = self.place_at(local.clone());
-            if let Place::Ready(lease) | Place::Room(lease) = &mut place {
-                lease.probing = true;
-            }
-            return place;
-        }
-        let chosen = self.choose(&endpoints, tries, false);
-        match chosen.or_else(|| self.make_room(&endpoints).then(|| self.choose(&endpoints, tries, false))?) {
-            Some(local) => self.place_at(local),
-            None if endpoints.is_empty() => Place::Nowhere,
-            None if endpoints.iter().all(|local| left_out(&local)) => Place::Out,
-            None => Place::Full,
-        }
-    }
-
-    fn place_at(self: &Rc<Self>, local: Rc<Local>) -> Place {
-        match self.idle(&local) {
-            Some(lease) => Place::Ready(lease),
-            None => {
-                self.grow(&local);
-                Place::Room(self.lease_of(local, None))
-            }
-        }
-    }
-
-    /// An endpoint that is in use and has room; of those the best that rule 1 knows. `new`: none that was tried.
-    fn choose(&self, endpoints: &[Rc<Local>], tries: &Tries, new: bool) -> Option<Rc<Local>> {
-        // What was tried elsewhere takes its room in the pool along.
-        let room = |local: &Local| if new { local.may_open(self.most_each) } else { self.has_room(local) };
-        let share = |at: usize| if room(&endpoints[at]) { endpoints[at].shared.share() } else { 0 };
-        let untried = |at: usize| !tries.tried.iter().any(|tried| Rc::ptr_eq(tried, &endpoints[at]));
-        if let [only] = endpoints {
-            return Some(only.clone()).filter(|_| share(0) > 0 && (untried(0) || !new));
-        }
-        let now = self.watchdog.now();
-        let best = |at: usize| if endpoints[at].shunned.get() <= now && untried(at) { share(at) } else { 0 };
-        let at = self
-            .balanced(endpoints, tries.key, best)
-            .or_else(|| self.balanced(endpoints, tries.key, |at| if untried(at) { share(at) } else { 0 }))
-            .or_else(|| if new { None } else { self.balanced(endpoints, tries.key, share) });
-        at.map(|at| endpoints[at].clone())
-    }
-
-    fn balanced(&self, endpoints: &[Rc<Local>], key: Option<u64>, share: impl Fn(usize) -> u32) -> Option<usize> {
-        let count = endpoints.len();
-        match (&self.balance, key) {
-            (Balance::Hash(_), Some(key)) => balance::rendezvous(key, count, share, |at| endpoints[at].shared.seed),
-            (Balance::LeastRequests, _) => {
-                let active = |at: usize| endpoints[at].shared.active.load(Ordering::Relaxed);
-                balance::least_requests(count, share, active, |most| fastrand::u64(..most))
-            }
-            _ => balance::round_robin(count, share, |at| &endpoints[at].credit),
-        }
-    }
-
-    fn has_room(&self, local: &Local) -> bool {
-        (self.open.get() < self.most && local.may_open(self.most_each)) || !local.idle.borrow().is_empty()
-    }
-
-    /// At the upstream's bound: closes an idle connection to an endpoint that is left out. Whether there was one.
-    fn make_room(&self, endpoints: &[Rc<Local>]) -> bool {
-        let spare = |local: &&Rc<Local>| local.shared.share() == 0 && !local.idle.borrow().is_empty();
-        let Some(local) = endpoints.iter().find(spare).filter(|_| self.open.get() >= self.most) else { return false };
-        drop(local.idle.borrow_mut().remove(0));
-        self.shrink(local);
-        true
-    }
-
-    /// Takes over the roster's list; what is known here of endpoints that stay, stays.
-    fn refresh(&self) {
-        self.generation.set(self.roster.generation());
-        let mut before = std::mem::take(&mut *self.endpoints.borrow_mut());
-        let after = self.roster.endpoints().into_iter().map(|shared| {
-            let known = before.iter().position(|local| Arc::ptr_eq(&local.shared, &shared));
-            known.map_or_else(|| Rc::new(Local::of(shared)), |at| before.swap_remove(at))
-        });
-        *self.endpoints.borrow_mut() = after.collect();
-        for gone in before {
-            gone.gone.set(true);
-            for _ in gone.idle.take() {
-                self.shrink(&gone);
-                self.queue.wake_one();
-            }
         }
     }
 
@@ -386,44 +279,6 @@ impl Pool {
         local.open.set(local.open.get() - 1);
         self.metrics.open.dec();
     }
-
-    /// Closes connections that have been idle for too long.
-    fn expire(&self) {
-        let longest = (self.keep_alive.as_millis() / super::watchdog::TICK.as_millis()) as u64;
-        let now = self.watchdog.now();
-        for local in &*self.endpoints.borrow() {
-            let mut idle = local.idle.borrow_mut();
-            let before = idle.len();
-            idle.retain(|idle| !idle.sender.is_closed() && now.saturating_sub(idle.since) < longest);
-            for _ in idle.len()..before {
-                self.shrink(local);
-                self.queue.wake_one();
-            }
-        }
-    }
-
-    /// Opens the connections that are to be there ahead, each to the endpoint that has fewest for its share.
-    async fn warm_up(self: &Rc<Self>) {
-        if self.generation.get() != self.roster.generation() {
-            self.refresh();
-        }
-        while self.open.get() < self.warm.min(self.most) {
-            let coldest = {
-                let endpoints = self.endpoints.borrow();
-                let roomy = endpoints.iter().filter(|local| local.shared.share() > 0 && local.may_open(self.most_each));
-                let warmth = |local: &&Rc<Local>| local.open.get() * 1_000_000 / local.shared.share().max(1) as usize;
-                roomy.min_by_key(warmth).cloned()
-            };
-            let Some(local) = coldest else { return };
-            self.grow(&local);
-            let mut lease = self.lease_of(local, None);
-            match self.open(&lease.local.shared).await {
-                Ok(sender) => lease.sender = Some(sender),
-                Err(_) => return lease.refused(),
-            }
-            lease.give_back();
-        }
-    }
 }
 
 impl Local {
@@ -448,22 +303,5 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // No lease is left: what is open is idle, and ends with the pool.
         (0..self.open.get()).for_each(|_| self.metrics.open.dec());
-    }
-}
-
-async fn sweep(pool: std::rc::Weak<Pool>) {
-    loop {
-        tokio::time::sleep(SWEEP).await;
-        let Some(pool) = pool.upgrade() else { return };
-        pool.expire();
-    }
-}
-
-async fn keep_warm(pool: std::rc::Weak<Pool>) {
-    loop {
-        let Some(upgraded) = pool.upgrade() else { return };
-        upgraded.warm_up().await;
-        drop(upgraded);
-        tokio::time::sleep(SWEEP).await;
     }
 }

@@ -305,6 +305,16 @@ fn a_reset_is_retried_elsewhere_and_a_post_is_not_executed_twice() {
 }
 
 #[test]
+fn what_breaks_the_only_endpoint_is_not_sent_to_it_again() {
+    let breaking = Origin::scripted(|wire| wire.request().map(drop));
+    let sidegate = across(&[&breaking], "retries = { on = [\"connect\", \"reset\", \"503\"] }").start();
+    for _ in 0..3 {
+        assert_eq!(sidegate.get("/").status, 502);
+    }
+    assert_eq!(breaking.count(), 3);
+}
+
+#[test]
 fn an_endpoint_that_refuses_connections_costs_no_request_of_any_method() {
     let well = Origin::saying("well");
     let servers = format!("[\"http://{}\", {:?}]", nowhere(), well.url());
