@@ -1,11 +1,16 @@
 //! Several endpoints of an app: which one is asked, which is left out, when a request is sent again.
 
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
+use crate::harness::client::request;
+use crate::harness::load::Tally;
 use crate::harness::origin::Gate;
-use crate::harness::{Answer, Client, Configuration, Load, Origin, Reply, Sidegate, client::request, until};
+use crate::harness::{Answer, Client, Configuration, Directory, Load, Origin, Reply, Sidegate, until};
 
 /// `["http://…", …]`.
 fn servers(origins: &[&Origin]) -> String {
@@ -455,17 +460,41 @@ fn a_reload_keeps_what_is_known_of_the_endpoints_that_stay() {
     assert_eq!(sidegate.metric(&of("endpoint_up", &ill)), 0.0);
 }
 
+/// How often something happened to each request, by its target; all targets differ.
+#[derive(Clone, Default)]
+struct Counts(Arc<Mutex<BTreeMap<String, usize>>>);
+
+impl Counts {
+    fn note(&self, target: &str) {
+        *self.0.lock().expect("the counts").entry(target.to_owned()).or_default() += 1;
+    }
+
+    fn take(&self) -> BTreeMap<String, usize> {
+        std::mem::take(&mut *self.0.lock().expect("the counts"))
+    }
+}
+
+/// What a rolling restart came to.
+struct Restarted {
+    tally: Tally,
+    /// Requests that reached an app.
+    executed: BTreeMap<String, usize>,
+    /// Requests that were answered 200.
+    answered: BTreeMap<String, usize>,
+}
+
 /// Three endpoints that are stopped and started again one after another, under load; how each stops is the test's.
-fn rolling_restart(stop: impl Fn(Origin, &AtomicBool)) {
+fn rolling_restart(method: &'static str, stop: impl Fn(Origin, &AtomicBool)) -> Restarted {
+    let (executed, answered) = (Counts::default(), Counts::default());
     let stopping: Vec<Arc<AtomicBool>> = (0..3).map(|_| Arc::default()).collect();
     let start = |number: usize, address: SocketAddr| {
-        let stopping = stopping[number].clone();
+        let (stopping, executed) = (stopping[number].clone(), executed.clone());
         stopping.store(false, Ordering::SeqCst);
         Origin::at(address, move |wire| {
             while let Some(request) = wire.request()? {
-                let last = stopping.load(Ordering::SeqCst);
+                let (last, target) = (stopping.load(Ordering::SeqCst), request.target);
+                executed.note(&target);
                 let close = if last { "Connection: close\r\n" } else { "" };
-                let target = request.target;
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{close}\r\n{target}", target.len());
                 wire.send(head.as_bytes())?;
                 if last {
@@ -479,8 +508,15 @@ fn rolling_restart(stop: impl Fn(Origin, &AtomicBool)) {
     let mut origins: Vec<Origin> = (0..3).map(|number| start(number, anywhere)).collect();
     let lines = "breaker = { open = \"200ms\", longest = \"400ms\" }";
     let sidegate = across(&origins.iter().collect::<Vec<_>>(), lines).start();
-    let target = |number: usize, turn: usize| request("GET", &format!("/{number}/{turn}"), &[], b"");
-    let load = Load::start(sidegate.address(), 8, target, |answer: &Answer| answer.text().starts_with('/'));
+    let target = move |number: usize, turn: usize| request(method, &format!("/{number}/{turn}"), &[], b"");
+    let noted = answered.clone();
+    let right = move |answer: &Answer| {
+        if answer.status == 200 {
+            noted.note(&answer.text());
+        }
+        true
+    };
+    let load = Load::start(sidegate.address(), 8, target, right);
     load.wait_for_more(300);
     for round in 0..2 {
         for (number, stopping) in stopping.iter().enumerate() {
@@ -495,21 +531,62 @@ fn rolling_restart(stop: impl Fn(Origin, &AtomicBool)) {
         }
     }
     let tally = load.finish();
-    assert!(tally.failures.is_empty() && tally.wrong == 0 && tally.refused == 0, "{tally:?}");
+    assert!(tally.failures.is_empty() && tally.refused == 0, "{tally:?}");
+    Restarted { tally, executed: executed.take(), answered: answered.take() }
+}
+
+/// Every request was answered 200, once, with its own answer.
+fn none_lost(restarted: &Restarted) {
+    let Restarted { tally, answered, .. } = restarted;
     assert_eq!(tally.answers.keys().collect::<Vec<_>>(), [&200], "{tally:?}");
+    assert!(answered.values().all(|times| *times == 1));
+    assert_eq!(answered.len() as u64, tally.total());
 }
 
 #[test]
 fn a_rolling_restart_that_drains_loses_no_idempotent_request() {
-    rolling_restart(|origin, stopping| {
+    none_lost(&rolling_restart("GET", |origin, stopping| {
         let before = origin.count();
         stopping.store(true, Ordering::SeqCst);
         until("some last answers", || origin.count() > before + 3);
         drop(origin);
-    });
+    }));
 }
 
 #[test]
 fn a_rolling_restart_that_kills_loses_no_idempotent_request() {
-    rolling_restart(|origin, _| drop(origin));
+    none_lost(&rolling_restart("GET", |origin, _| drop(origin)));
+}
+
+#[test]
+fn a_rolling_restart_that_kills_executes_no_post_twice() {
+    let Restarted { tally, executed, answered } = rolling_restart("POST", |origin, _| drop(origin));
+    assert!(executed.values().all(|times| *times == 1), "executed more than once");
+    assert!(answered.iter().all(|(target, times)| *times == 1 && executed.contains_key(target)));
+    assert!(tally.answers.keys().all(|status| [200, 502].contains(status)), "{tally:?}");
+    assert_eq!(tally.answers.get(&200), Some(&(answered.len() as u64)));
+}
+
+#[test]
+fn unix_sockets_are_endpoints_and_are_checked_too() {
+    let directory = Directory::new();
+    let path = directory.file("app.sock");
+    let listener = UnixListener::bind(&path).expect("a Unix socket");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut head = [0; 4096];
+            while stream.read(&mut head).is_ok_and(|read| read > 0)
+                && stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nunix").is_ok()
+            {}
+        }
+    });
+    let tcp = Origin::saying("tcp");
+    let servers = format!("[\"unix:{}\", {:?}]", path.display(), tcp.url());
+    let config = Configuration::across(&servers).upstream("health_check = { path = \"/healthz\" }\nretries = 0");
+    let sidegate = config.server("workers = 1").start();
+    let labels = format!("{{upstream=\"app\",endpoint=\"unix:{}\",outcome=\"passed\"}}", path.display());
+    until("a check that passed", || sidegate.metric(&format!("sidegate_upstream_health_checks_total{labels}")) == 1.0);
+    let mut client = sidegate.client();
+    let turns: Vec<String> = (0..4).map(|_| client.get("/").text()).collect();
+    assert_eq!(turns, ["unix", "tcp", "unix", "tcp"]);
 }
