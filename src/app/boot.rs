@@ -96,6 +96,8 @@ pub fn run(start: Start) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
     let ended = runtime.block_on(live(Life { source, shared, settings: Arc::new(settings), admin, asked, ready }));
     sink.flush_and_stop();
+    // A lookup of a host name may still be waiting for its resolver; nobody waits for it.
+    runtime.shutdown_background();
     ended
 }
 

@@ -115,6 +115,7 @@ pub fn human(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending,
     }
     parts.words("session", &[record.session, record.user.as_deref(), record.session_reason]);
     parts.words("cache", &[record.cache, record.cache_reason]);
+    parts.words("endpoint", &[record.endpoint.as_deref()]);
     parts.words("upstream", &[record.upstream_error]);
     if record.retries > 0 {
         parts.words("retries", &[Some(itoa::Buffer::new().format(record.retries))]);
@@ -345,7 +346,7 @@ mod tests {
     fn the_line_for_people_reads_as_a_sentence() {
         let line = human_line(&rich(), WELL);
         let expected = "12:03:04 GET /users/3?token=*** 200 1.9ms (ours 0.2 app 1.7) limit per-address 57 left \
-                        · session valid alice · cache miss stored\n";
+                        · session valid alice · cache miss stored · endpoint http://10.0.0.3:80\n";
         assert_eq!(line, expected);
     }
 

@@ -121,7 +121,7 @@ async fn attempt(
             Ok(response) => {
                 let status = response.status().as_u16();
                 lease.answered(status);
-                if let Some(again) = copy.take_if(|_| tries.again(Reason::Status(status))) {
+                if let Some(again) = copy.take_if(|_| tries.again(Reason::Status(status), false)) {
                     lease.note_in(&mut tries);
                     request = again;
                     continue;
@@ -140,11 +140,13 @@ async fn attempt(
         let closed = ("connection_terminated", LocalReply::UpstreamBroken { error: "connection_terminated" });
         let (error, reply) = match failed {
             _ if fault.is_some() => return Err(fault.map_or(closed.1, blame_client)),
-            NoAnswer::Unsent(again) if tries.again(Reason::Connect) => {
+            NoAnswer::Unsent(again) if tries.again(Reason::Connect, lease.reused) => {
                 request = *again;
                 continue;
             }
-            NoAnswer::Closed if let Some(again) = copy.take_if(|_| resettable && tries.again(Reason::Reset)) => {
+            NoAnswer::Closed
+                if let Some(again) = copy.take_if(|_| resettable && tries.again(Reason::Reset, lease.reused)) =>
+            {
                 request = again;
                 continue;
             }

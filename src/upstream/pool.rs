@@ -211,7 +211,7 @@ impl Pool {
             lease.refused();
             tries.tried.push(lease.local.clone());
             let next = self.choose(&self.endpoints.borrow(), tries, true);
-            let Some(next) = next.filter(|_| tries.again(Reason::Connect)) else {
+            let Some(next) = next.filter(|_| tries.again(Reason::Connect, false)) else {
                 return Err(NoConnection::Failed(failure));
             };
             if let Some(ready) = self.idle(&next) {

@@ -9,7 +9,8 @@
 //! 4. A status: only for an idempotent request without content, before anything went to the client. The last answer is
 //!    the client's.
 //! 5. The budget: over ten seconds at most `budget` percent of the requests are retries, and `minimum` more. So an app
-//!    that fails as a whole gets a fifth more, not three times as much.
+//!    that fails as a whole gets a fifth more, not three times as much. A retry because an idle connection was closed
+//!    under the request is free: no connection can be that twice.
 
 /// `retries`: how often, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

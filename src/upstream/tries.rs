@@ -87,13 +87,13 @@ impl Tries {
         self.count < policy.most && ((policy.reset && resettable) || !policy.statuses.is_empty())
     }
 
-    /// Whether it is sent again for `reason`; if so, it is counted.
-    pub fn again(&mut self, reason: Reason) -> bool {
+    /// Whether it is sent again for `reason`; if so, it is counted. `idle`: an idle connection was closed under it.
+    pub fn again(&mut self, reason: Reason, idle: bool) -> bool {
         let retries = &*self.retries;
         if self.count >= retries.policy.most || !retries.policy.covers(reason) {
             return false;
         }
-        if !retries.budget.borrow_mut().take(retries.second()) {
+        if !idle && !retries.budget.borrow_mut().take(retries.second()) {
             retries.exhausted.inc();
             return false;
         }

@@ -310,6 +310,20 @@ fn a_reset_is_retried_elsewhere_and_a_post_is_not_executed_twice() {
 }
 
 #[test]
+fn an_idle_connection_that_is_closed_under_a_request_costs_nothing_of_the_budget() {
+    let app = Origin::scripted(|wire| {
+        wire.request()?;
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        // The next one on this connection meets its end.
+        wire.request().map(drop)
+    });
+    let sidegate = across(&[&app], "retries = { budget = \"0%\", minimum = 0 }").server("workers = 1").start();
+    let mut client = sidegate.client();
+    (0..20).for_each(|_| assert_eq!(client.get("/").text(), "ok"));
+    assert_eq!(sidegate.metric("sidegate_upstream_retries_total{upstream=\"app\",reason=\"reset\"}"), 19.0);
+}
+
+#[test]
 fn what_breaks_the_only_endpoint_is_not_sent_to_it_again() {
     let breaking = Origin::scripted(|wire| wire.request().map(drop));
     let sidegate = across(&[&breaking], "retries = { on = [\"connect\", \"reset\", \"503\"] }").start();
