@@ -11,13 +11,14 @@ use super::retry::{Budget, Policy, Reason};
 use super::watchdog::{TICK, Watchdog};
 use super::{Settings, balance};
 use crate::exchange::Exchange;
+use crate::rate_limit::partition::Key;
 use crate::telemetry::registry::{Counter, Registry};
 
 /// What a worker's requests to one upstream have in common.
 pub struct Retries {
     policy: Policy,
     /// What `balance = "hash"` goes by.
-    key: Option<crate::rate_limit::partition::Key>,
+    key: Option<Key>,
     budget: RefCell<Budget>,
     watchdog: Rc<Watchdog>,
     name: Arc<str>,

@@ -31,9 +31,9 @@ fn servers(table: &mut Table<'_>) -> Option<Vec<Server>> {
     table.needs("servers", "servers = [\"http://127.0.0.1:3000\"]");
     let listed = table.filled("servers", server)?;
     let mut servers: Vec<Server> = Vec::new();
-    for Placed { value, at } in
-        listed.value.into_iter().filter_map(|Placed { value, at }| Some(Placed { value: value?, at }))
-    {
+    for Placed { value, at } in listed.value {
+        // What is wrong with it has been noted.
+        let Some(value) = value else { continue };
         if servers.iter().any(|other| other.tls == value.tls && other.place == value.place) {
             table.reading.error(&at, format!("`{value}` stands twice"));
         }
