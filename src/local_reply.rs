@@ -104,6 +104,11 @@ pub enum LocalReply {
         /// Seconds until trying again makes sense.
         retry_after: u64,
     },
+    /// 503: every endpoint of the app has failed too often, and is left alone for a while.
+    UpstreamOut {
+        /// Seconds until trying again makes sense.
+        retry_after: u64,
+    },
     /// 502: the app's host name does not resolve.
     UpstreamUnresolved,
     /// 502: TLS with the app failed.
@@ -199,9 +204,10 @@ impl LocalReply {
             | Self::UpstreamBroken { .. }
             | Self::UpstreamUnresolved
             | Self::UpstreamTls { .. } => StatusCode::BAD_GATEWAY,
-            Self::LimitStoreDown { .. } | Self::SessionStoreDown { .. } | Self::UpstreamBusy { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::LimitStoreDown { .. }
+            | Self::SessionStoreDown { .. }
+            | Self::UpstreamBusy { .. }
+            | Self::UpstreamOut { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         }
@@ -229,6 +235,7 @@ impl LocalReply {
             Self::UpstreamTimeout { .. } => ("upstream-timeout", "The application did not answer in time"),
             Self::UpstreamBroken { .. } => ("upstream-broken", "The application's answer broke off"),
             Self::UpstreamBusy { .. } => ("upstream-busy", "The application is busy"),
+            Self::UpstreamOut { .. } => ("upstream-unavailable", "The application is unavailable"),
             Self::UpstreamUnresolved => ("upstream-unresolved", "The application cannot be found"),
             Self::UpstreamTls { .. } => ("upstream-tls", "No secure connection to the application"),
         }
@@ -260,6 +267,7 @@ impl LocalReply {
             Self::UpstreamBroken { error: "http_upgrade_failed" } => "It switched protocols without being asked.",
             Self::UpstreamBroken { .. } => "The connection was closed before the answer was complete.",
             Self::UpstreamBusy { .. } => "It has as many requests under way as it takes. Try again.",
+            Self::UpstreamOut { .. } => "It has failed too often, and is left alone for a while. Try again.",
             Self::UpstreamUnresolved => "Its host name does not resolve.",
             Self::UpstreamTls { error: "tls_certificate_error" } => "Its certificate is not trusted.",
             Self::UpstreamTls { error: "tls_alert_received" } => "It refused the TLS connection.",
@@ -274,6 +282,7 @@ impl LocalReply {
             Self::UpstreamTimeout { which } => Some(which),
             Self::UpstreamBroken { error } => Some(error),
             Self::UpstreamBusy { .. } => Some("connection_limit_reached"),
+            Self::UpstreamOut { .. } => Some("destination_unavailable"),
             Self::UpstreamUnresolved => Some("dns_error"),
             Self::UpstreamTls { error } => Some(error),
             _ => None,
@@ -285,7 +294,8 @@ impl LocalReply {
             Self::RateLimited { retry_after, .. }
             | Self::LimitStoreDown { retry_after }
             | Self::SessionStoreDown { retry_after }
-            | Self::UpstreamBusy { retry_after } => Some((*retry_after).max(1)),
+            | Self::UpstreamBusy { retry_after }
+            | Self::UpstreamOut { retry_after } => Some((*retry_after).max(1)),
             _ => None,
         }
     }
@@ -463,6 +473,7 @@ mod tests {
             UpstreamBroken { error: "http_protocol_error" },
             UpstreamBroken { error: "http_upgrade_failed" },
             UpstreamBusy { retry_after: 1 },
+            UpstreamOut { retry_after: 9 },
             UpstreamUnresolved,
             UpstreamTls { error: "tls_certificate_error" },
         ]
@@ -528,6 +539,7 @@ mod tests {
             LocalReply::UpstreamTls { error } => (502, Some(error), false),
             LocalReply::LimitStoreDown { .. } | LocalReply::SessionStoreDown { .. } => (503, None, false),
             LocalReply::UpstreamBusy { .. } => (503, Some("connection_limit_reached"), false),
+            LocalReply::UpstreamOut { .. } => (503, Some("destination_unavailable"), false),
             LocalReply::UpstreamTimeout { which } => (504, Some(which), false),
             LocalReply::VersionNotSupported => (505, None, true),
         }

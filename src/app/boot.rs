@@ -94,6 +94,8 @@ pub fn run(start: Start) -> Result<(), Failure> {
     let ended =
         runtime.block_on(live(Life { source, shared, settings: Arc::new(settings), inherited, admin, asked, ready }));
     sink.flush_and_stop();
+    // A lookup of a host name may still be waiting for its resolver; nobody waits for it.
+    runtime.shutdown_background();
     ended
 }
 
@@ -117,6 +119,7 @@ async fn live(life: Life) -> Result<(), Failure> {
     let started: io::Result<Vec<Worker>> =
         (0..shared.workers).map(|number| Worker::start(number, shared.clone())).collect();
     let workers = started.map_err(system)?;
+    shared.rosters.tend(&settings, &shared.registry, shared.workers).map_err(system)?;
     reload::prepare(&workers, &settings, &shared.stores()).await.map_err(Failure::System)?;
     let bound = opened.iter().map(|(bind, ..)| bind.clone()).collect::<Vec<_>>();
     listen(&workers, opened).await;

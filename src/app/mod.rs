@@ -15,6 +15,7 @@ mod boot;
 mod drain;
 mod files;
 mod reload;
+mod rosters;
 mod shared;
 mod signals;
 mod supervisor;

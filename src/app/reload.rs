@@ -98,9 +98,10 @@ async fn apply(
     }
     let new = Arc::new(new);
     let stores = shared.stores_for(&new);
-    let opened = match ready(workers, &new, &stores, listeners, shared.workers).await {
+    let opened = match ready(shared, workers, &new, &stores, listeners).await {
         Ok(opened) => opened,
         Err(error) => {
+            shared.rosters.keep(current);
             for worker in workers {
                 // Some may have built, and hold connections for it. A worker that is gone holds nothing.
                 let _ = worker.commands.send(Command::Forget).await;
@@ -129,6 +130,7 @@ async fn apply(
     }
     shared.show_upstreams(&new);
     shared.show_certificates(&new);
+    shared.rosters.keep(&new);
     changes.extend(not_until_restart(current, &new));
     *current = new;
     Ok(changes)
@@ -136,14 +138,15 @@ async fn apply(
 
 /// All that can fail; the sockets are opened last, so that a failure leaves none behind.
 async fn ready(
+    shared: &Shared,
     workers: &[Worker],
     new: &Arc<Settings>,
     stores: &Stores,
     listeners: &mut Listeners,
-    count: usize,
 ) -> Result<Vec<Opened>, String> {
+    shared.rosters.tend(new, &shared.registry, shared.workers).map_err(|error| error.to_string())?;
     prepare(workers, new, stores).await?;
-    listeners.open(&new.server, count).map_err(|error| error.to_string())
+    listeners.open(&new.server, shared.workers).map_err(|error| error.to_string())
 }
 
 /// What only a new process does.

@@ -1,18 +1,19 @@
 //! What all workers share, and what outlives a reload.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::rosters::Rosters;
 use crate::clock::Clock;
 use crate::config::settings::{MemorySettings, Settings};
 use crate::listener::admission::{Admission, Bounds};
 use crate::telemetry::registry::Registry;
 use crate::telemetry::sink::Sink;
-use crate::{admin, cache, rate_limit, session, upstream};
+use crate::{admin, cache, rate_limit, session};
 
 /// What all workers share.
 pub struct Shared {
@@ -30,10 +31,11 @@ pub struct Shared {
     pub sessions: Option<Arc<session::store::memory::MemoryStore>>,
     /// Turns true when the process is to stop.
     pub draining: watch::Sender<bool>,
+    /// What is known of the apps' endpoints.
+    pub rosters: Rosters,
     /// Worker threads.
     pub workers: usize,
     stores: Mutex<Stores>,
-    upstreams: Mutex<HashMap<Arc<str>, Arc<upstream::Health>>>,
     redis: Mutex<BTreeMap<usize, Arc<AtomicU8>>>,
 }
 
@@ -91,7 +93,7 @@ impl Shared {
             draining: watch::Sender::new(false),
             workers: server.workers,
             stores: Mutex::new(Stores::new(settings.memory)),
-            upstreams: Mutex::default(),
+            rosters: Rosters::default(),
             redis: Mutex::default(),
         })
     }
@@ -109,11 +111,6 @@ impl Shared {
     /// Puts `stores` in force.
     pub fn adopt(&self, stores: Stores) {
         *self.stores.lock() = stores;
-    }
-
-    /// What is known of the app called `name`; the same one for all workers, and across reloads.
-    pub fn upstream_health(&self, name: &Arc<str>) -> Arc<upstream::Health> {
-        self.upstreams.lock().entry(name.clone()).or_default().clone()
     }
 
     /// Tells probes what `worker` sees of Redis; `None`: it has none.
@@ -141,13 +138,17 @@ impl Shared {
     pub fn show_upstreams(&self, settings: &Settings) {
         let apps = settings.upstreams.iter().map(|upstream| {
             let servers: Vec<String> = upstream.servers.iter().map(ToString::to_string).collect();
-            (upstream.name.clone(), servers, self.upstream_health(&upstream.name))
+            (upstream.name.clone(), servers, self.rosters.of(upstream, &self.registry, self.workers))
         });
         let apps: Vec<_> = apps.collect();
         let probe = move || {
-            let shown = apps.iter().map(|(name, servers, health)| {
-                let state = health.failing().map_or_else(|| "answering".into(), |error| format!("failing: {error}"));
-                (name.to_string(), serde_json::json!({ "servers": servers, "state": state }))
+            let shown = apps.iter().map(|(name, servers, roster)| {
+                let failing = roster.health.failing();
+                let state = failing.map_or_else(|| "answering".into(), |error| format!("failing: {error}"));
+                let endpoints = roster.endpoints();
+                let endpoints = endpoints.iter().map(|endpoint| (endpoint.label.clone(), endpoint.state().into()));
+                let endpoints = serde_json::Value::Object(endpoints.collect());
+                (name.to_string(), serde_json::json!({ "servers": servers, "state": state, "endpoints": endpoints }))
             });
             ("upstreams".to_owned(), serde_json::Value::Object(shown.collect()))
         };

@@ -242,9 +242,9 @@ fn gather_parts(
         let upstream = match kept {
             Some((_, upstream)) => upstream.clone(),
             None => {
-                let health = shared.upstream_health(&app.name);
+                let roster = shared.rosters.of(app, registry, shared.workers);
                 let place = (number, shared.workers);
-                Upstream::new(app, health, watchdog.clone(), registry, place)
+                Upstream::new(app, roster, watchdog.clone(), registry, place)
             }
         };
         upstreams.insert(app.name.clone(), (app.clone(), upstream));

@@ -74,7 +74,7 @@ pub fn server(text: &str, folder: &Path) -> Result<Server, String> {
         let path = path.strip_prefix("//").unwrap_or(path);
         return match path {
             "" => Err("`unix:` needs the path of a socket".into()),
-            _ => Ok(Server { tls: false, place: Place::Unix(folder.join(path)) }),
+            _ => Ok(Server { tls: false, place: Place::Unix(folder.join(path)), weight: 1 }),
         };
     }
     let Some((scheme, _)) = text.split_once("://") else {
@@ -103,7 +103,7 @@ pub fn server(text: &str, folder: &Path) -> Result<Server, String> {
         port => port.unwrap_or(if tls { 443 } else { 80 }),
     };
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    Ok(Server { tls, place: Place::Tcp(host.to_owned(), port) })
+    Ok(Server { tls, place: Place::Tcp(host.to_owned(), port), weight: 1 })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What a configuration says, line by line; and what has changed from one to another.
 
+mod endpoints;
+
 use std::fmt::Display;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -197,8 +199,12 @@ fn upstream(upstream: &upstream::Settings) -> Section {
         Some(None) => "danger_accept_any_certificate".to_owned(),
         Some(Some(authorities)) => authorities.to_string(),
     };
-    let lines = vec![
-        ("servers", list(upstream.servers.iter().map(ToString::to_string))),
+    let weighted = |server: &upstream::Server| match server.weight {
+        1 => server.to_string(),
+        weight => format!("{server} (weight {weight})"),
+    };
+    let mut lines = vec![
+        ("servers", list(upstream.servers.iter().map(weighted))),
         ("timeouts.connect", plain(time(upstream.timeouts.connect))),
         ("timeouts.first_byte", plain(time(upstream.timeouts.first_byte))),
         ("timeouts.idle", plain(time(upstream.timeouts.idle))),
@@ -207,7 +213,6 @@ fn upstream(upstream: &upstream::Settings) -> Section {
         ("max_connections", plain(upstream.max_connections)),
         ("max_pending", plain(upstream.max_pending)),
         ("queue_timeout", plain(time(upstream.queue_timeout))),
-        ("retries", plain(upstream.retries)),
         ("expect_timeout", plain(time(upstream.expect_timeout))),
         ("tls.ca", plain(believed)),
         ("tls.certificate", list(tls.and_then(|tls| tls.certificate.as_ref()).map(ToString::to_string))),
@@ -215,6 +220,7 @@ fn upstream(upstream: &upstream::Settings) -> Section {
         ("tls.min_version", plain(tls.map(|tls| tls.oldest).unwrap_or_default())),
         ("proxy_protocol", plain(if upstream.proxy_protocol { "v2" } else { "off" })),
     ];
+    lines.extend(endpoints::lines(upstream));
     Section { name: format!("upstream.{}", upstream.name), lines }
 }
 

@@ -47,6 +47,15 @@ pub fn size(text: &str) -> Result<u64, String> {
     if size > ByteSize::pib(1) { Err(format!("`{text}` is more than 1 PiB")) } else { Ok(size.as_u64()) }
 }
 
+/// Reads a share like `20%`; whole, at most 100.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
+    number.filter(|number| *number <= 100).ok_or_else(|| format!("`{text}` is not a share from `0%` to `100%`"))
+}
+
 /// A time as the file would say it.
 pub fn shown_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
@@ -85,6 +94,10 @@ mod tests {
         for text in ["10", "much", "", "-1 MiB", "1 mile", "99999999999 TiB"] {
             assert!(size(text).is_err(), "{text}");
         }
+        for text in ["20", "101%", "-1%", "%", "0.5%"] {
+            assert!(percent(text).is_err(), "{text}");
+        }
+        assert_eq!(percent("20%"), Ok(20));
         assert!(duration("0s").is_err());
         assert!(duration("9000 years").is_err());
         assert_eq!(duration_or_none("0s").unwrap(), None);

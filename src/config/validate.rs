@@ -1,6 +1,7 @@
 //! Makes settings of a document: each table in its turn, then what they say about each other.
 
 mod definitions;
+mod endpoints;
 mod process;
 mod routes;
 mod tls;

@@ -22,7 +22,7 @@ pub mod partition;
 pub mod quota;
 pub mod store;
 #[cfg(test)]
-mod trial;
+pub(crate) mod trial;
 
 pub use judge::RateLimit;
 pub use layer::layer;

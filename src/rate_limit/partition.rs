@@ -66,6 +66,16 @@ impl Key {
             }
         }
     }
+
+    /// Appends the text of the key, or gives up at the first part that the request does not have: for choices that are
+    /// better not made by a substitute.
+    pub fn push_present(&self, exchange: &Exchange, out: &mut String) -> Option<()> {
+        for part in &self.0 {
+            part.push(exchange, out)?;
+            out.push(',');
+        }
+        Some(())
+    }
 }
 
 /// Longer text appears as its digest.

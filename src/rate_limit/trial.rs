@@ -1,4 +1,4 @@
-//! Requests for the tests of this room.
+//! Requests for the tests of this room and of later ones.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use crate::exchange::{Answers, Client, Connection, Exchange, Scheme};
 use crate::telemetry::Record;
 
 /// A request from `address` with these fields.
-pub(super) fn exchange(method: &str, uri: &str, address: &str, fields: &[(&str, &str)]) -> Exchange {
+pub(crate) fn exchange(method: &str, uri: &str, address: &str, fields: &[(&str, &str)]) -> Exchange {
     let request = fields
         .iter()
         .fold(Request::builder().method(method).uri(uri), |request, (name, value)| request.header(*name, *value));

@@ -76,6 +76,7 @@ pub fn json(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending, 
     quoted(out, member!("cache"), record.cache, redact::text);
     quoted(out, member!("cache_reason"), record.cache_reason, redact::text);
     quoted(out, member!("upstream"), record.upstream.as_deref(), redact::text);
+    quoted(out, member!("endpoint"), record.endpoint.as_deref(), redact::text);
     milliseconds(out, member!("upstream_ms"), record.upstream_time);
     quoted(out, member!("upstream_error"), record.upstream_error, redact::text);
     number(out, member!("retries"), (record.retries > 0).then_some(record.retries.into()));
@@ -115,6 +116,7 @@ pub fn human(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending,
     }
     parts.words("session", &[record.session, record.user.as_deref(), record.session_reason]);
     parts.words("cache", &[record.cache, record.cache_reason]);
+    parts.words("endpoint", &[record.endpoint.as_deref()]);
     parts.words("upstream", &[record.upstream_error]);
     if record.retries > 0 {
         parts.words("retries", &[Some(itoa::Buffer::new().format(record.retries))]);
@@ -302,6 +304,7 @@ mod tests {
             cache: Some("miss"),
             cache_reason: Some("stored"),
             upstream: Some("app".into()),
+            endpoint: Some("http://10.0.0.3:80".into()),
             upstream_time: Some(Duration::from_micros(1702)),
             status: Some(StatusCode::OK),
             sent: 1024,
@@ -333,7 +336,7 @@ mod tests {
                 r#""client":"192.0.2.7","method":"GET","host":"api.test","target":"/users/3?token=***","#,
                 r#""protocol":"HTTP/1.1","status":200,"sent":1024,"route":"/users/{id}","limit":"per-address","#,
                 r#""limit_remaining":57,"limit_refused":false,"counted":"redis","session":"valid","user":"alice","#,
-                r#""cache":"miss","cache_reason":"stored","upstream":"app","upstream_ms":1.702,"duration_ms":1.940,"#,
+                r#""cache":"miss","cache_reason":"stored","upstream":"app","endpoint":"http://10.0.0.3:80","upstream_ms":1.702,"duration_ms":1.940,"#,
                 r#""ours_ms":0.200,"end":"complete"}"#,
                 "\n"
             )
@@ -344,7 +347,7 @@ mod tests {
     fn the_line_for_people_reads_as_a_sentence() {
         let line = human_line(&rich(), WELL);
         let expected = "12:03:04 GET /users/3?token=*** 200 1.9ms (ours 0.2 app 1.7) limit per-address 57 left \
-                        · session valid alice · cache miss stored\n";
+                        · session valid alice · cache miss stored · endpoint http://10.0.0.3:80\n";
         assert_eq!(line, expected);
     }
 

@@ -50,6 +50,8 @@ pub struct Record {
     pub cache_reason: Option<&'static str>,
     /// The upstream it was forwarded to.
     pub upstream: Option<Arc<str>>,
+    /// The endpoint of it that was asked last, where there are several.
+    pub endpoint: Option<Arc<str>>,
     /// From handing the request to the app to the head of its answer.
     pub upstream_time: Option<Duration>,
     /// What went wrong with the app (RFC 9209 type).
@@ -101,6 +103,7 @@ impl Record {
             cache: None,
             cache_reason: None,
             upstream: None,
+            endpoint: None,
             upstream_time: None,
             upstream_error: None,
             retries: 0,

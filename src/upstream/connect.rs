@@ -1,16 +1,16 @@
 //! Opens connections to the app: TCP, TLS, Unix socket.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::tls::{Fault, Secured};
-use super::{Place, Server, proxy_protocol};
+use super::{Place, Server, Settings, proxy_protocol};
 use crate::listener::transport::Transport;
 
 /// Why a connection could not be opened.
@@ -30,84 +30,78 @@ pub enum Failure {
 #[derive(Clone)]
 pub struct Connector {
     tls: Option<Secured>,
+    tells_client: bool,
     /// What went wrong with the last handshake, so that the log says it once and not at every request.
-    last: Rc<Cell<Option<Fault>>>,
+    last: Arc<Mutex<Option<Fault>>>,
 }
 
 impl Connector {
-    /// With what endpoints that speak TLS need.
-    pub fn new(tls: Option<Secured>) -> Self {
-        Self { tls, last: Rc::default() }
+    /// To the endpoints of `settings`.
+    pub fn new(settings: &Settings) -> Self {
+        Self { tls: settings.tls.clone(), tells_client: settings.proxy_protocol, last: Arc::default() }
     }
 
-    /// Opens a connection to `server`; tells it first whose it is, where `client` is given (`proxy_protocol`). Bounded in
-    /// time by the caller.
+    /// Each connection belongs to the client it was opened for (see `proxy_protocol`): none is kept.
+    pub fn tells_client(&self) -> bool {
+        self.tells_client
+    }
+
+    /// Opens a connection to `server`, at `address` unless it is a Unix socket. Tells the app first that it is `client`'s,
+    /// or nobody's, where that is told at all (`proxy_protocol`). Bounded in time by the caller.
     ///
     /// # Errors
     /// [`Failure`]; what the system said is logged.
-    pub async fn connect(&self, server: &Server, client: Option<SocketAddr>) -> Result<Transport, Failure> {
-        let (host, port) = match &server.place {
+    pub async fn connect(
+        &self,
+        server: &Server,
+        address: Option<SocketAddr>,
+        client: Option<SocketAddr>,
+    ) -> Result<Transport, Failure> {
+        let host = match &server.place {
             Place::Unix(path) => {
                 let connecting = async {
                     let mut socket = UnixStream::connect(path).await?;
-                    tell(&mut socket, client, None).await?;
+                    self.tell(&mut socket, client, None).await?;
                     Ok(Transport::Unix(socket))
                 };
                 return connecting.await.map_err(|error| refused(server, &error));
             }
-            Place::Tcp(host, port) => (host.as_str(), *port),
+            Place::Tcp(host, _) => host,
         };
-        let mut socket = match host.parse::<std::net::IpAddr>() {
-            Ok(address) => TcpStream::connect((address, port)).await.map_err(|error| refused(server, &error))?,
-            Err(_) => resolved(server, host, port).await?,
-        };
+        let address = address.ok_or(Failure::Unresolved)?;
+        let mut socket = TcpStream::connect(address).await.map_err(|error| refused(server, &error))?;
         // Requests are small and wanted now.
         let _ = socket.set_nodelay(true);
-        let app = if client.is_some() { socket.peer_addr().ok() } else { None };
-        tell(&mut socket, client, app).await.map_err(|error| refused(server, &error))?;
+        self.tell(&mut socket, client, Some(address)).await.map_err(|error| refused(server, &error))?;
         let Some(tls) = self.tls.as_ref().filter(|_| server.tls) else { return Ok(Transport::Tcp(socket)) };
         let name = tls.name(host).map_err(Failure::Tls)?;
         match TlsConnector::from(tls.config()).connect(name, socket).await {
             Ok(stream) => {
-                self.last.set(None);
+                *self.last.lock() = None;
                 Ok(Transport::Tls(Box::new(stream.into())))
             }
             Err(error) => {
                 let fault = Fault::within(&error).unwrap_or(Fault::Protocol);
                 let certificate = if let Fault::Certificate(about) = fault { Some(about) } else { None };
-                if self.last.replace(Some(fault)) != Some(fault) {
+                if self.last.lock().replace(fault) != Some(fault) {
                     tracing::warn!(%server, certificate, %error, "TLS handshake with the app failed");
                 }
                 Err(Failure::Tls(fault))
             }
         }
     }
-}
 
-async fn tell(
-    socket: &mut (impl AsyncWrite + Unpin),
-    client: Option<SocketAddr>,
-    app: Option<SocketAddr>,
-) -> io::Result<()> {
-    match client {
-        Some(client) => socket.write_all(&proxy_protocol::header(client, app)).await,
-        None => Ok(()),
-    }
-}
-
-async fn resolved(server: &Server, host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let addresses = lookup_host((host, port)).await.map_err(|error| {
-        tracing::debug!(%server, %error, "name not resolved");
-        Failure::Unresolved
-    })?;
-    let mut failure = Failure::Unresolved;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => failure = refused(server, &error),
+    async fn tell(
+        &self,
+        socket: &mut (impl AsyncWrite + Unpin),
+        client: Option<SocketAddr>,
+        app: Option<SocketAddr>,
+    ) -> io::Result<()> {
+        match self.tells_client {
+            true => socket.write_all(&proxy_protocol::header(client, app)).await,
+            false => Ok(()),
         }
     }
-    Err(failure)
 }
 
 fn refused(server: &Server, error: &io::Error) -> Failure {

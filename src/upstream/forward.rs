@@ -1,7 +1,8 @@
 //! Sends a request to the app and brings back its answer.
 //!
 //! 1. A request is sent once. It is sent again only if not a byte of it had been sent, or if it is idempotent, has no
-//!    content, and an idle connection was closed under it (RFC 9110 §9.2.2, RFC 9112 §9.3.1); at most `retries` times.
+//!    content, and its connection ended or its answer was a status to retry, before anything went to the client
+//!    (RFC 9110 §9.2.2, RFC 9112 §9.3.1); within the bounds of `retry`.
 //! 2. The app's head must come within `first_byte` of the end of the request; while the client is still sending, the
 //!    app is not blamed.
 //! 3. Interim answers go to the client as they come (RFC 9110 §15.2); `Expect: 100-continue` is the app's to answer.
@@ -29,6 +30,7 @@ use parking_lot::Mutex;
 use super::connect::Failure;
 use super::content::{Fault, FromApp, Sending, ToApp};
 use super::pool::{Lease, NoConnection};
+use super::retry::Reason;
 use super::rewrite::Rewrite;
 use super::{Upstream, hop, tls};
 use crate::body::Body;
@@ -95,6 +97,7 @@ async fn attempt(
         return Err(LocalReply::ContentTooLarge { bound });
     }
     let version = exchange.request.version();
+    let mut tries = upstream.retries.begin(exchange);
     let switching = prepare(exchange, terms)?;
     // A client of HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
     let tells = exchange.connection.interim.is_some() && version != Version::HTTP_10;
@@ -107,13 +110,15 @@ async fn attempt(
         let sized = request.headers().contains_key(CONTENT_LENGTH);
         request = request.map(|content| Body::boxed(ToApp::new(content, sending, terms.max_body, identity, sized)));
     }
-    let mut retries_left = upstream.retries;
     loop {
         let started = clock::instant();
-        let mut lease =
-            upstream.pool.lease(client_of(exchange)).await.map_err(|none| refusal(upstream, exchange, none))?;
-        let again = lease.reused && bodiless && retries_left > 0 && request.method().is_idempotent();
-        let copy = again.then(|| head_of(&request));
+        let client = upstream.pool.tells_client().then(|| client_of(exchange));
+        let lease = upstream.pool.lease(&mut tries, client).await;
+        exchange.trail.borrow_mut().retries = tries.count;
+        let mut lease = lease.map_err(|none| refusal(upstream, exchange, none))?;
+        let resettable = lease.reused || lease.has_others();
+        let again = bodiless && tries.may_want_a_copy(resettable) && request.method().is_idempotent();
+        let mut copy = again.then(|| head_of(&request));
         let interims = (tells || expects).then(|| Interims::listen(&mut request, tells));
         let Some(sender) = lease.sender() else { return Err(LocalReply::UpstreamRefused) };
         let ready = sender.is_ready()
@@ -124,27 +129,38 @@ async fn attempt(
         };
         let mut record = exchange.trail.borrow_mut();
         record.upstream_time = Some(clock::instant().duration_since(started));
+        record.endpoint = lease.endpoint();
         let failed = match answer {
             Ok(response) => {
+                let status = response.status().as_u16();
+                lease.answered(status);
+                if let Some(again) = copy.take_if(|_| tries.again(Reason::Status(status), false)) {
+                    lease.note_in(&mut tries);
+                    request = again;
+                    continue;
+                }
                 drop(record);
                 return receive(upstream, exchange, response, lease, sending, switching);
             }
             Err(failed) => failed,
         };
         let fault = sending.as_ref().and_then(|sending| sending.fault.get());
+        // That the app closes an idle connection says nothing about it.
+        if fault.is_none() && !(lease.reused && matches!(failed, NoAnswer::Unsent(_) | NoAnswer::Closed)) {
+            lease.failed();
+        }
+        lease.note_in(&mut tries);
         let closed = ("connection_terminated", LocalReply::UpstreamBroken { error: "connection_terminated" });
         let (error, reply) = match failed {
             _ if fault.is_some() => return Err(fault.map_or(closed.1, blame_client)),
-            NoAnswer::Unsent(again) if retries_left > 0 => {
-                (request, retries_left) = (*again, retries_left - 1);
-                record.retries += 1;
-                upstream.metrics.retries.inc();
+            NoAnswer::Unsent(again) if tries.again(Reason::Connect, lease.reused) => {
+                request = *again;
                 continue;
             }
-            NoAnswer::Closed if let Some(again) = copy => {
-                (request, retries_left) = (again, retries_left - 1);
-                record.retries += 1;
-                upstream.metrics.retries.inc();
+            NoAnswer::Closed
+                if let Some(again) = copy.take_if(|_| resettable && tries.again(Reason::Reset, lease.reused)) =>
+            {
+                request = again;
                 continue;
             }
             NoAnswer::Late => ("http_response_timeout", LocalReply::UpstreamTimeout { which: "http_response_timeout" }),
@@ -308,6 +324,7 @@ fn head_of(request: &Request<Body>) -> Request<Body> {
 fn refusal(upstream: &Upstream, exchange: &Exchange, none: NoConnection) -> LocalReply {
     let (error, reply) = match none {
         NoConnection::Busy => ("connection_limit_reached", LocalReply::UpstreamBusy { retry_after: 1 }),
+        NoConnection::Out { retry_after } => ("destination_unavailable", LocalReply::UpstreamOut { retry_after }),
         NoConnection::Failed(Failure::Refused) => ("connection_refused", LocalReply::UpstreamRefused),
         NoConnection::Failed(Failure::TimedOut) => {
             ("connection_timeout", LocalReply::UpstreamTimeout { which: "connection_timeout" })
@@ -375,14 +392,14 @@ fn receive(
 fn tunnel(upstream: &Rc<Upstream>, lease: Lease, response: &mut Response<Incoming>) -> Tunnel {
     let upgrading = hyper::upgrade::on(response);
     let upstream = upstream.clone();
-    upstream.metrics.tunnels.inc();
+    upstream.tunnels.inc();
     let io = async move {
         let upgraded = upgrading.await.map_err(std::io::Error::other)?;
         let io: Box<dyn Duplex> = Box::new(TokioIo::new(upgraded));
         Ok(io)
     };
     let ended = move |to_app, to_client| {
-        upstream.metrics.tunnels.dec();
+        upstream.tunnels.dec();
         tracing::debug!(to_app, to_client, "tunnel ended");
         // The lease counts the connection until now.
         drop(lease);

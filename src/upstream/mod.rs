@@ -2,15 +2,30 @@
 //!
 //! `pool` has the connections, `connect` opens them, `forward` sends and receives over them, `content` is what passes,
 //! `hop` (pure) says which fields may, `watchdog` keeps the deadlines, `tls` says whom to believe.
+//!
+//! Where there are several endpoints: `roster` knows them for all workers, `tend` resolves and checks them, `balance`
+//! (pure) chooses one, `standing` (pure) says how much each is used, after what `health` and `breaker` (both pure) make
+//! of checks and failures; `retry` (pure) says when a request may be sent again, `tries` keeps count of it.
 
+pub mod balance;
+pub mod breaker;
 mod connect;
 mod content;
+pub mod endpoint;
 pub mod forward;
+pub mod health;
 pub mod hop;
 mod pool;
+mod probe;
 mod proxy_protocol;
+mod queue;
+pub mod retry;
 pub mod rewrite;
+pub mod roster;
+mod standing;
+mod tend;
 pub mod tls;
+mod tries;
 pub mod watchdog;
 
 use std::cell::Cell;
@@ -22,9 +37,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::telemetry::registry::{Counter, Gauge, Registry};
+use crate::telemetry::registry::{Gauge, Registry};
+use balance::Balance;
 use connect::Connector;
 use pool::Pool;
+use roster::Roster;
+pub use tend::tend;
+use tries::Retries;
 use watchdog::Watchdog;
 
 /// `[upstream.NAME]`: the app.
@@ -32,18 +51,34 @@ use watchdog::Watchdog;
 pub struct Settings {
     /// NAME.
     pub name: Arc<str>,
-    /// Its endpoints, taken in turn; at least one.
+    /// Its endpoints; at least one. A host name is as many as it has addresses.
     pub servers: Vec<Server>,
+    /// How one of them is chosen.
+    pub balance: Balance,
+    /// How often host names are resolved again.
+    pub dns_refresh: Duration,
+    /// Addresses of one host name that are used.
+    pub max_addresses: usize,
+    /// How endpoints are asked whether they are well.
+    pub health_check: Option<health::Check>,
+    /// When endpoints that fail are left out.
+    pub breaker: breaker::Policy,
+    /// How long an endpoint that is new, or well again, takes to get its whole share.
+    pub slow_start: Option<Duration>,
     /// How long it may take.
     pub timeouts: Timeouts,
     /// Connections to it, over all workers.
     pub max_connections: usize,
+    /// Connections to each endpoint, over all workers.
+    pub max_connections_per_endpoint: usize,
+    /// Connections that are opened ahead, over all workers.
+    pub warm_connections: usize,
     /// Requests that wait for a connection, over all workers; more are answered 503.
     pub max_pending: usize,
     /// How long a request may wait for a connection; then 503.
     pub queue_timeout: Duration,
-    /// How often an idempotent request is sent again when a connection is closed under us.
-    pub retries: u32,
+    /// When a request is sent again.
+    pub retries: retry::Policy,
     /// How long the client of an `Expect: 100-continue` may be kept waiting for the app's word.
     pub expect_timeout: Duration,
     /// How endpoints that speak TLS are verified; there if there is one.
@@ -59,6 +94,8 @@ pub struct Server {
     pub tls: bool,
     /// Where it is.
     pub place: Place,
+    /// Its share of the requests, against those of the others.
+    pub weight: u32,
 }
 
 /// Where an endpoint is.
@@ -114,11 +151,19 @@ impl Settings {
         Self {
             name: name.into(),
             servers,
+            balance: Balance::default(),
+            dns_refresh: Duration::from_secs(10),
+            max_addresses: 64,
+            health_check: None,
+            breaker: breaker::Policy::default(),
+            slow_start: None,
             timeouts: Timeouts::default(),
             max_connections: 1024,
+            max_connections_per_endpoint: 1024,
+            warm_connections: 0,
             max_pending: 1024,
             queue_timeout: Duration::from_secs(5),
-            retries: 2,
+            retries: retry::Policy::default(),
             expect_timeout: Duration::from_secs(1),
             tls: None,
             proxy_protocol: false,
@@ -135,17 +180,12 @@ pub struct Upstream {
     expect_timeout: Duration,
     idle: Option<Duration>,
     total: Option<Duration>,
-    retries: u32,
-    metrics: Metrics,
+    retries: Rc<Retries>,
+    tunnels: Gauge,
     health: Arc<Health>,
     /// The last answer was a failure; what is shared is written only when this changes.
     sick: Cell<bool>,
     on_error: Rc<dyn Fn(&'static str)>,
-}
-
-struct Metrics {
-    retries: Counter,
-    tunnels: Gauge,
 }
 
 /// What is known of an app, over all workers; for probes and logs.
@@ -177,15 +217,16 @@ impl Health {
 }
 
 impl Upstream {
-    /// A worker's way to the app of `settings`; `health` is shared by the workers.
+    /// A worker's way to the app of `settings`; `roster`, which belongs to them, is shared by the workers.
     pub fn new(
         settings: &Settings,
-        health: Arc<Health>,
+        roster: Arc<Roster>,
         watchdog: Rc<Watchdog>,
         registry: &Arc<Registry>,
         (worker, workers): (usize, usize),
     ) -> Rc<Self> {
-        let connector = Connector::new(settings.tls.clone());
+        let health = roster.health.clone();
+        let connector = Connector::new(settings);
         let name = settings.name.clone();
         let labels = [("upstream", &*name)];
         let (errors, counted, shared) = (registry.clone(), name.clone(), health.clone());
@@ -196,19 +237,16 @@ impl Upstream {
                 .inc();
             shared.failed(&counted, error);
         };
-        let help = "Requests sent to the app again after a connection was closed under them.";
+        let place = (worker, workers);
         Rc::new(Self {
-            pool: Pool::new(settings, workers, connector, watchdog.clone(), registry, worker),
+            pool: Pool::new(settings, roster, connector, watchdog.clone(), registry, place),
+            retries: Retries::new(settings, watchdog.clone(), registry, place),
             watchdog,
             first_byte: settings.timeouts.first_byte,
             expect_timeout: settings.expect_timeout,
             idle: Some(settings.timeouts.idle).filter(|idle| !idle.is_zero()),
             total: settings.timeouts.total,
-            retries: settings.retries,
-            metrics: Metrics {
-                retries: registry.counter(worker, "sidegate_upstream_retries_total", help, &labels),
-                tunnels: registry.gauge(worker, "sidegate_upstream_tunnels", "WebSockets that are open.", &labels),
-            },
+            tunnels: registry.gauge(worker, "sidegate_upstream_tunnels", "WebSockets that are open.", &labels),
             name,
             health,
             sick: Cell::new(false),

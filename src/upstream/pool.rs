@@ -1,32 +1,47 @@
 //! A worker's connections to one app.
 //!
-//! 1. The connection given back last is used first, so that a quiet app keeps few.
-//! 2. At the bound requests wait, a bounded number for a bounded time; a connection that is given back, or whose end
-//!    makes room, wakes the first of them. Nobody who comes later passes those who wait.
-//! 3. A connection that has been idle for `keep_alive` is closed before the app would.
-//! 4. Endpoints take turns. A refused connection is tried at the others before the request fails, and the endpoint that
-//!    refused is asked last for a second.
+//! 1. `balance` says which endpoint a request goes to. One that refused a connection is asked last for a second, one that
+//!    has failed this very request only if no other is left. A half-open breaker's one request goes before all that.
+//! 2. The connection given back last is used first, so that a quiet app keeps few.
+//! 3. At a bound (of the upstream, of the endpoint) requests wait, a bounded number for a bounded time; a connection that
+//!    is given back, or whose end makes room, wakes the first of them. Nobody who comes later passes those who wait. At
+//!    the upstream's bound an idle connection to any endpoint in use will do: better than to wait beside it.
+//! 4. A connection that has been idle for `keep_alive` is closed before the app would. `warm_connections` are opened
+//!    ahead, and again when they were closed.
+//! 5. A connection that cannot be opened is a retry like any other: at another endpoint, within `retries`.
+//! 6. An endpoint that is gone finishes what it has, and keeps no connection.
 //!
 //! # Why
 //! hyper-util's client takes a lock and boxes at each request (+10 % of a proxied request, measured). One thread needs
-//! no lock; a `Vec` and a `VecDeque` are the whole pool.
+//! no lock; a `Vec` for each endpoint and a queue are the whole pool.
+
+mod care;
+mod choice;
+mod lease;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::fmt;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::sync::oneshot;
 
+use self::choice::Place;
+pub use self::lease::Lease;
+use super::Settings;
+use super::balance::Balance;
 use super::connect::{Connector, Failure};
-use super::watchdog::{Deadline, Watchdog};
-use super::{Server, Settings};
+use super::endpoint::Endpoint;
+use super::queue::Queue;
+use super::retry::Reason;
+use super::roster::Roster;
+use super::tries::Tries;
+use super::watchdog::Watchdog;
 use crate::body::Body;
 use crate::telemetry::registry::{Counter, Gauge, Registry};
 
@@ -37,28 +52,39 @@ const SHUNNED: u64 = 50;
 
 /// A worker's connections to one app.
 pub struct Pool {
-    endpoints: Vec<Endpoint>,
+    roster: Arc<Roster>,
+    /// Of the list below; another one at the roster means that it is out of date.
+    generation: Cell<u64>,
+    endpoints: RefCell<Vec<Rc<Local>>>,
+    balance: Balance,
     connector: Connector,
-    next: Cell<usize>,
     /// Connections that are in use, idle, or being opened.
     open: Cell<usize>,
     most: usize,
-    waiting: RefCell<VecDeque<oneshot::Sender<()>>>,
-    most_waiting: usize,
+    most_each: usize,
+    warm: usize,
+    queue: Rc<Queue>,
     queue_timeout: Duration,
     connect_timeout: Duration,
     keep_alive: Duration,
-    /// Each connection belongs to the client it was opened for (see `proxy_protocol`): none is kept.
-    tells_client: bool,
     watchdog: Rc<Watchdog>,
     metrics: Metrics,
 }
 
-struct Endpoint {
-    server: Server,
+/// An endpoint as this worker knows it.
+pub struct Local {
+    shared: Arc<Endpoint>,
+    /// Its name, counted by this worker alone.
+    label: Arc<str>,
     idle: RefCell<Vec<Idle>>,
+    /// Connections that are in use, idle, or being opened.
+    open: Cell<usize>,
     /// It refused a connection: until this tick of the watchdog the others are asked first.
     shunned: Cell<u64>,
+    /// See [`super::balance::round_robin`].
+    credit: Cell<i64>,
+    /// Its address is gone.
+    gone: Cell<bool>,
 }
 
 struct Idle {
@@ -80,51 +106,38 @@ pub enum NoConnection {
     Busy,
     /// It could not be opened.
     Failed(Failure),
-}
-
-/// A connection in use. Dropped without being given back, it is closed.
-pub struct Lease {
-    pool: Rc<Pool>,
-    endpoint: usize,
-    sender: Option<SendRequest<Body>>,
-    /// It has carried a request before: the app may have closed it at any moment.
-    pub reused: bool,
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("endpoint", &self.endpoint).field("reused", &self.reused).finish_non_exhaustive()
-    }
+    /// Every endpoint is left out.
+    Out {
+        /// Seconds until one may be tried again.
+        retry_after: u64,
+    },
 }
 
 impl Pool {
     /// An empty pool for one of `workers` workers.
     pub fn new(
         settings: &Settings,
-        workers: usize,
+        roster: Arc<Roster>,
         connector: Connector,
         watchdog: Rc<Watchdog>,
         registry: &Registry,
-        worker: usize,
+        (worker, workers): (usize, usize),
     ) -> Rc<Self> {
         let labels = [("upstream", &*settings.name)];
-        let endpoints = settings.servers.iter().map(|server| Endpoint {
-            server: server.clone(),
-            idle: RefCell::default(),
-            shunned: Cell::new(0),
-        });
+        let workers = workers.max(1);
         let pool = Rc::new(Self {
-            endpoints: endpoints.collect(),
+            generation: Cell::new(0),
+            endpoints: RefCell::default(),
+            balance: settings.balance.clone(),
             connector,
-            next: Cell::new(worker),
             open: Cell::new(0),
-            most: settings.max_connections.div_ceil(workers.max(1)).max(1),
-            waiting: RefCell::default(),
-            most_waiting: settings.max_pending.div_ceil(workers.max(1)),
+            most: settings.max_connections.div_ceil(workers).max(1),
+            most_each: settings.max_connections_per_endpoint.div_ceil(workers).max(1),
+            warm: settings.warm_connections / workers + usize::from(worker < settings.warm_connections % workers),
+            queue: Queue::new(settings.max_pending.div_ceil(workers)),
             queue_timeout: settings.queue_timeout,
             connect_timeout: settings.timeouts.connect,
             keep_alive: settings.timeouts.keep_alive,
-            tells_client: settings.proxy_protocol,
             watchdog,
             metrics: Metrics {
                 opened: registry.counter(
@@ -146,124 +159,103 @@ impl Pool {
                     &labels,
                 ),
             },
+            roster,
         });
-        tokio::task::spawn_local(sweep(Rc::downgrade(&pool)));
+        pool.refresh();
+        // Workers begin at different endpoints.
+        if let Some(first) = pool.endpoints.borrow().iter().cycle().nth(worker) {
+            first.credit.set(1);
+        }
+        tokio::task::spawn_local(care::sweep(Rc::downgrade(&pool)));
+        if pool.warm > 0 {
+            tokio::task::spawn_local(care::keep_warm(Rc::downgrade(&pool)));
+        }
         pool
     }
 
-    /// A connection to any endpoint: idle, new, or the next one that is given back. A new one is opened for `client`.
-    ///
-    /// # Errors
-    /// [`NoConnection`], after at most `queue_timeout` and one `connect` for each endpoint.
-    pub async fn lease(self: &Rc<Self>, client: SocketAddr) -> Result<Lease, NoConnection> {
-        let first = self.next.get();
-        self.next.set(first.wrapping_add(1));
-        let count = self.endpoints.len();
-        let mut must_wait = !self.waiting.borrow().is_empty();
-        let until = self.watchdog.deadline(self.queue_timeout);
-        let mut lease = loop {
-            if must_wait {
-                self.wait(&until).await?;
-            }
-            let turn = self.turn(first);
-            if let Some(lease) = self.idle(turn) {
-                return Ok(lease);
-            }
-            if self.open.get() < self.most {
-                self.grow();
-                break Lease { pool: self.clone(), endpoint: turn, sender: None, reused: false };
-            }
-            // No room for another connection: any that is idle will do.
-            if let Some(lease) = (0..count).find_map(|endpoint| self.idle(endpoint)) {
-                return Ok(lease);
-            }
-            must_wait = true;
-        };
-        let mut failure = Failure::Refused;
-        for step in 0..count {
-            let endpoint = (lease.endpoint + usize::from(step > 0)) % count;
-            if step > 0
-                && let Some(idle) = self.idle(endpoint)
-            {
-                return Ok(idle);
-            }
-            lease.endpoint = endpoint;
-            match self.open(endpoint, client).await {
-                Ok(sender) => {
-                    lease.sender = Some(sender);
-                    self.endpoints[endpoint].shunned.set(0);
-                    return Ok(lease);
-                }
-                Err(failed) => {
-                    self.endpoints[endpoint].shunned.set(self.watchdog.now() + SHUNNED);
-                    failure = failed;
-                }
-            }
-        }
-        Err(NoConnection::Failed(failure))
+    /// Whether connections are told whose they are: then a lease is for a client.
+    pub fn tells_client(&self) -> bool {
+        self.connector.tells_client()
     }
 
-    /// The endpoint whose turn it is: the next one that has not just refused a connection, or else the next one.
-    fn turn(&self, first: usize) -> usize {
-        let (count, now) = (self.endpoints.len(), self.watchdog.now());
-        let mut order = (0..count).map(|step| (first + step) % count);
-        order.find(|endpoint| self.endpoints[*endpoint].shunned.get() <= now).unwrap_or(first % count)
+    /// A connection to the endpoint whose turn it is: idle, new (then for `client`), or the next one that is given back.
+    ///
+    /// # Errors
+    /// [`NoConnection`], after at most `queue_timeout` and one `connect` for each try.
+    pub async fn lease(self: &Rc<Self>, tries: &mut Tries, client: Option<SocketAddr>) -> Result<Lease, NoConnection> {
+        let mut must_wait = !self.queue.is_empty();
+        let mut until = None;
+        let mut lease = loop {
+            if must_wait {
+                self.metrics.waited.inc();
+                let until = until.get_or_insert_with(|| self.watchdog.deadline(self.queue_timeout));
+                if !self.queue.wait(until).await {
+                    return Err(NoConnection::Busy);
+                }
+            }
+            match self.place(tries) {
+                Place::Ready(lease) => return Ok(lease),
+                Place::Room(lease) => break lease,
+                Place::Full => must_wait = true,
+                Place::Out => return Err(NoConnection::Out { retry_after: self.roster.retry_after() }),
+                Place::Nowhere => match self.watchdog.within(self.connect_timeout, Box::pin(self.roster.any())).await {
+                    Ok(true) => must_wait = false,
+                    _ => return Err(NoConnection::Failed(Failure::Unresolved)),
+                },
+            }
+        };
+        loop {
+            // Boxed, here and above: what hardly any request waits for is no part of every request's future.
+            let failure = match Box::pin(self.open(&lease.local.shared, client)).await {
+                Ok(sender) => {
+                    lease.local.shunned.set(0);
+                    lease.sender = Some(sender);
+                    return Ok(lease);
+                }
+                Err(failure) => failure,
+            };
+            lease.refused();
+            tries.tried.push(lease.local.clone());
+            let next = self.choose(&self.endpoints.borrow(), tries, true);
+            let Some(next) = next.filter(|_| tries.again(Reason::Connect, false)) else {
+                return Err(NoConnection::Failed(failure));
+            };
+            if let Some(ready) = self.idle(&next) {
+                return Ok(ready);
+            }
+            lease.move_to(next);
+        }
     }
 
     /// The newest idle connection of an endpoint that is ready, or nearly so.
-    fn idle(self: &Rc<Self>, endpoint: usize) -> Option<Lease> {
+    fn idle(self: &Rc<Self>, local: &Rc<Local>) -> Option<Lease> {
         loop {
-            let mut idle = self.endpoints[endpoint].idle.borrow_mut();
+            let mut idle = local.idle.borrow_mut();
             let newest = idle.len().checked_sub(1)?;
             let ready = idle.iter().rev().take(LOOKED_AT).position(|idle| idle.sender.is_ready());
             let taken = idle.remove(newest - ready.unwrap_or(0));
             drop(idle);
             if taken.sender.is_closed() {
-                self.shrink();
+                self.shrink(local);
                 continue;
             }
-            return Some(Lease { pool: self.clone(), endpoint, sender: Some(taken.sender), reused: true });
+            return Some(self.lease_of(local.clone(), Some(taken.sender)));
         }
     }
 
-    async fn wait(self: &Rc<Self>, until: &Deadline) -> Result<(), NoConnection> {
-        self.metrics.waited.inc();
-        let mut turn = {
-            let mut waiting = self.waiting.borrow_mut();
-            // Those that gave up are still in the queue; forget them before it counts as full.
-            if waiting.len() >= self.most_waiting {
-                waiting.retain(|waiter| !waiter.is_closed());
-            }
-            if waiting.len() >= self.most_waiting {
-                return Err(NoConnection::Busy);
-            }
-            let (wake, woken) = oneshot::channel();
-            waiting.push_back(wake);
-            Turn { pool: self.clone(), woken, taken: false }
-        };
-        std::future::poll_fn(|cx| match Pin::new(&mut turn.woken).poll(cx) {
-            Poll::Ready(_) => {
-                turn.taken = true;
-                Poll::Ready(Ok(()))
-            }
-            Poll::Pending if until.poll_late(cx) => Poll::Ready(Err(NoConnection::Busy)),
-            Poll::Pending => Poll::Pending,
-        })
-        .await
+    fn lease_of(self: &Rc<Self>, local: Rc<Local>, sender: Option<SendRequest<Body>>) -> Lease {
+        self.count_active(&local, 1);
+        Lease { pool: self.clone(), local, reused: sender.is_some(), sender, probing: false }
     }
 
-    /// Lets the first that still waits look again.
-    fn wake_one(&self) {
-        let mut waiting = self.waiting.borrow_mut();
-        while let Some(waiter) = waiting.pop_front() {
-            if waiter.send(()).is_ok() {
-                return;
-            }
+    fn count_active(&self, local: &Local, by: u32) {
+        if matches!(self.balance, Balance::LeastRequests) {
+            local.shared.active.fetch_add(by, Ordering::Relaxed);
         }
     }
 
-    async fn open(&self, endpoint: usize, client: SocketAddr) -> Result<SendRequest<Body>, Failure> {
-        let connecting = self.connector.connect(&self.endpoints[endpoint].server, self.tells_client.then_some(client));
+    async fn open(&self, endpoint: &Endpoint, client: Option<SocketAddr>) -> Result<SendRequest<Body>, Failure> {
+        let connecting = self.connector.connect(&endpoint.server, endpoint.address, client);
         let io = match self.watchdog.within(self.connect_timeout, Box::pin(connecting)).await {
             Ok(connected) => connected?,
             Err(_) => return Err(Failure::TimedOut),
@@ -282,14 +274,34 @@ impl Pool {
         Ok(sender)
     }
 
-    fn grow(&self) {
+    fn grow(&self, local: &Local) {
         self.open.set(self.open.get() + 1);
+        local.open.set(local.open.get() + 1);
         self.metrics.open.inc();
     }
 
-    fn shrink(&self) {
+    fn shrink(&self, local: &Local) {
         self.open.set(self.open.get() - 1);
+        local.open.set(local.open.get() - 1);
         self.metrics.open.dec();
+    }
+}
+
+impl Local {
+    fn of(shared: Arc<Endpoint>) -> Self {
+        Self {
+            label: shared.label.as_str().into(),
+            shared,
+            idle: RefCell::default(),
+            open: Cell::new(0),
+            shunned: Cell::new(0),
+            credit: Cell::new(0),
+            gone: Cell::new(false),
+        }
+    }
+
+    fn may_open(&self, most: usize) -> bool {
+        self.open.get() < most
     }
 }
 
@@ -297,64 +309,5 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // No lease is left: what is open is idle, and ends with the pool.
         (0..self.open.get()).for_each(|_| self.metrics.open.dec());
-    }
-}
-
-impl Lease {
-    /// The connection.
-    pub fn sender(&mut self) -> Option<&mut SendRequest<Body>> {
-        self.sender.as_mut()
-    }
-
-    /// Gives a sound connection back, once its answer has been read to the end.
-    pub fn give_back(mut self) {
-        let kept = |sender: &mut SendRequest<Body>| !sender.is_closed() && !self.pool.tells_client;
-        if let Some(sender) = self.sender.take_if(kept) {
-            let since = self.pool.watchdog.now();
-            self.pool.endpoints[self.endpoint].idle.borrow_mut().push(Idle { sender, since });
-            // It is idle now and still open, which the drop of the lease takes away.
-            self.pool.grow();
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.pool.shrink();
-        self.pool.wake_one();
-    }
-}
-
-/// A place in the queue.
-struct Turn {
-    pool: Rc<Pool>,
-    woken: oneshot::Receiver<()>,
-    taken: bool,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        // Woken, but gone before it looked: the next one may.
-        if !self.taken && self.woken.try_recv().is_ok() {
-            self.pool.wake_one();
-        }
-    }
-}
-
-/// Closes connections that have been idle for too long, once a second.
-async fn sweep(pool: std::rc::Weak<Pool>) {
-    loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let Some(pool) = pool.upgrade() else { return };
-        let longest = (pool.keep_alive.as_millis() / super::watchdog::TICK.as_millis()) as u64;
-        let now = pool.watchdog.now();
-        for endpoint in &pool.endpoints {
-            let mut idle = endpoint.idle.borrow_mut();
-            let before = idle.len();
-            idle.retain(|idle| !idle.sender.is_closed() && now.saturating_sub(idle.since) < longest);
-            for _ in idle.len()..before {
-                pool.shrink();
-            }
-        }
     }
 }

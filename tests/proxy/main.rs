@@ -24,3 +24,4 @@ mod slow;
 mod start;
 mod streaming;
 mod tls;
+mod upstreams;

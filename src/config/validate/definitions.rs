@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +12,8 @@ use http::header;
 use super::process::{count, prefix, sized};
 use super::treatment;
 use crate::cache::{Cookies, Policy};
+use crate::config::quantity;
 use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
-use crate::config::{address, quantity};
 use crate::rate_limit::Limit;
 use crate::rate_limit::partition::{Key, Part};
 use crate::rate_limit::quota::Quota;
@@ -134,7 +133,6 @@ impl Definitions {
 }
 
 fn upstream(name: &Placed<String>, table: &mut Table<'_>) -> Option<upstream::Settings> {
-    let folder = table.reading.folder;
     let mut upstream = upstream::Settings::new(&name.value, Vec::new());
     table.section("timeouts", |timeouts| {
         timeouts.set("connect", &mut upstream.timeouts.connect, text(quantity::duration));
@@ -146,28 +144,11 @@ fn upstream(name: &Placed<String>, table: &mut Table<'_>) -> Option<upstream::Se
     table.set("max_connections", &mut upstream.max_connections, count(1..1_000_001));
     table.set("max_pending", &mut upstream.max_pending, count(0..1_000_001));
     table.set("queue_timeout", &mut upstream.queue_timeout, text(quantity::duration));
-    table.set("retries", &mut upstream.retries, count(0..11));
     table.set("expect_timeout", &mut upstream.expect_timeout, text(quantity::duration));
     table.set("proxy_protocol", &mut upstream.proxy_protocol, choice(&[("off", false), ("v2", true)]));
-    let servers = servers(table, folder);
-    let tls = super::tls::upstream(table, servers.as_deref().unwrap_or_default());
-    upstream.servers = servers?;
-    upstream.tls = tls?;
+    super::endpoints::read(table, &mut upstream)?;
+    upstream.tls = super::tls::upstream(table, &upstream.servers)?;
     Some(upstream)
-}
-
-fn servers(table: &mut Table<'_>, folder: &Path) -> Option<Vec<upstream::Server>> {
-    let help = "servers = [\"http://127.0.0.1:3000\"]";
-    table.needs("servers", help);
-    let listed = table.filled("servers", |value| Ok(address::server(value.text()?, folder)?))?;
-    let mut servers = Vec::new();
-    for Placed { value, at } in listed.value {
-        if servers.contains(&value) {
-            table.reading.error(&at, format!("`{value}` stands twice"));
-        }
-        servers.push(value);
-    }
-    Some(servers)
 }
 
 fn limit(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Limit>> {

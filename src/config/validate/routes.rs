@@ -16,6 +16,7 @@ use crate::route::pattern::{self, Pattern};
 use crate::route::table;
 use crate::route::{PathCase, Paths};
 use crate::session::Mode;
+use crate::upstream::balance::Balance;
 use crate::upstream::rewrite::{self, Rewrite};
 
 /// A route as the file has it: names instead of what they name.
@@ -257,18 +258,23 @@ fn warn_of_twins(reading: &Reading<'_>, routes: &[Route], paths: Paths) {
     }
 }
 
-/// The sessions by index, with the attributes that the limits of their routes are keyed by.
+/// The sessions by index, with the attributes that the limits and upstreams of their routes are keyed by.
 fn sessions(definitions: &Definitions, routes: &[Route]) -> Vec<Option<Arc<crate::session::Definition>>> {
     let complete = |index: usize| {
         let mut definition = definitions.session.at(index)?.clone();
-        let its_routes = routes.iter().filter(|route| route.session.is_some_and(|(session, _)| session == index));
-        for limit in its_routes.flat_map(|route| &route.limits) {
-            for part in definitions.limit.at(limit.value).iter().flat_map(|limit| &limit.key.0) {
-                if let crate::rate_limit::partition::Part::SessionField(field) = part
-                    && !definition.attributes.contains(field)
-                {
-                    definition.attributes.push(field.clone());
-                }
+        let its_routes = || routes.iter().filter(|route| route.session.is_some_and(|(session, _)| session == index));
+        let limits = its_routes().flat_map(|route| &route.limits);
+        let limits = limits.filter_map(|limit| definitions.limit.at(limit.value)).map(|limit| &limit.key);
+        let upstreams = its_routes().filter_map(|route| definitions.upstream.at(route.upstream?));
+        let balanced = upstreams.filter_map(|upstream| match &upstream.balance {
+            Balance::Hash(key) => Some(key),
+            _ => None,
+        });
+        for part in limits.chain(balanced).flat_map(|key| &key.0) {
+            if let crate::rate_limit::partition::Part::SessionField(field) = part
+                && !definition.attributes.contains(field)
+            {
+                definition.attributes.push(field.clone());
             }
         }
         Some(Arc::new(definition))

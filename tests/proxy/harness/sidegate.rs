@@ -30,13 +30,18 @@ impl Configuration {
         Self::to(&app.url())
     }
 
+    /// In front of several endpoints of an app: `[{origin}, …]` as TOML has it.
+    pub fn across(servers: &str) -> Self {
+        Self { app: servers.to_owned(), ..Self::to("") }
+    }
+
     /// In front of the app at this URL, with nothing else.
     pub fn to(url: &str) -> Self {
         Self {
             listen: vec!["127.0.0.1:0".into()],
             server: String::new(),
             redis: None,
-            app: url.to_owned(),
+            app: format!("[{url:?}]"),
             upstream: String::new(),
             rest: String::new(),
         }
@@ -88,7 +93,7 @@ impl Configuration {
             self.redis.as_ref().map_or(String::new(), |url| format!("[redis]\nurl = {url:?}\ntimeout = \"1s\"\n"));
         format!(
             "[server]\nlisten = {listen:?}\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\n[log]\nformat = \"json\"\n\n\
-             {redis}\n[upstream.app]\nservers = [{app:?}]\n{upstream}\n{rest}"
+             {redis}\n[upstream.app]\nservers = {app}\n{upstream}\n{rest}"
         )
     }
 

@@ -1,0 +1,107 @@
+//! A connection in use, and what is learnt from it.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::client::conn::http1::SendRequest;
+
+use super::{Idle, Local, Pool, SHUNNED};
+use crate::body::Body;
+use crate::upstream::tries::Tries;
+
+/// A connection in use. Dropped without being given back, it is closed.
+pub struct Lease {
+    pub(super) pool: Rc<Pool>,
+    pub(super) local: Rc<Local>,
+    pub(super) sender: Option<SendRequest<Body>>,
+    /// It has carried a request before: the app may have closed it at any moment.
+    pub reused: bool,
+    /// A half-open breaker let it through, and waits to hear.
+    pub(super) probing: bool,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("endpoint", &self.local.label)
+            .field("reused", &self.reused)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    /// The connection.
+    pub fn sender(&mut self) -> Option<&mut SendRequest<Body>> {
+        self.sender.as_mut()
+    }
+
+    /// Whether its upstream has other endpoints.
+    pub fn has_others(&self) -> bool {
+        self.pool.endpoints.borrow().len() > 1
+    }
+
+    /// The name of its endpoint, where there are others.
+    pub fn endpoint(&self) -> Option<Arc<str>> {
+        self.has_others().then(|| self.local.label.clone())
+    }
+
+    /// The app answered with this status.
+    pub fn answered(&mut self, status: u16) {
+        if self.pool.roster.is_failure(status) {
+            return self.failed();
+        }
+        self.pool.roster.answered(&self.local.shared, self.probing);
+        self.probing = false;
+    }
+
+    /// The app did not answer as an app should.
+    pub fn failed(&mut self) {
+        self.pool.roster.failed(&self.local.shared, self.probing);
+        self.probing = false;
+    }
+
+    /// Its endpoint is to be asked last if the request is sent again.
+    pub fn note_in(&self, tries: &mut Tries) {
+        tries.tried.push(self.local.clone());
+    }
+
+    /// Gives a sound connection back, once its answer has been read to the end.
+    pub fn give_back(mut self) {
+        let kept = !self.local.gone.get() && !self.pool.tells_client();
+        let usable = |sender: &mut SendRequest<Body>| kept && !sender.is_closed();
+        if let Some(sender) = self.sender.take_if(usable) {
+            let since = self.pool.watchdog.now();
+            self.local.idle.borrow_mut().push(Idle { sender, since });
+            // It is idle now and still open, which the drop of the lease takes away.
+            self.pool.grow(&self.local);
+        }
+    }
+
+    /// It could not be opened.
+    pub(super) fn refused(&mut self) {
+        self.local.shunned.set(self.pool.watchdog.now() + SHUNNED);
+        self.pool.roster.doubt();
+        self.failed();
+    }
+
+    /// Is to be opened elsewhere.
+    pub(super) fn move_to(&mut self, next: Rc<Local>) {
+        self.pool.shrink(&self.local);
+        self.pool.count_active(&self.local, 1_u32.wrapping_neg());
+        self.local = next;
+        self.pool.count_active(&self.local, 1);
+        self.pool.grow(&self.local);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.probing {
+            self.local.shared.offer_probe_again();
+        }
+        self.pool.count_active(&self.local, 1_u32.wrapping_neg());
+        self.pool.shrink(&self.local);
+        self.pool.queue.wake_one();
+    }
+}
