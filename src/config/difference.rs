@@ -179,6 +179,9 @@ fn upstream(upstream: &upstream::Settings) -> Section {
         ("queue_timeout", plain(time(upstream.queue_timeout))),
         ("retries", plain(upstream.retries)),
         ("expect_timeout", plain(time(upstream.expect_timeout))),
+        ("max_response_header_size", plain(size(upstream.answers.head.largest_head as u64))),
+        ("max_response_headers", plain(upstream.answers.head.most_fields)),
+        ("max_interim", plain(upstream.answers.most_interim)),
     ];
     Section { name: format!("upstream.{}", upstream.name), lines }
 }

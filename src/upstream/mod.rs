@@ -1,13 +1,16 @@
 //! Forwards to the app and brings back its answer.
 //!
-//! `pool` has the connections, `connect` opens them, `forward` sends and receives over them, `content` is what passes,
-//! `hop` (pure) says which fields may, `watchdog` keeps the deadlines.
+//! `pool` has the connections, `connect` opens them, `sender` is one of them by protocol, `http1` speaks over it, `forward`
+//! decides what is sent and what is made of the answer, `content` is what the client sends, `hop` (pure) says which fields
+//! may pass, `watchdog` keeps the deadlines.
 
 mod connect;
 mod content;
 pub mod forward;
 pub mod hop;
+pub mod http1;
 mod pool;
+mod sender;
 pub mod watchdog;
 
 use std::cell::Cell;
@@ -44,6 +47,17 @@ pub struct Settings {
     pub retries: u32,
     /// How long the client of an `Expect: 100-continue` may be kept waiting for the app's word.
     pub expect_timeout: Duration,
+    /// What its answers may be like.
+    pub answers: Answers,
+}
+
+/// What answers may be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers {
+    /// How large their heads may be; larger: 502.
+    pub head: http1::Bounds,
+    /// Interim answers (1xx) to one request; more: 502.
+    pub most_interim: usize,
 }
 
 /// One endpoint.
@@ -114,6 +128,7 @@ impl Settings {
             queue_timeout: Duration::from_secs(5),
             retries: 2,
             expect_timeout: Duration::from_secs(1),
+            answers: Answers { head: http1::Bounds { largest_head: 64 * 1024, most_fields: 256 }, most_interim: 16 },
         }
     }
 }
@@ -128,11 +143,14 @@ pub struct Upstream {
     idle: Option<Duration>,
     total: Option<Duration>,
     retries: u32,
+    answers: Answers,
+    /// Where this worker reads the app's answers to.
+    reading: http1::Reading,
     metrics: Metrics,
     health: Arc<Health>,
     /// The last answer was a failure; what is shared is written only when this changes.
     sick: Cell<bool>,
-    on_error: Rc<dyn Fn(&'static str)>,
+    on_error: Box<dyn Fn(&'static str)>,
 }
 
 struct Metrics {
@@ -200,6 +218,8 @@ impl Upstream {
             idle: Some(settings.timeouts.idle).filter(|idle| !idle.is_zero()),
             total: settings.timeouts.total,
             retries: settings.retries,
+            answers: settings.answers,
+            reading: http1::Reading::default(),
             metrics: Metrics {
                 retries: registry.counter(worker, "sidegate_upstream_retries_total", help, &labels),
                 tunnels: registry.gauge(worker, "sidegate_upstream_tunnels", "WebSockets that are open.", &labels),
@@ -207,7 +227,7 @@ impl Upstream {
             name,
             health,
             sick: Cell::new(false),
-            on_error: Rc::new(on_error),
+            on_error: Box::new(on_error),
         }))
     }
 

@@ -19,18 +19,15 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
 use super::connect::{Connector, Failure};
+use super::http1::Connection;
+use super::sender::Sender;
 use super::watchdog::{Deadline, Watchdog};
 use super::{Server, Settings};
-use crate::body::Body;
 use crate::telemetry::registry::{Counter, Gauge, Registry};
 
-/// How many of the newest idle connections are looked at for one that is ready.
-const LOOKED_AT: usize = 4;
 /// For how many ticks an endpoint that refused a connection is asked last: a second.
 const SHUNNED: u64 = 50;
 
@@ -59,7 +56,7 @@ struct Endpoint {
 }
 
 struct Idle {
-    sender: SendRequest<Body>,
+    sender: Sender,
     /// When it was given back, in ticks of the watchdog.
     since: u64,
 }
@@ -83,7 +80,7 @@ pub enum NoConnection {
 pub struct Lease {
     pool: Rc<Pool>,
     endpoint: usize,
-    sender: Option<SendRequest<Body>>,
+    sender: Option<Sender>,
     /// It has carried a request before: the app may have closed it at any moment.
     pub reused: bool,
 }
@@ -206,14 +203,10 @@ impl Pool {
         order.find(|endpoint| self.endpoints[*endpoint].shunned.get() <= now).unwrap_or(first % count)
     }
 
-    /// The newest idle connection of an endpoint that is ready, or nearly so.
+    /// The newest idle connection of an endpoint.
     fn idle(self: &Rc<Self>, endpoint: usize) -> Option<Lease> {
         loop {
-            let mut idle = self.endpoints[endpoint].idle.borrow_mut();
-            let newest = idle.len().checked_sub(1)?;
-            let ready = idle.iter().rev().take(LOOKED_AT).position(|idle| idle.sender.is_ready());
-            let taken = idle.remove(newest - ready.unwrap_or(0));
-            drop(idle);
+            let mut taken = self.endpoints[endpoint].idle.borrow_mut().pop()?;
             if taken.sender.is_closed() {
                 self.shrink();
                 continue;
@@ -258,24 +251,14 @@ impl Pool {
         }
     }
 
-    async fn open(&self, endpoint: usize) -> Result<SendRequest<Body>, Failure> {
+    async fn open(&self, endpoint: usize) -> Result<Sender, Failure> {
         let connecting = self.connector.connect(&self.endpoints[endpoint].server);
-        let io = match self.watchdog.within(self.connect_timeout, Box::pin(connecting)).await {
+        let transport = match self.watchdog.within(self.connect_timeout, Box::pin(connecting)).await {
             Ok(connected) => connected?,
             Err(_) => return Err(Failure::TimedOut),
         };
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(64 * 1024)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|_| Failure::Refused)?;
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "connection to the app ended");
-            }
-        });
         self.metrics.opened.inc();
-        Ok(sender)
+        Ok(Sender::Http1(Connection::new(transport)))
     }
 
     fn grow(&self) {
@@ -298,8 +281,18 @@ impl Drop for Pool {
 
 impl Lease {
     /// The connection.
-    pub fn sender(&mut self) -> Option<&mut SendRequest<Body>> {
+    pub fn sender(&mut self) -> Option<&mut Sender> {
         self.sender.as_mut()
+    }
+
+    /// The connection, if it speaks HTTP/1.
+    pub fn http1(&mut self) -> Option<&mut Connection> {
+        self.sender().map(|Sender::Http1(connection)| connection)
+    }
+
+    /// Takes the connection out of HTTP; the lease goes on counting it.
+    pub fn switch(&mut self) -> Option<Connection> {
+        self.sender.take().map(|Sender::Http1(connection)| connection)
     }
 
     /// Gives a sound connection back, once its answer has been read to the end.
@@ -346,7 +339,7 @@ async fn sweep(pool: std::rc::Weak<Pool>) {
         for endpoint in &pool.endpoints {
             let mut idle = endpoint.idle.borrow_mut();
             let before = idle.len();
-            idle.retain(|idle| !idle.sender.is_closed() && now.saturating_sub(idle.since) < longest);
+            idle.retain_mut(|idle| !idle.sender.is_closed() && now.saturating_sub(idle.since) < longest);
             for _ in idle.len()..before {
                 pool.shrink();
             }

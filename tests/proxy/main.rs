@@ -6,8 +6,10 @@
 mod harness;
 
 mod admin;
+mod answers;
 mod cache;
 mod forwarding;
+mod fuzz_answers;
 mod itself;
 mod limits;
 mod outage;

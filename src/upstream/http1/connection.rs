@@ -1,0 +1,119 @@
+//! A connection to the app that speaks HTTP/1, and the answers that are read from it.
+
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use memchr::memchr;
+
+use super::head::{self, Bounds, Head, Refusal};
+use super::reading::Reading;
+use crate::listener::transport::Transport;
+
+/// Bytes of the shortest status line.
+const STATUS_LINE: usize = 12;
+
+/// A connection to the app.
+pub struct Connection {
+    pub(super) transport: Transport,
+    /// What has been read and not yet been understood.
+    pub(super) read: Bytes,
+    /// The part of a head that earlier reads brought.
+    partial: Vec<u8>,
+    /// A byte of an answer to the request under way has come.
+    pub(super) answering: bool,
+}
+
+/// Why no head of an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoHead {
+    /// The connection ended before a byte of an answer.
+    Closed,
+    /// It ended within the head, or after an interim answer.
+    Incomplete,
+    /// The head is refused.
+    Refused(Refusal),
+}
+
+impl Connection {
+    /// Over `transport`, which nothing has been sent over.
+    pub fn new(transport: Transport) -> Self {
+        Self { transport, read: Bytes::new(), partial: Vec::new(), answering: false }
+    }
+
+    /// Whether nothing may be sent over it: it has ended, or the app has sent what nobody asked for (RFC 9112 §9.2).
+    /// For connections without a request under way. What the system has not told yet is not asked for: no system call.
+    pub fn is_closed(&mut self) -> bool {
+        if !self.read.is_empty() {
+            return true;
+        }
+        let mut byte = [0];
+        let found = match &mut self.transport {
+            Transport::Tcp(socket) => socket.try_read(&mut byte),
+            Transport::Unix(socket) => socket.try_read(&mut byte),
+            // Session tickets come unasked: the TLS layer takes them in.
+            Transport::Tls(stream) => {
+                let mut buffer = tokio::io::ReadBuf::new(&mut byte);
+                let mut cx = Context::from_waker(Waker::noop());
+                return tokio::io::AsyncRead::poll_read(std::pin::Pin::new(stream), &mut cx, &mut buffer).is_ready();
+            }
+        };
+        !found.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// The head of the next answer, interim or final, to a request that is being sent.
+    ///
+    /// # Errors
+    /// [`NoHead`]; the connection is of no further use.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        reading: &Reading,
+        to_head: bool,
+        bounds: Bounds,
+    ) -> Poll<Result<Head, NoHead>> {
+        loop {
+            if !self.read.is_empty()
+                && let Some(head) = self.head(to_head, bounds).map_err(NoHead::Refused)?
+            {
+                return Poll::Ready(Ok(head));
+            }
+            match ready!(reading.poll(cx, &mut self.transport)) {
+                Ok(more) if !more.is_empty() => self.append(more, bounds),
+                ended => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "the connection to the app failed");
+                    }
+                    return Poll::Ready(Err(if self.answering { NoHead::Incomplete } else { NoHead::Closed }));
+                }
+            }
+        }
+    }
+
+    /// The bytes that follow the head; the transport itself, after a switch of protocols.
+    pub(super) fn into_parts(self) -> (Transport, Bytes) {
+        (self.transport, self.read)
+    }
+
+    fn append(&mut self, more: Bytes, bounds: Bounds) {
+        self.answering = true;
+        if self.partial.is_empty() {
+            self.read = more;
+            return;
+        }
+        // What is cut into pieces is read again only when a line has become whole: lines are bounded, and so is the work.
+        let decides = self.partial.len() < STATUS_LINE || memchr(b'\n', &more).is_some();
+        self.partial.extend_from_slice(&more);
+        if decides || self.partial.len() > bounds.largest_head {
+            self.read = std::mem::take(&mut self.partial).into();
+        }
+    }
+
+    fn head(&mut self, to_head: bool, bounds: Bounds) -> Result<Option<Head>, Refusal> {
+        if let Some((head, length)) = head::read(&self.read, to_head, bounds)? {
+            let _ = self.read.split_to(length);
+            return Ok(Some(head));
+        }
+        self.partial = std::mem::take(&mut self.read).into();
+        Ok(None)
+    }
+}
