@@ -90,13 +90,9 @@ async fn attempt(
         let mut lease = upstream.pool.lease().await.map_err(|none| refusal(upstream, exchange, none))?;
         let Some(connection) = lease.http1() else { return Err(LocalReply::UpstreamRefused) };
         let answer = http1::ask(connection, &mut outgoing, &asked).await;
-        let mut record = exchange.trail.borrow_mut();
-        record.upstream_time = Some(clock::instant().duration_since(started));
+        exchange.trail.borrow_mut().upstream_time = Some(clock::instant().duration_since(started));
         let failed = match answer {
-            Ok(head) => {
-                drop(record);
-                return receive(upstream, exchange, head, (lease, outgoing), switching, total).await;
-            }
+            Ok(head) => return receive(upstream, exchange, head, (lease, outgoing), switching, total).await,
             Err(NoAnswer::Fault(fault)) => return Err(blame_client(fault)),
             Err(failed) => failed,
         };
@@ -107,13 +103,13 @@ async fn attempt(
         };
         if again && retries_left > 0 {
             retries_left -= 1;
-            record.retries += 1;
+            exchange.trail.borrow_mut().retries += 1;
             upstream.metrics.retries.inc();
             outgoing.rewind();
             continue;
         }
         let error = failed.error();
-        record.upstream_error = Some(error);
+        exchange.trail.borrow_mut().upstream_error = Some(error);
         upstream.failed(error);
         return Err(match failed {
             NoAnswer::Late | NoAnswer::Unread => LocalReply::UpstreamTimeout { which: error },

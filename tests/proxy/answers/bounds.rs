@@ -32,7 +32,7 @@ fn the_bounds_are_the_configurations() {
         Configuration::of(app).upstream("max_response_header_size = \"2 KiB\"").upstream("max_response_headers = 10")
     };
     let section = "RFC 9110 §5.4";
-    let (short, long) = (format!("X: {}", "a".repeat(1900)), format!("X: {}", "a".repeat(2000)));
+    let (short, long) = (format!("X: {}", "a".repeat(1900)), format!("X: {}", "a".repeat(2020)));
     judge_behind(
         bounded,
         vec![

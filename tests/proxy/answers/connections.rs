@@ -168,6 +168,50 @@ fn an_app_may_answer_before_it_has_read_the_request() {
 }
 
 #[test]
+fn an_early_answer_that_leaves_the_request_unread_ends_its_connection() {
+    let app = Origin::scripted(|wire| {
+        while let Some(head) = wire.head()? {
+            wire.send(&ok(&["Content-Length: 2"], "ok"))?;
+            wire.drain(&head)?;
+        }
+        Ok(())
+    });
+    let sidegate = one_worker(&app);
+    let mut client = sidegate.client();
+    client.send("POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(client.answer().text(), "ok");
+    assert_eq!(sidegate.get("/next").text(), "ok");
+    assert_eq!(app.connections(), 2, "a connection that is owed content carried another request");
+}
+
+#[test]
+fn an_app_that_takes_no_content_or_takes_too_long_is_a_504() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let app = Origin::scripted(move |wire| {
+        if wire.head()?.is_some_and(|head| head.path() == "/silent") {
+            return wire.wait_for_end();
+        }
+        // Not a byte of the content is read.
+        held.wait();
+        Ok(())
+    });
+    let times = "timeouts = { first_byte = \"200ms\" }";
+    let sidegate = Configuration::of(&app).server("workers = 1").upstream(times).start();
+    let mut client = sidegate.client();
+    client.send(format!("POST /unread HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 100_000_000));
+    let piece = vec![b'x'; 1 << 20];
+    while client.try_send(&piece).is_ok() {}
+    let line = sidegate.access_log(|line| line["target"] == "/unread");
+    assert_eq!((&line["status"], &line["upstream_error"]), (&504.into(), &"connection_write_timeout".into()));
+    gate.open();
+    let times = "timeouts = { total = \"200ms\" }";
+    let sidegate = Configuration::of(&app).server("workers = 1").upstream(times).start();
+    let answer = sidegate.get("/silent");
+    assert_eq!((answer.status, answer.field("proxy-status")), (504, Some("sidegate; error=http_response_timeout")));
+}
+
+#[test]
 fn content_passes_both_ways_at_once() {
     let app = Origin::scripted(|wire| {
         if wire.head()?.is_none() {

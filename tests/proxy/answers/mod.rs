@@ -9,6 +9,7 @@ mod chunks;
 mod connections;
 mod framing;
 mod heads;
+mod http2;
 mod interim;
 mod sound;
 mod truncated;
@@ -137,6 +138,7 @@ pub fn judge_behind(configuration: impl Fn(&Origin) -> Configuration, cases: Vec
             wrong.push(format!("{} ({}): {why}", case.name, case.section));
         }
     }
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     let lines = lines(&sidegate, 2 * cases.len());
     for (number, case) in cases.iter().enumerate() {
         let line = lines.iter().find(|line| line["target"] == format!("/case/{number}").as_str());
@@ -149,7 +151,7 @@ pub fn judge_behind(configuration: impl Fn(&Origin) -> Configuration, cases: Vec
             wrong.push(format!("{} ({}): logged as {said:?}, expected {error:?}", case.name, case.section));
         }
     }
-    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} of {} log lines:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
 fn ask(sidegate: &Sidegate, app: &Origin, number: usize, case: &Case) -> Result<(), String> {
