@@ -92,7 +92,7 @@ async fn attempt(
         let answer = http1::ask(connection, &mut outgoing, &asked).await;
         exchange.trail.borrow_mut().upstream_time = Some(clock::instant().duration_since(started));
         let failed = match answer {
-            Ok(head) => return receive(upstream, exchange, head, (lease, outgoing), switching, total).await,
+            Ok(head) => return receive(upstream, exchange, head, (lease, outgoing), switching, total),
             Err(NoAnswer::Fault(fault)) => return Err(blame_client(fault)),
             Err(failed) => failed,
         };
@@ -259,7 +259,7 @@ fn blame_client(fault: Fault) -> LocalReply {
 }
 
 /// The app's answer, with its connection on the leash of its content.
-async fn receive(
+fn receive(
     upstream: &Rc<Upstream>,
     exchange: &Exchange,
     mut head: Head,
@@ -298,7 +298,7 @@ async fn receive(
             false => Patience { pause: upstream.idle, total },
         };
         let of = (upstream.clone(), exchange.trail.clone());
-        let content = http1::content(of, &head, lease, outgoing, patience).await;
+        let content = http1::content(of, &head, lease, outgoing, patience);
         *response.body_mut() = content.map_err(|why| match why {
             Broken::App(error) => broken(error),
             Broken::Client(fault) => blame_client(fault),

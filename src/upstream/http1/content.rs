@@ -9,7 +9,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,7 +35,7 @@ pub struct Content {
     persistent: bool,
     state: State,
     /// The request, while it is not sent whole.
-    outgoing: Option<Box<Outgoing>>,
+    outgoing: Option<Outgoing>,
     /// What was read ahead.
     early: Option<Frame<Bytes>>,
     /// Longest pause; `None`: unbounded (event streams).
@@ -75,7 +75,7 @@ impl Content {
         (upstream, trail): (Rc<Upstream>, Trail),
         (lease, persistent): (Lease, bool),
         framing: Framing,
-        outgoing: Option<Box<Outgoing>>,
+        outgoing: Option<Outgoing>,
         Patience { pause, total }: Patience,
     ) -> Self {
         let state = match framing {
@@ -97,12 +97,13 @@ impl Content {
         }
     }
 
-    /// Looks at what has come already, so that an answer that is broken from the start can still be a 502.
+    /// Looks at what has come already, so that an answer that is broken from the start can still be a 502. Nobody is
+    /// woken for what it does not find: the content is asked for again as soon as its head is on the way.
     ///
     /// # Errors
     /// [`Broken`]; it has not been counted.
-    pub fn look_ahead(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
-        if let Poll::Ready(frame) = self.poll_next(cx)? {
+    pub fn look_ahead(&mut self) -> Result<(), Broken> {
+        if let Poll::Ready(frame) = self.poll_next(&mut Context::from_waker(Waker::noop()))? {
             self.early = frame;
         }
         Ok(())

@@ -141,7 +141,7 @@ fn no_answer(none: NoHead, outgoing: &Outgoing) -> NoAnswer {
 ///
 /// # Errors
 /// [`Broken`]; it has not been counted.
-pub async fn content(
+pub fn content(
     of: (Rc<Upstream>, Trail),
     head: &Head,
     mut lease: Lease,
@@ -158,8 +158,8 @@ pub async fn content(
         }
         return Ok(Body::full(content));
     }
-    let outgoing = (!sent).then(|| Box::new(outgoing));
+    let outgoing = (!sent).then_some(outgoing);
     let mut content = Content::new(of, (lease, head.persistent), head.framing, outgoing, patience);
-    std::future::poll_fn(|cx| Poll::Ready(content.look_ahead(cx))).await?;
+    content.look_ahead()?;
     Ok(Body::boxed(content))
 }

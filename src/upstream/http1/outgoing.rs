@@ -30,7 +30,8 @@ pub struct Outgoing {
     head: Vec<u8>,
     /// Bytes of the head that have been written.
     sent: usize,
-    content: Option<Content>,
+    /// Boxed: few requests have content, and all futures on the way would have to be as large.
+    content: Option<Box<Content>>,
     /// Something was written and not yet flushed.
     unflushed: bool,
     /// The app takes no more of it.
@@ -67,12 +68,8 @@ impl Outgoing {
         }
         let framing = length.map_or(Framing::Chunked, Framing::Length);
         let head = serialize(request.method(), request.uri(), request.headers(), length, content.is_some());
-        let content = content.map(|from| Content {
-            from,
-            framing,
-            piece: [Bytes::new(), Bytes::new(), Bytes::new()],
-            over: false,
-        });
+        let piece = [Bytes::new(), Bytes::new(), Bytes::new()];
+        let content = content.map(|from| Box::new(Content { from, framing, piece, over: false }));
         Ok(Self { head, sent: 0, content, unflushed: false, refused: false })
     }
 
@@ -131,7 +128,7 @@ impl Outgoing {
 
     /// The content, while not all of it has been taken.
     pub fn content(&mut self) -> Option<&mut ToApp> {
-        self.content.as_mut().filter(|content| !content.over).map(|content| &mut content.from)
+        self.content.as_deref_mut().filter(|content| !content.over).map(|content| &mut content.from)
     }
 
     fn note(&mut self, written: Poll<io::Result<()>>) -> Poll<()> {
