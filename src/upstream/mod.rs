@@ -47,13 +47,13 @@ pub struct Settings {
     pub retries: u32,
     /// How long the client of an `Expect: 100-continue` may be kept waiting for the app's word.
     pub expect_timeout: Duration,
-    /// What its answers may be like.
-    pub answers: Answers,
+    /// How large its answers' heads may be, and how many come first.
+    pub answers: AnswerBounds,
 }
 
-/// What answers may be like.
+/// Bounds of what comes before an answer's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answers {
+pub struct AnswerBounds {
     /// How large their heads may be; larger: 502.
     pub head: http1::Bounds,
     /// Interim answers (1xx) to one request; more: 502.
@@ -128,7 +128,10 @@ impl Settings {
             queue_timeout: Duration::from_secs(5),
             retries: 2,
             expect_timeout: Duration::from_secs(1),
-            answers: Answers { head: http1::Bounds { largest_head: 64 * 1024, most_fields: 256 }, most_interim: 16 },
+            answers: AnswerBounds {
+                head: http1::Bounds { largest_head: 64 * 1024, most_fields: 256 },
+                most_interim: 16,
+            },
         }
     }
 }
@@ -143,7 +146,7 @@ pub struct Upstream {
     idle: Option<Duration>,
     total: Option<Duration>,
     retries: u32,
-    answers: Answers,
+    answers: AnswerBounds,
     /// Where this worker reads the app's answers to.
     reading: http1::Reading,
     metrics: Metrics,

@@ -12,7 +12,8 @@
 //! # Why
 //! hyper's client costs a task and two channel hops for each request, a copy of the head for a retry, and reads leniently
 //! what must be read strictly: a second look at its fields came too late for what it had already made of them. Measured
-//! as instructions per proxied request (callgrind, GET of 1 KiB), see the commit that brought this room.
+//! (callgrind, GET of 1 KiB from nginx, one worker): 44,800 instructions of the whole process for a request with it, 32,800
+//! with ours; two reads and two writes either way.
 
 mod chunked;
 mod connection;

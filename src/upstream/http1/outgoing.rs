@@ -126,8 +126,11 @@ impl Outgoing {
         }
     }
 
-    /// The content, while not all of it has been taken.
+    /// The content, while not all of it has been taken and the app takes more.
     pub fn content(&mut self) -> Option<&mut ToApp> {
+        if self.refused {
+            return None;
+        }
         self.content.as_deref_mut().filter(|content| !content.over).map(|content| &mut content.from)
     }
 
