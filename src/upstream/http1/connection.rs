@@ -3,14 +3,11 @@
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use memchr::memchr;
+use memchr::{memchr_iter, memmem};
 
 use super::head::{self, Bounds, Head, Refusal};
 use super::reading::Reading;
 use crate::listener::transport::Transport;
-
-/// Bytes of the shortest status line.
-const STATUS_LINE: usize = 12;
 
 /// A connection to the app.
 pub struct Connection {
@@ -19,6 +16,8 @@ pub struct Connection {
     pub(super) read: Bytes,
     /// The part of a head that earlier reads brought.
     partial: Vec<u8>,
+    /// How much of it there was when it was last looked at.
+    looked_at: usize,
     /// A byte of an answer to the request under way has come.
     pub(super) answering: bool,
 }
@@ -37,7 +36,7 @@ pub enum NoHead {
 impl Connection {
     /// Over `transport`, which nothing has been sent over.
     pub fn new(transport: Transport) -> Self {
-        Self { transport, read: Bytes::new(), partial: Vec::new(), answering: false }
+        Self { transport, read: Bytes::new(), partial: Vec::new(), looked_at: 0, answering: false }
     }
 
     /// Whether nothing may be sent over it: it has ended, or the app has sent what nobody asked for (RFC 9112 §9.2).
@@ -100,10 +99,16 @@ impl Connection {
             self.read = more;
             return;
         }
-        // What is cut into pieces is read again only when a line has become whole: lines are bounded, and so is the work.
-        let decides = self.partial.len() < STATUS_LINE || memchr(b'\n', &more).is_some();
+        let known = self.partial.len().saturating_sub(3);
         self.partial.extend_from_slice(&more);
-        if decides || self.partial.len() > bounds.largest_head {
+        // A head that comes in pieces is looked at again when its end has come, when it cannot become sound, and each time
+        // that it has doubled: an app that sends byte for byte costs no more than one that does not.
+        let bare_lf = |at| at > 0 && self.partial[at - 1] != b'\r';
+        if memmem::find(&self.partial[known..], b"\r\n\r\n").is_some()
+            || memchr_iter(b'\n', &self.partial[known..]).any(|at| bare_lf(known + at))
+            || self.partial.len() >= 2 * self.looked_at
+            || self.partial.len() > bounds.largest_head
+        {
             self.read = std::mem::take(&mut self.partial).into();
         }
     }
@@ -113,6 +118,7 @@ impl Connection {
             let _ = self.read.split_to(length);
             return Ok(Some(head));
         }
+        self.looked_at = self.read.len();
         self.partial = std::mem::take(&mut self.read).into();
         Ok(None)
     }

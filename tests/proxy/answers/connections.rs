@@ -268,6 +268,49 @@ fn a_request_whose_client_stops_halfway_never_looks_whole_and_spoils_no_other() 
     assert_eq!(whole.load(std::sync::atomic::Ordering::SeqCst), 2, "only the two GETs were whole");
 }
 
+/// An app that sends its answer byte for byte, and then waits.
+fn byte_for_byte(answer: &'static str) -> Origin {
+    Origin::scripted(move |wire| {
+        while wire.request()?.is_some() {
+            for byte in answer.as_bytes().chunks(1) {
+                wire.send(byte)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn an_answer_may_come_byte_for_byte() {
+    for (answer, content) in [
+        ("HTTP/1.1 200 OK\r\nX-One: a\r\nX-Two: b\r\nContent-Length: 5\r\n\r\nhello", "hello"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n", "hello"),
+        ("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ""),
+    ] {
+        let app = byte_for_byte(answer);
+        let sidegate = one_worker(&app);
+        let mut client = sidegate.client();
+        for _ in 0..3 {
+            assert_eq!(client.get("/").text(), content, "{answer:?}");
+        }
+        assert_eq!(app.connections(), 1, "{answer:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_malformed_byte_for_byte_is_not_waited_for() {
+    for answer in [
+        "SSH-2.0-OpenSSH_9.2",
+        "HTTP/1.1 200 OK\nContent-Length: 5\n\nhello",
+        "HTTP/1.1 200 OK\r\nX: y\nContent-Length: 5",
+        "HTTP/1.1 abc\r\nContent-Length: 5\r\n\r\nhello",
+    ] {
+        let reply = one_worker(&byte_for_byte(answer)).get("/");
+        let error = reply.field("proxy-status");
+        assert_eq!((reply.status, error), (502, Some("sidegate; error=http_protocol_error")), "{answer:?}");
+    }
+}
+
 #[test]
 fn a_websocket_may_speak_in_the_same_breath_as_its_101() {
     let app = Origin::scripted(|wire| {
