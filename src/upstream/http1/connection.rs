@@ -24,7 +24,7 @@ pub struct Connection {
 
 /// Why no head of an answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoHead {
+pub(super) enum NoHead {
     /// The connection ended before a byte of an answer.
     Closed,
     /// It ended within the head, or after an interim answer.
@@ -63,7 +63,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`NoHead`]; the connection is of no further use.
-    pub fn poll_head(
+    pub(super) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         reading: &Reading,
