@@ -1,5 +1,6 @@
 //! A connection to the app that speaks HTTP/1, and the answers that are read from it.
 
+use std::io;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -23,12 +24,10 @@ pub struct Connection {
 }
 
 /// Why no head of an answer came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum NoHead {
-    /// The connection ended before a byte of an answer.
-    Closed,
-    /// It ended within the head, or after an interim answer.
-    Incomplete,
+    /// The connection ended, or failed with this.
+    Ended(Option<io::Error>),
     /// The head is refused.
     Refused(Refusal),
 }
@@ -56,7 +55,7 @@ impl Connection {
                 return tokio::io::AsyncRead::poll_read(std::pin::Pin::new(stream), &mut cx, &mut buffer).is_ready();
             }
         };
-        !found.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        !found.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The head of the next answer, interim or final, to a request that is being sent.
@@ -78,12 +77,7 @@ impl Connection {
             }
             match ready!(reading.poll(cx, &mut self.transport)) {
                 Ok(more) if !more.is_empty() => self.append(more, bounds),
-                ended => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "the connection to the app failed");
-                    }
-                    return Poll::Ready(Err(if self.answering { NoHead::Incomplete } else { NoHead::Closed }));
-                }
+                ended => return Poll::Ready(Err(NoHead::Ended(ended.err()))),
             }
         }
     }

@@ -78,7 +78,7 @@ pub async fn ask(connection: &mut Connection, outgoing: &mut Outgoing, asked: &A
             }
             let head = match connection.poll_head(cx, &upstream.reading, asked.to_head, upstream.answers.head) {
                 Poll::Pending => break,
-                Poll::Ready(head) => head.map_err(|none| no_answer(none, outgoing))?,
+                Poll::Ready(head) => head.map_err(|none| no_answer(&none, connection.answering, outgoing))?,
             };
             if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Poll::Ready(Ok(head));
@@ -124,15 +124,23 @@ pub async fn ask(connection: &mut Connection, outgoing: &mut Outgoing, asked: &A
     .await
 }
 
-fn no_answer(none: NoHead, outgoing: &Outgoing) -> NoAnswer {
+/// `answering`: a byte of an answer has come.
+fn no_answer(none: &NoHead, answering: bool, outgoing: &Outgoing) -> NoAnswer {
     match none {
-        NoHead::Closed if outgoing.is_unsent() => NoAnswer::Unsent,
-        NoHead::Closed => NoAnswer::Closed,
-        NoHead::Incomplete => NoAnswer::Incomplete,
-        NoHead::Refused(Refusal::TooLarge) => NoAnswer::TooLarge,
-        NoHead::Refused(Refusal::Malformed(why)) => {
-            tracing::debug!(why, "an answer is malformed");
-            NoAnswer::Malformed
+        NoHead::Refused(refusal) => {
+            tracing::debug!(?refusal, "an answer of the app is refused");
+            match refusal {
+                Refusal::TooLarge => NoAnswer::TooLarge,
+                Refusal::Malformed(_) => NoAnswer::Malformed,
+            }
+        }
+        NoHead::Ended(error) => {
+            tracing::debug!(?error, answering, "the connection to the app ended before its answer");
+            match answering {
+                true => NoAnswer::Incomplete,
+                false if outgoing.is_unsent() => NoAnswer::Unsent,
+                false => NoAnswer::Closed,
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::header::{CONTENT_LENGTH, HeaderMap};
+use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{Method, Request, Uri};
 use tokio::io::AsyncWrite;
 
@@ -234,10 +234,10 @@ fn serialize(method: &Method, uri: &Uri, fields: &HeaderMap, length: Option<u64>
     head
 }
 
-/// Field lines; the length is not among them: it is written from what it was read as.
+/// Field lines; what frames the content is not among them: it is written from what it was read as.
 fn push_fields(bytes: &mut Vec<u8>, fields: &HeaderMap) {
     for (name, value) in fields {
-        if name == CONTENT_LENGTH {
+        if name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
             continue;
         }
         let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
