@@ -262,9 +262,17 @@ impl LocalReply {
             Self::UpgradeRefused => "This route takes neither WebSockets nor other upgrades.",
             Self::UpstreamRefused => "It refuses connections.",
             Self::UpstreamTimeout { which: "connection_timeout" } => "No connection could be made in time.",
+            Self::UpstreamTimeout { which: "connection_write_timeout" } => "It did not take the request in time.",
             Self::UpstreamTimeout { .. } => "The connection stands, but the answer was waited for in vain.",
-            Self::UpstreamBroken { error: "http_protocol_error" } => "What it sent is not valid HTTP.",
-            Self::UpstreamBroken { error: "http_upgrade_failed" } => "It switched protocols without being asked.",
+            Self::UpstreamBroken { error: "http_protocol_error" | "http_response_transfer_coding" } => {
+                "What it sent is not valid HTTP."
+            }
+            Self::UpstreamBroken {
+                error: "http_response_header_section_size" | "http_response_trailer_section_size",
+            } => "Its answer has more, or larger, fields than is accepted.",
+            Self::UpstreamBroken { error: "http_upgrade_failed" } => {
+                "It switched to a protocol that was not asked for."
+            }
             Self::UpstreamBroken { .. } => "The connection was closed before the answer was complete.",
             Self::UpstreamBusy { .. } => "It has as many requests under way as it takes. Try again.",
             Self::UpstreamOut { .. } => "It has failed too often, and is left alone for a while. Try again.",

@@ -219,6 +219,9 @@ fn upstream(upstream: &upstream::Settings) -> Section {
         ("tls.server_name", list(tls.and_then(|tls| tls.server_name.as_ref()).map(|name| name.to_str().into_owned()))),
         ("tls.min_version", plain(tls.map(|tls| tls.oldest).unwrap_or_default())),
         ("proxy_protocol", plain(if upstream.proxy_protocol { "v2" } else { "off" })),
+        ("max_response_header_size", plain(size(upstream.answers.head.largest_head as u64))),
+        ("max_response_headers", plain(upstream.answers.head.most_fields)),
+        ("max_interim", plain(upstream.answers.most_interim)),
     ];
     lines.extend(endpoints::lines(upstream));
     Section { name: format!("upstream.{}", upstream.name), lines }

@@ -21,10 +21,7 @@
 
 use memchr::{memchr, memmem};
 
-/// Longest line of chunk framing (size and extensions), and longest trailer line, in bytes.
-const LONGEST_CHUNK_LINE: usize = 1024;
-/// Bytes of all trailers of one message.
-const MOST_TRAILER_BYTES: usize = 8 * 1024;
+use super::chunk::{self, LONGEST_LINE as LONGEST_CHUNK_LINE, MOST_TRAILER_BYTES};
 
 /// Where in the stream of messages the connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,7 +212,7 @@ impl Judge {
                 field(line).map_err(|_| Refusal::Content("malformed trailer"))?;
                 State::Trailers(so_far + line.len())
             }
-            _ => match chunk_size(line).map_err(Refusal::Content)? {
+            _ => match chunk::size(line).map_err(Refusal::Content)? {
                 0 => State::Trailers(0),
                 size => State::ChunkData(size),
             },
@@ -359,22 +356,6 @@ fn content_length(value: &[u8]) -> Result<u64, &'static str> {
         .iter()
         .try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
         .ok_or("Content-Length too large")
-}
-
-fn chunk_size(line: &[u8]) -> Result<u64, &'static str> {
-    let digits = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
-    if digits == 0 || digits > 16 {
-        return Err("malformed chunk size");
-    }
-    let extension = &line[digits..];
-    if !extension.is_empty() && extension[0] != b';' {
-        return Err("malformed chunk size");
-    }
-    if !extension.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) {
-        return Err("control character in a chunk extension");
-    }
-    let text = std::str::from_utf8(&line[..digits]).map_err(|_| "malformed chunk size")?;
-    u64::from_str_radix(text, 16).ok().filter(|size| *size < u64::MAX >> 1).ok_or("chunk size too large")
 }
 
 /// The characters of a token (RFC 9110 §5.6.2).

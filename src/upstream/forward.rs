@@ -1,37 +1,33 @@
 //! Sends a request to the app and brings back its answer.
 //!
 //! 1. A request is sent once. It is sent again only if not a byte of it had been sent, or if it is idempotent, has no
-//!    content, and its connection ended or its answer was a status to retry, before anything went to the client
-//!    (RFC 9110 §9.2.2, RFC 9112 §9.3.1); within the bounds of `retry`.
+//!    content, and its connection ended before a byte of an answer came, or its answer was a status to retry and nothing
+//!    of it went to the client (RFC 9110 §9.2.2, RFC 9112 §9.3.1); within the bounds of `retry`.
 //! 2. The app's head must come within `first_byte` of the end of the request; while the client is still sending, the
 //!    app is not blamed.
 //! 3. Interim answers go to the client as they come (RFC 9110 §15.2); `Expect: 100-continue` is the app's to answer.
 //! 4. A failure of the client's content is answered as the client's (400, 408, 413), one of the app's as 502, 503, 504
-//!    with its RFC 9209 name. An answer that has begun and fails is broken off, never completed.
+//!    with its RFC 9209 type. An answer whose head has gone to the client and that fails is broken off, never completed.
 //! 5. Both heads are cleaned by `hop`; Via, X-Forwarded-*, X-Request-Id and traceparent are set.
 //!
 //! # Why
 //! The whole of it is one future without a box: what can go wrong here is read top to bottom.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Poll, Waker};
 
-use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, UPGRADE, VIA};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, UPGRADE, VIA};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
+use hyper::ext::ReasonPhrase;
 
 use super::connect::Failure;
-use super::content::{Fault, FromApp, Sending, ToApp};
+use super::content::{Fault, ToApp};
+use super::http1::{self, Asked, Broken, Head, Outgoing, Patience, Switched};
 use super::pool::{Lease, NoConnection};
 use super::retry::Reason;
 use super::rewrite::Rewrite;
+use super::watchdog::Deadline;
 use super::{Upstream, hop, tls};
 use crate::body::Body;
 use crate::client_addr::request_id::X_REQUEST_ID;
@@ -67,22 +63,14 @@ pub fn service(upstream: Rc<Upstream>, terms: Terms) -> impl Next {
 }
 
 async fn forward(upstream: Rc<Upstream>, terms: Terms, mut exchange: Box<Exchange>) -> Response<Body> {
-    // What a local reply depends on, kept for when the request is gone.
-    let method = exchange.request.method().clone();
-    let accept = exchange.request.headers().get(ACCEPT).cloned();
     exchange.trail.borrow_mut().upstream = Some(upstream.name.clone());
     match attempt(&upstream, &terms, &mut exchange).await {
         Ok(response) => response,
         Err(reply) => {
-            let mut asked = Request::new(Body::empty());
-            *asked.method_mut() = method;
-            if let Some(accept) = accept {
-                asked.headers_mut().insert(ACCEPT, accept);
-            }
             let mut trail = exchange.trail.borrow_mut();
             (trail.local_reply, trail.local_reply_reason) = (Some(reply.kind()), reply.reason());
             drop(trail);
-            reply.respond(&asked)
+            reply.respond(&exchange.request)
         }
     }
 }
@@ -96,146 +84,119 @@ async fn attempt(
     if let Some(bound) = terms.max_body.filter(|bound| size.lower() > *bound) {
         return Err(LocalReply::ContentTooLarge { bound });
     }
-    let version = exchange.request.version();
     let mut tries = upstream.retries.begin(exchange);
     let switching = prepare(exchange, terms)?;
-    // A client of HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
-    let tells = exchange.connection.interim.is_some() && version != Version::HTTP_10;
-    let mut request = std::mem::take(&mut exchange.request);
-    let bodiless = request.body().is_end_stream();
-    let expects = !bodiless && request.headers().contains_key(EXPECT);
-    let sending = (!bodiless).then(|| Sending::new(expects));
-    if let Some(sending) = &sending {
-        let (sending, identity) = (sending.clone(), terms.identity.clone());
-        let sized = request.headers().contains_key(CONTENT_LENGTH);
-        request = request.map(|content| Body::boxed(ToApp::new(content, sending, terms.max_body, identity, sized)));
-    }
+    let mut outgoing = outgoing(exchange, terms)?;
+    let total = upstream.total.map(|total| upstream.watchdog.deadline(total));
+    let method = exchange.request.method();
+    let asked = Asked {
+        upstream,
+        exchange,
+        to_head: method == Method::HEAD,
+        // A client of HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
+        tells: exchange.connection.interim.is_some() && exchange.request.version() != Version::HTTP_10,
+        total: total.as_ref(),
+    };
+    let repeatable = outgoing.is_bodiless() && method.is_idempotent();
     loop {
         let started = clock::instant();
         let client = upstream.pool.tells_client().then(|| client_of(exchange));
         let lease = upstream.pool.lease(&mut tries, client).await;
         exchange.trail.borrow_mut().retries = tries.count;
         let mut lease = lease.map_err(|none| refusal(upstream, exchange, none))?;
-        let resettable = lease.reused || lease.has_others();
-        let again = bodiless && tries.may_want_a_copy(resettable) && request.method().is_idempotent();
-        let mut copy = again.then(|| head_of(&request));
-        let interims = (tells || expects).then(|| Interims::listen(&mut request, tells));
-        let Some(sender) = lease.sender() else { return Err(LocalReply::UpstreamRefused) };
-        let ready = sender.is_ready()
-            || matches!(upstream.watchdog.within(upstream.first_byte, sender.ready()).await, Ok(Ok(())));
-        let answer = match ready {
-            true => answer(upstream, exchange, sender.try_send_request(request), interims, sending.as_deref()).await,
-            false => Err(NoAnswer::Unsent(Box::new(request))),
-        };
+        let Some(connection) = lease.http1() else { return Err(LocalReply::UpstreamRefused) };
+        let answer = http1::ask(connection, &mut outgoing, &asked).await;
         let mut record = exchange.trail.borrow_mut();
         record.upstream_time = Some(clock::instant().duration_since(started));
         record.endpoint = lease.endpoint();
+        drop(record);
         let failed = match answer {
-            Ok(response) => {
-                let status = response.status().as_u16();
+            Ok(head) => {
+                let status = head.status.as_u16();
                 lease.answered(status);
-                if let Some(again) = copy.take_if(|_| tries.again(Reason::Status(status), false)) {
+                if repeatable && tries.again(Reason::Status(status), false) {
                     lease.note_in(&mut tries);
-                    request = again;
+                    outgoing.rewind();
                     continue;
                 }
-                drop(record);
-                return receive(upstream, exchange, response, lease, sending, switching);
+                return receive(upstream, exchange, head, (lease, outgoing), switching, total);
             }
+            Err(NoAnswer::Fault(fault)) => return Err(blame_client(fault)),
             Err(failed) => failed,
         };
-        let fault = sending.as_ref().and_then(|sending| sending.fault.get());
         // That the app closes an idle connection says nothing about it.
-        if fault.is_none() && !(lease.reused && matches!(failed, NoAnswer::Unsent(_) | NoAnswer::Closed)) {
+        if !(lease.reused && matches!(failed, NoAnswer::Unsent | NoAnswer::Closed)) {
             lease.failed();
         }
         lease.note_in(&mut tries);
-        let closed = ("connection_terminated", LocalReply::UpstreamBroken { error: "connection_terminated" });
-        let (error, reply) = match failed {
-            _ if fault.is_some() => return Err(fault.map_or(closed.1, blame_client)),
-            NoAnswer::Unsent(again) if tries.again(Reason::Connect, lease.reused) => {
-                request = *again;
-                continue;
+        let again = match failed {
+            NoAnswer::Unsent => tries.again(Reason::Connect, lease.reused),
+            NoAnswer::Closed if repeatable && (lease.reused || lease.has_others()) => {
+                tries.again(Reason::Reset, lease.reused)
             }
-            NoAnswer::Closed
-                if let Some(again) = copy.take_if(|_| resettable && tries.again(Reason::Reset, lease.reused)) =>
-            {
-                request = again;
-                continue;
-            }
-            NoAnswer::Late => ("http_response_timeout", LocalReply::UpstreamTimeout { which: "http_response_timeout" }),
-            NoAnswer::Tls(fault) => (fault.kind(), LocalReply::UpstreamTls { error: fault.kind() }),
-            NoAnswer::Malformed => ("http_protocol_error", LocalReply::UpstreamBroken { error: "http_protocol_error" }),
-            NoAnswer::Unsent(_) | NoAnswer::Closed => closed,
+            _ => false,
         };
-        record.upstream_error = Some(error);
+        if again {
+            outgoing.rewind();
+            continue;
+        }
+        let error = failed.error();
+        exchange.trail.borrow_mut().upstream_error = Some(error);
         upstream.failed(error);
-        return Err(reply);
+        return Err(match failed {
+            NoAnswer::Late | NoAnswer::Unread => LocalReply::UpstreamTimeout { which: error },
+            NoAnswer::Tls(_) => LocalReply::UpstreamTls { error },
+            _ => LocalReply::UpstreamBroken { error },
+        });
     }
 }
 
 /// Why there was no answer.
-enum NoAnswer {
-    /// Not a byte of the request was sent; here it is.
-    Unsent(Box<Request<Body>>),
-    /// The connection was closed under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The connection was closed before a byte of the request was sent.
+    Unsent,
+    /// The connection was closed before a byte of an answer came.
     Closed,
-    /// What came was not HTTP.
+    /// The connection was closed within an answer's head, or after an interim answer.
+    Incomplete,
+    /// What came is not HTTP, or could be read in two ways.
     Malformed,
-    /// TLS failed under it: over TLS 1.3 the app judges our certificate when we believe to be through.
-    Tls(tls::Fault),
+    /// The head is larger than the bound.
+    TooLarge,
     /// Nothing came in time.
     Late,
+    /// The app did not take the request in time.
+    Unread,
+    /// TLS failed under it: over TLS 1.3 the app judges our certificate when we believe to be through.
+    Tls(tls::Fault),
+    /// The client's content failed, and with it the request.
+    Fault(Fault),
 }
 
-async fn answer(
-    upstream: &Upstream,
-    exchange: &Exchange,
-    sent: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>,
-    interims: Option<Arc<Interims>>,
-    sending: Option<&Sending>,
-) -> Result<Response<Incoming>, NoAnswer> {
-    let mut sent = pin!(sent);
-    let mut deadline = None;
-    let mut frames = 0;
-    let mut expecting = sending.map(|_| upstream.watchdog.deadline(upstream.expect_timeout));
-    std::future::poll_fn(|cx| {
-        let result = sent.as_mut().poll(cx);
-        if let Some(interims) = &interims {
-            interims.deliver(exchange, sending, cx.waker());
+impl NoAnswer {
+    /// RFC 9209 §2.3.
+    fn error(self) -> &'static str {
+        match self {
+            Self::Unsent | Self::Closed => "connection_terminated",
+            Self::Incomplete => "http_response_incomplete",
+            Self::Malformed => "http_protocol_error",
+            Self::TooLarge => "http_response_header_section_size",
+            Self::Late => "http_response_timeout",
+            Self::Unread => "connection_write_timeout",
+            Self::Tls(fault) => fault.kind(),
+            Self::Fault(_) => "http_request_error",
         }
-        if let Poll::Ready(result) = result {
-            if let Some(sending) = sending {
-                sending.release();
-            }
-            return Poll::Ready(result.map_err(|mut error| match error.take_message() {
-                Some(unsent) => NoAnswer::Unsent(Box::new(unsent)),
-                None if error.error().is_parse() => NoAnswer::Malformed,
-                None => tls::Fault::within(error.error()).map_or(NoAnswer::Closed, NoAnswer::Tls),
-            }));
-        }
-        if let (Some(sending), Some(late)) = (sending, &expecting)
-            && late.poll_late(cx)
-        {
-            sending.release();
-            expecting = None;
-        }
-        let late = deadline.get_or_insert_with(|| upstream.watchdog.deadline(upstream.first_byte));
-        if !late.poll_late(cx) {
-            return Poll::Pending;
-        }
-        match sending {
-            // The request is still on its way: the client is slow, or the app takes it, both of which have their own bounds.
-            Some(sending) if !sending.done.get() && (sending.awaits_client.get() || sending.frames.get() != frames) => {
-                frames = sending.frames.get();
-                late.extend(upstream.first_byte);
-                late.poll_late(cx);
-                Poll::Pending
-            }
-            _ => Poll::Ready(Err(NoAnswer::Late)),
-        }
-    })
-    .await
+    }
+}
+
+/// The request as it leaves: its head in bytes, its content in hand.
+fn outgoing(exchange: &mut Exchange, terms: &Terms) -> Result<Outgoing, LocalReply> {
+    let request = &mut exchange.request;
+    let content = (!request.body().is_end_stream()).then(|| std::mem::take(request.body_mut()));
+    let held = content.is_some() && request.headers().contains_key(EXPECT);
+    let content = content.map(|content| ToApp::new(content, terms.max_body, terms.identity.clone(), held));
+    Outgoing::new(request, content).map_err(|reason| LocalReply::BadRequest { reason })
 }
 
 /// Cleans the request's head and adds ours; says which protocol the client may switch to.
@@ -282,7 +243,6 @@ fn prepare(exchange: &mut Exchange, terms: &Terms) -> Result<Option<HeaderValue>
         fields.remove("tracestate");
         fields.insert(hop::TRACEPARENT, context);
     }
-    *request.version_mut() = Version::HTTP_11;
     if let Some(rewrite) = &terms.rewrite {
         rewrite.request(request, &exchange.parameters)?;
     }
@@ -313,14 +273,6 @@ fn via(version: Version) -> HeaderValue {
     })
 }
 
-fn head_of(request: &Request<Body>) -> Request<Body> {
-    let mut copy = Request::new(Body::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
-}
-
 fn refusal(upstream: &Upstream, exchange: &Exchange, none: NoConnection) -> LocalReply {
     let (error, reply) = match none {
         NoConnection::Busy => ("connection_limit_reached", LocalReply::UpstreamBusy { retry_after: 1 }),
@@ -346,111 +298,69 @@ fn blame_client(fault: Fault) -> LocalReply {
     }
 }
 
-/// The app's answer, cleaned, with its connection on the leash of its content.
+/// The app's answer, with its connection on the leash of its content.
 fn receive(
     upstream: &Rc<Upstream>,
     exchange: &Exchange,
-    mut response: Response<Incoming>,
-    lease: Lease,
-    sending: Option<Rc<Sending>>,
+    mut head: Head,
+    (lease, mut outgoing): (Lease, Outgoing),
     switching: Option<HeaderValue>,
+    total: Option<Deadline>,
 ) -> Result<Response<Body>, LocalReply> {
-    if !hop::is_framed_one_way(response.headers()) {
-        exchange.trail.borrow_mut().upstream_error = Some("http_protocol_error");
-        upstream.failed("http_protocol_error");
-        return Err(LocalReply::UpstreamBroken { error: "http_protocol_error" });
-    }
-    upstream.answered();
-    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if switched && switching.is_none() {
-        exchange.trail.borrow_mut().upstream_error = Some("http_upgrade_failed");
-        upstream.failed("http_upgrade_failed");
-        return Err(LocalReply::UpstreamBroken { error: "http_upgrade_failed" });
-    }
-    let version = response.version();
-    hop::response(response.headers_mut(), switched);
-    if switched {
-        *exchange.connection.tunnel.borrow_mut() = Some(tunnel(upstream, lease, &mut response));
-        return Ok(response.map(|_| Body::empty()));
-    }
-    response.headers_mut().append(VIA, via(version));
-    *response.version_mut() = Version::HTTP_11;
-    if response.body().is_end_stream() {
-        if sending.is_none_or(|sending| sending.done.get()) {
-            lease.give_back();
+    let broken = |error| {
+        exchange.trail.borrow_mut().upstream_error = Some(error);
+        upstream.failed(error);
+        LocalReply::UpstreamBroken { error }
+    };
+    let mut response = Response::new(Body::empty());
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        // To what it was asked for, and once it has the whole request (RFC 9110 §7.8).
+        let asked = head.upgrade.take().filter(|protocol| {
+            let named = switching.is_some_and(|asked| asked.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()));
+            named && outgoing.is_done()
+        });
+        let Some(protocol) = asked else { return Err(broken("http_upgrade_failed")) };
+        upstream.answered();
+        head.fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        head.fields.insert(UPGRADE, protocol);
+        *exchange.connection.tunnel.borrow_mut() = tunnel(upstream, lease);
+    } else {
+        upstream.answered();
+        if head.status.is_success() {
+            outgoing.release();
         }
-        return Ok(response.map(|_| Body::empty()));
+        head.fields.append(VIA, via(head.version));
+        // Nobody knows how long an event stream pauses, or lasts.
+        let endless =
+            head.fields.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let patience = match endless {
+            true => Patience { pause: None, total: None },
+            false => Patience { pause: upstream.idle, total },
+        };
+        let of = (upstream.clone(), exchange.trail.clone());
+        let content = http1::content(of, &head, lease, outgoing, patience);
+        *response.body_mut() = content.map_err(|why| match why {
+            Broken::App(error) => broken(error),
+            Broken::Client(fault) => blame_client(fault),
+        })?;
     }
-    let endless =
-        response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    let pause = upstream.idle.filter(|_| !endless);
-    let total = upstream.total.filter(|_| !endless).map(|total| upstream.watchdog.deadline(total));
-    let watch = FromApp::new(lease, sending, upstream.watchdog.clone(), pause, total, upstream.on_error.clone());
-    Ok(response.map(|content| Body::incoming(content).watched(watch)))
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.fields;
+    if let Some(reason) = head.reason.and_then(|reason| ReasonPhrase::try_from(reason).ok()) {
+        response.extensions_mut().insert(reason);
+    }
+    Ok(response)
 }
 
-fn tunnel(upstream: &Rc<Upstream>, lease: Lease, response: &mut Response<Incoming>) -> Tunnel {
-    let upgrading = hyper::upgrade::on(response);
+fn tunnel(upstream: &Rc<Upstream>, mut lease: Lease) -> Option<Tunnel> {
+    let io: Box<dyn Duplex> = Box::new(Switched::from(lease.switch()?));
     let upstream = upstream.clone();
     upstream.tunnels.inc();
-    let io = async move {
-        let upgraded = upgrading.await.map_err(std::io::Error::other)?;
-        let io: Box<dyn Duplex> = Box::new(TokioIo::new(upgraded));
-        Ok(io)
-    };
     let ended = move |to_app, to_client| {
         upstream.tunnels.dec();
         tracing::debug!(to_app, to_client, "tunnel ended");
         // The lease counts the connection until now.
         drop(lease);
     };
-    Tunnel { io: Box::pin(io), ended: Box::new(ended) }
-}
-
-/// Interim answers on their way from the connection's task to the request's.
-struct Interims {
-    inbox: Mutex<Inbox>,
-    /// The client may be told.
-    tells: bool,
-}
-
-/// What has come, and who is to be woken when more does.
-type Inbox = (Vec<(StatusCode, HeaderMap)>, Option<Waker>);
-
-/// More interim answers than this between two looks are dropped: no app needs them, and a hostile one must not fill memory.
-const MOST_INTERIMS: usize = 8;
-
-impl Interims {
-    fn listen(request: &mut Request<Body>, tells: bool) -> Arc<Self> {
-        let interims = Arc::new(Self { inbox: Mutex::default(), tells });
-        let listening = interims.clone();
-        hyper::ext::on_informational(request, move |response| {
-            let mut inbox = listening.inbox.lock();
-            if inbox.0.len() < MOST_INTERIMS {
-                inbox.0.push((response.status(), response.headers().clone()));
-            }
-            if let Some(waker) = inbox.1.take() {
-                waker.wake();
-            }
-        });
-        interims
-    }
-
-    fn deliver(&self, exchange: &Exchange, sending: Option<&Sending>, waker: &Waker) {
-        let mut inbox = self.inbox.lock();
-        if !inbox.1.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            inbox.1 = Some(waker.clone());
-        }
-        for (status, mut fields) in inbox.0.drain(..) {
-            if status == StatusCode::CONTINUE {
-                // hyper tells the client itself, when the content is first asked for.
-                if let Some(sending) = sending {
-                    sending.release();
-                }
-            } else if let Some(send) = exchange.connection.interim.as_ref().filter(|_| self.tells) {
-                hop::response(&mut fields, false);
-                send(status, &fields);
-            }
-        }
-    }
+    Some(Tunnel { io: Box::pin(std::future::ready(Ok(io))), ended: Box::new(ended) })
 }

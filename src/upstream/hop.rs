@@ -3,7 +3,7 @@
 //! 1. Hop-by-hop fields stop here, and so does what `Connection` names, in both directions.
 //! 2. `Connection` cannot remove what the app or we rely on: Host, framing, identity, forwarded, credentials, cache.
 //! 3. Fields that we set are removed first, in every spelling (`_` for `-`), unless a trusted proxy sent them.
-//! 4. A switch of protocols keeps `Connection: upgrade` and `Upgrade`.
+//! 4. An answer's fields are judged one by one as they are read: what stops here is never part of the answer.
 //!
 //! # Why
 //! One pass over the names decides what is there at all; only that is removed. Most requests carry one such field.
@@ -61,37 +61,37 @@ pub fn request(fields: &mut HeaderMap, trusted: bool, identity: &IdentityFields)
     switch
 }
 
-/// Takes from an answer what must not go on; `switching`: it is a 101.
-pub fn response(fields: &mut HeaderMap, switching: bool) {
-    let mut doomed = Doomed::default();
-    for name in fields.keys() {
-        if is_hop_by_hop(name) && name != PROXY_AUTHENTICATE {
-            doomed.push(name);
-        }
-    }
-    let protocol = if switching { fields.get(UPGRADE).cloned() } else { None };
-    remove(fields, doomed, |_| false);
-    if let Some(protocol) = protocol {
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        fields.insert(UPGRADE, protocol);
-    }
+/// Whether a field of an answer stops here: it is about the connection to the app (RFC 9110 §7.6.1).
+pub fn stops_here(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authorization"
+            | "http2-settings"
+    )
 }
 
-/// Whether the end of an answer's content can be found in one way only (RFC 9112 §6.1, §6.3): by one length that is a
-/// number, by `chunked` alone, or by the end of the connection. hyper reads what else there is, and reads it its own way.
-pub fn is_framed_one_way(fields: &HeaderMap) -> bool {
-    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
-    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
-    match (lengths.next(), codings.next()) {
-        (None, None) => true,
-        (Some(length), None) => lengths.next().is_none() && is_length(length.as_bytes()),
-        (None, Some(coding)) => codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
-        (Some(_), Some(_)) => false,
-    }
+/// The name that a word of an answer's `Connection` removes, if it may.
+pub fn removable(word: &[u8]) -> Option<HeaderName> {
+    HeaderName::from_bytes(word).ok().filter(|name| !is_protected(name))
 }
 
-fn is_length(value: &[u8]) -> bool {
-    matches!(value.len(), 1..=19) && value.iter().all(u8::is_ascii_digit)
+/// Whether a trailer field of an answer may go on (RFC 9110 §6.5.1): never framing, routing, authentication, what says
+/// how content is to be read, or what caches act on.
+pub fn answer_trailer_may_pass(name: &HeaderName) -> bool {
+    let harmless = matches!(name.as_str(), "content-digest" | "etag");
+    !(stops_here(name)
+        || name.as_str().starts_with("proxy-")
+        || (is_protected(name) && !harmless)
+        || matches!(
+            name.as_str(),
+            "age" | "date" | "location" | "pragma" | "retry-after" | "trailer" | "warning" | "www-authenticate"
+        ))
 }
 
 /// Whether a trailer field may go on (RFC 9110 §6.5.1): never framing, routing, authentication or what we set.
@@ -260,37 +260,10 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_of_protocols_is_recognised_and_its_answer_kept() {
+    fn a_switch_of_protocols_is_recognised() {
         let mut map = fields(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
         assert_eq!(request(&mut map, false, &nobody()), Some(HeaderValue::from_static("websocket")));
         assert!(map.is_empty());
-        let mut map = fields(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
-        response(&mut map, true);
-        assert_eq!(map[CONNECTION], "upgrade");
-        assert_eq!(map[UPGRADE], "websocket");
-    }
-
-    #[test]
-    fn an_answer_whose_end_could_be_found_in_two_ways_is_told_from_a_sound_one() {
-        let (length, coding) = ("content-length", "transfer-encoding");
-        for sound in [&[][..], &[(length, "0")], &[(length, "12")], &[(coding, "Chunked")]] {
-            assert!(is_framed_one_way(&fields(sound)), "{sound:?}");
-        }
-        for unsound in [
-            &[(length, "2"), (coding, "chunked")][..],
-            &[(length, "2"), (length, "2")],
-            &[(length, "2, 2")],
-            &[(length, "-2")],
-            &[(length, "+2")],
-            &[(length, "")],
-            &[(length, "99999999999999999999")],
-            &[(coding, "gzip, chunked")],
-            &[(coding, "chunked, chunked")],
-            &[(coding, "xchunked")],
-            &[(coding, "chunked"), (coding, "chunked")],
-        ] {
-            assert!(!is_framed_one_way(&fields(unsound)), "{unsound:?}");
-        }
     }
 
     #[test]
@@ -304,5 +277,17 @@ mod tests {
             );
         }
         assert!(trailer_may_pass(&HeaderName::from_static("grpc-status"), &nobody()));
+    }
+
+    #[test]
+    fn trailers_of_an_answer_pass_unless_they_could_change_it() {
+        for name in ["grpc-status", "server-timing", "content-digest", "etag", "x-sum"] {
+            assert!(answer_trailer_may_pass(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in
+            ["content-length", "content-type", "set-cookie", "location", "connection", "proxy-authenticate", "vary"]
+        {
+            assert!(!answer_trailer_may_pass(&HeaderName::from_static(name)), "{name}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Forwards to the app and brings back its answer.
 //!
-//! `pool` has the connections, `connect` opens them, `forward` sends and receives over them, `content` is what passes,
-//! `hop` (pure) says which fields may, `watchdog` keeps the deadlines, `tls` says whom to believe.
+//! `pool` has the connections, `connect` opens them, `sender` is one of them by protocol, `http1` speaks over it, `forward`
+//! decides what is sent and what is made of the answer, `content` is what the client sends, `hop` (pure) says which fields
+//! may pass, `watchdog` keeps the deadlines, `tls` says whom to believe.
 //!
 //! Where there are several endpoints: `roster` knows them for all workers, `tend` resolves and checks them, `balance`
 //! (pure) chooses one, `standing` (pure) says how much each is used, after what `health` and `breaker` (both pure) make
@@ -15,6 +16,7 @@ pub mod endpoint;
 pub mod forward;
 pub mod health;
 pub mod hop;
+pub mod http1;
 mod pool;
 mod probe;
 mod proxy_protocol;
@@ -22,6 +24,7 @@ mod queue;
 pub mod retry;
 pub mod rewrite;
 pub mod roster;
+mod sender;
 mod standing;
 mod tend;
 pub mod tls;
@@ -85,6 +88,17 @@ pub struct Settings {
     pub tls: Option<tls::Secured>,
     /// Each connection begins with a PROXY protocol header (version 2), and carries one request.
     pub proxy_protocol: bool,
+    /// How large its answers' heads may be, and how many come first.
+    pub answers: AnswerBounds,
+}
+
+/// Bounds of what comes before an answer's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerBounds {
+    /// How large their heads may be; larger: 502.
+    pub head: http1::Bounds,
+    /// Interim answers (1xx) to one request; more: 502.
+    pub most_interim: usize,
 }
 
 /// One endpoint.
@@ -167,6 +181,10 @@ impl Settings {
             expect_timeout: Duration::from_secs(1),
             tls: None,
             proxy_protocol: false,
+            answers: AnswerBounds {
+                head: http1::Bounds { largest_head: 64 * 1024, most_fields: 256 },
+                most_interim: 16,
+            },
         }
     }
 }
@@ -181,11 +199,14 @@ pub struct Upstream {
     idle: Option<Duration>,
     total: Option<Duration>,
     retries: Rc<Retries>,
+    answers: AnswerBounds,
+    /// Where this worker reads the app's answers to.
+    reading: http1::Reading,
     tunnels: Gauge,
     health: Arc<Health>,
     /// The last answer was a failure; what is shared is written only when this changes.
     sick: Cell<bool>,
-    on_error: Rc<dyn Fn(&'static str)>,
+    on_error: Box<dyn Fn(&'static str)>,
 }
 
 /// What is known of an app, over all workers; for probes and logs.
@@ -246,11 +267,13 @@ impl Upstream {
             expect_timeout: settings.expect_timeout,
             idle: Some(settings.timeouts.idle).filter(|idle| !idle.is_zero()),
             total: settings.timeouts.total,
+            answers: settings.answers,
+            reading: http1::Reading::default(),
             tunnels: registry.gauge(worker, "sidegate_upstream_tunnels", "WebSockets that are open.", &labels),
             name,
             health,
             sick: Cell::new(false),
-            on_error: Rc::new(on_error),
+            on_error: Box::new(on_error),
         })
     }
 

@@ -28,25 +28,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-
 use self::choice::Place;
 pub use self::lease::Lease;
 use super::Settings;
 use super::balance::Balance;
 use super::connect::{Connector, Failure};
 use super::endpoint::Endpoint;
+use super::http1::Connection;
 use super::queue::Queue;
 use super::retry::Reason;
 use super::roster::Roster;
+use super::sender::Sender;
 use super::tries::Tries;
 use super::watchdog::Watchdog;
-use crate::body::Body;
 use crate::telemetry::registry::{Counter, Gauge, Registry};
 
-/// How many of the newest idle connections are looked at for one that is ready.
-const LOOKED_AT: usize = 4;
 /// For how many ticks an endpoint that refused a connection is asked last: a second.
 const SHUNNED: u64 = 50;
 
@@ -88,7 +84,7 @@ pub struct Local {
 }
 
 struct Idle {
-    sender: SendRequest<Body>,
+    sender: Sender,
     /// When it was given back, in ticks of the watchdog.
     since: u64,
 }
@@ -227,14 +223,10 @@ impl Pool {
         }
     }
 
-    /// The newest idle connection of an endpoint that is ready, or nearly so.
+    /// The newest idle connection of an endpoint.
     fn idle(self: &Rc<Self>, local: &Rc<Local>) -> Option<Lease> {
         loop {
-            let mut idle = local.idle.borrow_mut();
-            let newest = idle.len().checked_sub(1)?;
-            let ready = idle.iter().rev().take(LOOKED_AT).position(|idle| idle.sender.is_ready());
-            let taken = idle.remove(newest - ready.unwrap_or(0));
-            drop(idle);
+            let mut taken = local.idle.borrow_mut().pop()?;
             if taken.sender.is_closed() {
                 self.shrink(local);
                 continue;
@@ -243,7 +235,7 @@ impl Pool {
         }
     }
 
-    fn lease_of(self: &Rc<Self>, local: Rc<Local>, sender: Option<SendRequest<Body>>) -> Lease {
+    fn lease_of(self: &Rc<Self>, local: Rc<Local>, sender: Option<Sender>) -> Lease {
         self.count_active(&local, 1);
         Lease { pool: self.clone(), local, reused: sender.is_some(), sender, probing: false }
     }
@@ -254,24 +246,14 @@ impl Pool {
         }
     }
 
-    async fn open(&self, endpoint: &Endpoint, client: Option<SocketAddr>) -> Result<SendRequest<Body>, Failure> {
+    async fn open(&self, endpoint: &Endpoint, client: Option<SocketAddr>) -> Result<Sender, Failure> {
         let connecting = self.connector.connect(&endpoint.server, endpoint.address, client);
-        let io = match self.watchdog.within(self.connect_timeout, Box::pin(connecting)).await {
+        let transport = match self.watchdog.within(self.connect_timeout, Box::pin(connecting)).await {
             Ok(connected) => connected?,
             Err(_) => return Err(Failure::TimedOut),
         };
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(64 * 1024)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|_| Failure::Refused)?;
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "connection to the app ended");
-            }
-        });
         self.metrics.opened.inc();
-        Ok(sender)
+        Ok(Sender::Http1(Connection::new(transport)))
     }
 
     fn grow(&self, local: &Local) {

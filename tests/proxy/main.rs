@@ -6,10 +6,12 @@
 mod harness;
 
 mod admin;
+mod answers;
 mod cache;
 mod crowd;
 mod errors;
 mod forwarding;
+mod fuzz_answers;
 mod introduced;
 mod itself;
 mod limits;

@@ -145,6 +145,9 @@ fn upstream(name: &Placed<String>, table: &mut Table<'_>) -> Option<upstream::Se
     table.set("max_pending", &mut upstream.max_pending, count(0..1_000_001));
     table.set("queue_timeout", &mut upstream.queue_timeout, text(quantity::duration));
     table.set("expect_timeout", &mut upstream.expect_timeout, text(quantity::duration));
+    table.set("max_response_header_size", &mut upstream.answers.head.largest_head, sized(1024, 16 << 20));
+    table.set("max_response_headers", &mut upstream.answers.head.most_fields, count(1..32_001));
+    table.set("max_interim", &mut upstream.answers.most_interim, count(0..1001));
     table.set("proxy_protocol", &mut upstream.proxy_protocol, choice(&[("off", false), ("v2", true)]));
     super::endpoints::read(table, &mut upstream)?;
     upstream.tls = super::tls::upstream(table, &upstream.servers)?;

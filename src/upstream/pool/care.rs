@@ -17,7 +17,7 @@ impl Pool {
         for local in &*self.endpoints.borrow() {
             let mut idle = local.idle.borrow_mut();
             let before = idle.len();
-            idle.retain(|idle| !idle.sender.is_closed() && now.saturating_sub(idle.since) < longest);
+            idle.retain_mut(|idle| !idle.sender.is_closed() && now.saturating_sub(idle.since) < longest);
             for _ in idle.len()..before {
                 self.shrink(local);
                 self.queue.wake_one();

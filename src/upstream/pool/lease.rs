@@ -4,17 +4,16 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hyper::client::conn::http1::SendRequest;
-
 use super::{Idle, Local, Pool, SHUNNED};
-use crate::body::Body;
+use crate::upstream::http1::Connection;
+use crate::upstream::sender::Sender;
 use crate::upstream::tries::Tries;
 
 /// A connection in use. Dropped without being given back, it is closed.
 pub struct Lease {
     pub(super) pool: Rc<Pool>,
     pub(super) local: Rc<Local>,
-    pub(super) sender: Option<SendRequest<Body>>,
+    pub(super) sender: Option<Sender>,
     /// It has carried a request before: the app may have closed it at any moment.
     pub reused: bool,
     /// A half-open breaker let it through, and waits to hear.
@@ -32,8 +31,18 @@ impl fmt::Debug for Lease {
 
 impl Lease {
     /// The connection.
-    pub fn sender(&mut self) -> Option<&mut SendRequest<Body>> {
+    pub fn sender(&mut self) -> Option<&mut Sender> {
         self.sender.as_mut()
+    }
+
+    /// The connection, if it speaks HTTP/1.
+    pub fn http1(&mut self) -> Option<&mut Connection> {
+        self.sender().map(|Sender::Http1(connection)| connection)
+    }
+
+    /// Takes the connection out of HTTP; the lease goes on counting it.
+    pub fn switch(&mut self) -> Option<Connection> {
+        self.sender.take().map(|Sender::Http1(connection)| connection)
     }
 
     /// Whether its upstream has other endpoints.
@@ -69,7 +78,7 @@ impl Lease {
     /// Gives a sound connection back, once its answer has been read to the end.
     pub fn give_back(mut self) {
         let kept = !self.local.gone.get() && !self.pool.tells_client();
-        let usable = |sender: &mut SendRequest<Body>| kept && !sender.is_closed();
+        let usable = |sender: &mut Sender| kept && !sender.is_closed();
         if let Some(sender) = self.sender.take_if(usable) {
             let since = self.pool.watchdog.now();
             self.local.idle.borrow_mut().push(Idle { sender, since });

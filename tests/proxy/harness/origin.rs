@@ -245,6 +245,11 @@ impl Wire {
         Ok(bytes)
     }
 
+    /// Sends no more, and goes on reading.
+    pub fn end(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
     /// Waits until the other side ends the connection.
     pub fn wait_for_end(&mut self) -> io::Result<()> {
         while !self.some()?.is_empty() {}

@@ -1,0 +1,18 @@
+//! What requests are sent over: a connection to the app, by the protocol that it speaks.
+
+use super::http1;
+
+/// A connection to the app.
+pub enum Sender {
+    /// HTTP/1.1: one request at a time.
+    Http1(http1::Connection),
+}
+
+impl Sender {
+    /// Whether nothing more may be sent over it; for one without a request under way.
+    pub fn is_closed(&mut self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_closed(),
+        }
+    }
+}
