@@ -133,6 +133,13 @@ fn server(settings: &Settings) -> Section {
         ("max_header_size", plain(size(server.max_header_size as u64))),
         ("max_headers", plain(server.max_headers)),
         ("max_streams", plain(server.max_streams)),
+        ("max_requests_per_connection", plain(server.max_requests_per_connection)),
+        ("http2.max_resets", plain(server.http2.max_resets)),
+        ("http2.max_stream_errors", plain(server.http2.max_stream_errors)),
+        ("http2.max_control_frames", plain(server.http2.max_control_frames)),
+        ("http2.stream_window", plain(size(server.http2.stream_window.into()))),
+        ("http2.connection_window", plain(size(server.http2.connection_window.into()))),
+        ("http2.send_buffer", plain(size(server.http2.send_buffer as u64))),
         ("grace_period", plain(time(server.grace_period))),
         ("park_after", plain(time(server.park_after))),
     ];

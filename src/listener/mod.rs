@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod admission;
 pub mod connection;
+pub mod http2;
 mod judge;
 mod pace;
 mod receive;
@@ -37,6 +38,10 @@ pub struct Settings {
     pub max_headers: usize,
     /// Concurrent requests on an HTTP/2 connection.
     pub max_streams: u32,
+    /// Requests of one connection; after that many it is ended gracefully. 0: unbounded.
+    pub max_requests_per_connection: u64,
+    /// What one HTTP/2 connection may cost.
+    pub http2: http2::Bounds,
     /// Time given to requests in flight when the process is told to stop.
     pub grace_period: Duration,
     /// An idle connection gives its buffers back after this long.
@@ -97,6 +102,8 @@ impl Default for Settings {
             max_header_size: 32 * 1024,
             max_headers: 100,
             max_streams: 100,
+            max_requests_per_connection: 0,
+            http2: http2::Bounds::default(),
             grace_period: Duration::from_secs(30),
             park_after: Duration::from_secs(1),
         }

@@ -85,7 +85,7 @@ async fn attempt(
     let version = exchange.request.version();
     let switching = prepare(exchange, terms)?;
     // A client of HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
-    let tells = exchange.connection.interim.is_some() && version != Version::HTTP_10;
+    let tells = exchange.interim.is_some() && version != Version::HTTP_10;
     let mut request = std::mem::take(&mut exchange.request);
     let bodiless = request.body().is_end_stream();
     let expects = !bodiless && request.headers().contains_key(EXPECT);
@@ -411,9 +411,9 @@ impl Interims {
                 if let Some(sending) = sending {
                     sending.release();
                 }
-            } else if let Some(send) = exchange.connection.interim.as_ref().filter(|_| self.tells) {
+            } else if let Some(client) = exchange.interim.as_ref().filter(|_| self.tells) {
                 hop::response(&mut fields, false);
-                send(status, &fields);
+                client.send(status, &fields);
             }
         }
     }
