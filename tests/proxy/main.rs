@@ -8,6 +8,8 @@ mod harness;
 mod admin;
 mod cache;
 mod forwarding;
+mod http2;
+mod http2spec;
 mod itself;
 mod limits;
 mod outage;
