@@ -7,19 +7,21 @@
 //! 4. Content and fields after the end of a stream are STREAM_CLOSED, frames of a stream that never began PROTOCOL_ERROR (§5.1).
 //! 5. A client neither pushes (§8.4), nor gives its streams even numbers or goes back in them (§5.1.1).
 //! 6. An initial window beyond 2^31-1 is FLOW_CONTROL_ERROR (§6.5.2).
-//! 7. Frames that bring neither request nor content are counted ([`Budget`]).
+//! 7. A block of fields that comes whole is looked over (`fields`).
+//! 8. Frames that bring neither request nor content are counted ([`Budget`]).
 //!
 //! Every offence ends the connection: RFC 9113 §5.4.1 allows that for what it calls an error of a stream too.
 //!
 //! # Why
 //! h2 knows most of this, yet names it PROTOCOL_ERROR throughout, and does not count frames. Nine bytes of each frame, and
-//! those of SETTINGS, say all that is needed. What is inside frames (HPACK, windows, lengths) stays h2's to judge.
+//! a few of SETTINGS and fields, say all that is needed. What is inside (values, windows, lengths) stays h2's to judge.
 
 use std::rc::Rc;
 
 use h2::Reason;
 
 use super::abuse::{Abuse, Bounds, Budget};
+use super::fields::Entries;
 
 /// Bytes of the client's connection preface (RFC 9113 §3.4).
 const PREFACE: usize = 24;
@@ -73,6 +75,9 @@ pub struct Frames {
     left: usize,
     /// One setting, as far as it has come.
     setting: [u8; 6],
+    /// A frame of fields has just begun; whether these are trailers.
+    fields: Option<bool>,
+    entries: Entries,
     /// The stream whose fields are still to be continued.
     block: Option<u32>,
     /// The last stream that began.
@@ -98,6 +103,8 @@ impl Frames {
             kind: Kind::Unknown,
             left: 0,
             setting: [0; 6],
+            fields: None,
+            entries: Entries::default(),
             block: None,
             highest: 0,
             open: Vec::new(),
@@ -129,9 +136,13 @@ impl Frames {
                 at += step;
             } else if self.left > 0 {
                 let step = self.left.min(rest.len());
-                if self.kind == Kind::Settings {
-                    self.settings(&rest[..step]).map_err(|offence| (at, offence))?;
+                let here = &rest[..step];
+                match self.kind {
+                    Kind::Settings => self.settings(here),
+                    Kind::Headers => self.look_over(here),
+                    _ => Ok(()),
                 }
+                .map_err(|offence| (at, offence))?;
                 self.left -= step;
                 at += step;
             } else {
@@ -215,9 +226,10 @@ impl Frames {
 
     fn headers(&mut self, length: usize, flags: u8, stream: u32) -> Result<(), Offence> {
         belongs(stream % 2 == 1)?;
-        let least = usize::from(flags & PADDED != 0) + if flags & PRIORITY == 0 { 0 } else { 5 };
+        let least = before_fields(flags);
         sized(length >= least)?;
         let last = flags & END_STREAM != 0;
+        self.fields = Some(stream <= self.highest);
         if stream > self.highest {
             self.highest = stream;
             if last { self.remember(stream) } else { self.opened(stream) }
@@ -259,6 +271,21 @@ impl Frames {
         Ok(())
     }
 
+    /// Looks over the fields of a HEADERS frame, if that is all of it.
+    fn look_over(&mut self, bytes: &[u8]) -> Result<(), Offence> {
+        let Some(trailers) = self.fields.take() else { return Ok(()) };
+        if bytes.len() < self.left || self.block.is_some() {
+            self.entries.unknown();
+            return Ok(());
+        }
+        let flags = self.head[4];
+        let padding = if flags & PADDED == 0 { 0 } else { usize::from(bytes[0]) };
+        let (start, end) = (before_fields(flags), bytes.len().saturating_sub(padding));
+        // Padding that leaves no room is h2's to refuse.
+        let block = bytes.get(start..end).unwrap_or_default();
+        self.entries.look_over(block, trailers).or_else(error)
+    }
+
     fn has_begun(&self, stream: u32) -> bool {
         stream % 2 == 1 && stream <= self.highest
     }
@@ -288,6 +315,11 @@ impl Frames {
         }
         Err(Offence { code: Reason::ENHANCE_YOUR_CALM, abuse: Some(kind) })
     }
+}
+
+/// Bytes of a HEADERS frame that stand before its fields (RFC 9113 §6.2).
+fn before_fields(flags: u8) -> usize {
+    usize::from(flags & PADDED != 0) + if flags & PRIORITY == 0 { 0 } else { 5 }
 }
 
 fn kind_of(kind: u8) -> Kind {
@@ -323,6 +355,7 @@ mod tests {
     use super::*;
 
     const HEADERS: u8 = 1;
+    const FIELDS: &[u8] = b"\x00\x01x\x01y";
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
@@ -359,8 +392,8 @@ mod tests {
 
     #[test]
     fn sound_frames_pass_and_others_have_their_code() {
-        let get = frame(HEADERS, END_STREAM | END_HEADERS, 1, b"x");
-        let post = frame(HEADERS, END_HEADERS, 1, b"x");
+        let get = frame(HEADERS, END_STREAM | END_HEADERS, 1, FIELDS);
+        let post = frame(HEADERS, END_HEADERS, 1, FIELDS);
         let size = Some(Reason::FRAME_SIZE_ERROR);
         let protocol = Some(Reason::PROTOCOL_ERROR);
         let closed = Some(Reason::STREAM_CLOSED);
@@ -368,12 +401,12 @@ mod tests {
         let cases = [
             (vec![get.clone()], None),
             (
-                vec![get.clone(), frame(HEADERS, 5, 3, b"x"), frame(2, 0, 1, &[0; 5]), frame(8, 0, 1, &[0, 0, 0, 1])],
+                vec![get.clone(), frame(HEADERS, 5, 3, FIELDS), frame(2, 0, 1, &[0; 5]), frame(8, 0, 1, &[0, 0, 0, 1])],
                 None,
             ),
             (vec![post.clone(), frame(0, 0, 1, b"ab"), frame(0, 1, 1, b"")], None),
-            (vec![post.clone(), frame(0, 0, 1, b"ab"), frame(HEADERS, 5, 1, b"x")], None),
-            (vec![frame(HEADERS, 1, 1, b"x"), frame(9, 0, 1, b"x"), frame(9, 4, 1, b"x")], None),
+            (vec![post.clone(), frame(0, 0, 1, b"ab"), frame(HEADERS, 5, 1, FIELDS)], None),
+            (vec![frame(HEADERS, 1, 1, FIELDS), frame(9, 0, 1, b"x"), frame(9, 4, 1, b"x")], None),
             (vec![frame(4, 0, 0, &[0, 4, 0x7f, 255, 255, 255, 0, 3, 0, 0, 0, 1])], None),
             (vec![frame(200, 0xff, 9, b"what"), frame(6, 0, 0, &[0; 8])], None),
             (vec![frame(4, 0, 0, &[0, 3, 0, 0, 0, 1, 0, 4, 0x80, 0, 0, 0])], Some(Reason::FLOW_CONTROL_ERROR)),
@@ -400,24 +433,39 @@ mod tests {
             (vec![post.clone(), frame(3, 0, 1, &[0; 4]), frame(0, 1, 1, b"x")], closed),
             (vec![get.clone(), get.clone()], closed),
             (vec![post.clone(), frame(3, 0, 1, &[0; 4]), get.clone()], closed),
-            (vec![frame(HEADERS, 5, 5, b"x"), frame(HEADERS, 5, 3, b"x")], protocol),
-            (vec![frame(HEADERS, 5, 2, b"x")], protocol),
-            (vec![frame(HEADERS, 5, 0, b"x")], protocol),
+            (vec![frame(HEADERS, 5, 5, FIELDS), frame(HEADERS, 5, 3, FIELDS)], protocol),
+            (vec![frame(HEADERS, 5, 2, FIELDS)], protocol),
+            (vec![frame(HEADERS, 5, 0, FIELDS)], protocol),
             (vec![frame(HEADERS, 5 | PRIORITY, 1, b"x")], size),
             (vec![frame(9, 4, 1, b"x")], protocol),
-            (vec![frame(HEADERS, 1, 1, b"x"), frame(9, 4, 3, b"x")], protocol),
-            (vec![frame(HEADERS, 1, 1, b"x"), frame(200, 0, 0, b"")], protocol),
+            (vec![frame(HEADERS, 1, 1, FIELDS), frame(9, 4, 3, b"x")], protocol),
+            (vec![frame(HEADERS, 1, 1, FIELDS), frame(200, 0, 0, b"")], protocol),
             (vec![frame(0, 0, 1, &[0; LONGEST_FRAME + 1])], size),
             (vec![frame(6, 0, 0, &[0; 8]); 4], None),
             (vec![frame(6, 0, 0, &[0; 8]); 5], calm),
             (vec![frame(2, 0, 7, &[0; 5]); 5], calm),
             (vec![frame(99, 0, 7, &[0; 5]); 5], calm),
             (vec![post, vec![frame(0, 0, 1, b""); 5].concat()], calm),
-            (vec![frame(HEADERS, 1, 1, b"x"), vec![frame(9, 0, 1, b"x"); 5].concat()], calm),
+            (vec![frame(HEADERS, 1, 1, FIELDS), vec![frame(9, 0, 1, b"x"); 5].concat()], calm),
         ];
         for (sent, expected) in cases {
             assert_eq!(code(&sent), expected, "{sent:?}");
         }
+    }
+
+    #[test]
+    fn fields_that_come_whole_are_looked_over() {
+        let code = |flags, payload: &[u8]| {
+            let bytes = connection(&[frame(HEADERS, flags | END_HEADERS | END_STREAM, 1, payload)]);
+            frames().follow(&bytes).err().map(|(_, offence)| offence.code)
+        };
+        assert_eq!(code(0, b"\x80"), Some(Reason::COMPRESSION_ERROR));
+        assert_eq!(code(PADDED, b"\x01\x82\x80"), None);
+        assert_eq!(code(PADDED | PRIORITY, b"\x01\0\0\0\0\0\x80\0"), Some(Reason::COMPRESSION_ERROR));
+        assert_eq!(code(PADDED, b"\x09\x80\x80"), None);
+        let trailers = [frame(HEADERS, END_HEADERS, 1, FIELDS), frame(HEADERS, 5, 1, b"\x82")];
+        let found = frames().follow(&connection(&trailers)).err().map(|(_, offence)| offence.code);
+        assert_eq!(found, Some(Reason::PROTOCOL_ERROR));
     }
 
     #[test]
@@ -430,7 +478,7 @@ mod tests {
 
     #[test]
     fn streams_that_stay_open_are_forgotten_within_a_bound() {
-        let streams: Vec<_> = (0..1000).map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, b"x")).collect();
+        let streams: Vec<_> = (0..1000).map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, FIELDS)).collect();
         let mut frames = frames();
         assert_eq!(frames.follow(&connection(&streams)), Ok(()));
         assert_eq!(frames.open.len(), frames.most_open);

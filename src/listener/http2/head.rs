@@ -1,7 +1,7 @@
 //! What h2 lets through in a request's head, and RFC 9113 does not. Pure.
 //!
 //! 1. A path begins with `/`, or is `*` alone with OPTIONS; it holds no control character (§8.3.1).
-//! 2. A value neither begins nor ends with white space (§8.2.1).
+//! 2. A name is a token, which `"` is not part of; a value neither begins nor ends with white space (§8.2.1).
 //! 3. There is one Content-Length at most, of 1 to 19 digits (§8.1.1).
 //! 4. There are as many fields as the configuration allows: else 431.
 //!
@@ -36,8 +36,13 @@ pub fn announced(head: &Parts, most_fields: usize) -> Result<Option<u64>, Refusa
     if head.headers.len() > most_fields {
         return Err(Refusal::FieldsTooMany);
     }
-    if !head.headers.values().all(is_trimmed) {
-        return Err(Refusal::Malformed("white space around a value"));
+    for (name, value) in &head.headers {
+        if name.as_str().contains('"') {
+            return Err(Refusal::Malformed("name"));
+        }
+        if !is_trimmed(value) {
+            return Err(Refusal::Malformed("white space around a value"));
+        }
     }
     content_length(&head.headers)
 }
@@ -95,6 +100,7 @@ mod tests {
             ("GET", "http://a?q", &[]),
             ("GET", "http://a/", &[("x", " a")]),
             ("GET", "http://a/", &[("x", "a\t")]),
+            ("GET", "http://a/", &[("x\"", "a")]),
             ("GET", "http://a/", &[("content-length", "")]),
             ("GET", "http://a/", &[("content-length", "+1")]),
             ("GET", "http://a/", &[("content-length", "1,1")]),

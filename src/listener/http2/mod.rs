@@ -16,11 +16,14 @@
 
 mod abuse;
 mod content;
+mod fields;
 mod frames;
 mod head;
 mod patience;
 mod pulse;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::cell::Cell;
@@ -48,13 +51,13 @@ use super::receive::Receive;
 use super::transport::Transport;
 use super::{Settings, Timeouts};
 use crate::body::Body;
-use crate::exchange::{Connection, Interim, Next};
+use crate::exchange::{Connection, Next};
 use crate::local_reply::LocalReply;
 
 /// What the streams of a connection share.
 pub struct Shared {
     line: Rc<Line>,
-    pulse: Rc<Pulse>,
+    pulse: Pulse,
     timeouts: Timeouts,
     metrics: Rc<Metrics>,
     /// Requests under way.
@@ -80,13 +83,13 @@ pub async fn serve<S: Next>(transport: Transport, prefix: Bytes, connection: Rc<
     let Ok(Ok(http2)) = timeout(settings.timeouts.header, handshake).await else { return };
     let shared = Rc::new(Shared {
         line,
-        pulse: Rc::new(Pulse::new(tick)),
+        pulse: Pulse::new(tick),
         timeouts: settings.timeouts,
         metrics: served.metrics.clone(),
         streams: Cell::new(0),
     });
     let receive = Rc::new(Receive::new(connection, served.draining.clone()));
-    let mut serving = Serving { http2, receive, served, shared, begun: 0, leaving: false, refused: false };
+    let mut serving = Serving { http2, receive, served, shared, begun: 0, leaving: false, noted: false };
     let mut draining = serving.served.draining.clone();
     let mut draining = pin!(draining.wait_for(|draining| *draining));
     let mut ticks = interval(tick);
@@ -152,8 +155,8 @@ struct Serving<S> {
     begun: u64,
     /// The client has been told to send no more.
     leaving: bool,
-    /// The client has been told why it is sent away.
-    refused: bool,
+    /// Why the client is sent away has been counted.
+    noted: bool,
 }
 
 impl<S: Next> Serving<S> {
@@ -164,25 +167,39 @@ impl<S: Next> Serving<S> {
                 Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(%error, "HTTP/2 connection ended");
-                    if let Some(abuse) = self.shared.line.found_by_h2() {
-                        self.shared.metrics.http2_abuse[abuse as usize].inc();
-                    }
+                    self.note();
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending => match self.shared.line.offence.get() {
-                    Some(offence) if !self.refused => {
-                        tracing::debug!(?offence, "HTTP/2 client sent away");
-                        self.refused = true;
+                    Some(offence) if !self.noted => {
+                        self.note();
                         self.http2.abrupt_shutdown(offence.code);
-                        match offence.abuse {
-                            Some(abuse) => self.shared.metrics.http2_abuse[abuse as usize].inc(),
-                            None => self.shared.metrics.refused.inc(),
-                        }
                     }
-                    _ => return Poll::Pending,
+                    _ => {
+                        if self.shared.line.lingers.get() {
+                            self.note();
+                        }
+                        return Poll::Pending;
+                    }
                 },
             }
+        }
+    }
+
+    /// Counts why the client is sent away, once: for an offence of its own, or for what h2 has found.
+    fn note(&mut self) {
+        if std::mem::replace(&mut self.noted, true) {
+            return;
+        }
+        let offence = self.shared.line.offence.get();
+        match offence.map_or_else(|| self.shared.line.found_by_h2(), |offence| offence.abuse) {
+            Some(abuse) => {
+                tracing::debug!(abuse = abuse.name(), "HTTP/2 client sent away");
+                self.shared.metrics.http2_abuse[abuse as usize].inc();
+            }
+            None if offence.is_some() => self.shared.metrics.refused.inc(),
+            None => {}
         }
     }
 
@@ -203,9 +220,8 @@ impl<S: Next> Serving<S> {
         let content = if stream.is_end_stream() {
             Body::empty()
         } else {
-            let expects = head.headers.contains_key(EXPECT).then(|| reply.clone() as Rc<dyn Interim>);
-            let pause = self.shared.timeouts.body;
-            Body::boxed(Content::new(stream, announced, expects, pause, self.shared.pulse.clone()))
+            let expects = head.headers.contains_key(EXPECT);
+            Body::boxed(Content::new(stream, announced, expects, reply.clone()))
         };
         let request = Request::from_parts(head, content);
         let answer = self.receive.http2(request, reply.clone(), (self.served.current)());

@@ -11,11 +11,11 @@
 //! # Why
 //! A task for each stream keeps a panic to its stream, lets the runtime wake only what can go on, and is one allocation.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -32,16 +32,40 @@ use crate::body::Body;
 use crate::clock::Clock;
 use crate::exchange::Interim;
 
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// The way back to the client, shared by the request's stream and its interim answers.
 pub struct Reply {
     respond: RefCell<SendResponse<Bytes>>,
-    shared: Rc<Shared>,
+    /// Of the connection.
+    pub shared: Rc<Shared>,
+    over: Cell<bool>,
+    /// Who takes the request's content.
+    taker: RefCell<Option<Waker>>,
 }
 
 impl Reply {
     /// By `respond`.
     pub fn new(respond: SendResponse<Bytes>, shared: Rc<Shared>) -> Rc<Self> {
-        Rc::new(Self { respond: RefCell::new(respond), shared })
+        Rc::new(Self { respond: RefCell::new(respond), shared, over: Cell::new(false), taker: RefCell::default() })
+    }
+
+    /// Whether the request has been answered, or reset; if not, `cx` is woken when it has.
+    pub fn is_over(&self, cx: &Context<'_>) -> bool {
+        if !self.over.get() {
+            let mut taker = self.taker.borrow_mut();
+            if !taker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                *taker = Some(cx.waker().clone());
+            }
+        }
+        self.over.get()
+    }
+
+    fn end(&self) {
+        self.over.set(true);
+        if let Some(taker) = self.taker.take() {
+            taker.wake();
+        }
     }
 
     /// Ends the stream with an error.
@@ -54,8 +78,8 @@ impl Reply {
         self.respond.borrow_mut().poll_reset(cx).is_ready()
     }
 
-    /// Sends the head of an answer; `None` if there is nobody to send it to, or nothing to follow it.
-    fn send(&self, head: Response<()>, is_whole: bool) -> Option<SendStream<Bytes>> {
+    /// Sends the head of the final answer; `None` if there is nobody to send it to, or nothing to follow it.
+    fn begin(&self, head: Response<()>, is_whole: bool) -> Option<SendStream<Bytes>> {
         let mut respond = self.respond.borrow_mut();
         match respond.send_response(head, is_whole) {
             Ok(stream) => (!is_whole).then_some(stream),
@@ -92,8 +116,9 @@ pin_project! {
 
     impl<F> PinnedDrop for Stream<F> {
         fn drop(this: Pin<&mut Self>) {
-            let streams = &this.reply.shared.streams;
-            streams.set(streams.get() - 1);
+            let reply = &this.reply;
+            reply.end();
+            reply.shared.streams.set(reply.shared.streams.get() - 1);
         }
     }
 }
@@ -165,6 +190,10 @@ fn begin(reply: &Reply, answer: Response<Body>) -> Option<Answering> {
     let fields = head.headers_mut();
     // What came from the app has lost it in `upstream`; an answer of our own may ask HTTP/1 to close.
     fields.remove(CONNECTION);
+    if let Some(id) = fields.get_mut(X_REQUEST_ID) {
+        // No two are alike: each would drive others out of the table of fields, at a price (RFC 7541 §7.1.3).
+        id.set_sensitive(true);
+    }
     if !fields.contains_key(DATE) {
         let now = UNIX_EPOCH + Duration::from_secs(Clock::System.unix_seconds());
         // The text of a date is a field value.
@@ -179,7 +208,7 @@ fn begin(reply: &Reply, answer: Response<Body>) -> Option<Answering> {
     {
         fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    let stream = reply.send(head, is_whole);
+    let stream = reply.begin(head, is_whole);
     if is_whole {
         reply.shared.line.budget.answered();
     }

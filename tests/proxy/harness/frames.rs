@@ -39,7 +39,6 @@ pub const CANCEL: u32 = 8;
 pub const COMPRESSION_ERROR: u32 = 9;
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 
-pub const SETTINGS_MAX_CONCURRENT_STREAMS: u16 = 3;
 pub const SETTINGS_INITIAL_WINDOW_SIZE: u16 = 4;
 
 /// The bytes of a frame.
@@ -161,6 +160,7 @@ pub struct Frames {
     stream: TcpStream,
     read: Vec<u8>,
     reader: Reader,
+    pongs: bool,
 }
 
 impl Frames {
@@ -170,7 +170,7 @@ impl Frames {
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_nodelay(true).expect("no delay");
-        Self { stream, read: Vec::new(), reader: Reader::default() }
+        Self { stream, read: Vec::new(), reader: Reader::default(), pongs: true }
     }
 
     /// Connects, with the settings of both sides exchanged.
@@ -187,6 +187,12 @@ impl Frames {
         connection.until(|frame| frame.kind == SETTINGS && frame.has(ACK)).expect("SETTINGS acknowledged");
         connection.send(frame(SETTINGS, ACK, 0, []));
         connection
+    }
+
+    /// Answers no PING from now on.
+    pub fn without_pongs(mut self) -> Self {
+        self.pongs = false;
+        self
     }
 
     /// Sends bytes as they are; that the other side has gone shows when reading.
@@ -206,8 +212,16 @@ impl Frames {
         self
     }
 
-    /// The next frame; `None` when the connection has ended.
+    /// The next frame; `None` when the connection has ended. A PING has been answered then.
     pub fn next(&mut self) -> Option<Frame> {
+        let frame = self.read_frame()?;
+        if frame.kind == PING && !frame.has(ACK) && self.pongs {
+            self.send(self::frame(PING, ACK, 0, &frame.payload));
+        }
+        Some(frame)
+    }
+
+    fn read_frame(&mut self) -> Option<Frame> {
         loop {
             if self.read.len() >= 9 {
                 let length = u32::from_be_bytes([0, self.read[0], self.read[1], self.read[2]]) as usize;
