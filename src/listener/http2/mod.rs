@@ -40,6 +40,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub use self::abuse::{Abuse, Bounds};
 use self::content::Content;
+use self::frames::Offence;
 use self::head::Refusal;
 use self::patience::{Patience, Verdict};
 use self::pulse::Pulse;
@@ -89,7 +90,7 @@ pub async fn serve<S: Next>(transport: Transport, prefix: Bytes, connection: Rc<
         streams: Cell::new(0),
     });
     let receive = Rc::new(Receive::new(connection, served.draining.clone()));
-    let mut serving = Serving { http2, receive, served, shared, begun: 0, leaving: false, noted: false };
+    let mut serving = Serving { http2, receive, served, shared, begun: 0, malformed: 0, leaving: false, noted: false };
     let mut draining = serving.served.draining.clone();
     let mut draining = pin!(draining.wait_for(|draining| *draining));
     let mut ticks = interval(tick);
@@ -151,8 +152,9 @@ struct Serving<S> {
     receive: Rc<Receive>,
     served: Served<S>,
     shared: Rc<Shared>,
-    /// Requests so far.
+    /// Requests so far, and how many of them were refused here.
     begun: u64,
+    malformed: u32,
     /// The client has been told to send no more.
     leaving: bool,
     /// Why the client is sent away has been counted.
@@ -214,6 +216,12 @@ impl<S: Next> Serving<S> {
             Ok(announced) => announced,
             Err(refusal) => {
                 self.shared.metrics.refused.inc();
+                self.malformed += 1;
+                if self.malformed > self.served.settings.http2.max_stream_errors {
+                    // h2 counts only those that it has found itself.
+                    let (code, abuse) = (Reason::ENHANCE_YOUR_CALM, Some(Abuse::StreamError));
+                    self.shared.line.offence.set(Some(Offence { code, abuse }));
+                }
                 return refuse(refusal, Request::from_parts(head, Body::empty()), reply);
             }
         };

@@ -77,7 +77,8 @@ fn making_us_reset_ends_the_connection() {
         [headers(stream, 0, &head), data(stream, END_STREAM, "too much")].concat()
     };
     let malformed = |stream| headers(stream, END_STREAM, &[(":method", "GET")]);
-    let mistakes: [&dyn Fn(u32) -> Vec<u8>; 3] = [&overflow, &lies, &malformed];
+    let blank = |stream| headers(stream, END_STREAM, &[&request("GET", "/")[..], &[("x", " y")]].concat());
+    let mistakes: [&dyn Fn(u32) -> Vec<u8>; 4] = [&overflow, &lies, &malformed, &blank];
     for (turn, mistake) in mistakes.into_iter().enumerate() {
         let mut client = Frames::to(sidegate.address());
         for number in 0..10 {
@@ -108,7 +109,7 @@ fn floods_of_frames_that_bring_nothing_end_the_connection() {
         // SETTINGS and its acknowledgement have been sent.
         client.send(before).send(vec![&one[..]; 48].concat());
         assert!(client.is_alive(), "{kind}");
-        assert_eq!(client.send(vec![&one[..]; 3].concat()).going_away(), CALM, "{kind}");
+        assert_eq!(client.send([&one[..]; 3].concat()).going_away(), CALM, "{kind}");
         let expected = if turn == 2 { 2.0 } else { 1.0 };
         counts(&sidegate, kind, expected);
     }

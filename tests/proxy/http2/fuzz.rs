@@ -125,6 +125,7 @@ fn fuzz_of_frames_harms_nobody() {
         assert!(reached <= heads + 2, "seed {seed}: {reached} requests of {heads} heads");
         seed += 1;
     }
+    assert!(!sidegate.errors().contains("panicked"), "{}", sidegate.errors());
     assert_eq!(sidegate.get("/alive").status, 200);
     assert!(Frames::to(sidegate.address()).is_alive());
 }

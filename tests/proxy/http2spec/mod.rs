@@ -57,6 +57,7 @@ use Step::{See as Then, Send};
 const PROTOCOL: &[u32] = &[PROTOCOL_ERROR];
 const CLOSED: &[u32] = &[STREAM_CLOSED];
 const SIZE: &[u32] = &[FRAME_SIZE_ERROR];
+const COMPRESSION: &[u32] = &[COMPRESSION_ERROR];
 const FLOW: &[u32] = &[FLOW_CONTROL_ERROR];
 
 fn case(name: &'static str, steps: Vec<Step>) -> Case {
