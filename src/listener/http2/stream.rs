@@ -94,7 +94,9 @@ impl Reply {
 
 impl Interim for Reply {
     fn send(&self, status: StatusCode, fields: &HeaderMap) {
-        if self.shared.line.write_blocked.get() || status == StatusCode::SWITCHING_PROTOCOLS {
+        // A client that is not told to continue would wait for it; all else it can do without.
+        let needed = status == StatusCode::CONTINUE;
+        if (self.shared.line.write_blocked.get() && !needed) || status == StatusCode::SWITCHING_PROTOCOLS {
             return;
         }
         let mut head = Response::new(());
