@@ -74,13 +74,15 @@ fn content_length(fields: &HeaderMap) -> Result<Option<u64>, Refusal> {
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use http::header::HeaderName;
 
     use super::*;
 
     fn verdict(method: &str, uri: &str, fields: &[(&'static str, &'static str)]) -> Result<Option<u64>, Refusal> {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in fields {
-            request = request.header(*name, *value);
+            // As h2 makes them.
+            request = request.header(HeaderName::from_lowercase(name.as_bytes()).expect("a test name"), *value);
         }
         announced(&request.body(()).expect("a test request").into_parts().0, 3)
     }

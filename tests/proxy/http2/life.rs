@@ -149,16 +149,19 @@ fn content_flows_through_windows_in_both_directions() {
     let sidegate = Configuration::of(&app).server(windows).start();
     let mut client = Frames::with(sidegate.address(), &[(SETTINGS_INITIAL_WINDOW_SIZE, 1 << 24)]);
     client.send([window_update(0, 1 << 24), post(1)].concat());
-    // As much as the windows allow, then what is given back.
-    let (mut room, mut sent, total) = (65_535_usize, 0, 1 << 20);
+    // As much as both windows allow, then what is given back.
+    let (mut rooms, mut sent, total) = ([65_535_usize; 2], 0, 1 << 20);
     while sent < total {
-        if room == 0 {
-            let more = client.until(|frame| frame.kind == WINDOW_UPDATE && frame.stream == 1).expect("a window");
-            room += u32::from_be_bytes(more.payload[..4].try_into().expect("four bytes")) as usize;
+        let size = rooms[0].min(rooms[1]).min(16_384).min(total - sent);
+        if size == 0 {
+            let more = client.until(|frame| frame.kind == WINDOW_UPDATE).expect("a window");
+            let by = u32::from_be_bytes(more.payload[..4].try_into().expect("four bytes"));
+            rooms[more.stream as usize] += by as usize;
+            continue;
         }
-        let size = room.min(16_384).min(total - sent);
         client.send(data(1, 0, vec![b'a'; size]));
-        (room, sent) = (room - size, sent + size);
+        rooms = rooms.map(|room| room - size);
+        sent += size;
     }
     let answer = client.send(data(1, END_STREAM, "")).answer(1);
     assert_eq!((answer.whole, answer.content.len()), (true, total));
