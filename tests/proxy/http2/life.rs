@@ -74,7 +74,8 @@ fn a_client_that_reads_nothing_is_given_up() {
     let sidegate = Configuration::of(&app).server("timeouts = { write = \"300ms\" }").start();
     let mut client = Frames::with(sidegate.address(), &[(SETTINGS_INITIAL_WINDOW_SIZE, (1 << 31) - 1)]);
     client.send([window_update(0, (1 << 31) - 1 - 65_535), get(1)].concat());
-    until("the client given up", || sidegate.metric("sidegate_client_timeouts_total") == 1.0);
+    // Its stream first, or its connection, or both.
+    until("the client given up", || sidegate.metric("sidegate_client_timeouts_total") >= 1.0);
     until("the app's connection given up", || {
         sidegate.metric("sidegate_upstream_connections{upstream=\"app\"}") == 0.0
     });
