@@ -3,6 +3,7 @@
 //!
 //! Bounded by count; for longer with `SIDEGATE_FUZZ_SECONDS`. The seed is in the name of a failure.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::harness::frames::*;
@@ -96,12 +97,20 @@ fn spoil(frames: &mut Vec<Vec<u8>>, chance: &mut Chance) {
 
 #[test]
 fn fuzz_of_frames_harms_nobody() {
-    let app = Origin::saying("app");
-    let sidegate = Configuration::of(&app).server("timeouts = { header = \"200ms\", body = \"200ms\" }").start();
     let seconds = std::env::var("SIDEGATE_FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     let until = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut seed = 1;
-    while until.map_or(seed <= ROUNDS, |until| Instant::now() < until) {
+    // The origin keeps every connection it ever had: not too many for one.
+    while until.map_or(seed == 1, |until| Instant::now() < until) {
+        rounds(seed..seed + ROUNDS);
+        seed += ROUNDS;
+    }
+}
+
+fn rounds(seeds: Range<u64>) {
+    let app = Origin::saying("app");
+    let sidegate = Configuration::of(&app).server("timeouts = { header = \"200ms\", body = \"200ms\" }").start();
+    for seed in seeds {
         let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut frames = conversation(&mut chance);
         spoil(&mut frames, &mut chance);
@@ -121,9 +130,8 @@ fn fuzz_of_frames_harms_nobody() {
             assert!(request.target.starts_with('/') || request.target == "*", "seed {seed}: {request:?}");
         }
         let reached = app.count() - before;
-        // A head may be spoilt into another one, never into two.
+        // A length that is spoilt lets frames begin elsewhere: a head or two more.
         assert!(reached <= heads + 2, "seed {seed}: {reached} requests of {heads} heads");
-        seed += 1;
     }
     assert!(!sidegate.errors().contains("panicked"), "{}", sidegate.errors());
     assert_eq!(sidegate.get("/alive").status, 200);
