@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::abuse::{Abuse, Bounds, Budget};
@@ -68,7 +69,9 @@ impl Line {
             (b"header_list_way_too_large", Abuse::Fields),
         ];
         let tail = self.tail.get();
-        says.into_iter().find_map(|(text, abuse)| tail.ends_with(text).then_some(abuse))
+        let code = u32::from(Reason::ENHANCE_YOUR_CALM).to_be_bytes();
+        let is_said = |text: &[u8]| tail.strip_suffix(text).is_some_and(|before| before.ends_with(&code));
+        says.into_iter().find_map(|(text, abuse)| is_said(text).then_some(abuse))
     }
 
     fn wrote(&self, bytes: &[u8]) {
