@@ -133,7 +133,7 @@ fn server(settings: &Settings) -> Section {
         ("max_header_size", plain(size(server.max_header_size as u64))),
         ("max_headers", plain(server.max_headers)),
         ("max_streams", plain(server.max_streams)),
-        ("max_requests_per_connection", plain(server.max_requests_per_connection)),
+        ("max_requests_per_connection", plain(server.max_requests_per_connection.unwrap_or_default())),
         ("http2.max_resets", plain(server.http2.max_resets)),
         ("http2.max_stream_errors", plain(server.http2.max_stream_errors)),
         ("http2.max_control_frames", plain(server.http2.max_control_frames)),

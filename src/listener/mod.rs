@@ -38,8 +38,8 @@ pub struct Settings {
     pub max_headers: usize,
     /// Concurrent requests on an HTTP/2 connection.
     pub max_streams: u32,
-    /// Requests of one connection; after that many it is ended gracefully. 0: unbounded.
-    pub max_requests_per_connection: u64,
+    /// Requests of one HTTP/2 connection; after the last the client is told to open another. `None`: any number.
+    pub max_requests_per_connection: Option<u32>,
     /// What one HTTP/2 connection may cost.
     pub http2: http2::Bounds,
     /// Time given to requests in flight when the process is told to stop.
@@ -102,7 +102,7 @@ impl Default for Settings {
             max_header_size: 32 * 1024,
             max_headers: 100,
             max_streams: 100,
-            max_requests_per_connection: 0,
+            max_requests_per_connection: None,
             http2: http2::Bounds::default(),
             grace_period: Duration::from_secs(30),
             park_after: Duration::from_secs(1),

@@ -61,7 +61,10 @@ pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settin
     table.set("max_header_size", &mut server.max_header_size, sized(8 << 10, 1 << 20));
     table.set("max_headers", &mut server.max_headers, count(8..10_001));
     table.set("max_streams", &mut server.max_streams, count(1..10_001));
-    table.set("max_requests_per_connection", &mut server.max_requests_per_connection, count(0..MANY));
+    table.set("max_requests_per_connection", &mut server.max_requests_per_connection, |value| {
+        let most: u32 = count(0..u64::from(u32::MAX))(value)?;
+        Ok(Some(most).filter(|most| *most > 0))
+    });
     table.section("http2", |table| http2(table, &mut server.http2));
     table.set("grace_period", &mut server.grace_period, text(quantity::duration_or_zero));
     table.set("park_after", &mut server.park_after, text(quantity::duration));

@@ -153,7 +153,7 @@ struct Serving<S> {
     served: Served<S>,
     shared: Rc<Shared>,
     /// Requests so far, and how many of them were refused here.
-    begun: u64,
+    begun: u32,
     malformed: u32,
     /// The client has been told to send no more.
     leaving: bool,
@@ -206,8 +206,8 @@ impl<S: Next> Serving<S> {
     }
 
     fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        self.begun += 1;
-        if self.begun == self.served.settings.max_requests_per_connection {
+        self.begun = self.begun.saturating_add(1);
+        if Some(self.begun) == self.served.settings.max_requests_per_connection {
             self.leave();
         }
         let (head, stream) = request.into_parts();
