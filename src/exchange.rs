@@ -8,7 +8,7 @@
 //! `http::Extensions` would do the same with three allocations and a hash for each fact, and would hide from the
 //! reader which facts there are. Here they stand in a list.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -169,6 +169,8 @@ pub struct Exchange {
     pub request: Request<Body>,
     /// The connection it came by.
     pub connection: Rc<Connection>,
+    /// How the client is sent interim answers, where there is a way.
+    pub interim: Option<Rc<dyn Interim>>,
     /// Who calls; by `client_addr`.
     pub client: Client,
     /// Path parameters of the matched route, in the pattern's order; by `route`.
@@ -189,12 +191,8 @@ pub struct Connection {
     pub tls: bool,
     /// The certificate that the client presented; it was verified.
     pub certificate: Option<Rc<ClientCertificate>>,
-    /// Sends a 1xx answer ahead of the final one, where the protocol of this connection allows it (RFC 9110 §15.2).
-    pub interim: Option<Interim>,
     /// The app's side of an upgraded connection, left here by `upstream` with its 101 answer and taken by the listener.
     pub tunnel: RefCell<Option<Tunnel>>,
-    /// Requests whose answer is not yet through; counted on HTTP/2 connections only.
-    pub in_flight: Cell<u32>,
 }
 
 /// What a client's certificate says.
@@ -260,8 +258,11 @@ impl CertificateFact {
     }
 }
 
-/// Sends an interim answer.
-pub type Interim = Box<dyn Fn(StatusCode, &http::HeaderMap)>;
+/// A way to send interim answers ahead of the final one (RFC 9110 §15.2).
+pub trait Interim {
+    /// Sends one; or drops it, if the client does not read.
+    fn send(&self, status: StatusCode, fields: &http::HeaderMap);
+}
 
 /// A connection to the app that is about to switch protocols.
 pub type Switching = Pin<Box<dyn Future<Output = std::io::Result<Box<dyn Duplex>>>>>;

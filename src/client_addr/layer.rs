@@ -45,7 +45,7 @@ fn resolve(settings: &Settings, connection: &Connection, fields: &HeaderMap) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
+    use std::cell::RefCell;
 
     use http::HeaderValue;
 
@@ -60,9 +60,7 @@ mod tests {
             peer: peer.map(|ip| (ip.parse::<IpAddr>().unwrap(), 9).into()),
             tls: false,
             certificate: None,
-            interim: None,
             tunnel: RefCell::default(),
-            in_flight: Cell::new(0),
         };
         let mut map = HeaderMap::new();
         for (name, value) in fields {

@@ -4,7 +4,7 @@
 //!    hyper's connection is taken apart and the bare socket is parked.
 //! 2. The first bytes of a cleartext connection decide between HTTP/1 and HTTP/2 (prior knowledge); TLS decides by ALPN.
 //! 3. One coarse tick per connection enforces all of the client's time-outs: head, content, idle, write. Requests set no
-//!    timer, but for content that an HTTP/2 client keeps us waiting for: one connection may owe many.
+//!    timer.
 //! 4. A refused head is answered here, in raw bytes, after the answers to earlier requests; then the connection ends
 //!    with a bounded lingering close, so that the answer is not lost to a reset (RFC 9112 §9.6).
 //! 5. A 101 ends HTTP: both sockets are tied together until either ends or the process stops.
@@ -21,7 +21,7 @@
 //! to the client to ask again). Whoever asks more often than once per `drain_linger` is told in an answer instead.
 
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -30,19 +30,20 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::Settings;
 use super::admission::Admitted;
+use super::http2::{self, Abuse};
 use super::judge::{Bounds, Judge, Refusal};
 use super::pace::{Pace, Slowness, tick_length};
 use super::proxy_protocol::Refused;
-use super::receive::{self, Receive};
+use super::receive::Receive;
 use super::tls;
 use super::transport::{FIRST, Transport};
 use super::tunnel::tie;
@@ -99,7 +100,7 @@ pub struct Metrics {
     pub over_address_bound: Counter,
     /// Heads and content refused by the judge.
     pub refused: Counter,
-    /// Connections ended by a time-out of the client.
+    /// Connections, and streams of HTTP/2, ended by a time-out of the client.
     pub timed_out: Counter,
     /// TLS handshakes.
     pub tls: tls::handshake::Metrics,
@@ -107,6 +108,8 @@ pub struct Metrics {
     pub accept_failures: Counter,
     /// By [`Refused`], in its order.
     proxy_protocol: [Counter; 4],
+    /// HTTP/2 connections ended for abuse, by its kind.
+    pub http2_abuse: [Counter; Abuse::ALL.len()],
 }
 
 impl Metrics {
@@ -131,6 +134,10 @@ impl Metrics {
                 "Attempts to accept a connection that failed: out of file descriptors.",
             ),
             proxy_protocol,
+            http2_abuse: Abuse::ALL.map(|abuse| {
+                let help = "HTTP/2 connections ended because their client did too much of what brings nothing.";
+                registry.counter(worker, "sidegate_http2_abuse_total", help, &[("kind", abuse.name())])
+            }),
         }
     }
 
@@ -162,7 +169,7 @@ pub async fn serve<S: Next>(
     mut served: Served<S>,
 ) {
     let wire = Wire::new();
-    let (secured, http2) = match &transport {
+    let (secured, negotiated) = match &transport {
         Transport::Tls(stream) => (true, stream.get_ref().1.alpn_protocol() == Some(b"h2")),
         _ => (false, false),
     };
@@ -174,11 +181,7 @@ pub async fn serve<S: Next>(
             return Box::pin(linger(&mut transport)).await;
         }
     };
-    let of_version = |interim| {
-        let certificate = certificate.clone();
-        Rc::new(Connection { peer, tls: secured, certificate, interim, tunnel: None.into(), in_flight: 0.into() })
-    };
-    let connection = of_version(Some(receive::interim(&wire)));
+    let connection = Rc::new(Connection { peer, tls: secured, certificate, tunnel: None.into() });
     let mut fresh = true;
     loop {
         let timeouts = served.settings.timeouts;
@@ -199,12 +202,11 @@ pub async fn serve<S: Next>(
                 Some(sniffed) => sniffed,
                 None => return,
             },
-            false => (Bytes::new(), http2),
+            false => (Bytes::new(), negotiated),
         };
         fresh = false;
         if is_http2 {
-            // hyper has no way to send an interim answer over HTTP/2, and no wire of ours can.
-            return Box::pin(serve_http2(transport, prefix, of_version(None), served)).await;
+            return Box::pin(http2::serve(transport, prefix, connection, served)).await;
         }
         match Box::pin(serve_http1(transport, prefix, &wire, &connection, &mut served)).await {
             Ended::Idle(parked) => transport = parked,
@@ -273,17 +275,13 @@ async fn serve_http1<S: Next>(
 ) -> Ended {
     let settings = served.settings.clone();
     let judge = Judge::new(Bounds { largest_head: settings.max_header_size, most_fields: settings.max_headers });
-    let judged = Judged::new(transport, prefix, Some(judge), wire.clone());
-    let receiver = Rc::new(Receive::http1(
-        connection.clone(),
-        wire.clone(),
-        settings.max_requests_per_connection,
-        served.draining.clone(),
-    ));
-    let current = served.current.clone();
+    let judged = Judged::new(transport, prefix, judge, wire.clone());
+    let receiver =
+        Rc::new(Receive::new(connection.clone(), settings.max_requests_per_connection, served.draining.clone()));
+    let (current, passed) = (served.current.clone(), wire.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         // The one box of a request: hyper moves the future of a connection that it may have to give back.
-        Box::pin(Always::new(receiver.receive(request, current())))
+        Box::pin(Always::new(receiver.http1(request, &passed, current())))
     });
     let http = http1::Builder::new()
         .half_close(true)
@@ -409,74 +407,4 @@ pub(super) async fn linger(transport: &mut Transport) {
         }
     })
     .await;
-}
-
-async fn serve_http2<S: Next>(transport: Transport, prefix: Bytes, connection: Rc<Connection>, mut served: Served<S>) {
-    let settings = served.settings.clone();
-    let wire = Wire::new();
-    let judged = Judged::new(transport, prefix, None, wire.clone());
-    let receiver = Rc::new(Receive::http2(connection.clone(), settings.timeouts.body, served.draining.clone()));
-    let current = served.current.clone();
-    let service = service_fn(move |request: Request<Incoming>| Always::new(receiver.receive(request, current())));
-    let mut builder = http2::Builder::new(OnThisThread);
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(settings.max_streams)
-        .max_header_list_size(u32::try_from(settings.max_header_size).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(256)
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .keep_alive_interval(settings.timeouts.idle / 3)
-        .keep_alive_timeout(settings.timeouts.write);
-    let mut http = pin!(builder.serve_connection(TokioIo::new(judged), service));
-    let tick = tick_length(&settings);
-    let mut ticks = interval(tick);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut quiet_since = Instant::now();
-    let mut stalled = Duration::ZERO;
-    let mut writes = 0;
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            biased;
-            result = http.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "HTTP/2 connection ended");
-                }
-                return;
-            }
-            _ = served.draining.wait_for(|draining| *draining), if !draining => {
-                draining = true;
-                http.as_mut().graceful_shutdown();
-            }
-            now = ticks.tick() => {
-                // Pings are answered without a request in flight, so reads alone do not make a connection busy.
-                if connection.in_flight.get() > 0 {
-                    quiet_since = now;
-                }
-                let blocked = wire.write_blocked.get() && wire.writes.get() == writes;
-                stalled = if blocked { stalled + tick } else { Duration::ZERO };
-                writes = wire.writes.get();
-                if stalled > settings.timeouts.write {
-                    served.metrics.timed_out.inc();
-                    return;
-                }
-                if !draining && now.duration_since(quiet_since) > settings.timeouts.idle {
-                    draining = true;
-                    http.as_mut().graceful_shutdown();
-                }
-            }
-        }
-    }
-}
-
-/// Runs hyper's HTTP/2 tasks on this worker.
-#[derive(Clone, Copy, Debug)]
-struct OnThisThread;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnThisThread {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
 }

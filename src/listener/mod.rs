@@ -4,6 +4,7 @@ pub mod accept;
 pub mod admission;
 pub mod chunk;
 pub mod connection;
+pub mod http2;
 pub mod inherited;
 mod judge;
 mod pace;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub max_headers: usize,
     /// Concurrent requests on an HTTP/2 connection.
     pub max_streams: u32,
+    /// What one HTTP/2 connection may cost.
+    pub http2: http2::Bounds,
     /// Told to stop, the process is not ready, and goes on as before, for this long.
     pub drain_delay: Duration,
     /// Then a connection that is idle may still ask for this long; it is answered, and told to close.
@@ -119,6 +122,7 @@ impl Default for Settings {
             max_header_size: 32 * 1024,
             max_headers: 100,
             max_streams: 100,
+            http2: http2::Bounds::default(),
             drain_delay: Duration::ZERO,
             drain_linger: Duration::from_secs(1),
             grace_period: Duration::from_secs(30),

@@ -1,22 +1,19 @@
-//! Turns what hyper read into an [`Exchange`] and hands it to the stack.
+//! Turns what was read into an [`Exchange`] and hands it to the stack.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Context;
-use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep};
 
 use super::judge::Phase;
 use super::wire::Wire;
-use crate::body::{Body, BodyError, End, Watch};
+use crate::body::Body;
 use crate::clock;
 use crate::exchange::{Answers, Client, Connection, Exchange, Interim, Next, Scheme, pass};
 use crate::telemetry::Record;
@@ -24,73 +21,34 @@ use crate::telemetry::Record;
 /// What the requests of one connection have in common.
 pub struct Receive {
     connection: Rc<Connection>,
-    /// HTTP/1 connections have one; HTTP/2 ones count their requests in flight instead.
-    wire: Option<Rc<Wire>>,
     client: Client,
-    /// Longest pause of a request's content, where the connection's tick does not look after it.
-    pause: Option<Duration>,
-    /// Requests of the connection; the last one's answer closes it.
+    /// Requests of an HTTP/1 connection; the last one's answer closes it.
     most: u32,
     draining: watch::Receiver<bool>,
 }
 
 impl Receive {
-    /// Of `connection`, whose bytes pass `wire`, and which carries `most` requests.
-    pub fn http1(
-        connection: Rc<Connection>,
-        wire: Rc<Wire>,
-        most: Option<u32>,
-        draining: watch::Receiver<bool>,
-    ) -> Self {
-        let most = most.unwrap_or(u32::MAX);
-        Self { most, ..Self::new(connection, Some(wire), None, draining) }
-    }
-
-    /// Of `connection`, whose requests may pause for so long within their content.
-    pub fn http2(connection: Rc<Connection>, pause: Duration, draining: watch::Receiver<bool>) -> Self {
-        Self::new(connection, None, Some(pause), draining)
-    }
-
-    fn new(
-        connection: Rc<Connection>,
-        wire: Option<Rc<Wire>>,
-        pause: Option<Duration>,
-        draining: watch::Receiver<bool>,
-    ) -> Self {
+    /// Of `connection`, which carries `most` requests.
+    pub fn new(connection: Rc<Connection>, most: Option<u32>, draining: watch::Receiver<bool>) -> Self {
         let address = connection.peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip().to_canonical());
         let scheme = if connection.tls { Scheme::Https } else { Scheme::Http };
-        Self { connection, wire, client: Client { address, trusted: false, scheme }, pause, most: u32::MAX, draining }
+        let client = Client { address, trusted: false, scheme };
+        Self { connection, client, most: most.unwrap_or(u32::MAX), draining }
     }
 
-    /// Passes one request through `stack`.
-    pub fn receive<S: Next>(
+    /// Passes one request of an HTTP/1 connection, whose bytes pass `wire`, through `stack`.
+    pub fn http1<S: Next>(
         self: &Rc<Self>,
         request: Request<Incoming>,
+        wire: &Rc<Wire>,
         stack: S,
     ) -> impl Future<Output = Response<Body>> + use<S> {
-        let (parts, incoming) = request.into_parts();
-        let switching = self.wire.as_ref().is_some_and(|wire| wire.phase.get() == Phase::Switched);
-        let last = self.wire.as_ref().is_some_and(|wire| {
-            wire.requests.set(wire.requests.get().saturating_add(1));
-            wire.requests.get() >= self.most
-        });
-        let target = parts.uri.path_and_query().cloned();
-        let trail = Record::new(clock::instant(), parts.method.clone(), target, parts.version);
-        let content = match (incoming.is_end_stream(), self.pause) {
-            (true, _) => Body::empty(),
-            (false, None) => Body::incoming(incoming),
-            (false, Some(pause)) => Body::incoming(incoming).watched(Paced { pause, waited: None }),
-        };
-        let exchange = Box::new(Exchange {
-            request: Request::from_parts(parts, content),
-            connection: self.connection.clone(),
-            client: self.client.clone(),
-            parameters: Vec::new(),
-            answers: Answers::default(),
-            principal: None,
-            trail: Rc::new(RefCell::new(trail)),
-        });
-        let counted = self.wire.is_none().then(|| InFlight::new(self.connection.clone()));
+        let switching = wire.phase.get() == Phase::Switched;
+        wire.requests.set(wire.requests.get().saturating_add(1));
+        let last = wire.requests.get() >= self.most;
+        let content =
+            |incoming: Incoming| if incoming.is_end_stream() { Body::empty() } else { Body::incoming(incoming) };
+        let exchange = self.exchange(request.map(content), wire.clone());
         let this = self.clone();
         async move {
             let mut response = pass(stack, exchange).await;
@@ -98,63 +56,44 @@ impl Receive {
             // What the client sent after a head that asked to switch was not judged: nothing may be read as a request
             // after it. And a process that is about to stop wants no further request, nor does a connection that has
             // carried its share.
-            if !switched && (switching || last || (this.wire.is_some() && *this.draining.borrow())) {
+            if !switched && (switching || last || *this.draining.borrow()) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            match counted {
-                Some(in_flight) => response.map(|body| body.watched(in_flight)),
-                None => response,
-            }
+            response
         }
     }
-}
 
-/// Counts a request of an HTTP/2 connection until its answer is through.
-struct InFlight(Rc<Connection>);
+    /// Passes one request of an HTTP/2 connection through `stack`.
+    pub fn http2<S: Next>(
+        &self,
+        request: Request<Body>,
+        interim: Rc<dyn Interim>,
+        mut stack: S,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<S> {
+        // Every service of the stack is always ready (`stack.rs` says why).
+        stack.call(self.exchange(request, interim))
+    }
 
-impl InFlight {
-    fn new(connection: Rc<Connection>) -> Self {
-        connection.in_flight.set(connection.in_flight.get() + 1);
-        Self(connection)
+    fn exchange(&self, request: Request<Body>, interim: Rc<dyn Interim>) -> Box<Exchange> {
+        let target = request.uri().path_and_query().cloned();
+        let trail = Record::new(clock::instant(), request.method().clone(), target, request.version());
+        Box::new(Exchange {
+            request,
+            connection: self.connection.clone(),
+            interim: Some(interim),
+            client: self.client.clone(),
+            parameters: Vec::new(),
+            answers: Answers::default(),
+            principal: None,
+            trail: Rc::new(RefCell::new(trail)),
+        })
     }
 }
 
-impl Watch for InFlight {
-    fn frame(&mut self, _: &Frame<bytes::Bytes>) {}
-    fn end(&mut self, _: End) {}
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get() - 1);
+impl Interim for Wire {
+    fn send(&self, status: StatusCode, fields: &HeaderMap) {
+        self.send_interim(&interim_head(status, fields));
     }
-}
-
-/// Ends content that does not come.
-struct Paced {
-    /// The longest pause.
-    pause: Duration,
-    /// The one that is under way.
-    waited: Option<Pin<Box<Sleep>>>,
-}
-
-impl Watch for Paced {
-    fn frame(&mut self, _: &Frame<bytes::Bytes>) {
-        self.waited = None;
-    }
-
-    fn pending(&mut self, cx: &mut Context<'_>) -> Option<BodyError> {
-        let waited = self.waited.get_or_insert_with(|| Box::pin(sleep(self.pause)));
-        waited.as_mut().poll(cx).is_ready().then_some(BodyError::TimedOut("body"))
-    }
-
-    fn end(&mut self, _: End) {}
-}
-
-/// How a connection over `wire` sends interim answers.
-pub fn interim(wire: &Rc<Wire>) -> Interim {
-    let wire = wire.clone();
-    Box::new(move |status, fields| wire.send_interim(&interim_head(status, fields)))
 }
 
 /// The bytes of an interim answer (RFC 9110 §15.2).

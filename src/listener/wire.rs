@@ -94,14 +94,13 @@ pub struct Judged {
     transport: Transport,
     /// Bytes that were read before hyper came.
     prefix: Bytes,
-    /// None on HTTP/2 connections, which hyper's own codec judges.
-    judge: Option<Judge>,
+    judge: Judge,
     wire: Rc<Wire>,
 }
 
 impl Judged {
     /// Wraps `transport`, of which `prefix` has been read already.
-    pub fn new(transport: Transport, prefix: Bytes, judge: Option<Judge>, wire: Rc<Wire>) -> Self {
+    pub fn new(transport: Transport, prefix: Bytes, judge: Judge, wire: Rc<Wire>) -> Self {
         Self { transport, prefix, judge, wire }
     }
 
@@ -165,9 +164,8 @@ impl AsyncRead for Judged {
             return Poll::Ready(Ok(()));
         }
         this.wire.reads.set(this.wire.reads.get().wrapping_add(1));
-        let Some(judge) = &mut this.judge else { return Poll::Ready(Ok(())) };
-        let verdict = judge.follow(new);
-        this.wire.phase.set(judge.phase());
+        let verdict = this.judge.follow(new);
+        this.wire.phase.set(this.judge.phase());
         if let Err((sound, refusal)) = verdict {
             this.wire.refusal.set(Some(refusal));
             buf.set_filled(before + sound);

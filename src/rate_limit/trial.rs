@@ -1,6 +1,6 @@
 //! Requests for the tests of this room and of later ones.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use http::{Request, Version};
@@ -19,14 +19,8 @@ pub(crate) fn exchange(method: &str, uri: &str, address: &str, fields: &[(&str, 
     let record = Record::new(clock::instant(), request.method().clone(), None, Version::HTTP_11);
     Exchange {
         request,
-        connection: Rc::new(Connection {
-            peer: None,
-            tls: false,
-            certificate: None,
-            interim: None,
-            tunnel: RefCell::default(),
-            in_flight: Cell::new(1),
-        }),
+        connection: Rc::new(Connection { peer: None, tls: false, certificate: None, tunnel: RefCell::default() }),
+        interim: None,
         client: Client { address: address.parse().unwrap(), trusted: false, scheme: Scheme::Http },
         parameters: Vec::new(),
         answers: Answers::default(),

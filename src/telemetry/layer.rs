@@ -238,18 +238,12 @@ mod tests {
             Request::builder().method(&method).uri("/a").header(HOST, "api.test").body(Body::empty()).unwrap();
         let target = request.uri().path_and_query().cloned();
         let trail = Rc::new(RefCell::new(Record::new(clock::instant(), method, target, Version::HTTP_11)));
-        let connection = Connection {
-            peer: None,
-            tls: false,
-            certificate: None,
-            interim: None,
-            tunnel: RefCell::default(),
-            in_flight: Cell::new(0),
-        };
+        let connection = Connection { peer: None, tls: false, certificate: None, tunnel: RefCell::default() };
         let client = Client { address: [192, 0, 2, 1].into(), trusted: false, scheme: Scheme::Http };
         let exchange = Exchange {
             request,
             connection: Rc::new(connection),
+            interim: None,
             client,
             parameters: Vec::new(),
             answers: Answers::default(),

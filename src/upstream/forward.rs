@@ -94,7 +94,7 @@ async fn attempt(
         exchange,
         to_head: method == Method::HEAD,
         // A client of HTTP/1.0 knows no interim answers (RFC 9110 §15.2).
-        tells: exchange.connection.interim.is_some() && exchange.request.version() != Version::HTTP_10,
+        tells: exchange.interim.is_some() && exchange.request.version() != Version::HTTP_10,
         total: total.as_ref(),
     };
     let repeatable = outgoing.is_bodiless() && method.is_idempotent();

@@ -183,17 +183,11 @@ fn exchange(method: &str, uri: &str, fields: &[(&str, &str)], content: Body) -> 
     let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let request = request.body(content).expect("a request");
     let trail = Record::new(instant(), request.method().clone(), None, request.version());
-    let connection = Connection {
-        peer: None,
-        tls: false,
-        certificate: None,
-        interim: None,
-        tunnel: RefCell::default(),
-        in_flight: Cell::new(0),
-    };
+    let connection = Connection { peer: None, tls: false, certificate: None, tunnel: RefCell::default() };
     Box::new(Exchange {
         request,
         connection: Rc::new(connection),
+        interim: None,
         client: Client { address: [127, 0, 0, 1].into(), trusted: false, scheme: Scheme::Http },
         parameters: vec![("id".into(), "7".into())],
         answers: Answers::default(),

@@ -1,6 +1,6 @@
 //! What a request costs in round trips, and what limits do when Redis goes and comes back.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,14 +42,8 @@ fn request() -> Exchange {
     let record = Record::new(instant(), request.method().clone(), None, Version::HTTP_11);
     Exchange {
         request,
-        connection: Rc::new(Connection {
-            peer: None,
-            tls: false,
-            certificate: None,
-            interim: None,
-            tunnel: RefCell::default(),
-            in_flight: Cell::new(1),
-        }),
+        connection: Rc::new(Connection { peer: None, tls: false, certificate: None, tunnel: RefCell::default() }),
+        interim: None,
         client: Client { address: [192, 0, 2, 1].into(), trusted: false, scheme: Scheme::Http },
         parameters: Vec::new(),
         answers: Answers::default(),

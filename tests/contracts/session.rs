@@ -1,6 +1,6 @@
 //! What every store of sessions promises, and what the layer makes of it: process memory, Redis with JSON, Redis with hashes.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -197,17 +197,11 @@ async fn optional(shelf: &Shelf, sent: &[(&'static str, &str)]) -> Outcome {
 
 fn exchange(request: Request<Body>) -> Box<Exchange> {
     let trail = Record::new(instant(), request.method().clone(), None, request.version());
-    let connection = Connection {
-        peer: None,
-        tls: false,
-        certificate: None,
-        interim: None,
-        tunnel: RefCell::default(),
-        in_flight: Cell::new(0),
-    };
+    let connection = Connection { peer: None, tls: false, certificate: None, tunnel: RefCell::default() };
     Box::new(Exchange {
         request,
         connection: Rc::new(connection),
+        interim: None,
         client: Client { address: [127, 0, 0, 1].into(), trusted: false, scheme: Scheme::Http },
         parameters: Vec::new(),
         answers: Answers::default(),

@@ -12,6 +12,8 @@ mod crowd;
 mod errors;
 mod forwarding;
 mod fuzz_answers;
+mod http2;
+mod http2spec;
 mod introduced;
 mod itself;
 mod limits;

@@ -83,6 +83,7 @@ pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settin
     table.set("max_header_size", &mut server.max_header_size, sized(8 << 10, 1 << 20));
     table.set("max_headers", &mut server.max_headers, count(8..10_001));
     table.set("max_streams", &mut server.max_streams, count(1..10_001));
+    table.section("http2", |table| http2(table, &mut server.http2));
     table.set("drain_delay", &mut server.drain_delay, text(quantity::duration_or_zero));
     table.set("drain_linger", &mut server.drain_linger, text(quantity::duration_or_zero));
     table.set("share_port", &mut server.share_port, Value::flag);
@@ -101,6 +102,16 @@ pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settin
     table.set("max_unsent", &mut server.max_unsent, sized(16 << 10, 1 << 30));
     table.set("park_after", &mut server.park_after, text(quantity::duration));
     (server, client_addr, treatment::paths(table))
+}
+
+fn http2(table: &mut Table<'_>, bounds: &mut listener::http2::Bounds) {
+    table.set("max_resets", &mut bounds.max_resets, count(1..1_000_001));
+    table.set("max_stream_errors", &mut bounds.max_stream_errors, count(1..1_000_001));
+    table.set("max_control_frames", &mut bounds.max_control_frames, count(10..1_000_001));
+    // A window has 31 bits (RFC 9113 §6.9.1); less than the protocol's own would have to be taken back first.
+    table.set("stream_window", &mut bounds.stream_window, sized(64 << 10, 1 << 30));
+    table.set("connection_window", &mut bounds.connection_window, sized(64 << 10, 1 << 30));
+    table.set("send_buffer", &mut bounds.send_buffer, sized(16 << 10, 1 << 30));
 }
 
 /// `[admin]`.

@@ -92,8 +92,8 @@ pub async fn ask(connection: &mut Connection, outgoing: &mut Outgoing, asked: &A
             if head.status == StatusCode::CONTINUE {
                 // hyper tells the client itself, when the content is asked for.
                 outgoing.release();
-            } else if let Some(tell) = asked.exchange.connection.interim.as_ref().filter(|_| asked.tells) {
-                tell(head.status, &head.fields);
+            } else if let Some(client) = asked.exchange.interim.as_ref().filter(|_| asked.tells) {
+                client.send(head.status, &head.fields);
             }
         }
         if let Some(content) = outgoing.content().filter(|content| content.held) {

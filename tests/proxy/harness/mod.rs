@@ -12,6 +12,8 @@
 pub mod redis;
 
 pub mod client;
+pub mod frames;
+pub mod hpack;
 pub mod http2;
 pub mod load;
 pub mod origin;
