@@ -30,6 +30,8 @@ pub struct Request {
     pub trailers: Fields,
     /// On which connection it came: 0, 1, 2 …
     pub connection: usize,
+    /// All of its content has come, trailers and what ends them included.
+    pub whole: bool,
 }
 
 impl Request {
@@ -188,6 +190,7 @@ impl Wire {
         });
         request.content = content;
         request.trailers = trailers?;
+        request.whole = true;
         if let Some(noted) = locked(&self.seen.requests).iter_mut().rfind(|noted| noted.connection == self.number) {
             *noted = request.clone();
         }
@@ -207,6 +210,7 @@ impl Wire {
             content: Vec::new(),
             trailers: Fields::default(),
             connection: self.number,
+            whole: false,
         };
         locked(&self.seen.requests).push(request.clone());
         Ok(Some(request))

@@ -66,7 +66,7 @@ fn pass(cases: Vec<Case>) -> usize {
 }
 
 fn run(sidegate: &Sidegate, app: &Origin, case: &Case) -> Result<(), String> {
-    let before = app.requests().iter().filter(|request| is_whole(request)).count();
+    let before = app.requests().iter().filter(|request| request.whole).count();
     let answer = Frames::to(sidegate.address()).send(&case.bytes).answer(1);
     let came = match (answer.status, answer.error) {
         (200, None) if answer.whole => Passes,
@@ -74,7 +74,7 @@ fn run(sidegate: &Sidegate, app: &Origin, case: &Case) -> Result<(), String> {
         (status, _) => Status(status),
     };
     let right = came == case.outcome || (case.outcome == Refused && matches!(came, Malformed | Status(400)));
-    let whole: Vec<_> = app.requests().into_iter().filter(is_whole).collect();
+    let whole: Vec<_> = app.requests().into_iter().filter(|request| request.whole).collect();
     let (reached, expected) = (whole.len() - before, usize::from(case.outcome == Passes));
     if !right || reached != expected {
         return Err(format!("{}: {:?} wanted, {came:?} came; {reached} reached the app", case.name, case.outcome));
@@ -83,12 +83,6 @@ fn run(sidegate: &Sidegate, app: &Origin, case: &Case) -> Result<(), String> {
         Some(last) if expected == 1 && !(case.holds)(last) => Err(format!("{}: the app saw {last:?}", case.name)),
         _ => Ok(()),
     }
-}
-
-/// Whether all that the head of a request announces has come.
-fn is_whole(request: &Request) -> bool {
-    let announced = request.field("content-length").map_or(0, |length| length.parse().expect("a length"));
-    request.content.len() == announced || request.field("transfer-encoding").is_some()
 }
 
 #[test]
