@@ -20,6 +20,7 @@ use crate::config::settings::{RouteSettings, Settings};
 use crate::listener;
 use crate::listener::accept::{Listening, accept};
 use crate::listener::connection::{Metrics, Served};
+use crate::listener::refusal::Log;
 use crate::rate_limit::{Limit, RateLimit};
 use crate::redis_pool::{self, Link};
 use crate::session::{Carrier, IdentityFields, Session, Store};
@@ -123,6 +124,12 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     let mut prepared = None::<Built<_>>;
     let source = current.clone();
     let stack: Rc<dyn Fn() -> _> = Rc::new(move || source.borrow().stack.clone());
+    let logging = current.clone();
+    let log: Log = Rc::new(move |record, ending| {
+        if let Some(access) = &logging.borrow().materials.access {
+            access.write(record, ending);
+        }
+    });
     let mut ticks = interval(PATIENCE);
     let deadline = loop {
         tokio::select! {
@@ -147,13 +154,14 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
                     let _ = reply.send(told);
                 }
                 Some(Command::Listen(listening, stop)) => {
-                    let (stack, current, metrics) = (stack.clone(), current.clone(), metrics.clone());
+                    let (stack, current, metrics, log) = (stack.clone(), current.clone(), metrics.clone(), log.clone());
                     let draining = shared.draining.subscribe();
                     let served = move || Served {
                         current: stack.clone(),
                         settings: current.borrow().materials.server.clone(),
                         draining: draining.clone(),
                         metrics: metrics.clone(),
+                        log: log.clone(),
                     };
                     let accepting = accept(listening, shared.admission.clone(), shared.tls.subscribe(), served, stop);
                     tokio::task::spawn_local(async move {

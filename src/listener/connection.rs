@@ -29,14 +29,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Settings;
-use super::judge::{Bounds, Judge, Refusal};
+use super::judge::{Judge, Phase, Refusal};
 use super::pace::{Pace, Slowness, tick_length};
 use super::receive::{self, Receive};
+use super::refusal;
 use super::transport::Transport;
 use super::tunnel::tie;
 use super::wire::{Judged, Wire};
@@ -47,8 +48,6 @@ use crate::telemetry::registry::{Counter, Registry};
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes that hyper reads ahead, at most; but always room for a whole head.
 const READ_BUFFER: usize = 64 * 1024;
-/// How long, and for how many bytes, a refused client is listened to before the socket closes.
-const LINGER: (Duration, usize) = (Duration::from_millis(500), 64 * 1024);
 
 /// What all connections of a worker share.
 pub struct Served<S> {
@@ -61,6 +60,8 @@ pub struct Served<S> {
     pub draining: watch::Receiver<bool>,
     /// What the listener counts.
     pub metrics: Rc<Metrics>,
+    /// Logs what was refused before it was a request.
+    pub log: refusal::Log,
 }
 
 impl<S> Clone for Served<S> {
@@ -70,6 +71,7 @@ impl<S> Clone for Served<S> {
             settings: self.settings.clone(),
             draining: self.draining.clone(),
             metrics: self.metrics.clone(),
+            log: self.log.clone(),
         }
     }
 }
@@ -106,8 +108,8 @@ impl Metrics {
 enum Ended {
     /// It is idle: park the socket.
     Idle(Transport),
-    /// A refusal is owed.
-    Refused(Transport, Refusal),
+    /// An answer is owed to what never became a request.
+    Refused(Transport, LocalReply),
     /// Protocols were switched.
     Switched(Transport, Bytes, Tunnel),
     /// Nothing is left to do.
@@ -124,31 +126,36 @@ pub async fn serve<S: Next>(mut transport: Transport, peer: Option<SocketAddr>, 
     let of_version = |interim| Rc::new(Connection { peer, tls, interim, tunnel: None.into(), in_flight: 0.into() });
     let connection = of_version(Some(receive::interim(&wire)));
     let mut fresh = true;
+    let opened = Instant::now();
     loop {
         let idle = served.settings.timeouts.idle;
+        // Whoever has said nothing yet has as long as for a head, from the start.
+        let within_header = || served.settings.timeouts.header.saturating_sub(opened.elapsed());
+        let patience = if wire.reads.get() == 0 { within_header() } else { idle };
         // A TLS handshake may have read the first request already: then the socket has nothing more to say.
-        if !(fresh && tls) && park(&transport, idle, &mut served.draining).await.is_none() {
+        if !(fresh && tls) && park(&transport, patience, &mut served.draining).await.is_none() {
             return;
         }
+        let within = within_header();
         let (prefix, is_http2) = match fresh && !tls {
-            true => {
-                match Box::pin(sniff(&mut transport, served.settings.timeouts.header, &mut served.draining)).await {
-                    Some(sniffed) => sniffed,
-                    None => return,
-                }
-            }
+            true => match Box::pin(sniff(&mut transport, within, &mut served.draining)).await {
+                Some(sniffed) => sniffed,
+                None => return,
+            },
             false => (Bytes::new(), http2),
         };
+        // A tick later it is forgotten, unless the head is still coming.
+        let waited = if fresh { opened.elapsed() } else { Duration::ZERO };
         fresh = false;
         if is_http2 {
             // hyper has no way to send an interim answer over HTTP/2, and no wire of ours can.
             return Box::pin(serve_http2(transport, prefix, of_version(None), served)).await;
         }
-        match Box::pin(serve_http1(transport, prefix, &wire, &connection, &mut served)).await {
+        match Box::pin(serve_http1(transport, prefix, waited, &wire, &connection, &mut served)).await {
             Ended::Idle(parked) => transport = parked,
-            Ended::Refused(transport, refusal) => {
-                served.metrics.refused.inc();
-                return Box::pin(refuse(transport, refusal)).await;
+            Ended::Refused(transport, reply) => {
+                let linger = served.settings.linger;
+                return Box::pin(refusal::answer(transport, reply, peer, &served.log, linger)).await;
             }
             Ended::Switched(transport, read, tunnel) => {
                 return Box::pin(tie(transport, read, tunnel, idle)).await;
@@ -201,13 +208,13 @@ async fn sniff(
 async fn serve_http1<S: Next>(
     transport: Transport,
     prefix: Bytes,
+    waited: Duration,
     wire: &Rc<Wire>,
     connection: &Rc<Connection>,
     served: &mut Served<S>,
 ) -> Ended {
     let settings = served.settings.clone();
-    let judge = Judge::new(Bounds { largest_head: settings.max_header_size, most_fields: settings.max_headers });
-    let judged = Judged::new(transport, prefix, Some(judge), wire.clone());
+    let judged = Judged::new(transport, prefix, Some(Judge::new(settings.bounds())), wire.clone());
     let receiver = Rc::new(Receive::http1(connection.clone(), wire.clone(), served.draining.clone()));
     let current = served.current.clone();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -225,7 +232,7 @@ async fn serve_http1<S: Next>(
     let mut ticks = interval(tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.reset();
-    let mut slowness = Slowness::default();
+    let mut slowness = Slowness::after(waited);
     let mut draining = false;
     loop {
         let Some(serving) = http.as_mut() else { return Ended::Closed };
@@ -239,7 +246,7 @@ async fn serve_http1<S: Next>(
                 tracing::debug!(%error, "connection ended");
             }
             let Some(http) = http.take() else { return Ended::Closed };
-            return finish(http, wire, connection).await;
+            return finish(http, wire, connection, served).await;
         }
         if !draining && *served.draining.borrow() {
             draining = true;
@@ -250,19 +257,19 @@ async fn serve_http1<S: Next>(
             Pace::Park => {
                 let Some(http) = http.take() else { return Ended::Closed };
                 let parts = http.into_parts();
-                // Nothing but empty lines, which mean nothing (RFC 9112 §2.2), can be left in the buffer.
-                debug_assert!(parts.read_buf.iter().all(|byte| b"\r\n".contains(byte)), "idle, and bytes are left");
+                debug_assert!(parts.read_buf.is_empty(), "idle, and bytes are left");
                 return if draining { Ended::Closed } else { Ended::Idle(parts.io.into_inner().into_transport()) };
             }
             Pace::Expired(which) => {
                 served.metrics.timed_out.inc();
                 tracing::debug!(timeout = which, peer = ?connection.peer, "client took too long");
                 if which == "header" && wire.flushed.get() {
-                    // hyper has not seen a whole head: the answer is ours to give.
-                    let Some(http) = http.take() else { return Ended::Closed };
-                    let mut transport = http.into_parts().io.into_inner().into_transport();
-                    close_with(&mut transport, &LocalReply::RequestTimeout).await;
-                    return Ended::Closed;
+                    // hyper has not seen a whole head: the answer is ours to give. Empty lines ask nothing.
+                    let Some(http) = http.take().filter(|_| wire.phase.get() == Phase::Head) else {
+                        return Ended::Closed;
+                    };
+                    let transport = http.into_parts().io.into_inner().into_transport();
+                    return Ended::Refused(transport, LocalReply::RequestTimeout);
                 }
                 if matches!(which, "write" | "half_closed") || wire.expired.replace(true) {
                     return Ended::Closed;
@@ -274,7 +281,12 @@ async fn serve_http1<S: Next>(
 }
 
 /// hyper is done with the connection: what is left to do with it?
-async fn finish<S, B>(http: http1::Connection<TokioIo<Judged>, S>, wire: &Wire, connection: &Connection) -> Ended
+async fn finish<S, B, N>(
+    http: http1::Connection<TokioIo<Judged>, S>,
+    wire: &Wire,
+    connection: &Connection,
+    served: &Served<N>,
+) -> Ended
 where
     S: hyper::service::HttpService<Incoming, ResBody = B>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -286,52 +298,20 @@ where
     if let Some(tunnel) = connection.tunnel.borrow_mut().take() {
         return Ended::Switched(transport, parts.read_buf, tunnel);
     }
-    match wire.refusal.get() {
+    let refusal = wire.refusal.get();
+    if refusal.is_some() {
+        served.metrics.refused.inc();
+    }
+    match refusal {
         // An answer that was broken off must not be followed by another one.
         Some(refusal) if wire.flushed.get() && !matches!(refusal, Refusal::Content(_)) => {
-            Ended::Refused(transport, refusal)
+            Ended::Refused(transport, refusal::reply(refusal))
         }
         _ => {
-            linger(&mut transport).await;
+            refusal::linger(&mut transport, served.settings.linger).await;
             Ended::Closed
         }
     }
-}
-
-/// Answers a head that hyper never saw.
-async fn refuse(mut transport: Transport, refusal: Refusal) {
-    let reply = match refusal {
-        Refusal::Head(reason) | Refusal::Content(reason) => LocalReply::BadRequest { reason },
-        Refusal::TargetTooLong => LocalReply::UriTooLong,
-        Refusal::FieldsTooLarge => LocalReply::FieldsTooLarge,
-        Refusal::Version => LocalReply::VersionNotSupported,
-    };
-    close_with(&mut transport, &reply).await;
-}
-
-async fn close_with(transport: &mut Transport, reply: &LocalReply) {
-    let bytes = reply.raw_http1();
-    if timeout(LINGER.0, transport.write_all(&bytes)).await.is_ok_and(|written| written.is_ok()) {
-        linger(transport).await;
-    }
-}
-
-/// Ends our side, and reads a little of what is still coming, so that the kernel does not answer it with a reset.
-async fn linger(transport: &mut Transport) {
-    let _ = timeout(LINGER.0, async {
-        if transport.shutdown().await.is_err() {
-            return;
-        }
-        let mut sink = [0; 1024];
-        let mut left = LINGER.1;
-        while let Ok(read) = transport.read(&mut sink).await {
-            left = left.saturating_sub(read);
-            if read == 0 || left == 0 {
-                return;
-            }
-        }
-    })
-    .await;
 }
 
 async fn serve_http2<S: Next>(transport: Transport, prefix: Bytes, connection: Rc<Connection>, mut served: Served<S>) {

@@ -4,8 +4,10 @@ pub mod accept;
 pub mod admission;
 pub mod connection;
 mod judge;
+mod max_forwards;
 mod pace;
 mod receive;
+pub mod refusal;
 pub mod target;
 pub mod tls;
 pub mod transport;
@@ -33,14 +35,33 @@ pub struct Settings {
     pub max_connections_per_address: usize,
     /// Bytes of a request's head.
     pub max_header_size: usize,
-    /// Fields of a request.
+    /// Bytes of a request's target.
+    pub max_target: usize,
+    /// Bytes of one field line of a request.
+    pub max_field_size: usize,
+    /// Fields of a request, and of its trailers.
     pub max_headers: usize,
+    /// Bytes of a request's trailers.
+    pub max_trailer_size: usize,
+    /// Bytes of a chunk's size with its extensions.
+    pub max_chunk_line: usize,
+    /// For how long and how far a client that was refused is still listened to.
+    pub linger: Linger,
     /// Concurrent requests on an HTTP/2 connection.
     pub max_streams: u32,
     /// Time given to requests in flight when the process is told to stop.
     pub grace_period: Duration,
     /// An idle connection gives its buffers back after this long.
     pub park_after: Duration,
+}
+
+/// How a connection is ended whose client may still be sending (RFC 9112 §9.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linger {
+    /// How long, at most.
+    pub time: Duration,
+    /// Bytes that are read and thrown away, at most.
+    pub size: usize,
 }
 
 /// A place to listen.
@@ -64,7 +85,7 @@ pub struct TlsFiles {
 /// How long a client may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a whole head, from its first byte; also for a TLS handshake.
+    /// For a whole head, from its first byte, on a new connection from its start; also for a TLS handshake.
     pub header: Duration,
     /// Between two pieces of content.
     pub body: Duration,
@@ -74,6 +95,20 @@ pub struct Timeouts {
     pub write: Duration,
     /// To be answered, once the client has ended its side: it may be gone.
     pub half_closed: Duration,
+}
+
+impl Settings {
+    /// How large the parts of a message may be.
+    fn bounds(&self) -> judge::Bounds {
+        judge::Bounds {
+            largest_head: self.max_header_size,
+            longest_target: self.max_target,
+            largest_field: self.max_field_size,
+            most_fields: self.max_headers,
+            largest_trailers: self.max_trailer_size,
+            longest_chunk_line: self.max_chunk_line,
+        }
+    }
 }
 
 impl std::fmt::Display for Bind {
@@ -95,7 +130,12 @@ impl Default for Settings {
             max_connections: 10_000,
             max_connections_per_address: 10_000,
             max_header_size: 32 * 1024,
+            max_target: 16 * 1024,
+            max_field_size: 16 * 1024,
             max_headers: 100,
+            max_trailer_size: 8 * 1024,
+            max_chunk_line: 1024,
+            linger: Linger { time: Duration::from_secs(1), size: 16 << 20 },
             max_streams: 100,
             grace_period: Duration::from_secs(30),
             park_after: Duration::from_secs(1),

@@ -1,6 +1,6 @@
 //! Turns what hyper read into an [`Exchange`] and hands it to the stack.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,7 +8,8 @@ use std::task::Context;
 use std::time::Duration;
 
 use http::header::CONNECTION;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -27,6 +28,8 @@ pub struct Receive {
     /// HTTP/1 connections have one; HTTP/2 ones count their requests in flight instead.
     wire: Option<Rc<Wire>>,
     client: Client,
+    /// Requests so far; counted where there is a wire.
+    received: Cell<u32>,
     /// Longest pause of a request's content, where the connection's tick does not look after it.
     pause: Option<Duration>,
     draining: watch::Receiver<bool>,
@@ -51,7 +54,8 @@ impl Receive {
     ) -> Self {
         let address = connection.peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip().to_canonical());
         let scheme = if connection.tls { Scheme::Https } else { Scheme::Http };
-        Self { connection, wire, client: Client { address, trusted: false, scheme }, pause, draining }
+        let client = Client { address, trusted: false, scheme };
+        Self { connection, wire, client, received: Cell::new(0), pause, draining }
     }
 
     /// Passes one request through `stack`.
@@ -60,7 +64,12 @@ impl Receive {
         request: Request<Incoming>,
         stack: S,
     ) -> impl Future<Output = Response<Body>> + use<S> {
-        let (parts, incoming) = request.into_parts();
+        let (mut parts, incoming) = request.into_parts();
+        if let Some(wire) = &self.wire
+            && self.is_server_wide(wire)
+        {
+            parts.uri = server_wide(parts.uri);
+        }
         let switching = self.wire.as_ref().is_some_and(|wire| wire.phase.get() == Phase::Switched);
         let target = parts.uri.path_and_query().cloned();
         let trail = Record::new(clock::instant(), parts.method.clone(), target, parts.version);
@@ -94,6 +103,25 @@ impl Receive {
             }
         }
     }
+
+    /// Counts a request; whether it is one that the judge saw to be for the server as a whole.
+    fn is_server_wide(&self, wire: &Wire) -> bool {
+        let number = self.received.get();
+        self.received.set(number.wrapping_add(1));
+        let mut marked = wire.server_wide.borrow_mut();
+        !marked.is_empty() && {
+            let before = marked.len();
+            marked.retain(|marked| *marked != number);
+            marked.len() < before
+        }
+    }
+}
+
+/// `http://a` as what it means to OPTIONS (RFC 9112 §3.2.4): the authority, and `*` for a path.
+fn server_wide(target: Uri) -> Uri {
+    let mut parts = target.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static("*"));
+    Uri::from_parts(parts).unwrap_or(target)
 }
 
 /// Counts a request of an HTTP/2 connection until its answer is through.

@@ -47,6 +47,9 @@ pub struct Wire {
     pub client_ended: Cell<bool>,
     /// The client took too long; the next read fails.
     pub expired: Cell<bool>,
+    /// Requests (0 is the connection's first) that hyper reads as `OPTIONS http://a/` and that are `OPTIONS *`; as many as
+    /// fit into what is read at once.
+    pub server_wide: RefCell<Vec<u32>>,
     /// Interim answers that wait for the next flush.
     interim: RefCell<Vec<u8>>,
     has_interim: Cell<bool>,
@@ -66,6 +69,7 @@ impl Wire {
             look_for_end: Cell::new(false),
             client_ended: Cell::new(false),
             expired: Cell::new(false),
+            server_wide: RefCell::default(),
             interim: RefCell::new(Vec::new()),
             has_interim: Cell::new(false),
         })
@@ -165,6 +169,10 @@ impl AsyncRead for Judged {
         let Some(judge) = &mut this.judge else { return Poll::Ready(Ok(())) };
         let verdict = judge.follow(new);
         this.wire.phase.set(judge.phase());
+        let server_wide = judge.take_server_wide();
+        if !server_wide.is_empty() {
+            this.wire.server_wide.borrow_mut().extend(server_wide);
+        }
         if let Err((sound, refusal)) = verdict {
             this.wire.refusal.set(Some(refusal));
             buf.set_filled(before + sound);
