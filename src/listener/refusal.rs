@@ -45,14 +45,21 @@ pub async fn answer(mut transport: Transport, reply: LocalReply, peer: Option<So
     record.client = peer.map(|peer| peer.ip().to_canonical());
     record.local_reply = Some(reply.kind());
     record.status = Some(reply.status());
+    tracing::debug!(?reply, ?peer, "refused before it was a request");
     let bytes = reply.raw_http1(record.request_id.as_ref());
     let written = timeout(bound.time.max(SHORTEST), transport.write_all(&bytes)).await;
     let sent = written.is_ok_and(|written| written.is_ok());
+    record.sent = content_length(&bytes);
     let end = if sent { End::Complete } else { End::Abandoned };
     log(&record, Ending { end, took: clock::instant().saturating_duration_since(record.started) });
     if sent {
         linger(&mut transport, bound).await;
     }
+}
+
+/// Bytes after the head of an answer.
+fn content_length(answer: &[u8]) -> u64 {
+    memchr::memmem::find(answer, b"\r\n\r\n").map_or(0, |end| answer.len() - end - 4) as u64
 }
 
 /// A client gets this long to take an answer of some hundred bytes, also where nobody is listened to afterwards.
