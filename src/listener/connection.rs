@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Settings;
-use super::judge::{Judge, Phase, Refusal};
+use super::judge::{Judge, Phase};
 use super::pace::{Pace, Slowness, tick_length};
 use super::receive::{self, Receive};
 use super::refusal;
@@ -155,7 +155,8 @@ pub async fn serve<S: Next>(mut transport: Transport, peer: Option<SocketAddr>, 
             Ended::Idle(parked) => transport = parked,
             Ended::Refused(transport, reply) => {
                 let linger = served.settings.linger;
-                return Box::pin(refusal::answer(transport, reply, peer, &served.log, linger)).await;
+                let head = wire.refused_head.get();
+                return Box::pin(refusal::answer(transport, reply, head, peer, &served.log, linger)).await;
             }
             Ended::Switched(transport, read, tunnel) => {
                 return Box::pin(tie(transport, read, tunnel, idle)).await;
@@ -304,7 +305,7 @@ where
     }
     match refusal {
         // An answer that was broken off must not be followed by another one.
-        Some(refusal) if wire.flushed.get() && !matches!(refusal, Refusal::Content(_)) => {
+        Some(refusal) if wire.flushed.get() && wire.told_the_end.get() => {
             Ended::Refused(transport, refusal::reply(refusal))
         }
         _ => {

@@ -138,6 +138,11 @@ impl Judge {
         std::mem::take(&mut self.server_wide)
     }
 
+    /// Whether the message under way is HEAD, whose answer has no content (RFC 9110 §9.3.2), as far as can be seen.
+    pub fn is_head(&self) -> bool {
+        self.head.is_head()
+    }
+
     /// Judges the next bytes of the connection.
     ///
     /// # Errors

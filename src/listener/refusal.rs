@@ -2,7 +2,8 @@
 //!
 //! 1. The line says status, kind and peer, and nothing that the client sent: what could not be read is not repeated.
 //! 2. The answer has a request identifier like any other (`X-Request-Id`), the same as the line.
-//! 3. The connection ends with a lingering close: our side is closed, and what is still coming is read and thrown away,
+//! 3. HEAD is answered without content (RFC 9110 §9.3.2).
+//! 4. The connection ends with a lingering close: our side is closed, and what is still coming is read and thrown away,
 //!    within bounds of time and bytes, so that the kernel does not answer it with a reset, which would take the answer
 //!    away from the client (RFC 9112 §9.6).
 
@@ -36,8 +37,15 @@ pub fn reply(refusal: Refusal) -> LocalReply {
     }
 }
 
-/// Answers, logs and ends the connection.
-pub async fn answer(mut transport: Transport, reply: LocalReply, peer: Option<SocketAddr>, log: &Log, bound: Linger) {
+/// Answers, logs and ends the connection. `head`: what was refused is HEAD.
+pub async fn answer(
+    mut transport: Transport,
+    reply: LocalReply,
+    head: bool,
+    peer: Option<SocketAddr>,
+    log: &Log,
+    bound: Linger,
+) {
     // Not even its method is known; `-` is what logs have for that.
     let method = Method::from_bytes(b"-").unwrap_or_default();
     let mut record = Record::new(clock::instant(), method, None, Version::HTTP_11);
@@ -46,20 +54,19 @@ pub async fn answer(mut transport: Transport, reply: LocalReply, peer: Option<So
     record.local_reply = Some(reply.kind());
     record.status = Some(reply.status());
     tracing::debug!(?reply, ?peer, "refused before it was a request");
-    let bytes = reply.raw_http1(record.request_id.as_ref());
+    let mut bytes = reply.raw_http1(record.request_id.as_ref());
+    let content = memchr::memmem::find(&bytes, b"\r\n\r\n").map_or(bytes.len(), |end| end + 4);
+    if head {
+        bytes.truncate(content);
+    }
     let written = timeout(bound.time.max(SHORTEST), transport.write_all(&bytes)).await;
     let sent = written.is_ok_and(|written| written.is_ok());
-    record.sent = content_length(&bytes);
+    record.sent = (bytes.len() - content) as u64;
     let end = if sent { End::Complete } else { End::Abandoned };
     log(&record, Ending { end, took: clock::instant().saturating_duration_since(record.started) });
     if sent {
         linger(&mut transport, bound).await;
     }
-}
-
-/// Bytes after the head of an answer.
-fn content_length(answer: &[u8]) -> u64 {
-    memchr::memmem::find(answer, b"\r\n\r\n").map_or(0, |end| answer.len() - end - 4) as u64
 }
 
 /// A client gets this long to take an answer of some hundred bytes, also where nobody is listened to afterwards.

@@ -12,12 +12,13 @@
 //! 7. TRACE has no content (§9.3.8); `Max-Forwards` on it and on OPTIONS is counted down, and answered here at 0 (§7.6.2).
 //! 8. Only a GET of HTTP/1.1 without content asks to switch protocols; elsewhere `Upgrade` is ignored (§7.8). `judge`
 //!    says the same of the bytes.
+//! 9. A Content-Length goes on without leading zeros, which some read as octal (RFC 9110 §8.6).
 //!
 //! # Why
 //! After this layer there is one spelling of "where to", whatever the protocol: the route matcher, the cache key and
 //! the app cannot disagree about it.
 
-use http::header::{CONNECTION, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body as _;
@@ -100,6 +101,10 @@ pub fn settle(request: &mut Request<Body>) -> Result<Way, LocalReply> {
     if request.method() == Method::TRACE && !bodiless {
         return refuse("TRACE with content");
     }
+    let fields = request.headers_mut();
+    if let Some(length) = fields.get(CONTENT_LENGTH).and_then(plain_length) {
+        fields.insert(CONTENT_LENGTH, length);
+    }
     let switches = request.method() == Method::GET && version == Version::HTTP_11 && bodiless;
     let fields = request.headers_mut();
     if fields.contains_key(EXPECT) {
@@ -117,6 +122,13 @@ pub fn settle(request: &mut Request<Body>) -> Result<Way, LocalReply> {
     }
     let method = request.method().clone();
     max_forwards::count_down(&method, request.headers_mut())
+}
+
+/// A length without the zeros before it, if there are any (rule 9). What is no number is not ours to judge.
+fn plain_length(length: &HeaderValue) -> Option<HeaderValue> {
+    let padded = length.len() > 1 && length.as_bytes()[0] == b'0';
+    let number: u64 = length.to_str().ok().filter(|_| padded)?.parse().ok()?;
+    Some(HeaderValue::from(number))
 }
 
 /// Rule 6.

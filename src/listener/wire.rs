@@ -41,6 +41,11 @@ pub struct Wire {
     pub flushed: Cell<bool>,
     /// Why the connection is being ended.
     pub refusal: Cell<Option<Refusal>>,
+    /// What was refused is HEAD.
+    pub refused_head: Cell<bool>,
+    /// hyper wanted to read on and has been told that nothing more comes, because of the refusal: the answer is ours.
+    /// Otherwise it has ended the connection for its own reasons (`Connection: close`), and nothing follows.
+    pub told_the_end: Cell<bool>,
     /// Whether the client has ended its side is to be looked up at the next flush.
     pub look_for_end: Cell<bool>,
     /// The client has ended its side of the connection.
@@ -66,6 +71,8 @@ impl Wire {
             write_blocked: Cell::new(false),
             flushed: Cell::new(true),
             refusal: Cell::new(None),
+            refused_head: Cell::new(false),
+            told_the_end: Cell::new(false),
             look_for_end: Cell::new(false),
             client_ended: Cell::new(false),
             expired: Cell::new(false),
@@ -152,10 +159,11 @@ impl AsyncRead for Judged {
         match this.wire.refusal.get() {
             None => {}
             // The end of the stream, between two messages: hyper finishes what it has begun and lets go.
-            Some(Refusal::Head(_) | Refusal::TargetTooLong | Refusal::FieldsTooLarge | Refusal::Version) => {
+            Some(Refusal::Content(why)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
+            Some(_) => {
+                this.wire.told_the_end.set(true);
                 return Poll::Ready(Ok(()));
             }
-            Some(Refusal::Content(why)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
         }
         let before = buf.filled().len();
         let result = this.read_raw(cx, buf);
@@ -175,9 +183,12 @@ impl AsyncRead for Judged {
         }
         if let Err((sound, refusal)) = verdict {
             this.wire.refusal.set(Some(refusal));
+            this.wire.refused_head.set(judge.is_head());
             buf.set_filled(before + sound);
-            if sound == 0 && matches!(refusal, Refusal::Content(_)) {
-                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            match refusal {
+                _ if sound > 0 => {}
+                Refusal::Content(why) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
+                _ => this.wire.told_the_end.set(true),
             }
         }
         Poll::Ready(Ok(()))

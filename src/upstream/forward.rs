@@ -18,7 +18,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, UPGRADE, VIA};
+use http::header::{
+    ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -228,6 +230,10 @@ fn prepare(upstream: &Upstream, exchange: &mut Exchange, terms: &Terms) -> Resul
         fields.insert(UPGRADE, protocol.clone());
     } else if fields.contains_key(TE) {
         fields.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    if !bodiless && !fields.contains_key(CONTENT_LENGTH) {
+        // Said aloud, because hyper takes GET and HEAD to have no content unless told, and would drop it.
+        fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     fields.insert(hop::X_FORWARDED_FOR, forwarded_for);
     if !trusted || !fields.contains_key(hop::X_FORWARDED_PROTO) {

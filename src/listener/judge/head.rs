@@ -27,6 +27,7 @@ pub struct Head {
     /// Field lines.
     fields: usize,
     request_line: Option<RequestLine>,
+    head: bool,
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
@@ -47,6 +48,11 @@ impl Head {
         self.request_line.is_none()
     }
 
+    /// Whether it begins as HEAD does, sound or not.
+    pub fn is_head(&self) -> bool {
+        self.head
+    }
+
     /// Whether it is OPTIONS for a server as a whole, said in the absolute form (RFC 9112 §3.2.4).
     pub fn is_server_wide(&self) -> bool {
         self.request_line.is_some_and(|line| line.server_wide)
@@ -61,6 +67,7 @@ impl Head {
         self.bytes += line.len() + 2;
         let Some(request) = self.request_line else {
             if !line.is_empty() {
+                self.head = line.starts_with(b"HEAD ");
                 self.request_line = Some(request_line(line, bounds)?);
             }
             return Ok(None);

@@ -68,6 +68,13 @@ fn requests_on_one_connection_are_answered_in_turn_until_one_is_refused() {
             passes("9112 §9.6", format!("HTTP/{version} {line}, and a request"), last, "GET /last").then(Then::Closed),
         );
     }
+    for behind in ["\0", "GET  / HTTP/1.1\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n"] {
+        let last = format!("GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n{behind}");
+        let case = passes("9112 §9.6", format!("{behind:?} after the last request"), last, "GET /last");
+        cases.push(case.then(Then::Closed));
+        let bad = format!("GET / HTTP/1.1\r\nHost: a b\r\n\r\n{behind}");
+        cases.push(refused("9112 §9.6", format!("{behind:?} after a refused request"), bad, &[400]));
+    }
     let kept = "GET /kept HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
     cases.push(passes("9112 §9.3", "HTTP/1.0 that may stay", kept, "GET /kept").then(Then::Whatever));
     // Content that looks like a request is content.
