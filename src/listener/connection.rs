@@ -45,6 +45,8 @@ use crate::exchange::{Always, Connection, Next, Tunnel};
 use crate::local_reply::LocalReply;
 use crate::telemetry::registry::{Counter, Registry};
 
+/// Bytes of a new connection that are read before it is known which protocol it speaks: most heads fit.
+const FIRST_READ: usize = 4 * 1024;
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes that hyper reads ahead, at most; but always room for a whole head.
 const READ_BUFFER: usize = 64 * 1024;
@@ -182,7 +184,7 @@ async fn sniff(
     within: Duration,
     draining: &mut watch::Receiver<bool>,
 ) -> Option<(Bytes, bool)> {
-    let mut read = BytesMut::with_capacity(1024);
+    let mut read = BytesMut::with_capacity(FIRST_READ);
     let reading = async {
         loop {
             let some = tokio::select! {

@@ -5,6 +5,7 @@
 //! 3. A table fails with all of its failed cases, each with the bytes that were sent and received.
 
 pub mod recorder;
+pub mod spoil;
 pub mod strict;
 
 mod chunks;

@@ -122,9 +122,12 @@ impl Shared {
 }
 
 fn answer(message: &Message) -> Vec<u8> {
-    let id = message.one("x-id").unwrap_or("none");
+    let id = message.one("x-id").unwrap_or("none").chars().filter_map(|letter| u8::try_from(letter).ok());
     let content = if message.method == "HEAD" { "" } else { "app" };
-    format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\nContent-Length: 3\r\n\r\n{content}").into_bytes()
+    let mut answer = b"HTTP/1.1 200 OK\r\nX-Id: ".to_vec();
+    answer.extend(id);
+    answer.extend_from_slice(format!("\r\nContent-Length: 3\r\n\r\n{content}").as_bytes());
+    answer
 }
 
 fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
