@@ -2,7 +2,8 @@
 //!
 //! 1. Hop-by-hop fields stop here, and so does what `Connection` names, in both directions.
 //! 2. `Connection` cannot remove what the app or we rely on: Host, framing, identity, forwarded, credentials, cache.
-//! 3. Fields that we set are removed first, in every spelling (`_` for `-`), unless a trusted proxy sent them.
+//! 3. Fields that we set are removed first, in every spelling (`_` for `-`), unless a trusted proxy sent them; `Proxy`,
+//!    which only harms, always.
 //! 4. A switch of protocols keeps `Connection: upgrade` and `Upgrade`.
 //!
 //! # Why
@@ -26,6 +27,8 @@ pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-ho
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// No field of HTTP: CGI makes `HTTP_PROXY` of it, which libraries take for the proxy to use (CVE-2016-5385).
+const PROXY: HeaderName = HeaderName::from_static("proxy");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// What only we, or a trusted proxy, may set begins so, in lower case.
@@ -86,7 +89,11 @@ const NO_TRAILERS: [&str; 27] = [
 pub fn request(fields: &mut HeaderMap, trusted: bool, identity: &IdentityFields) -> Option<HeaderValue> {
     let mut doomed = Doomed::default();
     for name in fields.keys() {
-        if is_hop_by_hop(name) || (!trusted && is_ours(name.as_str())) || is_ours_misspelt(name.as_str()) {
+        if is_hop_by_hop(name)
+            || *name == PROXY
+            || (!trusted && is_ours(name.as_str()))
+            || is_ours_misspelt(name.as_str())
+        {
             doomed.push(name);
         }
     }
@@ -208,8 +215,10 @@ fn is_ours(name: &str) -> bool {
 
 /// One of ours with another character for a `-`: some apps (CGI, WSGI, PHP) cannot tell `_` from it, some no punctuation.
 fn is_ours_misspelt(name: &str) -> bool {
+    // No name that is meant starts with another letter; most names of a request do.
+    let may = matches!(name.as_bytes().first(), Some(b'x' | b'f' | b't' | b'c' | b'p' | b'm'));
     let odd = |letter: char| !letter.is_ascii_alphanumeric() && letter != '-';
-    name.contains(odd) && {
+    may && name.contains(odd) && {
         let spelt = name.replace(odd, "-");
         is_ours(&spelt) || MEANT.contains(&spelt.as_str())
     }

@@ -77,6 +77,7 @@ fn a_strangers_word_about_itself_is_replaced_in_every_spelling() {
     for name in ["Content_Length", "Transfer_Encoding", "Content_Type", "X_Request_Id", "Proxy_Connection"] {
         cases.push(seen(lower(name), None, &format!("{name}: 1")));
     }
+    cases.push(seen("proxy", None, "Proxy: http://192.0.2.66:8080"));
     let id = passes("CONTRACT", "a stranger's X-Request-Id", get("X-Request-Id: spoofed"), "GET /identity");
     cases.push(id);
     table(cases);

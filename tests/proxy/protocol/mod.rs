@@ -16,6 +16,7 @@ mod host;
 mod identity;
 mod reuse;
 mod sizes;
+mod slow;
 
 use std::fmt::Write;
 
