@@ -28,7 +28,15 @@ static CLASS: [u8; 256] = {
             plain || delimiter || matches!(c, b',' | b':' | b'@' | b'/' | b'%' | b'[' | b']' | b'\\' | b'^' | b'|');
         let query = path || matches!(c, b'?' | b'`' | b'{' | b'}');
         let host = plain || delimiter;
-        table[byte] = (token as u8) * TOKEN | (path as u8) * PATH | (query as u8) * QUERY | (host as u8) * HOST;
+        let classes = [(token, TOKEN), (path, PATH), (query, QUERY), (host, HOST)];
+        let mut index = 0;
+        while index < classes.len() {
+            let (is, class) = classes[index];
+            if is {
+                table[byte] |= class;
+            }
+            index += 1;
+        }
         byte += 1;
     }
     table

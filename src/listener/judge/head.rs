@@ -99,7 +99,8 @@ impl Head {
         let (name, value) = field(line)?;
         match name.len() {
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                if self.length.replace(content_length(value)?).is_some() {
+                let repeated = self.length.replace(content_length(value)?).is_some();
+                if repeated {
                     return Err("repeated Content-Length");
                 }
             }
