@@ -282,6 +282,7 @@ impl LocalReply {
                 | Self::FieldsTooLarge
                 | Self::ContentTooLarge { .. }
                 | Self::VersionNotSupported
+                | Self::ExpectationFailed
                 | Self::RequestTimeout
         )
     }

@@ -3,10 +3,11 @@
 //! 1. A connection holds nothing but its socket until bytes come, and again after it has been idle for `park_after`:
 //!    hyper's connection is taken apart and the bare socket is parked.
 //! 2. The first bytes of a cleartext connection decide between HTTP/1 and HTTP/2 (prior knowledge); TLS decides by ALPN.
-//! 3. One coarse tick per connection enforces all of the client's time-outs: head, content, idle, write. Requests set no
-//!    timer, but for content that an HTTP/2 client keeps us waiting for: one connection may owe many.
-//! 4. A refused head is answered here, in raw bytes, after the answers to earlier requests; then the connection ends
-//!    with a bounded lingering close, so that the answer is not lost to a reset (RFC 9112 §9.6).
+//! 3. One coarse tick per connection enforces all of the client's time-outs: head (of a new connection from its start;
+//!    empty lines begin one), content, idle, write. Requests set no timer, but for content that an HTTP/2 client keeps us
+//!    waiting for: one connection may owe many.
+//! 4. A refused head is answered by `refusal`, in raw bytes, after the answers to earlier requests, if hyper would have read
+//!    on; after an answer that says `Connection: close` nothing more is said.
 //! 5. A 101 ends HTTP: both sockets are tied together until either ends or the process stops.
 //! 6. A client that has ended its side while an answer is owed has `half_closed` to be answered; then it is taken to
 //!    be gone, and what is done for it ends: HTTP cannot tell a client that has left from one that only sends no more.

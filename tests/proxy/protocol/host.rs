@@ -1,6 +1,8 @@
 //! Host, authority, and the forms of a target (RFC 9112 §3.2, RFC 3986 §3.2).
 
+use super::recorder::{Event, Recorder};
 use super::{Case, Then, passes, refused, table};
+use crate::harness::Configuration;
 
 fn with(host: &str) -> String {
     format!("GET /host HTTP/1.1\r\nHost: {host}\r\n\r\n")
@@ -124,6 +126,16 @@ fn host_is_there_once_and_well_formed() {
     let old = "GET /host HTTP/1.0\r\nHost: a\r\n\r\n";
     cases.push(passes("9112 §3.2", "Host in HTTP/1.0", old, "GET /host").with("host", "a").then(Then::Closed));
     table(cases);
+}
+
+#[test]
+fn a_request_of_http_1_0_that_names_no_host_is_for_the_app() {
+    let app = Recorder::start();
+    let sidegate = Configuration::to(&app.url()).start();
+    assert_eq!(sidegate.client().send("GET / HTTP/1.0\r\n\r\n").answer().status, 200);
+    let events = app.take();
+    let [Event::Whole(seen)] = &events[..] else { panic!("one request, not {events:?}") };
+    assert_eq!(seen.one("host"), app.url().strip_prefix("http://"));
 }
 
 #[test]
