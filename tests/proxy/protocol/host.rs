@@ -160,6 +160,10 @@ fn a_target_has_the_form_its_method_takes() {
         case.app[0].start = format!("GET {seen} HTTP/1.1");
         cases.push(case);
     }
+    for host in SOUND {
+        let start = line(&format!("GET http://{host}/host"), "wrong.test");
+        cases.push(passes("9112 §3.2.2", format!("absolute {host:?}"), start, "GET /host").with("host", host));
+    }
     for target in [
         "http://",
         "http:///a",
