@@ -135,7 +135,7 @@ fn converse(address: &str, pieces: &[Vec<u8>]) -> Result<Vec<u8>, String> {
 fn judge(rounds: &mut [Round], received: &[u8], events: &[Event]) -> Result<(), String> {
     for event in events {
         match event {
-            Event::Whole(seen) if !recent(rounds).iter_mut().rev().any(|round| round.takes(seen)) => {
+            Event::Whole(seen) if !rounds.iter_mut().rev().any(|round| round.takes(seen)) => {
                 return Err(format!("the app saw a request that the client did not frame: {seen:?}"));
             }
             Event::Whole(_) => {}
@@ -163,27 +163,20 @@ fn judge(rounds: &mut [Round], received: &[u8], events: &[Event]) -> Result<(), 
     }
 }
 
-/// The rounds that what has reached the app by now may be of: it learns of an end a little later than the client.
-fn recent(rounds: &mut [Round]) -> &mut [Round] {
-    let start = rounds.len().saturating_sub(200);
-    &mut rounds[start..]
-}
-
 /// Whether the start of a request that never became whole may have reached the app. It is told of an end some time after
 /// the client is, so that may be of an earlier round.
-fn may_break_off(bytes: &[u8], rounds: &mut [Round]) -> Result<(), String> {
+fn may_break_off(bytes: &[u8], rounds: &[Round]) -> Result<(), String> {
     let Found::More(Some(head)) = strict::read(bytes) else {
         return Err("a part of a head reached the app".into());
     };
     let of_round = |round: &Round| match &round.rest {
         // Answered before its content had come, and then closed.
         _ if is_early(&head) => true,
-        Found::More(Some(cut)) => cut.one("x-id") == head.one("x-id"),
-        // Malformed content: its head may have gone on, unless all of it came at once.
-        Found::Bad(_) => (round.pieces.len() > 1 || round.pieces[0].len() > AT_ONCE) && round.says(head.one("x-id")),
-        _ => false,
+        Found::More(Some(cut)) if cut.one("x-id") == head.one("x-id") => true,
+        // Its content was malformed, to sidegate at least, and its head may have gone on, unless all of it came at once.
+        _ => (round.pieces.len() > 1 || round.pieces[0].len() > AT_ONCE) && round.says(head.one("x-id")),
     };
-    let may = recent(rounds).iter().any(of_round);
+    let may = rounds.iter().rev().any(of_round);
     if may {
         Ok(())
     } else {
