@@ -205,6 +205,7 @@ pub fn run(sidegate: &Sidegate, app: &Recorder, mut cases: Vec<Case>) {
             );
         }
     }
+    println!("{total} cases");
     assert!(failed.is_empty(), "{wrong} of {total} cases failed:\n{failed}");
     assert_eq!(sidegate.get("/alive").status, 200);
 }
