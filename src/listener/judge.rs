@@ -34,12 +34,12 @@
 //! Nothing is copied but a line that is cut by the end of a read. Of content with a length no byte is looked at, of chunks
 //! only the lines between them. What needs a parsed request (Host, Expect, both protocols) is judged in `target`.
 
-mod chunk;
 pub mod grammar;
 mod head;
 
 use memchr::memchr;
 
+use super::chunk;
 use head::{Framing, Head, field};
 
 /// Where in the stream of messages the connection stands.

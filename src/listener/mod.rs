@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod admission;
+pub mod chunk;
 pub mod connection;
 mod judge;
 mod max_forwards;

@@ -1,6 +1,6 @@
 //! The line before a chunk: its size and its extensions (RFC 9112 §7.1). Pure.
 
-use super::grammar::is_token;
+use super::judge::grammar::is_token;
 
 /// The size that a line (without CR LF) says, in bytes.
 ///
