@@ -1,6 +1,6 @@
 # What one does with this repository. `make run` is the demo; `.ci/run` is lint, test and a short bench.
 
-.PHONY: run demo test install-tests slow bench lint fmt doc check
+.PHONY: run demo test install-tests fuzz slow bench lint fmt doc check
 
 run: demo
 
@@ -13,6 +13,10 @@ check:
 # Installs redis-server first, if it is missing.
 test: install-tests
 	cargo test --locked --no-fail-fast
+
+# Every test whose name contains `fuzz`, for so long; a failure prints the seed that plays it again.
+fuzz:
+	SIDEGATE_FUZZ_SECONDS=$${SIDEGATE_FUZZ_SECONDS:-3600} cargo test --locked --no-fail-fast fuzz -- --nocapture
 
 install-tests:
 	sh tests/install.sh

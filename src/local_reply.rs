@@ -160,7 +160,7 @@ impl LocalReply {
     }
 
     /// The same as complete HTTP/1.1 bytes that end the connection, for refusals before there is a request.
-    pub fn raw_http1(&self) -> Vec<u8> {
+    pub fn raw_http1(&self, request_id: Option<&HeaderValue>) -> Vec<u8> {
         let content = self.json();
         let status = self.status();
         let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(Clock::System.unix_seconds()));
@@ -168,6 +168,9 @@ impl LocalReply {
         let mut bytes = format!("HTTP/1.1 {} {phrase}\r\n", status.as_u16()).into_bytes();
         for (name, value) in &self.fields(content.len(), false) {
             write_field(&mut bytes, name.as_str(), value.as_bytes());
+        }
+        if let Some(id) = request_id {
+            write_field(&mut bytes, "x-request-id", id.as_bytes());
         }
         write_field(&mut bytes, "date", date.as_bytes());
         write_field(&mut bytes, "connection", b"close");
@@ -317,6 +320,7 @@ impl LocalReply {
                 | Self::FieldsTooLarge
                 | Self::ContentTooLarge { .. }
                 | Self::VersionNotSupported
+                | Self::ExpectationFailed
                 | Self::RequestTimeout
         )
     }
@@ -538,7 +542,7 @@ mod tests {
             LocalReply::RequestTimeout => (408, None, true),
             LocalReply::ContentTooLarge { .. } => (413, None, true),
             LocalReply::UriTooLong => (414, None, true),
-            LocalReply::ExpectationFailed => (417, None, false),
+            LocalReply::ExpectationFailed => (417, None, true),
             LocalReply::RateLimited { .. } => (429, None, false),
             LocalReply::FieldsTooLarge => (431, None, true),
             LocalReply::UpstreamRefused => (502, Some("connection_refused"), false),
@@ -657,7 +661,7 @@ mod tests {
 
     #[test]
     fn refusal_of_a_bad_head_is_a_whole_answer_that_ends_the_connection() {
-        let text = String::from_utf8(LocalReply::BadRequest { reason: "bare CR" }.raw_http1()).unwrap();
+        let text = String::from_utf8(LocalReply::BadRequest { reason: "bare CR" }.raw_http1(None)).unwrap();
         let (head, content) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
         assert!(head.contains("\r\nconnection: close") && head.contains("\r\ndate: "), "{head}");

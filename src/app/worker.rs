@@ -20,6 +20,7 @@ use crate::config::settings::{RouteSettings, Settings};
 use crate::exchange::CertificateFact;
 use crate::listener::accept::accept;
 use crate::listener::connection::{Metrics, Served};
+use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
 use crate::listener::{self, Bind};
 use crate::rate_limit::{Limit, RateLimit};
@@ -135,6 +136,12 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     let mut prepared = None::<Built<_>>;
     let source = current.clone();
     let stack: Rc<dyn Fn() -> _> = Rc::new(move || source.borrow().stack.clone());
+    let logging = current.clone();
+    let log: Log = Rc::new(move |record, ending| {
+        if let Some(access) = &logging.borrow().materials.access {
+            access.write(record, ending);
+        }
+    });
     let mut ticks = interval(PATIENCE);
     // Held by each loop that accepts.
     let accepting_still = Rc::new(());
@@ -163,13 +170,14 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
                     let _ = reply.send(told);
                 }
                 Some(Command::Listen(listening, bind, stop)) => {
-                    let (stack, current, metrics) = (stack.clone(), current.clone(), metrics.clone());
+                    let (stack, current, metrics, log) = (stack.clone(), current.clone(), metrics.clone(), log.clone());
                     let draining = shared.draining.subscribe();
                     let served = move || Served {
                         current: stack.clone(),
                         settings: current.borrow().materials.server.clone(),
                         draining: draining.clone(),
                         metrics: metrics.clone(),
+                        log: log.clone(),
                     };
                     let accepting = accept(listening, bind, shared.admission.clone(), served, stop);
                     let until_it_ends = accepting_still.clone();

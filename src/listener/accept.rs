@@ -158,7 +158,7 @@ async fn begin<S: Next>(arrived: Arrived, introduced: bool, tls: Option<Arc<Serv
         if !read.is_empty() {
             return;
         }
-        match handshake(transport, config, &served).await {
+        match handshake(transport, peer, config, &served).await {
             Some(secured) => transport = secured,
             None => return,
         }

@@ -3,10 +3,10 @@
 //! 1. A connection holds nothing but its socket until bytes come, and again after it has been idle for `park_after`:
 //!    hyper's connection is taken apart and the bare socket is parked.
 //! 2. The first bytes of a cleartext connection decide between HTTP/1 and HTTP/2 (prior knowledge); TLS decides by ALPN.
-//! 3. One coarse tick per connection enforces all of the client's time-outs: head, content, idle, write. Requests set no
-//!    timer.
-//! 4. A refused head is answered here, in raw bytes, after the answers to earlier requests; then the connection ends
-//!    with a bounded lingering close, so that the answer is not lost to a reset (RFC 9112 §9.6).
+//! 3. One coarse tick per connection enforces all of the client's time-outs: head (of a new connection from its start;
+//!    empty lines begin one), content, idle, write. Requests set no timer.
+//! 4. A refused head is answered by `refusal`, in raw bytes, after the answers to earlier requests, if hyper would have read
+//!    on; after an answer that says `Connection: close` nothing more is said.
 //! 5. A 101 ends HTTP: both sockets are tied together until either ends or the process stops.
 //! 6. A client that has ended its side while an answer is owed has `half_closed` to be answered; then it is taken to
 //!    be gone, and what is done for it ends: HTTP cannot tell a client that has left from one that only sends no more.
@@ -33,17 +33,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Settings;
 use super::admission::Admitted;
 use super::http2::{self, Abuse};
-use super::judge::{Bounds, Judge, Refusal};
+use super::judge::{Judge, Phase};
 use super::pace::{Pace, Slowness, tick_length};
 use super::proxy_protocol::Refused;
 use super::receive::Receive;
+use super::refusal;
 use super::tls;
 use super::transport::{FIRST, Transport};
 use super::tunnel::tie;
@@ -56,8 +57,6 @@ use crate::telemetry::registry::{Counter, Registry};
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes that hyper reads ahead, at most; but always room for a whole head.
 const READ_BUFFER: usize = 64 * 1024;
-/// How long, and for how many bytes, a refused client is listened to before the socket closes.
-const LINGER: (Duration, usize) = (Duration::from_millis(500), 64 * 1024);
 
 /// What all connections of a worker share.
 pub struct Served<S> {
@@ -70,6 +69,8 @@ pub struct Served<S> {
     pub draining: watch::Receiver<bool>,
     /// What the listener counts.
     pub metrics: Rc<Metrics>,
+    /// Logs what was refused before it was a request.
+    pub log: refusal::Log,
 }
 
 impl<S> Served<S> {
@@ -88,6 +89,7 @@ impl<S> Clone for Served<S> {
             settings: self.settings.clone(),
             draining: self.draining.clone(),
             metrics: self.metrics.clone(),
+            log: self.log.clone(),
         }
     }
 }
@@ -151,8 +153,8 @@ impl Metrics {
 enum Ended {
     /// It is idle: park the socket.
     Idle(Transport),
-    /// A refusal is owed.
-    Refused(Transport, Refusal),
+    /// An answer is owed to what never became a request.
+    Refused(Transport, LocalReply),
     /// Protocols were switched.
     Switched(Transport, Bytes, Tunnel),
     /// Nothing is left to do.
@@ -178,41 +180,48 @@ pub async fn serve<S: Next>(
         Err(reason) => {
             tracing::debug!(reason, ?peer, "client certificate refused");
             served.metrics.tls.refused();
-            return Box::pin(linger(&mut transport)).await;
+            return Box::pin(refusal::linger(&mut transport, served.settings.linger)).await;
         }
     };
     let connection = Rc::new(Connection { peer, tls: secured, certificate, tunnel: None.into() });
     let mut fresh = true;
+    let opened = Instant::now();
     loop {
-        let timeouts = served.settings.timeouts;
-        let idle = timeouts.idle;
+        let idle = served.settings.timeouts.idle;
         if fresh && read.is_empty() {
             match transport.first_bytes() {
                 Ok(first) => read = first,
                 Err(_) => return,
             }
         }
+        // Whoever has said nothing yet has as long as for a head, from the start.
+        let within_header = || served.settings.timeouts.header.saturating_sub(opened.elapsed());
+        let silent = wire.reads.get() == 0;
+        let patience = if silent { within_header() } else { idle };
         // A TLS handshake may have read the first request already: then the socket has nothing more to say.
-        let longest = if fresh { timeouts.header } else { idle };
-        if !(fresh && secured) && read.is_empty() && park(&transport, longest, &served).await.is_none() {
-            return served.metrics.timed_out.add(u64::from(fresh && !*served.draining.borrow()));
+        if !(fresh && secured) && read.is_empty() && park(&transport, patience, &served).await.is_none() {
+            return served.metrics.timed_out.add(u64::from(silent && !*served.draining.borrow()));
         }
+        let within = within_header();
         let (prefix, is_http2) = match fresh && !secured {
-            true => match Box::pin(sniff(&mut transport, std::mem::take(&mut read), &served)).await {
+            true => match Box::pin(sniff(&mut transport, std::mem::take(&mut read), within, &served)).await {
                 Some(sniffed) => sniffed,
                 None => return,
             },
             false => (Bytes::new(), negotiated),
         };
+        // A tick later it is forgotten, unless the head is still coming.
+        let waited = if fresh { opened.elapsed() } else { Duration::ZERO };
         fresh = false;
         if is_http2 {
             return Box::pin(http2::serve(transport, prefix, connection, served)).await;
         }
-        match Box::pin(serve_http1(transport, prefix, &wire, &connection, &mut served)).await {
+        match Box::pin(serve_http1(transport, prefix, waited, &wire, &connection, &mut served)).await {
             Ended::Idle(parked) => transport = parked,
-            Ended::Refused(transport, refusal) => {
-                served.metrics.refused.inc();
-                return Box::pin(refuse(transport, refusal)).await;
+            Ended::Refused(transport, reply) => {
+                let linger = served.settings.linger;
+                let head = wire.refused_head.get();
+                return Box::pin(refusal::answer(transport, reply, head, peer, &served.log, linger)).await;
             }
             Ended::Switched(transport, read, tunnel) => {
                 return Box::pin(tie(transport, read, tunnel, idle)).await;
@@ -233,7 +242,12 @@ async fn park<S>(transport: &Transport, idle: Duration, served: &Served<S>) -> O
 }
 
 /// Reads just enough, beyond what has been `read` already, to tell HTTP/2 with prior knowledge from HTTP/1.
-async fn sniff<S>(transport: &mut Transport, mut read: BytesMut, served: &Served<S>) -> Option<(Bytes, bool)> {
+async fn sniff<S>(
+    transport: &mut Transport,
+    mut read: BytesMut,
+    within: Duration,
+    served: &Served<S>,
+) -> Option<(Bytes, bool)> {
     if read.is_empty() {
         read.reserve(FIRST);
     }
@@ -256,7 +270,7 @@ async fn sniff<S>(transport: &mut Transport, mut read: BytesMut, served: &Served
             }
         }
     };
-    let http2 = match timeout(served.settings.timeouts.header, reading).await {
+    let http2 = match timeout(within, reading).await {
         Ok(decided) => decided?,
         Err(_) => {
             served.metrics.timed_out.inc();
@@ -269,13 +283,13 @@ async fn sniff<S>(transport: &mut Transport, mut read: BytesMut, served: &Served
 async fn serve_http1<S: Next>(
     transport: Transport,
     prefix: Bytes,
+    waited: Duration,
     wire: &Rc<Wire>,
     connection: &Rc<Connection>,
     served: &mut Served<S>,
 ) -> Ended {
     let settings = served.settings.clone();
-    let judge = Judge::new(Bounds { largest_head: settings.max_header_size, most_fields: settings.max_headers });
-    let judged = Judged::new(transport, prefix, judge, wire.clone());
+    let judged = Judged::new(transport, prefix, Judge::new(settings.bounds()), wire.clone());
     let receiver =
         Rc::new(Receive::new(connection.clone(), settings.max_requests_per_connection, served.draining.clone()));
     let (current, passed) = (served.current.clone(), wire.clone());
@@ -294,7 +308,7 @@ async fn serve_http1<S: Next>(
     let mut ticks = interval(tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.reset();
-    let mut slowness = Slowness::default();
+    let mut slowness = Slowness::after(waited);
     // For how long the process has been stopping.
     let mut drained = Duration::ZERO;
     let mut closing = false;
@@ -310,7 +324,7 @@ async fn serve_http1<S: Next>(
                 tracing::debug!(%error, "connection ended");
             }
             let Some(http) = http.take() else { return Ended::Closed };
-            return finish(http, wire, connection).await;
+            return finish(http, wire, connection, served).await;
         }
         if !closing && *served.draining.borrow() {
             // Until then whatever is asked is answered with `Connection: close`, and ends the connection by itself.
@@ -325,19 +339,19 @@ async fn serve_http1<S: Next>(
             Pace::Park => {
                 let Some(http) = http.take() else { return Ended::Closed };
                 let parts = http.into_parts();
-                // Nothing but empty lines, which mean nothing (RFC 9112 §2.2), can be left in the buffer.
-                debug_assert!(parts.read_buf.iter().all(|byte| b"\r\n".contains(byte)), "idle, and bytes are left");
+                debug_assert!(parts.read_buf.is_empty(), "idle, and bytes are left");
                 return if closing { Ended::Closed } else { Ended::Idle(parts.io.into_inner().into_transport()) };
             }
             Pace::Expired(which) => {
                 served.metrics.timed_out.inc();
                 tracing::debug!(timeout = which, peer = ?connection.peer, "client took too long");
                 if which == "header" && wire.flushed.get() {
-                    // hyper has not seen a whole head: the answer is ours to give.
-                    let Some(http) = http.take() else { return Ended::Closed };
-                    let mut transport = http.into_parts().io.into_inner().into_transport();
-                    close_with(&mut transport, &LocalReply::RequestTimeout).await;
-                    return Ended::Closed;
+                    // hyper has not seen a whole head: the answer is ours to give. Empty lines ask nothing.
+                    let Some(http) = http.take().filter(|_| wire.phase.get() == Phase::Head) else {
+                        return Ended::Closed;
+                    };
+                    let transport = http.into_parts().io.into_inner().into_transport();
+                    return Ended::Refused(transport, LocalReply::RequestTimeout);
                 }
                 if matches!(which, "write" | "half_closed") || wire.expired.replace(true) {
                     return Ended::Closed;
@@ -349,7 +363,12 @@ async fn serve_http1<S: Next>(
 }
 
 /// hyper is done with the connection: what is left to do with it?
-async fn finish<S, B>(http: http1::Connection<TokioIo<Judged>, S>, wire: &Wire, connection: &Connection) -> Ended
+async fn finish<S, B, N>(
+    http: http1::Connection<TokioIo<Judged>, S>,
+    wire: &Wire,
+    connection: &Connection,
+    served: &Served<N>,
+) -> Ended
 where
     S: hyper::service::HttpService<Incoming, ResBody = B>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -361,50 +380,18 @@ where
     if let Some(tunnel) = connection.tunnel.borrow_mut().take() {
         return Ended::Switched(transport, parts.read_buf, tunnel);
     }
-    match wire.refusal.get() {
+    let refusal = wire.refusal.get();
+    if refusal.is_some() {
+        served.metrics.refused.inc();
+    }
+    match refusal {
         // An answer that was broken off must not be followed by another one.
-        Some(refusal) if wire.flushed.get() && !matches!(refusal, Refusal::Content(_)) => {
-            Ended::Refused(transport, refusal)
+        Some(refusal) if wire.flushed.get() && wire.told_the_end.get() => {
+            Ended::Refused(transport, refusal::reply(refusal))
         }
         _ => {
-            linger(&mut transport).await;
+            refusal::linger(&mut transport, served.settings.linger).await;
             Ended::Closed
         }
     }
-}
-
-/// Answers a head that hyper never saw.
-async fn refuse(mut transport: Transport, refusal: Refusal) {
-    let reply = match refusal {
-        Refusal::Head(reason) | Refusal::Content(reason) => LocalReply::BadRequest { reason },
-        Refusal::TargetTooLong => LocalReply::UriTooLong,
-        Refusal::FieldsTooLarge => LocalReply::FieldsTooLarge,
-        Refusal::Version => LocalReply::VersionNotSupported,
-    };
-    close_with(&mut transport, &reply).await;
-}
-
-pub(super) async fn close_with(transport: &mut Transport, reply: &LocalReply) {
-    let bytes = reply.raw_http1();
-    if timeout(LINGER.0, transport.write_all(&bytes)).await.is_ok_and(|written| written.is_ok()) {
-        linger(transport).await;
-    }
-}
-
-/// Ends our side, and reads a little of what is still coming, so that the kernel does not answer it with a reset.
-pub(super) async fn linger(transport: &mut Transport) {
-    let _ = timeout(LINGER.0, async {
-        if transport.shutdown().await.is_err() {
-            return;
-        }
-        let mut sink = [0; 1024];
-        let mut left = LINGER.1;
-        while let Ok(read) = transport.read(&mut sink).await {
-            left = left.saturating_sub(read);
-            if read == 0 || left == 0 {
-                return;
-            }
-        }
-    })
-    .await;
 }

@@ -7,9 +7,11 @@ pub mod connection;
 pub mod http2;
 pub mod inherited;
 mod judge;
+mod max_forwards;
 mod pace;
 pub mod proxy_protocol;
 mod receive;
+pub mod refusal;
 pub mod socket;
 pub mod target;
 pub mod tls;
@@ -44,8 +46,18 @@ pub struct Settings {
     pub max_requests_per_connection: Option<u32>,
     /// Bytes of a request's head.
     pub max_header_size: usize,
-    /// Fields of a request.
+    /// Bytes of a request's target.
+    pub max_target: usize,
+    /// Bytes of one field line of a request.
+    pub max_field_size: usize,
+    /// Fields of a request, and of its trailers.
     pub max_headers: usize,
+    /// Bytes of a request's trailers.
+    pub max_trailer_size: usize,
+    /// Bytes of a chunk's size with its extensions.
+    pub max_chunk_line: usize,
+    /// For how long and how far a client that was refused is still listened to.
+    pub linger: Linger,
     /// Concurrent requests on an HTTP/2 connection.
     pub max_streams: u32,
     /// What one HTTP/2 connection may cost.
@@ -66,6 +78,15 @@ pub struct Settings {
     pub park_after: Duration,
 }
 
+/// How a connection is ended whose client may still be sending (RFC 9112 §9.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linger {
+    /// How long, at most.
+    pub time: Duration,
+    /// Bytes that are read and thrown away, at most.
+    pub size: usize,
+}
+
 /// A place to listen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bind {
@@ -78,8 +99,8 @@ pub enum Bind {
 /// How long a client may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a whole head, from its first byte; also for what comes before the first one: silence, a PROXY protocol header, a
-    /// TLS handshake, each.
+    /// For a whole head, from its first byte, on a new connection from its start; also for a PROXY protocol header, and for
+    /// a TLS handshake.
     pub header: Duration,
     /// Between two pieces of content.
     pub body: Duration,
@@ -89,6 +110,20 @@ pub struct Timeouts {
     pub write: Duration,
     /// To be answered, once the client has ended its side: it may be gone.
     pub half_closed: Duration,
+}
+
+impl Settings {
+    /// How large the parts of a message may be.
+    fn bounds(&self) -> judge::Bounds {
+        judge::Bounds {
+            largest_head: self.max_header_size,
+            longest_target: self.max_target,
+            largest_field: self.max_field_size,
+            most_fields: self.max_headers,
+            largest_trailers: self.max_trailer_size,
+            longest_chunk_line: self.max_chunk_line,
+        }
+    }
 }
 
 impl std::fmt::Display for Bind {
@@ -120,7 +155,12 @@ impl Default for Settings {
             ipv6_prefix: 64,
             max_requests_per_connection: None,
             max_header_size: 32 * 1024,
+            max_target: 16 * 1024,
+            max_field_size: 16 * 1024,
             max_headers: 100,
+            max_trailer_size: 8 * 1024,
+            max_chunk_line: 1024,
+            linger: Linger { time: Duration::from_secs(1), size: 16 << 20 },
             max_streams: 100,
             http2: http2::Bounds::default(),
             drain_delay: Duration::ZERO,

@@ -39,6 +39,11 @@ pub enum Pace {
 }
 
 impl Slowness {
+    /// At the start of a connection that has been waited for so long already.
+    pub fn after(waited: Duration) -> Self {
+        Self { head: waited, ..Self::default() }
+    }
+
     /// One tick later.
     pub fn judge(&mut self, wire: &Wire, settings: &Settings, tick: Duration) -> Pace {
         let (reads, writes) = (wire.reads.get(), wire.writes.get());
@@ -48,7 +53,7 @@ impl Slowness {
             |counter: &mut Duration, holds: bool| *counter = if holds { *counter + tick } else { Duration::ZERO };
         let phase = wire.phase.get();
         // A head that waits behind an answer under way waits for us, not for the client.
-        grow(&mut self.head, phase == Phase::Head && wire.awaits_client.get());
+        grow(&mut self.head, matches!(phase, Phase::Head | Phase::Blank) && wire.awaits_client.get());
         grow(&mut self.content, phase == Phase::Content && wire.awaits_client.get() && !read);
         grow(&mut self.write, wire.write_blocked.get() && !wrote);
         grow(&mut self.idle, wire.is_idle() && !read && !wrote);

@@ -1,12 +1,13 @@
 //! Turns what was read into an [`Exchange`] and hands it to the stack.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use http::header::CONNECTION;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -24,6 +25,8 @@ pub struct Receive {
     client: Client,
     /// Requests of an HTTP/1 connection; the last one's answer closes it.
     most: u32,
+    /// Requests of HTTP/1 since the connection was last parked, as its judge counts them.
+    received: Cell<u32>,
     draining: watch::Receiver<bool>,
 }
 
@@ -33,7 +36,7 @@ impl Receive {
         let address = connection.peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip().to_canonical());
         let scheme = if connection.tls { Scheme::Https } else { Scheme::Http };
         let client = Client { address, trusted: false, scheme };
-        Self { connection, client, most: most.unwrap_or(u32::MAX), draining }
+        Self { connection, client, most: most.unwrap_or(u32::MAX), received: Cell::new(0), draining }
     }
 
     /// Passes one request of an HTTP/1 connection, whose bytes pass `wire`, through `stack`.
@@ -48,7 +51,12 @@ impl Receive {
         let last = wire.requests.get() >= self.most;
         let content =
             |incoming: Incoming| if incoming.is_end_stream() { Body::empty() } else { Body::incoming(incoming) };
-        let exchange = self.exchange(request.map(content), wire.clone());
+        let mut request = request.map(content);
+        if self.is_server_wide(wire) {
+            let target = std::mem::take(request.uri_mut());
+            *request.uri_mut() = server_wide(target);
+        }
+        let exchange = self.exchange(request, wire.clone());
         let this = self.clone();
         async move {
             let mut response = pass(stack, exchange).await;
@@ -60,6 +68,18 @@ impl Receive {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             response
+        }
+    }
+
+    /// Counts a request; whether it is one that the judge saw to be for the server as a whole.
+    fn is_server_wide(&self, wire: &Wire) -> bool {
+        let number = self.received.get();
+        self.received.set(number.wrapping_add(1));
+        let mut marked = wire.server_wide.borrow_mut();
+        !marked.is_empty() && {
+            let before = marked.len();
+            marked.retain(|marked| *marked != number);
+            marked.len() < before
         }
     }
 
@@ -88,6 +108,13 @@ impl Receive {
             trail: Rc::new(RefCell::new(trail)),
         })
     }
+}
+
+/// `http://a` as what it means to OPTIONS (RFC 9112 §3.2.4): the authority, and `*` for a path.
+fn server_wide(target: Uri) -> Uri {
+    let mut parts = target.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static("*"));
+    Uri::from_parts(parts).unwrap_or(target)
 }
 
 impl Interim for Wire {

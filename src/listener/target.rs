@@ -1,21 +1,31 @@
 //! Judges a parsed request: what `judge` cannot see in bytes, and what HTTP/2 must satisfy as well.
 //!
 //! 1. Versions other than 1.0, 1.1 and 2 are refused with 505.
-//! 2. HTTP/1.1 has exactly one Host, 1.0 at most one, HTTP/2 that or `:authority`; a malformed one is refused (RFC 9112 §3.2, RFC 3986 §3.2.2).
+//! 2. HTTP/1.1 has exactly one Host, 1.0 at most one, HTTP/2 that or `:authority`; a malformed one is refused (RFC 9112 §3.2,
+//!    RFC 3986 §3.2.2).
 //! 3. The absolute form wins over Host; `:authority` and `host` that differ are refused (RFC 9113 §8.3.1).
 //!    What goes on is one Host and the origin form.
 //! 4. CONNECT is refused; `*` is for OPTIONS only; everything else starts with `/`.
 //! 5. Connection-specific fields in HTTP/2 are refused (RFC 9113 §8.2.2); its `cookie` crumbs are joined (§8.2.3).
-//! 6. An `Expect` other than `100-continue` is answered 417 (RFC 9110 §10.1.1).
+//! 6. An `Expect` that asks for anything but `100-continue` is answered 417, however often and in how many lines it
+//!    asks; HTTP/1.0's asks for nothing (RFC 9110 §10.1.1). One line goes on.
+//! 7. TRACE has no content (§9.3.8); `Max-Forwards` on it and on OPTIONS is counted down, and answered here at 0 (§7.6.2).
+//! 8. Only a GET of HTTP/1.1 without content asks to switch protocols; elsewhere `Upgrade` is ignored (§7.8). `judge`
+//!    says the same of the bytes.
+//! 9. A Content-Length goes on without leading zeros, which some read as octal (RFC 9110 §8.6).
 //!
 //! # Why
 //! After this layer there is one spelling of "where to", whatever the protocol: the route matcher, the cache key and
 //! the app cannot disagree about it.
 
-use http::header::{CONNECTION, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http_body::Body as _;
 use tower::Layer;
+
+use super::judge::grammar::{is_host, trimmed};
+use super::max_forwards::{self, Way};
 
 use crate::body::Body;
 use crate::exchange::{self, Next, pass};
@@ -25,7 +35,11 @@ use crate::local_reply::LocalReply;
 pub fn layer<S: Next>() -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(|mut exchange, next| async move {
         match settle(&mut exchange.request) {
-            Ok(()) => pass(next, exchange).await,
+            Ok(Way::On) => pass(next, exchange).await,
+            Ok(Way::Ends) => {
+                exchange.trail.borrow_mut().local_reply = Some("max-forwards");
+                max_forwards::answer(&exchange.request)
+            }
             Err(reply) => {
                 let mut trail = exchange.trail.borrow_mut();
                 (trail.local_reply, trail.local_reply_reason) = (Some(reply.kind()), reply.reason());
@@ -36,11 +50,11 @@ pub fn layer<S: Next>() -> impl Layer<S, Service = impl Next> + Clone {
     })
 }
 
-/// Judges `request` and brings it into its one spelling.
+/// Judges `request`, brings it into its one spelling, and says whether it goes on.
 ///
 /// # Errors
 /// The answer to give instead.
-pub fn settle(request: &mut Request<Body>) -> Result<(), LocalReply> {
+pub fn settle(request: &mut Request<Body>) -> Result<Way, LocalReply> {
     let refuse = |reason| Err(LocalReply::BadRequest { reason });
     let version = request.version();
     if !matches!(version, Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2) {
@@ -55,14 +69,15 @@ pub fn settle(request: &mut Request<Body>) -> Result<(), LocalReply> {
         return refuse("repeated Host");
     }
     if let Some(host) = host
-        && !valid_host(host.as_bytes())
+        && !is_host(host.as_bytes())
     {
         return refuse("malformed Host");
     }
     let uri = request.uri();
     match (uri.authority(), host) {
-        (None, None) if version != Version::HTTP_10 => return refuse("missing Host"),
-        (Some(authority), _) if !valid_host(authority.as_str().as_bytes()) => return refuse("malformed authority"),
+        (_, None) if version == Version::HTTP_11 => return refuse("missing Host"),
+        (None, None) if version == Version::HTTP_2 => return refuse("missing :authority"),
+        (Some(authority), _) if !is_host(authority.as_str().as_bytes()) => return refuse("malformed authority"),
         (Some(authority), Some(host))
             if version == Version::HTTP_2 && !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) =>
         {
@@ -84,11 +99,21 @@ pub fn settle(request: &mut Request<Body>) -> Result<(), LocalReply> {
     if (!path.starts_with('/') && !asterisk) || (path == "*" && request.method() != Method::OPTIONS) {
         return refuse("malformed target");
     }
-    match request.headers().get(EXPECT) {
-        Some(expect) if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
-            return Err(LocalReply::ExpectationFailed);
-        }
-        _ => {}
+    let bodiless = request.body().is_end_stream();
+    if request.method() == Method::TRACE && !bodiless {
+        return refuse("TRACE with content");
+    }
+    let fields = request.headers_mut();
+    if let Some(length) = fields.get(CONTENT_LENGTH).and_then(plain_length) {
+        fields.insert(CONTENT_LENGTH, length);
+    }
+    let switches = request.method() == Method::GET && version == Version::HTTP_11 && bodiless;
+    let fields = request.headers_mut();
+    if fields.contains_key(EXPECT) {
+        expectation(fields, version)?;
+    }
+    if !switches && fields.contains_key(UPGRADE) && version != Version::HTTP_2 {
+        fields.remove(UPGRADE);
     }
     if version == Version::HTTP_2 {
         connection_specific(request.headers())?;
@@ -96,6 +121,31 @@ pub fn settle(request: &mut Request<Body>) -> Result<(), LocalReply> {
     }
     if request.uri().authority().is_some() {
         one_spelling(request);
+    }
+    let method = request.method().clone();
+    max_forwards::count_down(&method, request.headers_mut())
+}
+
+/// A length without the zeros before it, if there are any (rule 9). What is no number is not ours to judge.
+fn plain_length(length: &HeaderValue) -> Option<HeaderValue> {
+    let padded = length.len() > 1 && length.as_bytes()[0] == b'0';
+    let number: u64 = length.to_str().ok().filter(|_| padded)?.parse().ok()?;
+    Some(HeaderValue::from(number))
+}
+
+/// Rule 6.
+fn expectation(fields: &mut HeaderMap, version: Version) -> Result<(), LocalReply> {
+    let lines = fields.get_all(EXPECT).iter().map(HeaderValue::as_bytes);
+    let members = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(trimmed).filter(|word| !word.is_empty());
+    let (mut asked, mut other) = (false, false);
+    for word in members {
+        let known = word.eq_ignore_ascii_case(b"100-continue");
+        (asked, other) = (asked || known, other || !known);
+    }
+    match (other, asked && version != Version::HTTP_10) {
+        (true, _) => return Err(LocalReply::ExpectationFailed),
+        (false, true) => drop(fields.insert(EXPECT, HeaderValue::from_static("100-continue"))),
+        (false, false) => drop(fields.remove(EXPECT)),
     }
     Ok(())
 }
@@ -135,36 +185,6 @@ fn one_spelling(request: &mut Request<Body>) {
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
 
-/// `uri-host [ ":" port ]` without user information (RFC 9110 §7.2).
-fn valid_host(host: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(host) else { return false };
-    let (name, port) = match text.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((inside, after)) => {
-                if inside.parse::<std::net::Ipv6Addr>().is_err() {
-                    return false;
-                }
-                match after.strip_prefix(':') {
-                    Some(port) => ("v6", Some(port)),
-                    None if after.is_empty() => ("v6", None),
-                    None => return false,
-                }
-            }
-            None => return false,
-        },
-        None => match text.split_once(':') {
-            Some((name, port)) => (name, Some(port)),
-            None => (text, None),
-        },
-    };
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    let name_is_sound = !name.is_empty() && name.bytes().all(plain);
-    let port_is_sound = port.is_none_or(|port| {
-        port.is_empty() || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok())
-    });
-    name_is_sound && port_is_sound
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,7 +207,7 @@ mod tests {
             (Version::HTTP_2, "GET", "http://[::1]:1/a", &[], "/a", Some("[::1]:1")),
         ] {
             let mut request = request(version, method, uri, fields);
-            assert!(settle(&mut request).is_ok(), "{uri}");
+            assert_eq!(settle(&mut request), Ok(Way::On), "{uri}");
             assert_eq!(request.uri().to_string(), target);
             assert_eq!(request.headers().get(HOST).map(|h| h.to_str().unwrap_or("")), host);
         }
@@ -214,6 +234,11 @@ mod tests {
             (Version::HTTP_11, "GET", "*", &[("host", "a")]),
             (Version::HTTP_11, "CONNECT", "a:1", &[("host", "a:1")]),
             (Version::HTTP_11, "GET", "/", &[("host", "a"), ("expect", "200-ok")]),
+            (Version::HTTP_11, "GET", "/", &[("host", "a"), ("expect", "100-continue"), ("expect", "x")]),
+            (Version::HTTP_11, "GET", "/", &[("host", "a"), ("expect", "100-continue, x")]),
+            (Version::HTTP_10, "GET", "/", &[("expect", "x")]),
+            (Version::HTTP_11, "TRACE", "/", &[("host", "a"), ("max-forwards", "x")]),
+            (Version::HTTP_11, "GET", "http://a/", &[]),
             (Version::HTTP_2, "GET", "http://a/", &[("host", "b")]),
             (Version::HTTP_2, "GET", "http://a/", &[("connection", "x")]),
             (Version::HTTP_2, "GET", "http://a/", &[("te", "gzip")]),
@@ -221,6 +246,34 @@ mod tests {
             let mut request = request(version, method, uri, fields);
             assert!(settle(&mut request).is_err(), "{version:?} {method} {uri} {fields:?}");
         }
+    }
+
+    #[test]
+    fn an_expectation_goes_on_in_one_line_and_never_from_http_1_0() {
+        let twice = [("host", "a"), ("expect", "100-Continue"), ("expect", "100-continue,")];
+        for (version, kept) in [(Version::HTTP_11, 1), (Version::HTTP_10, 0)] {
+            let mut request = request(version, "POST", "/", &twice);
+            assert_eq!(settle(&mut request), Ok(Way::On));
+            assert_eq!(request.headers().get_all(EXPECT).iter().count(), kept);
+        }
+    }
+
+    #[test]
+    fn only_a_get_of_http_1_1_may_ask_to_switch() {
+        let asks = [("host", "a"), ("connection", "upgrade"), ("upgrade", "websocket")];
+        for (version, method, kept) in
+            [(Version::HTTP_11, "GET", true), (Version::HTTP_10, "GET", false), (Version::HTTP_11, "POST", false)]
+        {
+            let mut request = request(version, method, "/", &asks);
+            assert_eq!(settle(&mut request), Ok(Way::On));
+            assert_eq!(request.headers().contains_key(UPGRADE), kept, "{version:?} {method}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_may_go_no_further_ends_here() {
+        let mut request = request(Version::HTTP_11, "OPTIONS", "*", &[("host", "a"), ("max-forwards", "0")]);
+        assert_eq!(settle(&mut request), Ok(Way::Ends));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub enum Transport {
 }
 
 /// Bytes read from a connection at once, before it is known what it speaks.
-pub const FIRST: usize = 1024;
+pub const FIRST: usize = 4 * 1024;
 
 impl Transport {
     /// What has come by a connection that was just accepted, without waiting; nothing, if nothing has, and over TLS.

@@ -41,6 +41,11 @@ pub struct Wire {
     pub flushed: Cell<bool>,
     /// Why the connection is being ended.
     pub refusal: Cell<Option<Refusal>>,
+    /// What was refused is HEAD.
+    pub refused_head: Cell<bool>,
+    /// hyper wanted to read on and has been told that nothing more comes, because of the refusal: the answer is ours.
+    /// Otherwise it has ended the connection for its own reasons (`Connection: close`), and nothing follows.
+    pub told_the_end: Cell<bool>,
     /// Whether the client has ended its side is to be looked up at the next flush.
     pub look_for_end: Cell<bool>,
     /// The client has ended its side of the connection.
@@ -49,6 +54,9 @@ pub struct Wire {
     pub expired: Cell<bool>,
     /// Requests that have come by this connection.
     pub requests: Cell<u32>,
+    /// Requests (0 is the connection's first) that hyper reads as `OPTIONS http://a/` and that are `OPTIONS *`; as many as
+    /// fit into what is read at once.
+    pub server_wide: RefCell<Vec<u32>>,
     /// Interim answers that wait for the next flush.
     interim: RefCell<Vec<u8>>,
     has_interim: Cell<bool>,
@@ -65,10 +73,13 @@ impl Wire {
             write_blocked: Cell::new(false),
             flushed: Cell::new(true),
             refusal: Cell::new(None),
+            refused_head: Cell::new(false),
+            told_the_end: Cell::new(false),
             look_for_end: Cell::new(false),
             client_ended: Cell::new(false),
             expired: Cell::new(false),
             requests: Cell::new(0),
+            server_wide: RefCell::default(),
             interim: RefCell::new(Vec::new()),
             has_interim: Cell::new(false),
         })
@@ -150,10 +161,11 @@ impl AsyncRead for Judged {
         match this.wire.refusal.get() {
             None => {}
             // The end of the stream, between two messages: hyper finishes what it has begun and lets go.
-            Some(Refusal::Head(_) | Refusal::TargetTooLong | Refusal::FieldsTooLarge | Refusal::Version) => {
+            Some(Refusal::Content(why)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
+            Some(_) => {
+                this.wire.told_the_end.set(true);
                 return Poll::Ready(Ok(()));
             }
-            Some(Refusal::Content(why)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
         }
         let before = buf.filled().len();
         let result = this.read_raw(cx, buf);
@@ -166,11 +178,18 @@ impl AsyncRead for Judged {
         this.wire.reads.set(this.wire.reads.get().wrapping_add(1));
         let verdict = this.judge.follow(new);
         this.wire.phase.set(this.judge.phase());
+        let server_wide = this.judge.take_server_wide();
+        if !server_wide.is_empty() {
+            this.wire.server_wide.borrow_mut().extend(server_wide);
+        }
         if let Err((sound, refusal)) = verdict {
             this.wire.refusal.set(Some(refusal));
+            this.wire.refused_head.set(this.judge.is_head());
             buf.set_filled(before + sound);
-            if sound == 0 && matches!(refusal, Refusal::Content(_)) {
-                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            match refusal {
+                _ if sound > 0 => {}
+                Refusal::Content(why) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
+                _ => this.wire.told_the_end.set(true),
             }
         }
         Poll::Ready(Ok(()))

@@ -6,7 +6,7 @@
 
 pub mod access_log;
 mod layer;
-mod line;
+pub mod line;
 pub mod logs;
 pub mod redact;
 pub mod registry;

@@ -85,7 +85,7 @@ async fn attempt(
         return Err(LocalReply::ContentTooLarge { bound });
     }
     let mut tries = upstream.retries.begin(exchange);
-    let switching = prepare(exchange, terms)?;
+    let switching = prepare(upstream, exchange, terms)?;
     let mut outgoing = outgoing(exchange, terms)?;
     let total = upstream.total.map(|total| upstream.watchdog.deadline(total));
     let method = exchange.request.method();
@@ -200,7 +200,7 @@ fn outgoing(exchange: &mut Exchange, terms: &Terms) -> Result<Outgoing, LocalRep
 }
 
 /// Cleans the request's head and adds ours; says which protocol the client may switch to.
-fn prepare(exchange: &mut Exchange, terms: &Terms) -> Result<Option<HeaderValue>, LocalReply> {
+fn prepare(upstream: &Upstream, exchange: &mut Exchange, terms: &Terms) -> Result<Option<HeaderValue>, LocalReply> {
     let forwarded_for = forwarded_for(exchange);
     let request = &mut exchange.request;
     let (version, bodiless) = (request.version(), request.body().is_end_stream());
@@ -231,9 +231,9 @@ fn prepare(exchange: &mut Exchange, terms: &Terms) -> Result<Option<HeaderValue>
     {
         fields.insert(hop::X_FORWARDED_HOST, host);
     }
-    // HTTP/1.0 may leave it out, HTTP/1.1 may not: then it is empty (RFC 9112 §3.2).
+    // HTTP/1.0 may leave it out, HTTP/1.1 may not: then it is the default name, the app's own (RFC 9112 §3.3).
     if !fields.contains_key(HOST) {
-        fields.insert(HOST, HeaderValue::from_static(""));
+        fields.insert(HOST, upstream.authority.clone());
     }
     fields.append(VIA, via(version));
     if let Some(id) = exchange.trail.borrow().request_id.clone() {

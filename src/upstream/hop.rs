@@ -2,7 +2,8 @@
 //!
 //! 1. Hop-by-hop fields stop here, and so does what `Connection` names, in both directions.
 //! 2. `Connection` cannot remove what the app or we rely on: Host, framing, identity, forwarded, credentials, cache.
-//! 3. Fields that we set are removed first, in every spelling (`_` for `-`), unless a trusted proxy sent them.
+//! 3. Fields that we set are removed first, in every spelling (`_` for `-`), unless a trusted proxy sent them; `Proxy`,
+//!    which only harms, always.
 //! 4. An answer's fields are judged one by one as they are read: what stops here is never part of the answer.
 //!
 //! # Why
@@ -26,34 +27,78 @@ pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-ho
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// No field of HTTP: CGI makes `HTTP_PROXY` of it, which libraries take for the proxy to use (CVE-2016-5385).
+const PROXY: HeaderName = HeaderName::from_static("proxy");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// The names that only we, or a trusted proxy, may set; lower case.
-const OURS: [&str; 9] = [
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-server",
+/// What only we, or a trusted proxy, may set begins so, in lower case.
+const FORWARDED: &str = "x-forwarded";
+
+/// The other names that only we, or a trusted proxy, may set; lower case. The last ones tell an app that the request was
+/// for another path than the one that our rules were applied to.
+const OURS: [&str; 8] = [
+    "forwarded",
     "x-request-id",
     "x-real-ip",
-    "forwarded",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "x-original-url",
+    "x-rewrite-url",
 ];
 
-/// The names that frame a message: a misspelt one means nothing to us, and must not mean anything to the app.
-const FRAMING: [&str; 3] = ["content-length", "transfer-encoding", "proxy-connection"];
+/// The names that frame, describe or route a message: a misspelt one means nothing to us, and must not mean anything to
+/// the app.
+const MEANT: [&str; 6] =
+    ["content-length", "transfer-encoding", "proxy-connection", "content-type", "content-encoding", "max-forwards"];
+
+/// What a trailer must not be (RFC 9110 §6.5.1), besides what is protected from `Connection`: it says how a message is
+/// routed, processed or answered, which is decided before trailers come.
+const NO_TRAILERS: [&str; 27] = [
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "age",
+    "authentication-info",
+    "date",
+    "expect",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "last-modified",
+    "location",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "range",
+    "referer",
+    "retry-after",
+    "server",
+    "trailer",
+    "user-agent",
+    "warning",
+    "www-authenticate",
+    "x-csrf-token",
+];
 
 /// Takes from a request what must not go on. `trusted`: the peer is a trusted proxy; `identity`: names that tell the app
 /// who is logged in. Says which protocol the client asks to switch to.
 pub fn request(fields: &mut HeaderMap, trusted: bool, identity: &IdentityFields) -> Option<HeaderValue> {
     let mut doomed = Doomed::default();
     for name in fields.keys() {
-        if is_hop_by_hop(name) || (!trusted && is_ours(name.as_str())) || is_ours_misspelt(name.as_str()) {
+        if is_hop_by_hop(name)
+            || *name == PROXY
+            || (!trusted && is_ours(name.as_str()))
+            || is_ours_misspelt(name.as_str())
+        {
             doomed.push(name);
         }
     }
-    let (switch, trailers) = (asks_to_switch(fields), fields.get(TE).is_some_and(|te| accepts_trailers(te.as_bytes())));
+    let trailers = fields.get_all(TE).iter().any(|te| accepts_trailers(te.as_bytes()));
+    let switch = asks_to_switch(fields);
     remove(fields, doomed, |name| identity.names(name));
     if trailers {
         fields.insert(TE, HeaderValue::from_static("trailers"));
@@ -100,7 +145,8 @@ pub fn trailer_may_pass(name: &HeaderName, identity: &IdentityFields) -> bool {
         || is_hop_by_hop(name)
         || is_protected(name)
         || is_ours(name.as_str())
-        || is_ours_misspelt(name.as_str()))
+        || is_ours_misspelt(name.as_str())
+        || NO_TRAILERS.contains(&name.as_str()))
 }
 
 /// The names found, most often none or one: no allocation for up to four.
@@ -162,14 +208,19 @@ fn is_protected(name: &HeaderName) -> bool {
 }
 
 fn is_ours(name: &str) -> bool {
-    matches!(name.as_bytes().first(), Some(b'x' | b'f')) && OURS.contains(&name)
+    matches!(name.as_bytes().first(), Some(b'x' | b'f' | b't'))
+        && (name.strip_prefix(FORWARDED).is_some_and(|rest| matches!(rest.as_bytes().first(), None | Some(b'-')))
+            || OURS.contains(&name))
 }
 
-/// One of ours with `_` for a `-`: some apps (CGI, WSGI, PHP) cannot tell the two apart.
+/// One of ours with another character for a `-`: some apps (CGI, WSGI, PHP) cannot tell `_` from it, some no punctuation.
 fn is_ours_misspelt(name: &str) -> bool {
-    name.contains('_') && {
-        let spelt = name.replace('_', "-");
-        OURS.contains(&spelt.as_str()) || FRAMING.contains(&spelt.as_str())
+    // No name that is meant starts with another letter; most names of a request do.
+    let may = matches!(name.as_bytes().first(), Some(b'x' | b'f' | b't' | b'c' | b'p' | b'm'));
+    let odd = |letter: char| !letter.is_ascii_alphanumeric() && letter != '-';
+    may && name.contains(odd) && {
+        let spelt = name.replace(odd, "-");
+        is_ours(&spelt) || MEANT.contains(&spelt.as_str())
     }
 }
 
@@ -244,6 +295,11 @@ mod tests {
         let spoofed = [
             ("x-forwarded-for", "1.1.1.1"),
             ("x_forwarded_for", "1.1.1.1"),
+            ("x.forwarded.for", "1.1.1.1"),
+            ("x-forwarded-anything", "1"),
+            ("x-forwarded", "1"),
+            ("x-original-url", "/admin"),
+            ("x_rewrite_url", "/admin"),
             ("x-forwarded_for", "1.1.1.1"),
             ("forwarded", "for=1.1.1.1"),
             ("x-request-id", "a"),
@@ -256,7 +312,8 @@ mod tests {
         assert!(map.is_empty(), "{map:?}");
         let mut map = fields(&spoofed);
         request(&mut map, true, &nobody());
-        assert_eq!(names(&map), ["forwarded", "x-forwarded-for", "x-real-ip", "x-request-id"]);
+        let trusted = ["forwarded", "x-forwarded", "x-forwarded-anything", "x-forwarded-for", "x-original-url"];
+        assert_eq!(names(&map), [&trusted[..], &["x-real-ip", "x-request-id"]].concat());
     }
 
     #[test]
@@ -268,9 +325,16 @@ mod tests {
 
     #[test]
     fn trailers_that_could_change_the_message_are_dropped() {
-        for name in
-            ["content-length", "host", "authorization", "cookie", "x-forwarded-for", "transfer-encoding", "x_real_ip"]
-        {
+        for name in [
+            "content-length",
+            "host",
+            "authorization",
+            "cookie",
+            "x-forwarded-for",
+            "transfer-encoding",
+            "x_real_ip",
+            "range",
+        ] {
             assert!(
                 !trailer_may_pass(&HeaderName::from_bytes(name.as_bytes()).expect("a test name"), &nobody()),
                 "{name}"

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::HeaderValue;
 use parking_lot::Mutex;
 
 use crate::telemetry::registry::{Gauge, Registry};
@@ -159,6 +160,18 @@ impl Default for Timeouts {
     }
 }
 
+impl Server {
+    /// Host and port, as the Host field has them; of a Unix socket `localhost`.
+    fn authority(&self) -> HeaderValue {
+        let text = match &self.place {
+            Place::Tcp(host, port) if host.contains(':') => format!("[{host}]:{port}"),
+            Place::Tcp(host, port) => format!("{host}:{port}"),
+            Place::Unix(_) => "localhost".to_owned(),
+        };
+        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("localhost"))
+    }
+}
+
 impl Settings {
     /// The defaults, for an app called `name` at `servers`.
     pub fn new(name: &str, servers: Vec<Server>) -> Self {
@@ -192,6 +205,8 @@ impl Settings {
 /// A worker's way to one app.
 pub struct Upstream {
     name: Arc<str>,
+    /// What a request is for that does not say.
+    authority: HeaderValue,
     pool: Rc<Pool>,
     watchdog: Rc<Watchdog>,
     first_byte: Duration,
@@ -271,6 +286,7 @@ impl Upstream {
             reading: http1::Reading::default(),
             tunnels: registry.gauge(worker, "sidegate_upstream_tunnels", "WebSockets that are open.", &labels),
             name,
+            authority: settings.servers.first().map_or(HeaderValue::from_static("localhost"), Server::authority),
             health,
             sick: Cell::new(false),
             on_error: Box::new(on_error),

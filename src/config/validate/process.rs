@@ -81,7 +81,14 @@ pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settin
     });
     // hyper reads a head into a buffer of at least 8 KiB.
     table.set("max_header_size", &mut server.max_header_size, sized(8 << 10, 1 << 20));
+    // hyper reads targets of less than 64 KiB, and trailers of 16 KiB.
+    table.set("max_target", &mut server.max_target, sized(1 << 10, 32 << 10));
+    table.set("max_field_size", &mut server.max_field_size, sized(1 << 10, 1 << 20));
     table.set("max_headers", &mut server.max_headers, count(8..10_001));
+    table.set("max_trailer_size", &mut server.max_trailer_size, sized(0, 16 << 10));
+    table.set("max_chunk_line", &mut server.max_chunk_line, sized(16, 16 << 10));
+    table.set("linger", &mut server.linger.time, text(quantity::duration_or_zero));
+    table.set("max_linger", &mut server.linger.size, sized(0, 1 << 30));
     table.set("max_streams", &mut server.max_streams, count(1..10_001));
     table.section("http2", |table| http2(table, &mut server.http2));
     table.set("drain_delay", &mut server.drain_delay, text(quantity::duration_or_zero));

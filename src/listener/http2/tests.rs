@@ -32,6 +32,7 @@ fn a_panic_ends_its_stream_alone() {
             settings: Arc::new(Settings::default()),
             draining,
             metrics: Rc::new(Metrics::new(&Registry::new(1), 0)),
+            log: Rc::new(|_, _| {}),
         };
         let connection = Rc::new(Connection { peer: None, tls: false, certificate: None, tunnel: None.into() });
         spawn_local(serve(Transport::Unix(ours), Bytes::new(), connection, served));

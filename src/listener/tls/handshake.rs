@@ -5,6 +5,7 @@
 //! 3. Every other failure ends with its alert and a bounded lingering close, so that the alert is not lost to a reset.
 //! 4. How each one ended is counted; who leaves without a word is not, as probes of open ports do.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::{HandshakeKind, ServerConfig};
@@ -12,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::listener::connection::{Served, close_with, linger};
+use crate::listener::connection::Served;
+use crate::listener::refusal;
 use crate::listener::transport::Transport;
 use crate::local_reply::LocalReply;
 use crate::telemetry::registry::{Counter, Registry};
@@ -52,7 +54,12 @@ impl Metrics {
 }
 
 /// Makes a TLS connection of a TCP connection; `None`: there is none, and everything has been said.
-pub async fn handshake<S>(transport: Transport, config: Arc<ServerConfig>, served: &Served<S>) -> Option<Transport> {
+pub async fn handshake<S>(
+    transport: Transport,
+    peer: Option<SocketAddr>,
+    config: Arc<ServerConfig>,
+    served: &Served<S>,
+) -> Option<Transport> {
     let Transport::Tcp(socket) = transport else { return Some(transport) };
     let metrics = &served.metrics.tls;
     let accepted = tokio::select! {
@@ -83,11 +90,11 @@ pub async fn handshake<S>(transport: Transport, config: Arc<ServerConfig>, serve
         Failed::Cleartext(socket) => {
             tracing::debug!("cleartext on a port that speaks TLS");
             let reply = LocalReply::BadRequest { reason: "this port speaks TLS" };
-            close_with(&mut Transport::Tcp(socket), &reply).await;
+            refusal::answer(Transport::Tcp(socket), reply, false, peer, &served.log, served.settings.linger).await;
         }
         Failed::Refused(error, socket) => {
             tracing::debug!(%error, "TLS handshake failed");
-            linger(&mut Transport::Tcp(socket)).await;
+            refusal::linger(&mut Transport::Tcp(socket), served.settings.linger).await;
         }
     }
     None

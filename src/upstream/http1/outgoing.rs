@@ -216,8 +216,10 @@ impl Content {
 /// The head of a request, with the framing of its content (RFC 9112 §3, §6).
 fn serialize(method: &Method, uri: &Uri, fields: &HeaderMap, length: Option<u64>, content: bool) -> Vec<u8> {
     let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    // An absolute form may leave the path out, the origin form may not (RFC 9112 §3.2.1).
+    let root = if target.starts_with(['/', '*']) { "" } else { "/" };
     let mut head = Vec::with_capacity(TYPICAL_HEAD + target.len());
-    for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+    for part in [method.as_str(), " ", root, target, " HTTP/1.1\r\n"] {
         head.extend_from_slice(part.as_bytes());
     }
     push_fields(&mut head, fields);
