@@ -324,6 +324,11 @@ async fn serve_http1<S: Next>(
                 tracing::debug!(%error, "connection ended");
             }
             let Some(http) = http.take() else { return Ended::Closed };
+            if result.is_err_and(|error| error.is_user()) && wire.http_1_0.get() {
+                // The answer broke off, and an orderly end would make it look whole (RFC 9112 §8).
+                http.into_parts().io.into_inner().into_transport().reset();
+                return Ended::Closed;
+            }
             return finish(http, wire, connection, served).await;
         }
         if !closing && *served.draining.borrow() {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use http::header::CONNECTION;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -47,6 +47,7 @@ impl Receive {
         stack: S,
     ) -> impl Future<Output = Response<Body>> + use<S> {
         let switching = wire.phase.get() == Phase::Switched;
+        wire.http_1_0.set(request.version() == Version::HTTP_10);
         wire.requests.set(wire.requests.get().saturating_add(1));
         let last = wire.requests.get() >= self.most;
         let content =

@@ -3,8 +3,10 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
@@ -31,18 +33,31 @@ impl Transport {
     /// # Errors
     /// The connection has ended, or whatever else the socket reports.
     pub fn first_bytes(&self) -> io::Result<BytesMut> {
-        let mut read = BytesMut::with_capacity(FIRST);
+        let mut read = [0; FIRST];
         let some = match self {
-            Self::Tcp(socket) => socket.try_read_buf(&mut read),
-            Self::Unix(socket) => socket.try_read_buf(&mut read),
-            Self::Tls(_) => return Ok(read),
+            Self::Tcp(socket) => socket.try_read(&mut read),
+            Self::Unix(socket) => socket.try_read(&mut read),
+            Self::Tls(_) => return Ok(BytesMut::new()),
         };
         match some {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => Ok(read),
+            // No more is allocated than has come: there may be thousands of these.
+            Ok(length) => Ok(BytesMut::from(&read[..length])),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(BytesMut::new()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Ends the connection so that the peer sees an error, not an end: over TCP with a reset, over TLS without a
+    /// `close_notify` besides. Unix sockets know no such end.
+    pub fn reset(self) {
+        let socket = match &self {
+            Self::Tcp(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Unix(_) => return,
+        };
+        // If it cannot be asked for, the connection still ends.
+        let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
     }
 
     /// Waits until the socket has bytes, its end, or an error.

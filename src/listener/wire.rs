@@ -52,6 +52,8 @@ pub struct Wire {
     pub client_ended: Cell<bool>,
     /// The client took too long; the next read fails.
     pub expired: Cell<bool>,
+    /// The request under way is of HTTP/1.0: its answer may be ended by the end of the connection, and by nothing else.
+    pub http_1_0: Cell<bool>,
     /// Requests that have come by this connection.
     pub requests: Cell<u32>,
     /// Requests (0 is the connection's first) that hyper reads as `OPTIONS http://a/` and that are `OPTIONS *`; as many as
@@ -78,6 +80,7 @@ impl Wire {
             look_for_end: Cell::new(false),
             client_ended: Cell::new(false),
             expired: Cell::new(false),
+            http_1_0: Cell::new(false),
             requests: Cell::new(0),
             server_wide: RefCell::default(),
             interim: RefCell::new(Vec::new()),

@@ -183,8 +183,7 @@ fn remove(fields: &mut HeaderMap, doomed: Doomed, is_identity: impl Fn(&HeaderNa
 
 fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
     let values = fields.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let plain = |word: &&[u8]| !word.eq_ignore_ascii_case(b"keep-alive") && !word.eq_ignore_ascii_case(b"close");
-    let names = values.map(<[u8]>::trim_ascii).filter(plain).filter_map(|word| HeaderName::from_bytes(word).ok());
+    let names = values.map(<[u8]>::trim_ascii).filter_map(|word| HeaderName::from_bytes(word).ok());
     names.filter(|name| !is_protected(name)).collect()
 }
 
@@ -267,6 +266,7 @@ mod tests {
             ("connection", "close, X-Private, foo"),
             ("keep-alive", "timeout=5"),
             ("foo", "1"),
+            ("close", "x"),
             ("proxy-connection", "keep-alive"),
             ("te", "trailers, deflate"),
             ("accept", "*/*"),

@@ -84,10 +84,10 @@ fn pair(table: &mut Table<'_>, serves: bool, files: &mut Vec<PathBuf>) -> Option
     let names = names.map(|names| names.value).unwrap_or_default().into_iter().map(|name| name.value).collect();
     let now = Clock::System.unix_seconds().cast_signed();
     let (reading, shown) = (table.reading, &chain.value.shown);
-    match Certificate::new(shown, &chain.value.text, &key.value.text, names, now) {
+    match Certificate::new(shown, &chain.value.text, &key.value.text, names) {
         Ok(certificate) => {
-            if let Some(day) = certificate.expires_soon(now) {
-                reading.warning(&chain.at, format!("{shown} expires on {day}"));
+            if let Some(clause) = certificate.about_its_days(now) {
+                reading.warning(&chain.at, format!("{shown} {clause}"));
             }
             if let Some(name) = certificate.unproven().filter(|_| serves) {
                 reading.warning(&chain.at, format!("{shown} is not for `{name}`: clients will refuse it"));

@@ -1,6 +1,6 @@
 //! A certificate that we show, with the key that proves it ours.
 //!
-//! 1. It is usable or it is not: key and certificate fit, today lies in its validity, every part is readable.
+//! 1. It is usable or it is not: key and certificate fit, every part is readable. That it has expired is only said.
 //! 2. It serves the names it is configured for, else those of its subjectAltName (RFC 6125 §6.4); its common name is none.
 //! 3. Two of them are the same if chain, names and origin are.
 //!
@@ -49,22 +49,16 @@ pub enum Wrong {
 }
 
 impl Certificate {
-    /// From PEM texts, at the Unix second `now`; `names` instead of its own, if there are any.
+    /// From PEM texts; `names` instead of its own, if there are any.
     ///
     /// # Errors
-    /// [`Wrong`]: unreadable, expired, not valid yet; the key unreadable, encrypted, or another's.
-    pub fn new(shown: &str, chain: &[u8], key: &[u8], names: Vec<String>, now: i64) -> Result<Self, Wrong> {
+    /// [`Wrong`]: unreadable; the key unreadable, encrypted, or another's.
+    pub fn new(shown: &str, chain: &[u8], key: &[u8], names: Vec<String>) -> Result<Self, Wrong> {
         let chain = pem::certificates(chain).map_err(Wrong::Certificate)?;
         let unreadable = || Wrong::Certificate("holds a certificate that cannot be read".into());
         let (_, leaf) = X509Certificate::from_der(&chain[0]).map_err(|_| unreadable())?;
         let proves = proven(&leaf);
         let valid = (leaf.validity().not_before.timestamp(), leaf.validity().not_after.timestamp());
-        if now > valid.1 {
-            return Err(Wrong::Certificate(format!("expired on {}", day(valid.1))));
-        }
-        if now < valid.0 {
-            return Err(Wrong::Certificate(format!("is not valid before {}", day(valid.0))));
-        }
         let key = pem::private_key(key).map_err(Wrong::Key)?;
         let key = any_supported_type(&key)
             .map_err(|_| Wrong::Key("is of a kind that is not supported, or damaged".into()))?;
@@ -79,10 +73,20 @@ impl Certificate {
         Ok(Self { certified: Arc::new(certified), names, shown: shown.to_owned(), proves, valid, digest })
     }
 
-    /// The day it expires on, if that is soon.
-    pub fn expires_soon(&self, now: i64) -> Option<String> {
-        let (left, life) = (self.valid.1 - now, self.valid.1 - self.valid.0);
-        (left < SOON && left < life / 3).then(|| day(self.valid.1))
+    /// What is to be said about its days at the Unix second `now`, as a clause that goes behind its origin's name.
+    ///
+    /// # Why
+    /// One that has expired is shown all the same: its clients may look away, those of other certificates and of cleartext
+    /// have nothing to do with it, and a proxy that refused to start for it would take all of them down.
+    pub fn about_its_days(&self, now: i64) -> Option<String> {
+        let (first, last) = self.valid;
+        let (left, life) = (last - now, last - first);
+        match left {
+            _ if now < first => Some(format!("is not valid before {}: clients will refuse it", day(first))),
+            ..0 => Some(format!("expired on {}: clients will refuse it", day(last))),
+            _ if left < SOON && left < life / 3 => Some(format!("expires on {}", day(last))),
+            _ => None,
+        }
     }
 
     /// When it expires, as a Unix second.
@@ -160,7 +164,7 @@ mod tests {
 
     fn read(of: &(String, String), names: &[&str]) -> Result<Certificate, Wrong> {
         let names = names.iter().map(ToString::to_string).collect();
-        Certificate::new("cert.pem", of.0.as_bytes(), of.1.as_bytes(), names, NOW)
+        Certificate::new("cert.pem", of.0.as_bytes(), of.1.as_bytes(), names)
     }
 
     #[test]
@@ -175,19 +179,20 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_usable_within_its_days_only() {
+    fn clients_refuse_a_certificate_outside_its_days() {
         let day = 24 * 3600;
-        let wrong = |from, until| read(&made(&["a"], from, until), &[]).err();
-        assert_eq!(wrong(NOW - day, NOW), None);
-        assert_eq!(wrong(NOW - day, NOW - 1), Some(Wrong::Certificate("expired on 2027-01-15".into())));
-        assert_eq!(wrong(NOW + 1, NOW + day), Some(Wrong::Certificate("is not valid before 2027-01-15".into())));
+        let said = |from, until| read(&made(&["a"], from, until), &[]).unwrap().about_its_days(NOW);
+        assert_eq!(said(NOW - day, NOW).as_deref(), Some("expires on 2027-01-15"));
+        assert_eq!(said(NOW - day, NOW - 1).as_deref(), Some("expired on 2027-01-15: clients will refuse it"));
+        let early = said(NOW + 1, NOW + day);
+        assert_eq!(early.as_deref(), Some("is not valid before 2027-01-15: clients will refuse it"));
     }
 
     #[test]
     fn the_last_third_of_a_life_is_soon_and_never_more_than_a_fortnight() {
         let day = 24 * 3600;
         let soon = |from: i64, until: i64| {
-            read(&made(&["a"], NOW + from * day, NOW + until * day), &[]).unwrap().expires_soon(NOW).is_some()
+            read(&made(&["a"], NOW + from * day, NOW + until * day), &[]).unwrap().about_its_days(NOW).is_some()
         };
         assert!(soon(-80, 10));
         assert!(!soon(-80, 15));

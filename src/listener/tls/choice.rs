@@ -86,7 +86,7 @@ mod tests {
         let key = rcgen::KeyPair::generate_for(kind).unwrap();
         let made = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
         let (chain, key) = (made.pem(), key.serialize_pem());
-        Arc::new(Certificate::new("c", chain.as_bytes(), key.as_bytes(), Vec::new(), 1_800_000_000).unwrap())
+        Arc::new(Certificate::new("c", chain.as_bytes(), key.as_bytes(), Vec::new()).unwrap())
     }
 
     #[test]

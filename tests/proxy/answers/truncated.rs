@@ -1,5 +1,10 @@
 //! Answers that end too early, at every byte of them.
 
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+
+use crate::harness::{Configuration, Origin};
+
 use super::{Case, Want, broken, judge, refused, whole};
 
 const INCOMPLETE: &str = "http_response_incomplete";
@@ -44,4 +49,22 @@ fn chunked_content_is_never_completed_by_the_end_of_the_connection() {
 fn an_interim_answer_is_no_answer() {
     let sample = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab";
     judge(cut_everywhere(sample, "ab"));
+}
+
+#[test]
+fn an_orderly_end_to_http_1_0_means_that_the_content_was_whole() {
+    for (chunks, whole) in [("5\r\nhello\r\n0\r\n\r\n", true), ("9\r\nhello", false)] {
+        let app = Origin::scripted(move |wire| {
+            wire.request()?;
+            wire.send(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}").as_bytes())
+        });
+        let sidegate = Configuration::of(&app).start();
+        let mut client = TcpStream::connect(sidegate.address()).expect("a connection");
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("a request");
+        let mut answer = Vec::new();
+        let ended = client.read_to_end(&mut answer).map_err(|error| error.kind());
+        assert_eq!(ended.is_ok(), whole, "{ended:?} after {:?}", String::from_utf8_lossy(&answer));
+        assert!(whole || ended == Err(ErrorKind::ConnectionReset), "{ended:?}");
+        assert!(answer.is_empty() || answer.ends_with(b"hello"));
+    }
 }
