@@ -150,7 +150,7 @@ impl Decoder {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -175,6 +175,12 @@ mod tests {
             next += 1 << (32 - length);
         }
         codes
+    }
+
+    /// A text in the code.
+    pub fn encoded(text: &[u8]) -> Vec<u8> {
+        let codes = codes();
+        packed(&text.iter().map(|byte| codes[usize::from(*byte)].as_str()).collect::<String>())
     }
 
     fn packed(bits: &str) -> Vec<u8> {
@@ -230,9 +236,8 @@ mod tests {
 
     #[test]
     fn every_byte_has_its_code() {
-        let codes = codes();
         for byte in 0..=255_u8 {
-            assert_eq!(decoded(&packed(&codes[usize::from(byte)])), Some(vec![byte]));
+            assert_eq!(decoded(&encoded(&[byte])), Some(vec![byte]));
         }
     }
 
@@ -276,9 +281,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_encoded_is_decoded_in_any_pieces(text in vec(any::<u8>(), 0..40), pieces in vec(1_usize..5, 160)) {
-            let codes = codes();
-            let bits: String = text.iter().map(|byte| codes[usize::from(*byte)].as_str()).collect();
-            let bytes = packed(&bits);
+            let bytes = encoded(&text);
             let (mut decoder, mut found, mut rest) = (Decoder::new(), Vec::new(), &bytes[..]);
             for piece in pieces {
                 let (here, after) = rest.split_at(piece.min(rest.len()));
