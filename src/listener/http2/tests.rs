@@ -123,4 +123,35 @@ proptest! {
         prop_assert_eq!(ours.is_some(), theirs.is_some(), "{:?} {:?}", ours, theirs);
         prop_assert!(ours.is_none_or(|code| code == Reason::COMPRESSION_ERROR));
     }
+
+    #[test]
+    fn the_table_is_in_step_with_that_of_h2(
+        lengths in prop_oneof![
+            vec((1_usize..30, 1_usize..60), 60..160),
+            vec((1_usize..400, prop_oneof![1_usize..60, 900..1100_usize, 3900..4100_usize]), 1..40),
+        ],
+        smaller in 0_u8..32,
+    ) {
+        let string = |length: usize| {
+            let more = length.checked_sub(127).map(|more| vec![more as u8 | 0x80, (more >> 7) as u8]).unwrap_or_default();
+            [vec![length.min(127) as u8], more, vec![b'x'; length]].concat()
+        };
+        let entry = |(name, value): &(usize, usize)| [vec![0x40], string(*name), string(*value)].concat();
+        let (first, last) = lengths.split_at(lengths.len() / 2);
+        let mut blocks: Vec<_> = first.chunks(3).map(|some| some.iter().flat_map(entry).collect::<Vec<_>>()).collect();
+        blocks.push(vec![0x3f, 0x80 | smaller, smaller]);
+        blocks.extend(last.chunks(3).map(|some| some.iter().flat_map(entry).collect::<Vec<_>>()));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a test runtime");
+        let mut fields = Fields::new();
+        for block in &blocks {
+            fields.begin(false, false);
+            prop_assert_eq!(fields.look_over(block), Ok(()));
+        }
+        let refers = |index: usize| index.checked_sub(127).map_or(vec![0x80 | index as u8], |more| vec![0xff, more as u8]);
+        let beyond = (62..).find(|index| fields.look_over(&refers(*index)).is_err()).expect("an end of the table");
+        for (index, sound) in [(beyond - 1, true), (beyond, false)] {
+            let sent = [&blocks[..], &[refers(index)]].concat();
+            prop_assert_eq!(runtime.block_on(h2_alone(&sent)).is_none(), sound, "{} of {:?}", index, lengths);
+        }
+    }
 }
