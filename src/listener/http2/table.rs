@@ -6,7 +6,7 @@
 //!
 //! # Why
 //! What an entry takes away from the table is known from two lengths; what it means for a request, from its name and, with
-//! TE alone, a bit about its value. That is 16 bytes for each of at most 128 entries, whatever the client sends.
+//! TE alone, a bit about its value. That is 8 bytes for each of at most 128 entries, whatever the client sends.
 
 use std::collections::VecDeque;
 
@@ -38,7 +38,7 @@ pub const TRAILERS: &[u8] = b"trailers";
 pub const LONGEST_NAME: usize = 17;
 
 impl Kind {
-    /// Of a name that is as long as it is, or has more than [`LONGEST_NAME`] bytes.
+    /// Of a name, or of what it begins with: one byte more than [`LONGEST_NAME`] is enough.
     pub const fn of(name: &[u8]) -> Self {
         match name {
             b":authority" => Self::Pseudo(0x01),
@@ -205,6 +205,11 @@ mod tests {
         table.insert(REGULAR, 1, 0);
         assert_eq!(table.at(64).map(|(_, name)| name.length), Ok(4));
         assert!(table.at(65).is_err());
+    }
+
+    #[test]
+    fn an_entry_is_small() {
+        assert_eq!(size_of::<Entry>(), 8);
     }
 
     #[test]
