@@ -7,21 +7,22 @@
 //! 4. Content and fields after the end of a stream are STREAM_CLOSED, frames of a stream that never began PROTOCOL_ERROR (§5.1).
 //! 5. A client neither pushes (§8.4), nor gives its streams even numbers or goes back in them (§5.1.1).
 //! 6. An initial window beyond 2^31-1 is FLOW_CONTROL_ERROR (§6.5.2).
-//! 7. A block of fields that comes whole is looked over (`fields`).
+//! 7. Blocks of fields are looked over, without their padding (`fields`). A stream does not depend on itself: h2 would skip
+//!    its fields, and take all later ones for what they are not.
 //! 8. Frames that bring neither request nor content are counted ([`Budget`]).
 //!
 //! Every offence ends the connection: RFC 9113 §5.4.1 allows that for what it calls an error of a stream too.
 //!
 //! # Why
-//! h2 knows most of this, yet names it PROTOCOL_ERROR throughout, and does not count frames. Nine bytes of each frame, and
-//! a few of SETTINGS and fields, say all that is needed. What is inside (values, windows, lengths) stays h2's to judge.
+//! h2 knows most of this, yet names it PROTOCOL_ERROR throughout, and does not count frames. Nine bytes of each frame, with
+//! its settings and fields, say all that is needed. What is inside (values, windows, lengths) stays h2's to judge.
 
 use std::rc::Rc;
 
 use h2::Reason;
 
 use super::abuse::{Abuse, Bounds, Budget};
-use super::fields::Entries;
+use super::fields::Fields;
 
 /// Bytes of the client's connection preface (RFC 9113 §3.4).
 const PREFACE: usize = 24;
@@ -75,9 +76,12 @@ pub struct Frames {
     left: usize,
     /// One setting, as far as it has come.
     setting: [u8; 6],
-    /// A frame of fields has just begun; whether these are trailers.
-    fields: Option<bool>,
-    entries: Entries,
+    /// Of HEADERS, what stands before the fields, as far as it has come; how long that is, and the padding at the end.
+    lead: [u8; 6],
+    lead_have: usize,
+    lead_length: usize,
+    padding: usize,
+    fields: Fields,
     /// The stream whose fields are still to be continued.
     block: Option<u32>,
     /// The last stream that began.
@@ -103,8 +107,11 @@ impl Frames {
             kind: Kind::Unknown,
             left: 0,
             setting: [0; 6],
-            fields: None,
-            entries: Entries::default(),
+            lead: [0; 6],
+            lead_have: 0,
+            lead_length: 0,
+            padding: 0,
+            fields: Fields::new(),
             block: None,
             highest: 0,
             open: Vec::new(),
@@ -139,7 +146,7 @@ impl Frames {
                 let here = &rest[..step];
                 match self.kind {
                     Kind::Settings => self.settings(here),
-                    Kind::Headers => self.look_over(here),
+                    Kind::Headers | Kind::Continuation => self.look_over(here),
                     _ => Ok(()),
                 }
                 .map_err(|offence| (at, offence))?;
@@ -229,7 +236,8 @@ impl Frames {
         let least = before_fields(flags);
         sized(length >= least)?;
         let last = flags & END_STREAM != 0;
-        self.fields = Some(stream <= self.highest);
+        (self.lead_have, self.lead_length, self.padding) = (0, least, 0);
+        self.fields.begin(stream <= self.highest, flags & END_HEADERS == 0);
         if stream > self.highest {
             self.highest = stream;
             if last { self.remember(stream) } else { self.opened(stream) }
@@ -252,9 +260,10 @@ impl Frames {
 
     fn continuation(&mut self, length: usize, flags: u8) -> Result<(), Offence> {
         belongs(self.block.is_some())?;
+        (self.lead_have, self.lead_length, self.padding) = (0, 0, 0);
         if flags & END_HEADERS != 0 {
             self.block = None;
-            return Ok(());
+            return if length == 0 { self.fields.end().or_else(error) } else { Ok(()) };
         }
         self.count(if length == 0 { Abuse::Empty } else { Abuse::Continuation })
     }
@@ -271,19 +280,36 @@ impl Frames {
         Ok(())
     }
 
-    /// Looks over the fields of a HEADERS frame, if that is all of it.
+    /// Looks over the fields of a frame.
     fn look_over(&mut self, bytes: &[u8]) -> Result<(), Offence> {
-        let Some(trailers) = self.fields.take() else { return Ok(()) };
-        if bytes.len() < self.left || self.block.is_some() {
-            self.entries.unknown();
-            return Ok(());
+        let (lead, rest) = bytes.split_at((self.lead_length - self.lead_have).min(bytes.len()));
+        let left = self.left - lead.len();
+        if !lead.is_empty() {
+            self.lead[self.lead_have..self.lead_have + lead.len()].copy_from_slice(lead);
+            self.lead_have += lead.len();
+            if self.lead_have < self.lead_length {
+                return Ok(());
+            }
+            self.judge_lead(left)?;
         }
-        let flags = self.head[4];
-        let padding = if flags & PADDED == 0 { 0 } else { usize::from(bytes[0]) };
-        let (start, end) = (before_fields(flags), bytes.len().saturating_sub(padding));
-        // Padding that leaves no room is h2's to refuse.
-        let block = bytes.get(start..end).unwrap_or_default();
-        self.entries.look_over(block, trailers).or_else(error)
+        let fields = rest.len().min(left.saturating_sub(self.padding));
+        self.fields.look_over(&rest[..fields]).or_else(error)?;
+        let whole = left == rest.len() && self.block.is_none();
+        if whole { self.fields.end().or_else(error) } else { Ok(()) }
+    }
+
+    /// Judges what stands before the fields of HEADERS; there are `left` bytes after it.
+    fn judge_lead(&mut self, left: usize) -> Result<(), Offence> {
+        let [_, _, _, _, flags, stream @ ..] = self.head;
+        let mut lead = &self.lead[..self.lead_length];
+        if flags & PADDED != 0 {
+            self.padding = usize::from(lead[0]);
+            lead = &lead[1..];
+        }
+        belongs(self.padding <= left)?;
+        let [depends_on @ .., _] = lead else { return Ok(()) };
+        let itself = depends_on[0] & 0x7f == stream[0] & 0x7f && depends_on[1..] == stream[1..];
+        belongs(!itself)
     }
 
     fn has_begun(&self, stream: u32) -> bool {
@@ -356,6 +382,8 @@ mod tests {
 
     const HEADERS: u8 = 1;
     const FIELDS: &[u8] = b"\x00\x01x\x01y";
+    /// A field of the static table.
+    const MORE: &[u8] = b"\x90";
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
@@ -406,7 +434,7 @@ mod tests {
             ),
             (vec![post.clone(), frame(0, 0, 1, b"ab"), frame(0, 1, 1, b"")], None),
             (vec![post.clone(), frame(0, 0, 1, b"ab"), frame(HEADERS, 5, 1, FIELDS)], None),
-            (vec![frame(HEADERS, 1, 1, FIELDS), frame(9, 0, 1, b"x"), frame(9, 4, 1, b"x")], None),
+            (vec![frame(HEADERS, 1, 1, FIELDS), frame(9, 0, 1, MORE), frame(9, 4, 1, MORE)], None),
             (vec![frame(4, 0, 0, &[0, 4, 0x7f, 255, 255, 255, 0, 3, 0, 0, 0, 1])], None),
             (vec![frame(200, 0xff, 9, b"what"), frame(6, 0, 0, &[0; 8])], None),
             (vec![frame(4, 0, 0, &[0, 3, 0, 0, 0, 1, 0, 4, 0x80, 0, 0, 0])], Some(Reason::FLOW_CONTROL_ERROR)),
@@ -446,7 +474,7 @@ mod tests {
             (vec![frame(2, 0, 7, &[0; 5]); 5], calm),
             (vec![frame(99, 0, 7, &[0; 5]); 5], calm),
             (vec![post, vec![frame(0, 0, 1, b""); 5].concat()], calm),
-            (vec![frame(HEADERS, 1, 1, FIELDS), vec![frame(9, 0, 1, b"x"); 5].concat()], calm),
+            (vec![frame(HEADERS, 1, 1, FIELDS), vec![frame(9, 0, 1, MORE); 5].concat()], calm),
         ];
         for (sent, expected) in cases {
             assert_eq!(code(&sent), expected, "{sent:?}");
@@ -454,18 +482,49 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_come_whole_are_looked_over() {
-        let code = |flags, payload: &[u8]| {
-            let bytes = connection(&[frame(HEADERS, flags | END_HEADERS | END_STREAM, 1, payload)]);
-            frames().follow(&bytes).err().map(|(_, offence)| offence.code)
-        };
-        assert_eq!(code(0, b"\x80"), Some(Reason::COMPRESSION_ERROR));
-        assert_eq!(code(PADDED, b"\x01\x82\x80"), None);
-        assert_eq!(code(PADDED | PRIORITY, b"\x01\0\0\0\0\0\x80\0"), Some(Reason::COMPRESSION_ERROR));
-        assert_eq!(code(PADDED, b"\x09\x80\x80"), None);
-        let trailers = [frame(HEADERS, END_HEADERS, 1, FIELDS), frame(HEADERS, 5, 1, b"\x82")];
-        let found = frames().follow(&connection(&trailers)).err().map(|(_, offence)| offence.code);
-        assert_eq!(found, Some(Reason::PROTOCOL_ERROR));
+    fn fields_are_looked_over_without_what_stands_around_them() {
+        let compression = Some(Reason::COMPRESSION_ERROR);
+        let protocol = Some(Reason::PROTOCOL_ERROR);
+        for (flags, payload, expected) in [
+            (0, &b"\x80"[..], compression),
+            (0, b"\x82\x00", compression),
+            (PADDED, b"\x01\x82\x80", None),
+            (PADDED, b"\x02\x82\x00\x00", None),
+            (PADDED, b"\x01\x00\x80", compression),
+            (PADDED, b"\x02\x80\x80", None),
+            (PADDED, b"\x03\x80\x80", protocol),
+            (PRIORITY, b"\0\0\0\0\0\x82", None),
+            (PRIORITY, b"\0\0\0\x03\0\x82", None),
+            (PRIORITY, b"\0\0\0\x01\0\x82", protocol),
+            (PRIORITY, b"\x80\0\0\x01\0\x82", protocol),
+            (PADDED | PRIORITY, b"\x01\0\0\0\0\0\x80\0", compression),
+            (PADDED | PRIORITY, b"\x01\x80\0\0\x01\0\x82\0", protocol),
+        ] {
+            let sent = [frame(HEADERS, flags | END_HEADERS | END_STREAM, 1, payload)];
+            assert_eq!(code(&sent), expected, "{flags:x} {payload:x?}");
+        }
+    }
+
+    #[test]
+    fn blocks_in_several_frames_are_looked_over() {
+        let compression = Some(Reason::COMPRESSION_ERROR);
+        let protocol = Some(Reason::PROTOCOL_ERROR);
+        let post = frame(HEADERS, END_HEADERS, 1, FIELDS);
+        let last = |payload: &[u8]| frame(9, END_HEADERS, 1, payload);
+        for (sent, expected) in [
+            (vec![frame(HEADERS, 1, 1, b"\x00\x01"), last(b"x\x01y")], None),
+            (vec![frame(HEADERS, 1, 1, b"\x00\x01"), last(b"x\x01")], compression),
+            (vec![frame(HEADERS, 1, 1, b"\x00\x01"), last(b"")], compression),
+            (vec![frame(HEADERS, 1, 1, b""), last(b"\x82")], None),
+            (vec![frame(HEADERS, 1 | PADDED, 1, b"\x02\x82\0\0"), last(b"\xbe")], compression),
+            (vec![frame(HEADERS, 1 | PADDED, 1, b"\x02\x00\0\0"), last(b"\x01x\x01y")], None),
+            (vec![frame(HEADERS, 1, 1, b"\x04\x03"), last(b"/#a")], protocol),
+            (vec![post.clone(), frame(HEADERS, 1, 1, FIELDS), last(b"\x82")], protocol),
+            // The field that h2 would forget.
+            (vec![frame(HEADERS, 1, 1, b"\x82\x00\x0aconnection\x01x\x00\x01"), last(b"x\x01y")], protocol),
+        ] {
+            assert_eq!(code(&sent), expected, "{sent:x?}");
+        }
     }
 
     #[test]
@@ -496,10 +555,10 @@ mod tests {
         for (bytes, waits) in [
             (&[0, 0][..], true),
             (&[2, HEADERS, END_STREAM, 0, 0, 0, 1], true),
-            (b"x", true),
-            (b"y", true),
+            (MORE, true),
+            (MORE, true),
             (&[0, 0, 1, 9, END_HEADERS, 0, 0, 0, 1], true),
-            (b"z", false),
+            (MORE, false),
         ] {
             frames.follow(bytes).expect("sound bytes");
             assert_eq!(frames.awaits_head(), waits, "{bytes:?}");

@@ -19,9 +19,11 @@ mod content;
 mod fields;
 mod frames;
 mod head;
+mod huffman;
 mod patience;
 mod pulse;
 mod stream;
+mod table;
 #[cfg(test)]
 mod tests;
 mod wire;

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod answers;
+mod blocks;
 mod fuzz;
 mod life;
 mod requests;
