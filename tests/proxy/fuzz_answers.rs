@@ -7,6 +7,7 @@
 //!
 //! By a fixed seed and count; for longer, `SIDEGATE_FUZZ_SECONDS`, and to repeat a run `SIDEGATE_FUZZ_SEED`.
 
+use std::iter::Peekable;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -254,14 +255,61 @@ fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name, value.trim_ascii()))
 }
 
+/// RFC 9112 §7.1.1, a byte at a time.
+fn are_extensions(text: &mut Peekable<impl Iterator<Item = u8>>) -> bool {
+    let blanks = |text: &mut Peekable<_>| while text.next_if(|byte| matches!(byte, b' ' | b'\t')).is_some() {};
+    let token = |text: &mut Peekable<_>| {
+        let mut length = 0;
+        while text.next_if(|byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)).is_some() {
+            length += 1;
+        }
+        length > 0
+    };
+    while text.peek().is_some() {
+        blanks(text);
+        if text.next() != Some(b';') {
+            return false;
+        }
+        blanks(text);
+        if !token(text) {
+            return false;
+        }
+        // White space may stand before what follows, and nothing but `;` or `=` may follow it.
+        let blank = text.peek().is_some_and(|byte| matches!(byte, b' ' | b'\t'));
+        blanks(text);
+        match text.peek() {
+            Some(b'=') => {}
+            Some(b';') => continue,
+            None if !blank => return true,
+            _ => return false,
+        }
+        text.next();
+        blanks(text);
+        if text.next_if_eq(&b'"').is_none() {
+            if !token(text) {
+                return false;
+            }
+            continue;
+        }
+        let is_text = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+        loop {
+            match text.next() {
+                Some(b'"') => break,
+                Some(b'\\') if text.next().is_some_and(is_text) => {}
+                Some(byte) if byte != b'\\' && is_text(byte) => {}
+                _ => return false,
+            }
+        }
+    }
+    true
+}
+
 fn chunks(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut content = Vec::new();
     loop {
         let (line, after) = crlf_line(rest)?;
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-        let extension = &line[digits..];
-        let printable = extension.iter().all(|byte| (*byte >= b' ' || *byte == b'\t') && *byte != 0x7f);
-        if !(1..=16).contains(&digits) || !(extension.is_empty() || extension[0] == b';') || !printable {
+        if !(1..=16).contains(&digits) || !are_extensions(&mut line[digits..].iter().copied().peekable()) {
             return None;
         }
         let size = usize::from_str_radix(&String::from_utf8_lossy(&line[..digits]), 16).ok()?;
