@@ -126,7 +126,9 @@ mod tests {
         ] {
             let response = respond(&reply);
             assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &code.parse().unwrap()));
-            assert!(http_body::Body::is_end_stream(response.body()) && !response.headers().contains_key("content-length"));
+            assert!(
+                http_body::Body::is_end_stream(response.body()) && !response.headers().contains_key("content-length")
+            );
             let message = response.headers()["grpc-message"].to_str().expect("visible bytes");
             assert!(!message.is_empty() && (code != "8" || message.contains("1 %C3%A9 %25")), "{message}");
         }

@@ -204,8 +204,14 @@ fn verified(table: &mut Table<'_>, http2: bool) -> Option<upstream::tls::Secured
         None => None,
         Some(own) => Some(own?.value),
     };
-    let secured =
-        upstream::tls::Secured::new(upstream::tls::Settings { authorities, certificate, server_name, oldest, http2, files });
+    let secured = upstream::tls::Secured::new(upstream::tls::Settings {
+        authorities,
+        certificate,
+        server_name,
+        oldest,
+        http2,
+        files,
+    });
     secured.map_err(|error| reading.error(&table.at, error)).ok()
 }
 

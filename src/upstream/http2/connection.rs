@@ -135,11 +135,7 @@ impl Stream {
     ///
     /// # Errors
     /// The connection takes no more.
-    pub fn begin(
-        &mut self,
-        head: Request<()>,
-        whole: bool,
-    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+    pub fn begin(&mut self, head: Request<()>, whole: bool) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
         let begun = self.connection.requests.borrow_mut().send_request(head, whole);
         // The first of several is when pings may begin.
         self.connection.health.wake();

@@ -160,8 +160,7 @@ fn head_of(asked: &Asked<'_>, stream: &Stream) -> Option<Request<()>> {
         // HTTP/1.0 may leave it out; a name for the app there must be.
         None => Authority::from_static("localhost"),
     });
-    parts.path_and_query =
-        Some(from.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+    parts.path_and_query = Some(from.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
     let mut request = Request::new(());
     *request.method_mut() = from.method().clone();
     *request.uri_mut() = Uri::from_parts(parts).ok()?;

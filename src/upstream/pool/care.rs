@@ -34,7 +34,8 @@ impl Pool {
         while self.open.get() < self.warm.min(self.most) {
             let coldest = {
                 let endpoints = self.endpoints.borrow();
-                let roomy = endpoints.iter().filter(|local| local.endpoint.share() > 0 && local.may_open(self.most_each));
+                let roomy =
+                    endpoints.iter().filter(|local| local.endpoint.share() > 0 && local.may_open(self.most_each));
                 let warmth = |local: &&Rc<Local>| local.open.get() * 1_000_000 / local.endpoint.share().max(1) as usize;
                 roomy.min_by_key(warmth).cloned()
             };

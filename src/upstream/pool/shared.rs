@@ -64,11 +64,7 @@ impl Pool {
     }
 
     /// Speaks HTTP/2 over a connection that was opened for a lease, whose count it takes over.
-    pub(super) async fn multiplex(
-        self: &Rc<Self>,
-        transport: Transport,
-        local: &Rc<Local>,
-    ) -> Result<Stream, Failure> {
+    pub(super) async fn multiplex(self: &Rc<Self>, transport: Transport, local: &Rc<Local>) -> Result<Stream, Failure> {
         let room = Rc::new(Room { pool: Rc::downgrade(self), local: local.clone(), taken: Cell::new(false) });
         let bounds = (self.http2, self.answers, self.connect_timeout);
         let opened = http2::open(transport, bounds, self.watchdog.clone(), room.clone()).await;
@@ -79,7 +75,9 @@ impl Pool {
         let stream = connection.stream();
         // From here on the driver lets go of what the lease has counted.
         room.taken.set(true);
-        self.queue.wake_some(connection.room());
+        // And one who opens the next, if there may be one.
+        let another = self.open.get() < self.most && local.may_open(self.most_each);
+        self.queue.wake_some(connection.room().saturating_add(usize::from(another)));
         local.shared.borrow_mut().push(connection);
         Ok(stream)
     }
