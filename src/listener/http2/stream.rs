@@ -293,6 +293,9 @@ impl Answering {
         }
         self.wait.end();
         let part = self.piece.split_to(room.min(self.piece.len()));
+        if self.piece.is_empty() {
+            shared.line.budget.piece();
+        }
         let last = self.piece.is_empty() && self.content.is_end_stream();
         let sent = self.stream.send_data(part, last);
         if last || sent.is_err() {

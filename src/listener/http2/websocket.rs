@@ -121,6 +121,9 @@ impl AsyncWrite for Client {
         this.wait.end();
         let some = room.min(bytes.len());
         this.to.send_data(Bytes::copy_from_slice(&bytes[..some]), false).map_err(broken)?;
+        if some == bytes.len() {
+            this.reply.shared.line.budget.piece();
+        }
         Poll::Ready(Ok(some))
     }
 
