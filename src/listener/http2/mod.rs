@@ -8,8 +8,9 @@
 //!    `timeouts.write`. One without requests for `timeouts.idle`, one that has had its requests, and all when the
 //!    process drains, are ended with GOAWAY: what is under way is finished (§6.8).
 //! 5. An extended CONNECT for a WebSocket (RFC 8441) is a GET to the stack, and a tunnel when the app switches
-//!    (`websocket`). For any other protocol it is a CONNECT, which is not served here. Every connection says that it may be
-//!    tried: which routes take WebSockets is theirs to say, and may change with a reload.
+//!    (`websocket`). For any other protocol, or without a stream to be a tunnel, it is a CONNECT, which is not served
+//!    here. Every connection says that it may be tried: which routes take WebSockets is theirs to say, and may change
+//!    with a reload.
 //! 6. One whose client does not read for `timeouts.write`, or leaves a head unfinished for `timeouts.header`, ends at once.
 //!
 //! # Why
@@ -215,7 +216,7 @@ impl<S: Next> Serving<S> {
             self.leave();
         }
         let (mut head, stream) = request.into_parts();
-        let switches = websocket::becomes_get(&mut head);
+        let switches = !stream.is_end_stream() && websocket::becomes_get(&mut head);
         let reply = Reply::new(respond, self.shared.clone());
         let announced = match head::announced(&head, self.served.settings.max_headers) {
             Ok(announced) => announced,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{self, ResponseFuture, SendRequest};
-use h2::{Ping, PingPong, RecvStream, SendStream};
+use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 use http::Request;
 use tokio::sync::oneshot;
 
@@ -55,7 +55,7 @@ pub struct Stream {
 /// Speaks HTTP/2 over `transport`; `room` is kept until that ends. Bounded in time by the caller.
 ///
 /// # Errors
-/// The app does not speak it.
+/// The app does not speak it, or TLS failed after all.
 pub async fn open(
     transport: Transport,
     (settings, head, patience): (Settings, Bounds, Duration),
@@ -89,7 +89,8 @@ pub async fn open(
         awaited: None,
         _room: room,
     });
-    settled.await.map_err(|_| h2::Error::from(h2::Reason::PROTOCOL_ERROR))?;
+    // A driver that ends without a word has found the end of the connection.
+    settled.await.unwrap_or(Err(Reason::PROTOCOL_ERROR.into()))?;
     let (requests, since) = (RefCell::new(requests), Cell::new(watchdog.now()));
     let (most, streams) = (settings.max_streams as usize, Cell::new(0));
     Ok(Rc::new(Connection { requests, secured, most, streams, since, watchdog, health }))
@@ -168,8 +169,8 @@ impl Drop for Stream {
 
 impl Health {
     fn wake(&self) {
-        if let Some(driver) = self.driver.borrow_mut().take() {
-            driver.wake();
+        if let Some(driver) = &*self.driver.borrow() {
+            driver.wake_by_ref();
         }
     }
 }
@@ -179,7 +180,7 @@ struct Driver {
     http2: client::Connection<Transport, Bytes>,
     pings: Option<PingPong>,
     /// Waits for the app's first SETTINGS.
-    settle: Option<oneshot::Sender<()>>,
+    settle: Option<oneshot::Sender<Result<(), h2::Error>>>,
     health: Rc<Health>,
     watchdog: Rc<Watchdog>,
     every: Option<Duration>,
@@ -226,17 +227,24 @@ impl Future for Driver {
         let this = self.get_mut();
         if let Poll::Ready(ended) = Pin::new(&mut this.http2).poll(cx) {
             tracing::debug!(?ended, "HTTP/2 connection to the app ended");
+            if let (Some(settle), Err(error)) = (this.settle.take(), ended) {
+                // Nobody to hear it: then nobody waits.
+                let _ = settle.send(Err(error));
+            }
             return Poll::Ready(());
         }
         if this.settle.is_some() && this.http2.max_concurrent_send_streams() > 0 {
             // Nobody to hear it: then nobody holds the connection, and it ends by itself.
-            let _ = this.settle.take().map(|settle| settle.send(()));
+            let _ = this.settle.take().map(|settle| settle.send(Ok(())));
         }
         if this.is_dead(cx) {
             tracing::debug!("the app does not answer a ping");
             return Poll::Ready(());
         }
-        *this.health.driver.borrow_mut() = Some(cx.waker().clone());
+        let mut driver = this.health.driver.borrow_mut();
+        if !driver.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *driver = Some(cx.waker().clone());
+        }
         Poll::Pending
     }
 }

@@ -13,6 +13,7 @@ use crate::listener::transport::Transport;
 use crate::upstream::connect::Failure;
 use crate::upstream::http2::{self, Stream};
 use crate::upstream::sender::Sender;
+use crate::upstream::tls;
 
 /// A connection's place in the pool's counts; let go of by its driver.
 struct Room {
@@ -70,7 +71,8 @@ impl Pool {
         let opened = http2::open(transport, bounds, self.watchdog.clone(), room.clone()).await;
         let connection = opened.map_err(|error| {
             tracing::debug!(%error, endpoint = %local.label, "the app does not speak HTTP/2");
-            Failure::Protocol
+            // Over TLS 1.3 the app judges our certificate when we believe to be through.
+            error.get_io().and_then(|io| tls::Fault::within(io)).map_or(Failure::Protocol, Failure::Tls)
         })?;
         let stream = connection.stream();
         // From here on the driver lets go of what the lease has counted.

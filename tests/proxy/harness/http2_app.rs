@@ -40,10 +40,9 @@ pub struct Http2App {
 
 impl Http2App {
     /// Each request goes to `answer`.
-    pub fn answering<A: Future<Output = ()> + Send>(answer: impl Fn(Call) -> A + Clone + Send + Sync + 'static) -> Self
-    where
-        A: 'static,
-    {
+    pub fn answering<A: Future<Output = ()> + Send + 'static>(
+        answer: impl Fn(Call) -> A + Clone + Send + Sync + 'static,
+    ) -> Self {
         Self::taking(100, answer)
     }
 
