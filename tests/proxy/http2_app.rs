@@ -114,6 +114,37 @@ fn what_the_app_refused_to_look_at_is_sent_again_whatever_it_is() {
     assert_eq!((answer.status, app.seen().len(), app.connections()), (200, 2, 1));
 }
 
+#[test]
+fn what_cannot_be_sent_again_is_not() {
+    let app = Http2App::answering(|mut call| async move {
+        let _ = piece(call.request.body_mut()).await;
+        call.reset(Reason::REFUSED_STREAM);
+    });
+    let sidegate = Configuration::to(&app.url()).start();
+    let answer = sidegate.client().ask("POST", "/", &[], b"content that is gone");
+    assert_eq!((answer.status, app.seen().len()), (502, 1));
+}
+
+#[test]
+fn a_connection_without_requests_is_closed_in_time() {
+    let app = Http2App::answering(|call| call.echo());
+    let configuration = Configuration::to(&app.url()).server("workers = 1");
+    let sidegate = configuration.upstream("timeouts = { keep_alive = \"100ms\" }\nmax_connections = 1").start();
+    for connections in 1..=3 {
+        assert_eq!((sidegate.get("/").status, app.connections()), (200, connections));
+        until("no connection", || sidegate.metric("sidegate_upstream_connections{upstream=\"app\"}") == 0.0);
+    }
+}
+
+#[test]
+fn a_unix_socket_carries_it_too() {
+    let (app, directory) = (Http2App::answering(|call| call.echo()), Directory::new());
+    app.listen_at(&directory.file("app.sock"));
+    let url = format!("h2c+unix:{}", directory.file("app.sock").display());
+    let answer = Configuration::to(&url).start().client().ask("POST", "/", &[], b"hello");
+    assert_eq!(answer.text(), "hello");
+}
+
 /// Reads frames until a head comes; its stream.
 fn next_head(wire: &mut crate::harness::origin::Wire) -> std::io::Result<u32> {
     loop {

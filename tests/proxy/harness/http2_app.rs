@@ -1,6 +1,8 @@
 //! An app that speaks HTTP/2 in cleartext, and a client whose streams are in the test's hands.
 
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,7 +37,7 @@ pub struct Http2App {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     connections: Arc<AtomicUsize>,
-    _runtime: Background,
+    runtime: Background,
 }
 
 impl Http2App {
@@ -77,7 +79,7 @@ impl Http2App {
                 });
             }
         });
-        Self { address, seen, connections, _runtime: runtime }
+        Self { address, seen, connections, runtime }
     }
 
     /// `h2c://127.0.0.1:PORT`.
@@ -88,6 +90,21 @@ impl Http2App {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Also listens on this Unix socket.
+    pub fn listen_at(&self, path: &Path) {
+        let (listener, address) = (UnixListener::bind(path).expect("a socket"), self.address);
+        listener.set_nonblocking(true).expect("a socket");
+        self.runtime.spawn(async move {
+            let listener = tokio::net::UnixListener::from_std(listener).expect("a socket");
+            while let Ok((mut socket, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut app = TcpStream::connect(address).await.expect("the app listens");
+                    let _ = tokio::io::copy_bidirectional(&mut socket, &mut app).await;
+                });
+            }
+        });
     }
 
     /// What it has been asked.
