@@ -40,8 +40,7 @@ impl Receive {
     pub fn alone(&self) -> Self {
         let Connection { peer, tls, certificate, .. } = &*self.connection;
         let connection = Connection { peer: *peer, tls: *tls, certificate: certificate.clone(), tunnel: None.into() };
-        let (client, draining) = (self.client.clone(), self.draining.clone());
-        Self { connection: Rc::new(connection), client, most: self.most, draining }
+        Self::new(Rc::new(connection), None, self.draining.clone())
     }
 
     /// The app's side of what was switched, if it was.
