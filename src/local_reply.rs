@@ -7,12 +7,14 @@
 //! 4. Where trying again later helps, `Retry-After` says when: whole seconds, at least 1.
 //! 5. Failures of the app carry `Proxy-Status` with the error type of RFC 9209 §2.3.
 //! 6. Content names the request, as `X-Request-Id` does: that is what a user can report.
-//! 7. Where content of the request stays unread, or its framing is in doubt, an HTTP/1 connection is closed.
+//! 7. A call of gRPC gets the status that its client understands (`grpc`), with the same fields, and no content.
+//! 8. Where content of the request stays unread, or its framing is in doubt, an HTTP/1 connection is closed.
 //!
 //! # Why
 //! One sentence for one situation, whichever layer met it: users, tests and documentation can rely on the words. Problem types are
 //! URNs, since a URL would promise a page.
 
+pub mod grpc;
 mod request_id;
 
 use std::borrow::Cow;
@@ -143,6 +145,9 @@ struct Problem<'a> {
 impl LocalReply {
     /// The answer to `request`, complete with fields.
     pub fn respond(&self, request: &Request<Body>) -> Response<Body> {
+        if grpc::is_call(request) {
+            return grpc::respond(self);
+        }
         let html = prefers_html(request.headers());
         let content = Bytes::from(if html { self.page() } else { self.json() });
         let mut response = Response::new(Body::empty());
@@ -311,7 +316,7 @@ impl LocalReply {
         }
     }
 
-    /// Rule 7.
+    /// Rule 8.
     fn closes(&self) -> bool {
         matches!(
             self,

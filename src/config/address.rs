@@ -65,26 +65,28 @@ pub fn network(text: &str) -> Result<IpNet, String> {
     network.ok_or_else(|| format!("`{text}` is neither a network like `10.0.0.0/8`, nor an address, nor `unix`"))
 }
 
-/// Reads an endpoint: `http://host:port`, `https://host`, `unix:/path` (relative to `folder`).
+/// Reads an endpoint: `http://host:port`, `https://host`, `h2c://host:port`, `unix:/path` (relative to `folder`),
+/// `h2c+unix:/path`.
 ///
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn server(text: &str, folder: &Path) -> Result<Server, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
+    let (http2, plain) = text.strip_prefix("h2c+").map_or((false, text), |plain| (true, plain));
+    if let Some(path) = plain.strip_prefix("unix:") {
         let path = path.strip_prefix("//").unwrap_or(path);
         return match path {
             "" => Err("`unix:` needs the path of a socket".into()),
-            _ => Ok(Server { tls: false, place: Place::Unix(folder.join(path)), weight: 1 }),
+            _ => Ok(Server { tls: false, http2, place: Place::Unix(folder.join(path)), weight: 1 }),
         };
     }
     let Some((scheme, _)) = text.split_once("://") else {
         return Err(format!("`{text}` lacks the scheme: `http://{text}`"));
     };
-    let tls = match scheme {
-        "http" => false,
-        "https" => true,
-        "h2c" => return Err("`h2c` is not supported yet in this version".into()),
-        _ => return Err(format!("`{scheme}` is not `http`, `https` or `unix`")),
+    let (tls, http2) = match scheme {
+        "http" => (false, false),
+        "https" => (true, false),
+        "h2c" => (false, true),
+        _ => return Err(format!("`{scheme}` is not `http`, `https`, `h2c` or `unix`")),
     };
     let uri: Uri = text.parse().map_err(|_| format!("`{text}` is not a URL"))?;
     if uri.path() != "/" || uri.query().is_some() {
@@ -103,7 +105,7 @@ pub fn server(text: &str, folder: &Path) -> Result<Server, String> {
         port => port.unwrap_or(if tls { 443 } else { 80 }),
     };
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    Ok(Server { tls, place: Place::Tcp(host.to_owned(), port), weight: 1 })
+    Ok(Server { tls, http2, place: Place::Tcp(host.to_owned(), port), weight: 1 })
 }
 
 #[cfg(test)]
@@ -118,6 +120,8 @@ mod tests {
             ("http://app", "http://app:80"),
             ("https://app/", "https://app:443"),
             ("http://[::1]:3000", "http://[::1]:3000"),
+            ("h2c://app:50051", "h2c://app:50051"),
+            ("h2c+unix:/run/app.sock", "h2c+unix:/run/app.sock"),
             ("unix:/run/app.sock", "unix:/run/app.sock"),
             ("unix:///run/app.sock", "unix:/run/app.sock"),
             ("unix:app.sock", "unix:/etc/app.sock"),

@@ -2,6 +2,7 @@
 
 mod definitions;
 mod endpoints;
+mod http2;
 mod process;
 mod routes;
 mod tls;
@@ -46,7 +47,7 @@ pub fn plain(url: &str, environment: Environment<'_>) -> Result<Settings, Fault>
     let redis = process::redis_from(environment)?;
     let mut app = upstream::Settings::new("app", vec![server]);
     if app.servers.iter().any(|server| server.tls) {
-        app.tls = Some(tls::by_system()?);
+        app.tls = Some(tls::by_system(false)?);
     }
     Ok(Settings {
         server: crate::listener::Settings::default(),

@@ -16,7 +16,7 @@ use super::judge::Phase;
 use super::wire::Wire;
 use crate::body::Body;
 use crate::clock;
-use crate::exchange::{Answers, Client, Connection, Exchange, Interim, Next, Scheme, pass};
+use crate::exchange::{Answers, Client, Connection, Exchange, Interim, Next, Scheme, Tunnel, pass};
 use crate::telemetry::Record;
 
 /// What the requests of one connection have in common.
@@ -37,6 +37,18 @@ impl Receive {
         let scheme = if connection.tls { Scheme::Https } else { Scheme::Http };
         let client = Client { address, trusted: false, scheme };
         Self { connection, client, most: most.unwrap_or(u32::MAX), received: Cell::new(0), draining }
+    }
+
+    /// For a request that may switch protocols by itself, on a connection that goes on.
+    pub fn alone(&self) -> Self {
+        let Connection { peer, tls, certificate, .. } = &*self.connection;
+        let connection = Connection { peer: *peer, tls: *tls, certificate: certificate.clone(), tunnel: None.into() };
+        Self::new(Rc::new(connection), None, self.draining.clone())
+    }
+
+    /// The app's side of what was switched, if it was.
+    pub fn take_tunnel(&self) -> Option<Tunnel> {
+        self.connection.tunnel.borrow_mut().take()
     }
 
     /// Passes one request of an HTTP/1 connection, whose bytes pass `wire`, through `stack`.

@@ -85,6 +85,11 @@ impl Transport {
             Self::Tls(stream) => ended(pin!(stream.get_ref().0.ready(Interest::READABLE)).poll(cx)),
         }
     }
+
+    /// Whether both sides have settled on HTTP/2 (RFC 7301).
+    pub fn speaks_http2(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
 }
 
 macro_rules! each {

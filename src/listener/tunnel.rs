@@ -12,19 +12,18 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::transport::Transport;
-use crate::exchange::Tunnel;
+use crate::exchange::{Duplex, Tunnel};
 
 const COPY_BUFFER: usize = 16 * 1024;
 
 /// Ties the two sides of a switched connection together.
-pub async fn tie(transport: Transport, read: Bytes, tunnel: Tunnel, idle: Duration) {
+pub async fn tie(client: impl Duplex, read: Bytes, tunnel: Tunnel, idle: Duration) {
     let (to_app, to_client) = (Cell::new(0), Cell::new(0));
     let copying = async {
         let mut app = tunnel.io.await?;
         app.write_all(&read).await?;
         to_app.set(read.len() as u64);
-        let (from_client, into_client) = tokio::io::split(transport);
+        let (from_client, into_client) = tokio::io::split(client);
         let (from_app, into_app) = tokio::io::split(app);
         let mut up = pin!(copy(from_client, into_app, &to_app));
         let mut down = pin!(copy(from_app, into_client, &to_client));

@@ -24,6 +24,8 @@ pub enum Failure {
     Unresolved,
     /// The TLS handshake failed.
     Tls(Fault),
+    /// It does not speak HTTP/2.
+    Protocol,
 }
 
 /// Opens connections.

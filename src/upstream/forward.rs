@@ -16,7 +16,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, UPGRADE, VIA};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, SEC_WEBSOCKET_KEY, TE, TRAILER, UPGRADE, VIA,
+};
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
@@ -27,13 +29,14 @@ use super::http1::{self, Asked, Broken, Head, Outgoing, Patience, Switched};
 use super::pool::{Lease, NoConnection};
 use super::retry::Reason;
 use super::rewrite::Rewrite;
+use super::sender::Sender;
 use super::watchdog::Deadline;
-use super::{Upstream, hop, tls};
+use super::{Upstream, hop, http2, tls, websocket};
 use crate::body::Body;
 use crate::client_addr::request_id::X_REQUEST_ID;
 use crate::clock;
 use crate::exchange::{self, Duplex, Exchange, Next, Tunnel, push_address};
-use crate::local_reply::LocalReply;
+use crate::local_reply::{LocalReply, grpc};
 use crate::session::IdentityFields;
 use crate::telemetry::trace_context;
 
@@ -104,8 +107,14 @@ async fn attempt(
         let lease = upstream.pool.lease(&mut tries, client).await;
         exchange.trail.borrow_mut().retries = tries.count;
         let mut lease = lease.map_err(|none| refusal(upstream, exchange, none))?;
-        let Some(connection) = lease.http1() else { return Err(LocalReply::UpstreamRefused) };
-        let answer = http1::ask(connection, &mut outgoing, &asked).await;
+        let answer = match lease.sender() {
+            Some(Sender::Http1(connection)) => http1::ask(connection, &mut outgoing, &asked).await,
+            // What switches protocols is a connection, and this one is not the request's alone.
+            Some(Sender::Http2(_)) if switching.is_some() => return Err(LocalReply::UpgradeRefused),
+            // Boxed: other requests' futures need not be as large.
+            Some(Sender::Http2(stream)) => Box::pin(http2::ask(stream, &mut outgoing, &asked)).await,
+            None => return Err(LocalReply::UpstreamRefused),
+        };
         let mut record = exchange.trail.borrow_mut();
         record.upstream_time = Some(clock::instant().duration_since(started));
         record.endpoint = lease.endpoint();
@@ -207,6 +216,12 @@ fn prepare(upstream: &Upstream, exchange: &mut Exchange, terms: &Terms) -> Resul
     let trusted = exchange.client.trusted;
     let fields = request.headers_mut();
     let mut switching = hop::request(fields, trusted, &terms.identity);
+    let extended = websocket::is_extended(request);
+    let fields = request.headers_mut();
+    if extended {
+        fields.insert(SEC_WEBSOCKET_KEY, websocket::key());
+        switching = Some(HeaderValue::from_static("websocket"));
+    }
     // h2c never, anything but a WebSocket neither: an Upgrade may be ignored (RFC 9110 §7.8).
     switching = switching.filter(|protocol| bodiless && protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
     if version == Version::HTTP_2 && fields.contains_key(TRAILER) {
@@ -281,6 +296,9 @@ fn refusal(upstream: &Upstream, exchange: &Exchange, none: NoConnection) -> Loca
         NoConnection::Failed(Failure::TimedOut) => {
             ("connection_timeout", LocalReply::UpstreamTimeout { which: "connection_timeout" })
         }
+        NoConnection::Failed(Failure::Protocol) => {
+            ("http_protocol_error", LocalReply::UpstreamBroken { error: "http_protocol_error" })
+        }
         NoConnection::Failed(Failure::Unresolved) => ("dns_error", LocalReply::UpstreamUnresolved),
         NoConnection::Failed(Failure::Tls(fault)) => (fault.kind(), LocalReply::UpstreamTls { error: fault.kind() }),
     };
@@ -303,7 +321,7 @@ fn receive(
     upstream: &Rc<Upstream>,
     exchange: &Exchange,
     mut head: Head,
-    (lease, mut outgoing): (Lease, Outgoing),
+    (mut lease, mut outgoing): (Lease, Outgoing),
     switching: Option<HeaderValue>,
     total: Option<Deadline>,
 ) -> Result<Response<Body>, LocalReply> {
@@ -319,7 +337,9 @@ fn receive(
             let named = switching.is_some_and(|asked| asked.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()));
             named && outgoing.is_done()
         });
-        let Some(protocol) = asked else { return Err(broken("http_upgrade_failed")) };
+        let request = &exchange.request;
+        let read = !websocket::is_extended(request) || websocket::is_accepted(request.headers(), &head.fields);
+        let Some(protocol) = asked.filter(|_| read) else { return Err(broken("http_upgrade_failed")) };
         upstream.answered();
         head.fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         head.fields.insert(UPGRADE, protocol);
@@ -330,15 +350,18 @@ fn receive(
             outgoing.release();
         }
         head.fields.append(VIA, via(head.version));
-        // Nobody knows how long an event stream pauses, or lasts.
-        let endless =
-            head.fields.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-        let patience = match endless {
-            true => Patience { pause: None, total: None },
-            false => Patience { pause: upstream.idle, total },
+        let patience = match head.fields.get(CONTENT_TYPE) {
+            // Nobody knows how long an event stream pauses, or lasts.
+            Some(kind) if kind.as_bytes().starts_with(b"text/event-stream") => Patience { pause: None, total: None },
+            // Nor how long a call pauses; how long it lasts, client and app have agreed upon (`grpc-timeout`).
+            Some(kind) if grpc::is_grpc(kind) => Patience { pause: None, total },
+            _ => Patience { pause: upstream.idle, total },
         };
         let of = (upstream.clone(), exchange.trail.clone());
-        let content = http1::content(of, &head, lease, outgoing, patience);
+        let content = match lease.sender() {
+            Some(Sender::Http2(_)) => http2::content(of, &head, lease, outgoing, patience),
+            _ => http1::content(of, &head, lease, outgoing, patience),
+        };
         *response.body_mut() = content.map_err(|why| match why {
             Broken::App(error) => broken(error),
             Broken::Client(fault) => blame_client(fault),

@@ -1,6 +1,6 @@
 //! Forwards to the app and brings back its answer.
 //!
-//! `pool` has the connections, `connect` opens them, `sender` is one of them by protocol, `http1` speaks over it, `forward`
+//! `pool` has the connections, `connect` opens them, `sender` is one of them by protocol, `http1` and `http2` speak over it, `forward`
 //! decides what is sent and what is made of the answer, `content` is what the client sends, `hop` (pure) says which fields
 //! may pass, `watchdog` keeps the deadlines, `tls` says whom to believe.
 //!
@@ -17,6 +17,7 @@ pub mod forward;
 pub mod health;
 pub mod hop;
 pub mod http1;
+pub mod http2;
 mod pool;
 mod probe;
 mod proxy_protocol;
@@ -29,7 +30,9 @@ mod standing;
 mod tend;
 pub mod tls;
 mod tries;
+mod waiting;
 pub mod watchdog;
+mod websocket;
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -87,6 +90,8 @@ pub struct Settings {
     pub expect_timeout: Duration,
     /// How endpoints that speak TLS are verified; there if there is one.
     pub tls: Option<tls::Secured>,
+    /// HTTP/2 to those that speak it.
+    pub http2: http2::Settings,
     /// Each connection begins with a PROXY protocol header (version 2), and carries one request.
     pub proxy_protocol: bool,
     /// How large its answers' heads may be, and how many come first.
@@ -107,6 +112,8 @@ pub struct AnswerBounds {
 pub struct Server {
     /// Speaks TLS.
     pub tls: bool,
+    /// Speaks HTTP/2 in cleartext, which is known beforehand (RFC 9113 §3.3).
+    pub http2: bool,
     /// Where it is.
     pub place: Place,
     /// Its share of the requests, against those of the others.
@@ -139,10 +146,15 @@ pub struct Timeouts {
 
 impl std::fmt::Display for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
+        let scheme = match (self.tls, self.http2) {
+            (true, _) => "https",
+            (false, true) => "h2c",
+            (false, false) => "http",
+        };
         match &self.place {
             Place::Tcp(host, port) if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}"),
             Place::Tcp(host, port) => write!(f, "{scheme}://{host}:{port}"),
+            Place::Unix(path) if self.http2 => write!(f, "h2c+unix:{}", path.display()),
             Place::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -193,6 +205,7 @@ impl Settings {
             retries: retry::Policy::default(),
             expect_timeout: Duration::from_secs(1),
             tls: None,
+            http2: http2::Settings::default(),
             proxy_protocol: false,
             answers: AnswerBounds {
                 head: http1::Bounds { largest_head: 64 * 1024, most_fields: 256 },

@@ -9,7 +9,8 @@
 //! 4. A connection that has been idle for `keep_alive` is closed before the app would. `warm_connections` are opened
 //!    ahead, and again when they were closed.
 //! 5. A connection that cannot be opened is a retry like any other: at another endpoint, within `retries`.
-//! 6. An endpoint that is gone finishes what it has, and keeps no connection.
+//! 6. A connection that speaks HTTP/2 is in nobody's hands: a lease is a place on it (`shared`).
+//! 7. An endpoint that is gone finishes what it has, and keeps no connection.
 //!
 //! # Why
 //! hyper-util's client takes a lock and boxes at each request (+10 % of a proxied request, measured). One thread needs
@@ -18,6 +19,7 @@
 mod care;
 mod choice;
 mod lease;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -30,11 +32,13 @@ use std::time::Duration;
 
 use self::choice::Place;
 pub use self::lease::Lease;
+use self::shared::Opening;
 use super::Settings;
 use super::balance::Balance;
 use super::connect::{Connector, Failure};
 use super::endpoint::Endpoint;
-use super::http1::Connection;
+use super::http1::{Bounds, Connection};
+use super::http2;
 use super::queue::Queue;
 use super::retry::Reason;
 use super::roster::Roster;
@@ -62,6 +66,8 @@ pub struct Pool {
     queue: Rc<Queue>,
     queue_timeout: Duration,
     connect_timeout: Duration,
+    http2: http2::Settings,
+    answers: Bounds,
     keep_alive: Duration,
     watchdog: Rc<Watchdog>,
     metrics: Metrics,
@@ -69,10 +75,16 @@ pub struct Pool {
 
 /// An endpoint as this worker knows it.
 pub struct Local {
-    shared: Arc<Endpoint>,
+    endpoint: Arc<Endpoint>,
     /// Its name, counted by this worker alone.
     label: Arc<str>,
     idle: RefCell<Vec<Idle>>,
+    /// Connections that carry several requests.
+    shared: RefCell<Vec<Rc<http2::Connection>>>,
+    /// The next connection is expected to be one of those.
+    multiplexes: Cell<bool>,
+    /// Connections that are being opened.
+    opening: Cell<usize>,
     /// Connections that are in use, idle, or being opened.
     open: Cell<usize>,
     /// It refused a connection: until this tick of the watchdog the others are asked first.
@@ -133,6 +145,8 @@ impl Pool {
             queue: Queue::new(settings.max_pending.div_ceil(workers)),
             queue_timeout: settings.queue_timeout,
             connect_timeout: settings.timeouts.connect,
+            http2: settings.http2,
+            answers: settings.answers.head,
             keep_alive: settings.timeouts.keep_alive,
             watchdog,
             metrics: Metrics {
@@ -202,10 +216,9 @@ impl Pool {
         };
         loop {
             // Boxed, here and above: what hardly any request waits for is no part of every request's future.
-            let failure = match Box::pin(self.open(&lease.local.shared, client)).await {
-                Ok(sender) => {
+            let failure = match Box::pin(self.open(&mut lease, client)).await {
+                Ok(()) => {
                     lease.local.shunned.set(0);
-                    lease.sender = Some(sender);
                     return Ok(lease);
                 }
                 Err(failure) => failure,
@@ -216,7 +229,7 @@ impl Pool {
             let Some(next) = next.filter(|_| tries.again(Reason::Connect, false)) else {
                 return Err(NoConnection::Failed(failure));
             };
-            if let Some(ready) = self.idle(&next) {
+            if let Some(ready) = self.share(&next).or_else(|| self.idle(&next)) {
                 return Ok(ready);
             }
             lease.move_to(next);
@@ -237,23 +250,37 @@ impl Pool {
 
     fn lease_of(self: &Rc<Self>, local: Rc<Local>, sender: Option<Sender>) -> Lease {
         self.count_active(&local, 1);
-        Lease { pool: self.clone(), local, reused: sender.is_some(), sender, probing: false }
+        Lease { pool: self.clone(), local, reused: sender.is_some(), sender, counted: true, probing: false }
     }
 
     fn count_active(&self, local: &Local, by: u32) {
         if matches!(self.balance, Balance::LeastRequests) {
-            local.shared.active.fetch_add(by, Ordering::Relaxed);
+            local.endpoint.active.fetch_add(by, Ordering::Relaxed);
         }
     }
 
-    async fn open(&self, endpoint: &Endpoint, client: Option<SocketAddr>) -> Result<Sender, Failure> {
+    /// Opens the connection that `lease` has counted.
+    async fn open(self: &Rc<Self>, lease: &mut Lease, client: Option<SocketAddr>) -> Result<(), Failure> {
+        let _opening = Opening::to(&lease.local);
+        let endpoint = &lease.local.endpoint;
+        let until = self.watchdog.deadline(self.connect_timeout);
         let connecting = self.connector.connect(&endpoint.server, endpoint.address, client);
-        let transport = match self.watchdog.within(self.connect_timeout, Box::pin(connecting)).await {
-            Ok(connected) => connected?,
-            Err(_) => return Err(Failure::TimedOut),
-        };
+        let transport = until.before(Box::pin(connecting)).await.unwrap_or(Err(Failure::TimedOut))?;
+        let multiplexes = endpoint.server.http2 || transport.speaks_http2();
+        let expected = lease.local.multiplexes.replace(multiplexes);
+        if multiplexes {
+            let opened = until.before(Box::pin(self.multiplex(transport, &lease.local))).await;
+            lease.sender = Some(Sender::Http2(opened.unwrap_or(Err(Failure::TimedOut))?));
+            lease.counted = false;
+        } else {
+            lease.sender = Some(Sender::Http1(Connection::new(transport)));
+            if expected {
+                // Those who waited for a place on it need connections of their own.
+                self.queue.wake_some(usize::MAX);
+            }
+        }
         self.metrics.opened.inc();
-        Ok(Sender::Http1(Connection::new(transport)))
+        Ok(())
     }
 
     fn grow(&self, local: &Local) {
@@ -270,11 +297,14 @@ impl Pool {
 }
 
 impl Local {
-    fn of(shared: Arc<Endpoint>) -> Self {
+    fn of(endpoint: Arc<Endpoint>, multiplexes: bool) -> Self {
         Self {
-            label: shared.label.as_str().into(),
-            shared,
+            label: endpoint.label.as_str().into(),
+            endpoint,
             idle: RefCell::default(),
+            shared: RefCell::default(),
+            multiplexes: Cell::new(multiplexes),
+            opening: Cell::new(0),
             open: Cell::new(0),
             shunned: Cell::new(0),
             credit: Cell::new(0),

@@ -3,6 +3,9 @@
 //! A GET over a connection of its own, closed after the head of the answer: what is checked is what a new request would
 //! meet. The head is bounded, the content is not read.
 
+use bytes::Bytes;
+use http::header::{ACCEPT, USER_AGENT};
+use http::{Request, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -10,6 +13,7 @@ use super::Place;
 use super::connect::Connector;
 use super::endpoint::Endpoint;
 use super::health::Check;
+use crate::listener::transport::Transport;
 
 /// Bytes of the answer's head, interim answers included.
 const LONGEST: usize = 16 * 1024;
@@ -29,6 +33,10 @@ async fn ask(connector: &Connector, endpoint: &Endpoint, path: &str) -> Option<u
         Place::Tcp(host, port) => format!("{host}:{port}"),
         Place::Unix(_) => "localhost".to_owned(),
     };
+    if endpoint.server.http2 || io.speaks_http2() {
+        let scheme = if endpoint.server.tls { "https" } else { "http" };
+        return ask_over_http2(io, format!("{scheme}://{host}{path}")).await;
+    }
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: sidegate-health-check\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
@@ -46,6 +54,22 @@ async fn ask(connector: &Connector, endpoint: &Endpoint, path: &str) -> Option<u
             }
             head.drain(..length);
         }
+    }
+}
+
+async fn ask_over_http2(io: Transport, url: String) -> Option<u16> {
+    let request = Request::get(url).version(Version::HTTP_2).header(USER_AGENT, "sidegate-health-check");
+    let request = request.header(ACCEPT, "*/*").body(()).ok()?;
+    let mut builder = h2::client::Builder::new();
+    let (requests, connection) =
+        builder.enable_push(false).max_header_list_size(LONGEST as u32).handshake::<_, Bytes>(io).await.ok()?;
+    let asking = async move {
+        let (answer, _) = requests.ready().await.ok()?.send_request(request, true).ok()?;
+        Some(answer.await.ok()?.status().as_u16())
+    };
+    tokio::select! {
+        status = asking => status,
+        _ = connection => None,
     }
 }
 

@@ -59,6 +59,12 @@ impl Queue {
         .await
     }
 
+    /// Gives so many of those that still wait their turn.
+    pub fn wake_some(&self, most: usize) {
+        let waiting = self.waiting.borrow().len();
+        (0..most.min(waiting)).for_each(|_| self.wake_one());
+    }
+
     /// Gives the first that still waits its turn.
     pub fn wake_one(&self) {
         let mut waiting = self.waiting.borrow_mut();

@@ -326,7 +326,7 @@ mod tests {
     use crate::upstream::retry;
 
     fn server(host: &str) -> Server {
-        Server { tls: false, place: Place::Tcp(host.into(), 80), weight: 1 }
+        Server { tls: false, http2: false, place: Place::Tcp(host.into(), 80), weight: 1 }
     }
 
     fn settings(hosts: &[&str]) -> Settings {

@@ -1,11 +1,13 @@
-//! What requests are sent over: a connection to the app, by the protocol that it speaks.
+//! What requests are sent over: a connection to the app, or a place on one, by the protocol that it speaks.
 
-use super::http1;
+use super::{http1, http2};
 
-/// A connection to the app.
+/// A way to the app.
 pub enum Sender {
     /// HTTP/1.1: one request at a time.
     Http1(http1::Connection),
+    /// HTTP/2: one of many on their connection.
+    Http2(http2::Stream),
 }
 
 impl Sender {
@@ -13,6 +15,7 @@ impl Sender {
     pub fn is_closed(&mut self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_closed(),
+            Self::Http2(stream) => stream.is_closed(),
         }
     }
 }

@@ -28,8 +28,8 @@ use crate::listener::tls::certificate::Certificate;
 use crate::listener::tls::pem::Authorities;
 use crate::listener::tls::{Oldest, provider};
 
-/// What we offer to speak (RFC 7301), the best first. The one place to add HTTP/2 to.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+/// What we offer to speak (RFC 7301), the best first; the first one where the configuration says so.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// `[upstream.NAME] tls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Settings {
     pub server_name: Option<ServerName<'static>>,
     /// The oldest version of TLS that is spoken.
     pub oldest: Oldest,
+    /// HTTP/2 is offered.
+    pub http2: bool,
     /// The files it was read from: a change of theirs is a change of the configuration.
     pub files: Vec<PathBuf>,
 }
@@ -78,7 +80,7 @@ impl Secured {
             None => builder.with_no_client_auth(),
             Some(own) => builder.with_client_cert_resolver(Arc::new(Own(own.certified.clone()))),
         };
-        config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
+        config.alpn_protocols = PROTOCOLS.iter().skip(usize::from(!settings.http2)).map(|each| each.to_vec()).collect();
         Ok(Self { settings, config: Arc::new(config) })
     }
 

@@ -8,7 +8,7 @@
 //! are hardly ever reached.
 
 use std::cell::{Cell, RefCell};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -112,6 +112,19 @@ impl Deadline {
             slot.waker = Some(cx.waker().clone());
         }
         false
+    }
+
+    /// Waits for `future`, at most until it is over.
+    ///
+    /// # Errors
+    /// [`Late`] if it took longer.
+    pub async fn before<F: Future + Unpin>(&self, mut future: F) -> Result<F::Output, Late> {
+        std::future::poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if self.poll_late(cx) => Poll::Ready(Err(Late)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
     }
 
     /// Begins anew: `after` from now.

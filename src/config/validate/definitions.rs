@@ -150,7 +150,8 @@ fn upstream(name: &Placed<String>, table: &mut Table<'_>) -> Option<upstream::Se
     table.set("max_interim", &mut upstream.answers.most_interim, count(0..1001));
     table.set("proxy_protocol", &mut upstream.proxy_protocol, choice(&[("off", false), ("v2", true)]));
     super::endpoints::read(table, &mut upstream)?;
-    upstream.tls = super::tls::upstream(table, &upstream.servers)?;
+    super::http2::upstream(table, &mut upstream);
+    upstream.tls = super::tls::upstream(table, &upstream.servers, upstream.http2.offer)?;
     Some(upstream)
 }
 

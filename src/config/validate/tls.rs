@@ -138,15 +138,20 @@ fn authorities(table: &mut Table<'_>, may_be_system: bool, files: &mut Vec<PathB
 }
 
 /// `[upstream.NAME] tls`, for these servers. `None`: something was noted; `Some(None)`: none of them speaks TLS.
-pub fn upstream(table: &mut Table<'_>, servers: &[upstream::Server]) -> Option<Option<upstream::tls::Secured>> {
+/// `http2`: they are offered it.
+pub fn upstream(
+    table: &mut Table<'_>,
+    servers: &[upstream::Server],
+    http2: bool,
+) -> Option<Option<upstream::tls::Secured>> {
     let speaks = servers.iter().any(|server| server.tls);
     let reading = table.reading;
     let at = table.value("servers").map_or(0..0, |servers| servers.at);
     let secured = match table.value("tls") {
         None if !speaks => return Some(None),
-        None => by_system().map_err(|fault| reading.error(&at, fault)).ok(),
+        None => by_system(http2).map_err(|fault| reading.error(&at, fault)).ok(),
         Some(value) => {
-            let secured = table.section("tls", verified).flatten();
+            let secured = table.section("tls", |table| verified(table, http2)).flatten();
             if !speaks && !servers.is_empty() {
                 reading.warning(&value.at, "`tls` is for https, and no server here speaks https");
                 return secured.map(|_| None);
@@ -165,7 +170,7 @@ pub fn upstream(table: &mut Table<'_>, servers: &[upstream::Server]) -> Option<O
     Some(Some(secured))
 }
 
-fn verified(table: &mut Table<'_>) -> Option<upstream::tls::Secured> {
+fn verified(table: &mut Table<'_>, http2: bool) -> Option<upstream::tls::Secured> {
     let reading = table.reading;
     let mut files = Vec::new();
     let ca = table.value("ca");
@@ -199,8 +204,14 @@ fn verified(table: &mut Table<'_>) -> Option<upstream::tls::Secured> {
         None => None,
         Some(own) => Some(own?.value),
     };
-    let secured =
-        upstream::tls::Secured::new(upstream::tls::Settings { authorities, certificate, server_name, oldest, files });
+    let secured = upstream::tls::Secured::new(upstream::tls::Settings {
+        authorities,
+        certificate,
+        server_name,
+        oldest,
+        http2,
+        files,
+    });
     secured.map_err(|error| reading.error(&table.at, error)).ok()
 }
 
@@ -208,12 +219,13 @@ fn verified(table: &mut Table<'_>) -> Option<upstream::tls::Secured> {
 ///
 /// # Errors
 /// The system has no certificates.
-pub fn by_system() -> Result<upstream::tls::Secured, Fault> {
+pub fn by_system(http2: bool) -> Result<upstream::tls::Secured, Fault> {
     let settings = upstream::tls::Settings {
         authorities: Some(Authorities::new(&of_system()?, SYSTEM.into())?),
         certificate: None,
         server_name: None,
         oldest: Oldest::default(),
+        http2,
         files: Vec::new(),
     };
     Ok(upstream::tls::Secured::new(settings)?)

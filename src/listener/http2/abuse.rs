@@ -1,14 +1,18 @@
 //! What a client may do to an HTTP/2 connection that brings neither a request nor content, and how often. Pure.
 //!
 //! 1. Frames that cost work and bring nothing are counted by kind; the counts begin anew every [`WINDOW`].
-//! 2. A client earns what a good one needs: a reset for each request that was answered, four WINDOW_UPDATEs for each KiB
-//!    that was sent to it.
+//! 2. A client earns what a good one needs: a reset for each request that was answered; four WINDOW_UPDATEs for each KiB
+//!    that was sent to it, and for each piece of content however small that came from the app and went out whole.
 //! 3. Beyond its bound a kind ends the connection with ENHANCE_YOUR_CALM (RFC 9113 §10.5).
 //!
 //! # Why
 //! HTTP/2 lets a client start work and take it back for a few bytes (CVE-2023-44487), or make a server answer frames that
 //! mean nothing. h2 bounds what such frames leave in memory; what they cost in time it does not count. Windows that begin
 //! anew need one addition for a frame and no clock: an attacker gains a factor of two by straddling them, no more.
+//!
+//! Clients of gRPC open windows message by message, of a few bytes each: two for each call in vain were seen (grpcio 1.85),
+//! and three hundred calls a second would have been abuse. What earns is the app's piece and not our frame: whoever
+//! opens windows byte by byte makes frames of one piece, and earns nothing.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -17,6 +21,8 @@ use std::time::Duration;
 pub const WINDOW: Duration = Duration::from_secs(10);
 /// For each so many bytes sent the client may send one more WINDOW_UPDATE.
 const BYTES_PER_WINDOW_UPDATE: u64 = 256;
+/// For each piece of content sent whole it may send so many.
+const WINDOW_UPDATES_PER_PIECE: u64 = 4;
 
 /// A way to waste a server's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +117,7 @@ pub struct Budget {
     spent: [Cell<u32>; Abuse::ALL.len()],
     answered: Cell<u32>,
     sent: Cell<u64>,
+    pieces: Cell<u64>,
     elapsed: Cell<Duration>,
 }
 
@@ -121,7 +128,9 @@ impl Budget {
         spent.set(spent.get().saturating_add(1));
         let earned = match kind {
             Abuse::Reset => u64::from(self.answered.get()),
-            Abuse::WindowUpdate => self.sent.get() / BYTES_PER_WINDOW_UPDATE,
+            Abuse::WindowUpdate => {
+                self.sent.get() / BYTES_PER_WINDOW_UPDATE + self.pieces.get() * WINDOW_UPDATES_PER_PIECE
+            }
             _ => 0,
         };
         let bound = if kind == Abuse::Reset { bounds.max_resets } else { bounds.max_control_frames };
@@ -131,6 +140,11 @@ impl Budget {
     /// A request was answered whole.
     pub fn answered(&self) {
         self.answered.set(self.answered.get().saturating_add(1));
+    }
+
+    /// A piece of content was sent whole.
+    pub fn piece(&self) {
+        self.pieces.set(self.pieces.get().saturating_add(1));
     }
 
     /// So many bytes were sent.
@@ -145,6 +159,7 @@ impl Budget {
             self.elapsed.set(Duration::ZERO);
             self.answered.set(0);
             self.sent.set(0);
+            self.pieces.set(0);
             self.spent.iter().for_each(|spent| spent.set(0));
         }
     }
@@ -177,6 +192,9 @@ mod tests {
         assert!(!spend(&budget, Abuse::Reset, 1));
         budget.sent(1024);
         assert!(spend(&budget, Abuse::WindowUpdate, 9));
+        assert!(!spend(&budget, Abuse::WindowUpdate, 1));
+        budget.piece();
+        assert!(spend(&budget, Abuse::WindowUpdate, 3));
         assert!(!spend(&budget, Abuse::WindowUpdate, 1));
     }
 

@@ -2,7 +2,8 @@
 //!
 //! 1. A piece's share of the window goes back to the client when the next piece is asked for, that is when the app's
 //!    side has taken it: what waits here is bounded by the windows (RFC 9113 §5.2).
-//! 2. A pause longer than `timeouts.body` ends it.
+//! 2. A pause longer than `timeouts.body` ends it; but a call of gRPC may pause, for as long as its connection is alive:
+//!    its client says no more until it has heard something.
 //! 3. A client that expects a 100 gets it when its content is asked for first (RFC 9110 §10.1.1).
 //! 4. When the request is over (it was answered, or reset) the rest of its content is not waited for.
 //! 5. A length that was announced and is not kept is h2's to find; the content ends in an error then (RFC 9113 §8.1.1).
@@ -13,6 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
+use http::header::{CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
@@ -20,6 +22,7 @@ use super::pulse::Wait;
 use super::stream::Reply;
 use crate::body::BodyError;
 use crate::exchange::Interim;
+use crate::local_reply::grpc;
 
 /// What is still to come of a request.
 pub struct Content {
@@ -32,15 +35,19 @@ pub struct Content {
     /// All DATA has come; trailers may follow.
     only_trailers: bool,
     expects: bool,
+    /// `timeouts.body` is for it.
+    timed: bool,
     reply: Rc<Reply>,
     wait: Wait,
 }
 
 impl Content {
-    /// Of `stream`, with its length if that was `announced`; `expects`: the client waits for a 100.
-    pub fn new(stream: RecvStream, announced: Option<u64>, expects: bool, reply: Rc<Reply>) -> Self {
+    /// Of `stream`, with its length if that was `announced`, after a head with these `fields`.
+    pub fn new(stream: RecvStream, announced: Option<u64>, fields: &HeaderMap, reply: Rc<Reply>) -> Self {
         let stream = Some(stream);
-        Self { stream, held: 0, announced, only_trailers: false, expects, reply, wait: Wait::default() }
+        let expects = fields.contains_key(EXPECT);
+        let timed = !fields.get(CONTENT_TYPE).is_some_and(grpc::is_grpc);
+        Self { stream, held: 0, announced, only_trailers: false, expects, timed, reply, wait: Wait::default() }
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -78,7 +85,7 @@ impl HttpBody for Content {
                 this.reply.send(StatusCode::CONTINUE, &HeaderMap::new());
             }
             let shared = &this.reply.shared;
-            return match shared.pulse.is_late(&mut this.wait, shared.timeouts.body, cx) {
+            return match this.timed && shared.pulse.is_late(&mut this.wait, shared.timeouts.body, cx) {
                 true => Poll::Ready(Some(Err(BodyError::TimedOut("body")))),
                 false => Poll::Pending,
             };

@@ -7,7 +7,11 @@
 //! 4. A connection on which nothing comes for a third of `timeouts.idle` is pinged, and given up if that brings nothing for
 //!    `timeouts.write`. One without requests for `timeouts.idle`, one that has had its requests, and all when the
 //!    process drains, are ended with GOAWAY: what is under way is finished (§6.8).
-//! 5. One whose client does not read for `timeouts.write`, or leaves a head unfinished for `timeouts.header`, ends at once.
+//! 5. An extended CONNECT for a WebSocket (RFC 8441) is a GET to the stack, and a tunnel when the app switches
+//!    (`websocket`). For any other protocol, or without a stream to be a tunnel, it is a CONNECT, which is not served
+//!    here. Every connection says that it may be tried: which routes take WebSockets is theirs to say, and may change
+//!    with a reload.
+//! 6. One whose client does not read for `timeouts.write`, or leaves a head unfinished for `timeouts.header`, ends at once.
 //!
 //! # Why
 //! hyper's server over the same h2 has no place for four things that are wanted here: a time-out for a single stream that
@@ -26,6 +30,7 @@ mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+mod websocket;
 mod wire;
 
 use std::cell::Cell;
@@ -37,7 +42,6 @@ use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
-use http::header::EXPECT;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub use self::abuse::{Abuse, Bounds};
@@ -138,6 +142,7 @@ fn builder(settings: &Settings) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(settings.max_streams)
+        .enable_connect_protocol()
         .max_header_list_size(u32::try_from(settings.max_header_size).unwrap_or(u32::MAX))
         // Those are counted as they come; this is for what they leave behind.
         .max_pending_accept_reset_streams(2 * bounds.max_resets as usize)
@@ -212,7 +217,8 @@ impl<S: Next> Serving<S> {
         if Some(self.begun) == self.served.settings.max_requests_per_connection {
             self.leave();
         }
-        let (head, stream) = request.into_parts();
+        let (mut head, stream) = request.into_parts();
+        let switches = !stream.is_end_stream() && websocket::becomes_get(&mut head);
         let reply = Reply::new(respond, self.shared.clone());
         let announced = match head::announced(&head, self.served.settings.max_headers) {
             Ok(announced) => announced,
@@ -227,11 +233,19 @@ impl<S: Next> Serving<S> {
                 return refuse(refusal, Request::from_parts(head, Body::empty()), reply);
             }
         };
+        if switches {
+            let request = Request::from_parts(head, Body::empty());
+            // What the app switches belongs to this request, and not to the others of the connection.
+            let receive = self.receive.alone();
+            let answer = receive.http2(request, reply.clone(), (self.served.current)());
+            let idle = self.served.settings.timeouts.idle;
+            tokio::task::spawn_local(websocket::serve(reply, stream, receive, answer, idle));
+            return;
+        }
         let content = if stream.is_end_stream() {
             Body::empty()
         } else {
-            let expects = head.headers.contains_key(EXPECT);
-            Body::boxed(Content::new(stream, announced, expects, reply.clone()))
+            Body::boxed(Content::new(stream, announced, &head.headers, reply.clone()))
         };
         let request = Request::from_parts(head, content);
         let answer = self.receive.http2(request, reply.clone(), (self.served.current)());

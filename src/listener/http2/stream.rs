@@ -74,12 +74,12 @@ impl Reply {
     }
 
     /// Whether the client has reset the stream, or the connection is gone.
-    fn is_reset(&self, cx: &mut Context<'_>) -> bool {
+    pub fn is_reset(&self, cx: &mut Context<'_>) -> bool {
         self.respond.borrow_mut().poll_reset(cx).is_ready()
     }
 
     /// Sends the head of the final answer; `None` if there is nobody to send it to, or nothing to follow it.
-    fn begin(&self, head: Response<()>, is_whole: bool) -> Option<SendStream<Bytes>> {
+    pub fn begin(&self, head: Response<()>, is_whole: bool) -> Option<SendStream<Bytes>> {
         let mut respond = self.respond.borrow_mut();
         match respond.send_response(head, is_whole) {
             Ok(stream) => (!is_whole).then_some(stream),
@@ -111,17 +111,35 @@ impl Interim for Reply {
 pin_project! {
     /// The task of one request.
     pub struct Stream<F> {
-        reply: Rc<Reply>,
+        reply: UnderWay,
         #[pin]
         state: State<F>,
     }
+}
 
-    impl<F> PinnedDrop for Stream<F> {
-        fn drop(this: Pin<&mut Self>) {
-            let reply = &this.reply;
-            reply.end();
-            reply.shared.streams.set(reply.shared.streams.get() - 1);
-        }
+/// A request that is under way, as long as it is there.
+pub struct UnderWay(Rc<Reply>);
+
+impl UnderWay {
+    /// Answered by `reply`.
+    pub fn new(reply: Rc<Reply>) -> Self {
+        reply.shared.streams.set(reply.shared.streams.get() + 1);
+        Self(reply)
+    }
+}
+
+impl std::ops::Deref for UnderWay {
+    type Target = Reply;
+
+    fn deref(&self) -> &Reply {
+        &self.0
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.end();
+        self.shared.streams.set(self.shared.streams.get() - 1);
     }
 }
 
@@ -149,7 +167,7 @@ where
 {
     /// The one that waits for `answer`.
     pub fn new(reply: Rc<Reply>, answer: F) -> Self {
-        reply.shared.streams.set(reply.shared.streams.get() + 1);
+        let reply = UnderWay::new(reply);
         Self { reply, state: State::Asked { answer } }
     }
 }
@@ -190,6 +208,23 @@ fn begin(reply: &Reply, answer: Response<Body>) -> Option<Answering> {
     let (head, content) = answer.into_parts();
     let mut head = Response::from_parts(head, ());
     let fields = head.headers_mut();
+    complete(fields);
+    let is_whole = content.is_end_stream();
+    if !is_whole
+        && let Some(length) = content.size_hint().exact()
+        && !fields.contains_key(CONTENT_LENGTH)
+    {
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let stream = reply.begin(head, is_whole);
+    if is_whole {
+        reply.shared.line.budget.answered();
+    }
+    stream.map(|stream| Answering { stream, content, piece: Bytes::new(), wait: Wait::default() })
+}
+
+/// Takes from the fields of an answer what is not HTTP/2's, and adds what was missing.
+pub fn complete(fields: &mut HeaderMap) {
     // What came from the app has lost it in `upstream`; an answer of our own may ask HTTP/1 to close.
     fields.remove(CONNECTION);
     if let Some(id) = fields.get_mut(X_REQUEST_ID) {
@@ -203,18 +238,6 @@ fn begin(reply: &Reply, answer: Response<Body>) -> Option<Answering> {
             fields.insert(DATE, date);
         }
     }
-    let is_whole = content.is_end_stream();
-    if !is_whole
-        && let Some(length) = content.size_hint().exact()
-        && !fields.contains_key(CONTENT_LENGTH)
-    {
-        fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    let stream = reply.begin(head, is_whole);
-    if is_whole {
-        reply.shared.line.budget.answered();
-    }
-    stream.map(|stream| Answering { stream, content, piece: Bytes::new(), wait: Wait::default() })
 }
 
 impl Answering {
@@ -270,6 +293,9 @@ impl Answering {
         }
         self.wait.end();
         let part = self.piece.split_to(room.min(self.piece.len()));
+        if self.piece.is_empty() {
+            shared.line.budget.piece();
+        }
         let last = self.piece.is_empty() && self.content.is_end_stream();
         let sent = self.stream.send_data(part, last);
         if last || sent.is_err() {

@@ -32,6 +32,7 @@ use super::Upstream;
 use super::forward::NoAnswer;
 use super::pool::Lease;
 use super::tls;
+use super::waiting::Waiting;
 use super::watchdog::Deadline;
 use crate::body::Body;
 use crate::exchange::Exchange;
@@ -39,14 +40,14 @@ use crate::telemetry::Trail;
 
 pub use connection::Connection;
 pub use content::{Broken, Patience};
-pub use head::{Bounds, Head};
+pub use head::{Bounds, Framing, Head, content_length};
 pub use outgoing::Outgoing;
 pub use reading::Reading;
 pub use tunnel::Switched;
 
 use connection::NoHead;
 use content::Content;
-use head::{Framing, Refusal};
+use head::Refusal;
 
 /// What is known of a request while its answer is waited for.
 pub struct Asked<'a> {
@@ -70,8 +71,7 @@ pub async fn ask(connection: &mut Connection, outgoing: &mut Outgoing, asked: &A
     connection.answering = false;
     let upstream = asked.upstream;
     let mut interims = 0;
-    let mut pieces = 0;
-    let (mut first_byte, mut expecting) = (None, None);
+    let mut waiting = Waiting::default();
     std::future::poll_fn(|cx| {
         loop {
             if let Poll::Ready(Err(fault)) = outgoing.poll_send(cx, &mut connection.transport) {
@@ -96,31 +96,8 @@ pub async fn ask(connection: &mut Connection, outgoing: &mut Outgoing, asked: &A
                 client.send(head.status, &head.fields);
             }
         }
-        if let Some(content) = outgoing.content().filter(|content| content.held) {
-            let patience = expecting.get_or_insert_with(|| upstream.watchdog.deadline(upstream.expect_timeout));
-            if patience.poll_late(cx) {
-                content.held = false;
-                cx.waker().wake_by_ref();
-            }
-        }
-        if asked.total.is_some_and(|total| total.poll_late(cx)) {
-            return Poll::Ready(Err(NoAnswer::Late));
-        }
-        let late = first_byte.get_or_insert_with(|| upstream.watchdog.deadline(upstream.first_byte));
-        if !late.poll_late(cx) {
-            return Poll::Pending;
-        }
-        let waited_for = if outgoing.is_done() { NoAnswer::Late } else { NoAnswer::Unread };
-        match outgoing.content() {
-            // The request is still on its way: the client is slow, or the app takes it, both of which have their own bounds.
-            Some(content) if content.awaits_client || content.pieces != pieces => {
-                pieces = content.pieces;
-                late.extend(upstream.first_byte);
-                late.poll_late(cx);
-                Poll::Pending
-            }
-            _ => Poll::Ready(Err(waited_for)),
-        }
+        let sent = outgoing.is_done();
+        waiting.poll_late(cx, asked, outgoing, sent).map(Err)
     })
     .await
 }

@@ -113,6 +113,26 @@ impl Outgoing {
         self.content.is_none()
     }
 
+    /// Nothing of its content has been taken, so that nothing is lost when it is sent again.
+    pub fn is_untouched(&self) -> bool {
+        self.content.as_ref().is_none_or(|content| content.from.pieces == 0)
+    }
+
+    /// The next piece of its content, for a protocol with a framing of its own; nothing may be asked for after the end.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Fault>> {
+        let Some(content) = &mut self.content else { return Poll::Ready(Ok(Piece::End(HeaderMap::new()))) };
+        let piece = match (ready!(content.from.poll_piece(cx))?, &mut content.framing) {
+            (Piece::Content(piece, last), Framing::Length(left)) => {
+                *left = left.checked_sub(piece.len() as u64).ok_or(Fault::Malformed)?;
+                Piece::Content(piece, last && *left == 0)
+            }
+            (Piece::End(_), Framing::Length(1..)) => return Poll::Ready(Err(Fault::Gone)),
+            (piece, _) => piece,
+        };
+        content.over = matches!(piece, Piece::Content(_, true) | Piece::End(_));
+        Poll::Ready(Ok(piece))
+    }
+
     /// From the beginning, over another connection; for one that is unsent or has no content.
     pub fn rewind(&mut self) {
         debug_assert!(self.is_unsent() || self.is_bodiless(), "content is sent once");

@@ -15,6 +15,7 @@ impl Pool {
         let longest = (self.keep_alive.as_millis() / TICK.as_millis()) as u64;
         let now = self.watchdog.now();
         for local in &*self.endpoints.borrow() {
+            local.shared.borrow_mut().retain(|shared| !shared.is_closed() && !shared.is_idle_for(longest));
             let mut idle = local.idle.borrow_mut();
             let before = idle.len();
             idle.retain_mut(|idle| !idle.sender.is_closed() && now.saturating_sub(idle.since) < longest);
@@ -33,16 +34,16 @@ impl Pool {
         while self.open.get() < self.warm.min(self.most) {
             let coldest = {
                 let endpoints = self.endpoints.borrow();
-                let roomy = endpoints.iter().filter(|local| local.shared.share() > 0 && local.may_open(self.most_each));
-                let warmth = |local: &&Rc<Local>| local.open.get() * 1_000_000 / local.shared.share().max(1) as usize;
+                let roomy =
+                    endpoints.iter().filter(|local| local.endpoint.share() > 0 && local.may_open(self.most_each));
+                let warmth = |local: &&Rc<Local>| local.open.get() * 1_000_000 / local.endpoint.share().max(1) as usize;
                 roomy.min_by_key(warmth).cloned()
             };
             let Some(local) = coldest else { return };
             self.grow(&local);
             let mut lease = self.lease_of(local, None);
-            match self.open(&lease.local.shared, None).await {
-                Ok(sender) => lease.sender = Some(sender),
-                Err(_) => return lease.refused(),
+            if self.open(&mut lease, None).await.is_err() {
+                return lease.refused();
             }
             lease.give_back();
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Lease, Local, Pool};
 use crate::upstream::balance::{self, Balance};
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::tries::Tries;
 
 /// Where a request goes.
@@ -29,9 +30,9 @@ impl Pool {
             self.refresh();
         }
         let endpoints = self.endpoints.borrow();
-        let left_out = |local: &&Rc<Local>| local.shared.share() == 0;
+        let left_out = |local: &&Rc<Local>| local.endpoint.share() == 0;
         let wants_probe =
-            endpoints.iter().filter(left_out).find(|local| self.has_room(local) && local.shared.take_probe());
+            endpoints.iter().filter(left_out).find(|local| self.has_room(local) && local.endpoint.take_probe());
         if let Some(local) = wants_probe {
             let mut place = self.place_at(local.clone());
             if let Place::Ready(lease) | Place::Room(lease) = &mut place {
@@ -49,7 +50,7 @@ impl Pool {
     }
 
     fn place_at(self: &Rc<Self>, local: Rc<Local>) -> Place {
-        match self.idle(&local) {
+        match self.share(&local).or_else(|| self.idle(&local)) {
             Some(lease) => Place::Ready(lease),
             None => {
                 self.grow(&local);
@@ -62,7 +63,7 @@ impl Pool {
     pub(super) fn choose(&self, endpoints: &[Rc<Local>], tries: &Tries, new: bool) -> Option<Rc<Local>> {
         // What was tried elsewhere takes its room in the pool along.
         let room = |local: &Local| if new { local.may_open(self.most_each) } else { self.has_room(local) };
-        let share = |at: usize| if room(&endpoints[at]) { endpoints[at].shared.share() } else { 0 };
+        let share = |at: usize| if room(&endpoints[at]) { endpoints[at].endpoint.share() } else { 0 };
         let untried = |at: usize| !tries.tried.iter().any(|tried| Rc::ptr_eq(tried, &endpoints[at]));
         if let [only] = endpoints {
             return Some(only.clone()).filter(|_| share(0) > 0 && (untried(0) || !new));
@@ -79,9 +80,9 @@ impl Pool {
     fn balanced(&self, endpoints: &[Rc<Local>], key: Option<u64>, share: impl Fn(usize) -> u32) -> Option<usize> {
         let count = endpoints.len();
         match (&self.balance, key) {
-            (Balance::Hash(_), Some(key)) => balance::rendezvous(key, count, share, |at| endpoints[at].shared.seed),
+            (Balance::Hash(_), Some(key)) => balance::rendezvous(key, count, share, |at| endpoints[at].endpoint.seed),
             (Balance::LeastRequests, _) => {
-                let active = |at: usize| endpoints[at].shared.active.load(Ordering::Relaxed);
+                let active = |at: usize| endpoints[at].endpoint.active.load(Ordering::Relaxed);
                 balance::least_requests(count, share, active, |most| fastrand::u64(..most))
             }
             _ => balance::round_robin(count, share, |at| &endpoints[at].credit),
@@ -89,16 +90,22 @@ impl Pool {
     }
 
     fn has_room(&self, local: &Local) -> bool {
-        (self.open.get() < self.most && local.may_open(self.most_each)) || !local.idle.borrow().is_empty()
+        let room = self.open.get() < self.most && local.may_open(self.most_each);
+        (room && !local.is_awaited(self.watchdog.now())) || !local.idle.borrow().is_empty() || local.has_place()
     }
 
     /// At the upstream's bound: closes an idle connection to an endpoint that is left out. Whether there was one.
     fn make_room(&self, endpoints: &[Rc<Local>]) -> bool {
-        let spare = |local: &&Rc<Local>| local.shared.share() == 0 && !local.idle.borrow().is_empty();
+        let spare = |local: &&Rc<Local>| local.endpoint.share() == 0 && !local.idle.borrow().is_empty();
         let Some(local) = endpoints.iter().find(spare).filter(|_| self.open.get() >= self.most) else { return false };
         drop(local.idle.borrow_mut().remove(0));
         self.shrink(local);
         true
+    }
+
+    fn local_of(&self, endpoint: Arc<Endpoint>) -> Local {
+        let multiplexes = endpoint.server.http2 || (endpoint.server.tls && self.http2.offer);
+        Local::of(endpoint, multiplexes)
     }
 
     /// Takes over the roster's list; what is known here of endpoints that stay, stays.
@@ -106,12 +113,13 @@ impl Pool {
         self.generation.set(self.roster.generation());
         let mut before = std::mem::take(&mut *self.endpoints.borrow_mut());
         let after = self.roster.endpoints().into_iter().map(|shared| {
-            let known = before.iter().position(|local| Arc::ptr_eq(&local.shared, &shared));
-            known.map_or_else(|| Rc::new(Local::of(shared)), |at| before.swap_remove(at))
+            let known = before.iter().position(|local| Arc::ptr_eq(&local.endpoint, &shared));
+            known.map_or_else(|| Rc::new(self.local_of(shared)), |at| before.swap_remove(at))
         });
         *self.endpoints.borrow_mut() = after.collect();
         for gone in before {
             gone.gone.set(true);
+            gone.shared.take();
             for _ in gone.idle.take() {
                 self.shrink(&gone);
                 self.queue.wake_one();

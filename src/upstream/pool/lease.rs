@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Idle, Local, Pool, SHUNNED};
 use crate::upstream::http1::Connection;
+use crate::upstream::http2::Stream;
 use crate::upstream::sender::Sender;
 use crate::upstream::tries::Tries;
 
@@ -16,6 +17,8 @@ pub struct Lease {
     pub(super) sender: Option<Sender>,
     /// It has carried a request before: the app may have closed it at any moment.
     pub reused: bool,
+    /// Its connection ends with it, or goes back to the pool; one that others share counts itself.
+    pub(super) counted: bool,
     /// A half-open breaker let it through, and waits to hear.
     pub(super) probing: bool,
 }
@@ -37,12 +40,26 @@ impl Lease {
 
     /// The connection, if it speaks HTTP/1.
     pub fn http1(&mut self) -> Option<&mut Connection> {
-        self.sender().map(|Sender::Http1(connection)| connection)
+        match self.sender() {
+            Some(Sender::Http1(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// The place on a connection, if that speaks HTTP/2.
+    pub fn http2(&mut self) -> Option<&mut Stream> {
+        match self.sender() {
+            Some(Sender::Http2(stream)) => Some(stream),
+            _ => None,
+        }
     }
 
     /// Takes the connection out of HTTP; the lease goes on counting it.
     pub fn switch(&mut self) -> Option<Connection> {
-        self.sender.take().map(|Sender::Http1(connection)| connection)
+        match self.sender.take() {
+            Some(Sender::Http1(connection)) => Some(connection),
+            _ => None,
+        }
     }
 
     /// Whether its upstream has other endpoints.
@@ -60,13 +77,13 @@ impl Lease {
         if self.pool.roster.is_failure(status) {
             return self.failed();
         }
-        self.pool.roster.answered(&self.local.shared, self.probing);
+        self.pool.roster.answered(&self.local.endpoint, self.probing);
         self.probing = false;
     }
 
     /// The app did not answer as an app should.
     pub fn failed(&mut self) {
-        self.pool.roster.failed(&self.local.shared, self.probing);
+        self.pool.roster.failed(&self.local.endpoint, self.probing);
         self.probing = false;
     }
 
@@ -78,7 +95,7 @@ impl Lease {
     /// Gives a sound connection back, once its answer has been read to the end.
     pub fn give_back(mut self) {
         let kept = !self.local.gone.get() && !self.pool.tells_client();
-        let usable = |sender: &mut Sender| kept && !sender.is_closed();
+        let usable = |sender: &mut Sender| kept && matches!(sender, Sender::Http1(_)) && !sender.is_closed();
         if let Some(sender) = self.sender.take_if(usable) {
             let since = self.pool.watchdog.now();
             self.local.idle.borrow_mut().push(Idle { sender, since });
@@ -107,10 +124,12 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if self.probing {
-            self.local.shared.offer_probe_again();
+            self.local.endpoint.offer_probe_again();
         }
         self.pool.count_active(&self.local, 1_u32.wrapping_neg());
-        self.pool.shrink(&self.local);
+        if self.counted {
+            self.pool.shrink(&self.local);
+        }
         self.pool.queue.wake_one();
     }
 }

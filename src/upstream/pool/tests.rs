@@ -20,7 +20,7 @@ struct Worker {
 impl Worker {
     /// With an upstream that is one host name, whose addresses the test says.
     fn start(change: impl FnOnce(&mut Settings)) -> Self {
-        let server = Server { tls: false, place: Place::Tcp("app".into(), 80), weight: 1 };
+        let server = Server { tls: false, http2: false, place: Place::Tcp("app".into(), 80), weight: 1 };
         let mut settings = Settings::new("app", vec![server]);
         change(&mut settings);
         let registry = Registry::new(2);

@@ -15,6 +15,7 @@ pub mod client;
 pub mod frames;
 pub mod hpack;
 pub mod http2;
+pub mod http2_app;
 pub mod load;
 pub mod origin;
 pub mod secure;

@@ -179,6 +179,11 @@ impl Wire {
         Ok(Self { stream, reader, number, seen: seen.clone() })
     }
 
+    /// Which of the origin's connections it is: 0, 1, 2 …
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// Reads a request with its content; `None` when the connection ends.
     pub fn request(&mut self) -> io::Result<Option<Request>> {
         let Some(mut request) = self.head()? else { return Ok(None) };

@@ -275,9 +275,23 @@ impl Front {
         Self::speaking(origin, identity, clients, rustls::ALL_VERSIONS)
     }
 
+    /// Before what listens at `app`, showing `identity`.
+    pub fn at(app: SocketAddr, identity: &Identity) -> Self {
+        Self::standing(app, identity, None, rustls::ALL_VERSIONS)
+    }
+
     /// The same, in these versions only.
     pub fn speaking(
         origin: &Origin,
+        identity: &Identity,
+        clients: Option<&Authority>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Self {
+        Self::standing(origin.address(), identity, clients, versions)
+    }
+
+    fn standing(
+        app: SocketAddr,
         identity: &Identity,
         clients: Option<&Authority>,
         versions: &[&'static SupportedProtocolVersion],
@@ -296,7 +310,7 @@ impl Front {
         let (runtime, notes) = (Background::new(), Notes::default());
         let listener = runtime.0.block_on(TcpListener::bind("127.0.0.1:0")).expect("a front");
         let address = listener.local_addr().expect("a bound address");
-        let (noted, acceptor, origin) = (notes.clone(), TlsAcceptor::from(Arc::new(config)), origin.address());
+        let (noted, acceptor) = (notes.clone(), TlsAcceptor::from(Arc::new(config)));
         runtime.0.spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let (noted, acceptor) = (noted.clone(), acceptor.clone());
@@ -306,7 +320,7 @@ impl Front {
                             let session = stream.get_ref().1;
                             let said = handshake(session, session.server_name());
                             noted.of(|notes| notes.0.push(said));
-                            let plain = TcpStream::connect(origin).await.expect("the origin listens");
+                            let plain = TcpStream::connect(app).await.expect("the origin listens");
                             tie(plain, stream, &noted).await;
                         }
                         Err((error, mut socket)) => {
@@ -360,10 +374,19 @@ fn handshake(session: &rustls::CommonState, name: Option<&str>) -> Handshake {
 }
 
 /// A runtime that goes away without waiting.
-struct Background(Runtime);
+pub struct Background(Runtime);
+
+impl std::ops::Deref for Background {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        &self.0
+    }
+}
 
 impl Background {
-    fn new() -> Self {
+    /// With one thread.
+    pub fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         Self(runtime.expect("a runtime"))
     }

@@ -285,9 +285,19 @@ fn connect_is_refused() {
             sends("CONNECT with :path", connect(&[authority, rest[1]]), Malformed),
             sends("CONNECT with :scheme", connect(&[authority, rest[0]]), Malformed),
             sends("CONNECT without :authority", connect(&[]), Refused),
-            sends("extended CONNECT", connect(&[(":protocol", "websocket"), rest[0], rest[1], authority]), Malformed),
+            sends("a tunnel of one end", connect(&[(":protocol", "websocket"), rest[0], rest[1], authority]), Refused),
+            sends("another protocol", connect(&[(":protocol", "connect-udp"), rest[0], rest[1], authority]), Refused),
+            sends(
+                "a protocol without CONNECT",
+                headers(
+                    1,
+                    END_STREAM,
+                    &[&[(":method", "GET"), (":protocol", "websocket"), rest[0], rest[1]], &[authority][..]].concat()
+                ),
+                Malformed
+            ),
         ]),
-        5
+        7
     );
 }
 
