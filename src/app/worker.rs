@@ -346,6 +346,7 @@ impl Room<'_> {
             policy: route.cache.clone(),
             credentials: route.session.is_some(),
             certificates: !told_of_certificates(self.settings).is_empty(),
+            slash_is_text: route.pattern.slash_is_text,
             on_write: on_write.collect::<Result<_, _>>().map_err(|error| format!("{}: {error}", route.label))?,
         };
         let worker = cache::Worker {

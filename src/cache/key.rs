@@ -6,7 +6,9 @@
 //! 2. Its *place* is authority and path, the path in its canonical form ([`canonical`]), in lower case and without a slash
 //!    at its end: some apps tell no case, and routes no slash.
 //!    What a write invalidates is a place: in all its queries, variants, schemes and spellings.
-//! 3. A URI of more than [`MAX_LENGTH`] bytes has no key.
+//! 3. Where apps may read a path as one of another place, it is not stored (`;`, `%2F`, a backslash …): a write to the
+//!    other place would not find it. A write by such a path invalidates all the places that it may be read as.
+//! 4. A URI of more than [`MAX_LENGTH`] bytes has no key.
 //!
 //! # Why
 //! The text of a key is `AUTHORITY PATH ?QUERY`, a space, and the scheme: the place of a path that is canonical is then
@@ -23,6 +25,7 @@ use super::rules::vary::Digest;
 use crate::exchange::Scheme;
 use crate::route::canonical::canonical;
 use crate::route::case::folded;
+use crate::route::readings::readings;
 
 /// Bytes of a key's text.
 pub const MAX_LENGTH: usize = 4096;
@@ -105,6 +108,25 @@ impl Key {
     /// The place of another path of the same authority.
     pub fn place_of(&self, path: &str) -> String {
         [self.authority(), &*place_path(path)].concat()
+    }
+
+    /// The places that apps may read `path` as, its own among them; `None` if they cannot be listed. `slash_is_text`: the
+    /// app takes `%2F` for text.
+    pub fn places_of(&self, path: &str, slash_is_text: bool) -> Option<Vec<String>> {
+        if canonical(path).ambiguity.is_none() {
+            return Some(vec![self.place_of(path)]);
+        }
+        let mut places: Vec<_> = readings(path, slash_is_text)?.iter().map(|path| self.place_of(path)).collect();
+        places.push(self.place_of(path));
+        places.sort_unstable();
+        places.dedup();
+        Some(places)
+    }
+
+    /// Whether no app reads `path` as one of another place (rule 3).
+    pub fn is_of_one_place(&self, path: &str, slash_is_text: bool) -> bool {
+        canonical(path).ambiguity.is_none()
+            || self.places_of(path, slash_is_text).is_some_and(|places| places.len() == 1)
     }
 
     /// SHA-256 of its text.

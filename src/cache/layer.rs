@@ -59,6 +59,8 @@ pub struct OnRoute {
     pub credentials: bool,
     /// The app is told who presented a certificate: a request under one carries credentials.
     pub certificates: bool,
+    /// The app takes `%2F` for text here.
+    pub slash_is_text: bool,
     /// Paths that a successful write here invalidates besides its own.
     pub on_write: Vec<Template>,
 }
@@ -171,6 +173,9 @@ impl Cache {
             return Err(reason);
         }
         let key = Key::of(exchange.client.scheme, request.uri(), request.headers())?;
+        if !key.is_of_one_place(request.uri().path(), self.route.slash_is_text) {
+            return Err("path");
+        }
         if self.owed.covers(key.place()) { Err("owed") } else { Ok(key) }
     }
 
@@ -349,7 +354,8 @@ impl Cache {
             return self.pass_by("method", "method", exchange, next).await;
         };
         let filled = self.route.on_write.iter().filter_map(|template| template.fill(&exchange.parameters));
-        let mut places = vec![key.place().to_owned()];
+        let places = key.places_of(request.uri().path(), self.route.slash_is_text);
+        let mut places = places.unwrap_or_else(|| vec![key.place().to_owned()]);
         places.extend(filled.map(|path| key.place_of(&path)));
         let trail = exchange.trail.clone();
         let writing = self.owed.writing();

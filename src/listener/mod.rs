@@ -42,7 +42,7 @@ pub struct Settings {
     pub max_connections_per_address: usize,
     /// Bits of an IPv6 address by which connections are counted: one subscriber has many addresses.
     pub ipv6_prefix: u32,
-    /// Requests of one HTTP/1 connection; the last is answered with `Connection: close`. `None`: any number.
+    /// Requests of one connection; the last is answered with `Connection: close`, or followed by GOAWAY. `None`: any number.
     pub max_requests_per_connection: Option<u32>,
     /// Bytes of a request's head.
     pub max_header_size: usize,

@@ -347,3 +347,23 @@ fn every_outcome_is_counted_and_logged() {
     assert_eq!((count("miss"), count("hit")), (1.0, 1.0));
     assert!(sidegate.metric("sidegate_cache_stored_bytes") >= 0.0);
 }
+
+#[test]
+fn another_spelling_of_a_path_neither_hides_a_stored_response_nor_escapes_its_invalidation() {
+    let app = Origin::answering(|request| match &*request.method {
+        "POST" => Reply::text("done"),
+        _ => Reply::text("page").field("Cache-Control", "max-age=60"),
+    });
+    let sidegate =
+        Configuration::of(&app).with("[cache.pages]\n\n[[route]]\npath = \"/{*rest}\"\ncache = \"pages\"").start();
+    let outcome = |target: &str| sidegate.get(target).field("X-Cache").unwrap_or_default().to_owned();
+    for spelling in ["/users/1;x", "/users%2F1", "/users/1.", "/users%252F1", "/users%5C1", "/users/x/../1"] {
+        outcome("/users/1");
+        assert_eq!(outcome("/users/1"), "HIT", "{spelling}");
+        assert_eq!(sidegate.client().ask("POST", spelling, &[], b"").status, 200, "{spelling}");
+        assert_eq!(outcome("/users/1"), "MISS", "{spelling}");
+    }
+    // What an app may take for `/users/1` is not stored: a write to `/users/1` would not find it.
+    assert_eq!((outcome("/users/1;x"), outcome("/users/1;x")), ("BYPASS".into(), "BYPASS".into()));
+    assert_eq!((outcome("/a/%7Eb"), outcome("/a/%7Eb")), ("MISS".into(), "HIT".into()));
+}
