@@ -186,7 +186,7 @@ impl Cors {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         let fields = response.headers_mut();
-        if self.allow(request.headers().get(ORIGIN), fields) {
+        if self.allow(origin(request.headers()), fields) {
             fields.insert(ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
             if let Some(list) = &self.fields {
                 fields.insert(ACCESS_CONTROL_ALLOW_HEADERS, list.clone());
@@ -241,11 +241,17 @@ fn varies_by_origin(fields: &HeaderMap) -> bool {
     members.any(|member| member.trim() == "*" || member.trim().eq_ignore_ascii_case("origin"))
 }
 
+/// Who asks; nobody, if several are named.
+fn origin(fields: &HeaderMap) -> Option<&HeaderValue> {
+    let mut all = fields.get_all(ORIGIN).iter();
+    all.next().filter(|_| all.next().is_none())
+}
+
 /// Says on each answer of a route who may read it.
 pub fn layer<S: Next>(cors: Rc<Cors>) -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(move |exchange: Box<Exchange>, next: S| {
         let cors = cors.clone();
-        let origin = exchange.request.headers().get(ORIGIN).cloned();
+        let origin = origin(exchange.request.headers()).cloned();
         async move {
             let mut response = pass(next, exchange).await;
             cors.tell(origin.as_ref(), response.headers_mut());
@@ -257,6 +263,16 @@ pub fn layer<S: Next>(cors: Rc<Cors>) -> impl Layer<S, Service = impl Next> + Cl
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_origins_are_nobodys() {
+        let lines = |lines: &[&'static str]| {
+            let lines = lines.iter().map(|line| (ORIGIN, HeaderValue::from_static(line)));
+            origin(&HeaderMap::from_iter(lines)).cloned()
+        };
+        assert_eq!(lines(&["https://a"]), Some(HeaderValue::from_static("https://a")));
+        assert_eq!((lines(&[]), lines(&["https://a", "https://b"])), (None, None));
+    }
 
     fn cors(origins: &[&str], credentials: bool) -> Rc<Cors> {
         Cors::new(&Policy {

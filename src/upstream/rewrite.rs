@@ -102,6 +102,10 @@ impl Rewrite {
 
     fn turned_back(&self, location: &str, host: Option<&HeaderValue>) -> Option<HeaderValue> {
         let Some(Path::Prefix { strip, add }) = &self.path else { return None };
+        // A browser drops tabs before it reads a URL: what stands behind one could become the authority.
+        if location.contains('\t') {
+            return None;
+        }
         let (before, target) = match location.split_once("://") {
             Some(("http" | "https", rest)) => {
                 let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -263,6 +267,7 @@ mod tests {
             ("/api", "/v2", "/login", None),
             ("", "/v2", "/v2//elsewhere.com", Some("/elsewhere.com")),
             ("", "/v2", "/v2/\\elsewhere.com", Some("/elsewhere.com")),
+            ("", "/v2", "/v2/\t/elsewhere.com", None),
             ("", "/v2", "/v2?a", Some("/?a")),
         ] {
             assert_eq!(turned(strip, add, location).as_deref(), expected, "{strip} {add} {location}");
