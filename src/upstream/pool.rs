@@ -133,6 +133,8 @@ impl Pool {
     ) -> Rc<Self> {
         let labels = [("upstream", &*settings.name)];
         let workers = workers.max(1);
+        // A connection that says whose it is cannot be opened before its client has come.
+        let warm = if connector.tells_client() { 0 } else { settings.warm_connections };
         let pool = Rc::new(Self {
             generation: Cell::new(0),
             endpoints: RefCell::default(),
@@ -141,7 +143,7 @@ impl Pool {
             open: Cell::new(0),
             most: settings.max_connections.div_ceil(workers).max(1),
             most_each: settings.max_connections_per_endpoint.div_ceil(workers).max(1),
-            warm: settings.warm_connections / workers + usize::from(worker < settings.warm_connections % workers),
+            warm: warm / workers + usize::from(worker < warm % workers),
             queue: Queue::new(settings.max_pending.div_ceil(workers)),
             queue_timeout: settings.queue_timeout,
             connect_timeout: settings.timeouts.connect,

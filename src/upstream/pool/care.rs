@@ -27,11 +27,12 @@ impl Pool {
     }
 
     /// Opens the connections that are to be there ahead, each to the endpoint that has fewest for its share.
-    async fn warm_up(self: &Rc<Self>) {
+    pub(super) async fn warm_up(self: &Rc<Self>) {
         if self.generation.get() != self.roster.generation() {
             self.refresh();
         }
-        while self.open.get() < self.warm.min(self.most) {
+        // Counted beforehand: an app that ends each connection at once is asked again next time, and not for ever.
+        for _ in self.open.get()..self.warm.min(self.most) {
             let coldest = {
                 let endpoints = self.endpoints.borrow();
                 let roomy =

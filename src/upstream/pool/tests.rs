@@ -15,6 +15,7 @@ struct Worker {
     pool: Rc<Pool>,
     retries: Rc<Retries>,
     roster: Arc<Roster>,
+    registry: Arc<Registry>,
 }
 
 impl Worker {
@@ -31,6 +32,7 @@ impl Worker {
             pool: Pool::new(&settings, roster.clone(), connector, watchdog.clone(), &registry, place),
             retries: Retries::new(&settings, watchdog, &registry, place),
             roster,
+            registry,
         }
     }
 
@@ -125,6 +127,27 @@ fn bounds_of_upstream_and_endpoint_hold_and_every_count_returns_to_nothing() {
         let active = |endpoint: &Arc<Endpoint>| endpoint.active.load(Ordering::Relaxed);
         assert_eq!(worker.roster.endpoints().iter().map(active).collect::<Vec<_>>(), [0, 0]);
         drop((one, other));
+    });
+}
+
+#[test]
+fn no_more_is_opened_ahead_in_a_round_than_is_missing() {
+    on_a_worker(async {
+        let (_app, at) = app().await;
+        for (tells_client, opened) in [(false, 2), (true, 0)] {
+            let worker = Worker::start(|settings| {
+                (settings.warm_connections, settings.proxy_protocol) = (2, tells_client);
+            });
+            // What the pool opens by itself begins, finds no address, and sleeps.
+            tokio::task::yield_now().await;
+            worker.roster.resolved(0, Some(vec![at]));
+            worker.pool.refresh();
+            // As if the app ended each connection at once.
+            worker.pool.endpoints.borrow().iter().for_each(|local| local.gone.set(true));
+            worker.pool.warm_up().await;
+            let counted = worker.registry.value("sidegate_upstream_connections_opened_total", &[("upstream", "app")]);
+            assert_eq!((counted, worker.pool.open.get()), (opened, 0));
+        }
     });
 }
 
