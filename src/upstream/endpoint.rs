@@ -110,6 +110,15 @@ impl Endpoint {
         }
     }
 
+    /// What checks have said means nothing any more: it is healthy until others say otherwise.
+    pub(super) fn forget_checks(&self) {
+        let was_unhealthy = !std::mem::take(&mut self.standing.lock().checked).is_healthy();
+        if was_unhealthy {
+            // Checks had taken the probe of a half-open breaker.
+            self.offer_probe_again();
+        }
+    }
+
     /// Its share of the requests; 0: it is left out.
     pub fn share(&self) -> u32 {
         self.share.load(Ordering::Relaxed)

@@ -6,7 +6,8 @@
 //! 2. A name that cannot be resolved keeps the addresses it had. An address that is gone gets no new request; those under
 //!    way finish. A new one begins slowly (`slow_start`), unless it was there from the start.
 //! 3. A reload takes over the endpoints that stay, with all that is known of them. (Connections are not: each worker
-//!    opens new ones to an upstream whose settings changed.)
+//!    opens new ones to an upstream whose settings changed.) What health checks said is forgotten where they are gone, or
+//!    ask something else; an open breaker is closed where none opens any more.
 //!
 //! # Why
 //! To find out eight times, once on each worker, that an endpoint is down would cost eight times the failures. What a
@@ -80,10 +81,11 @@ impl Roster {
                 },
             })
         });
-        let known = Known {
-            endpoints: before.map_or_else(Vec::new, |before| before.known.lock().endpoints.clone()),
-            found: found.collect(),
-        };
+        let endpoints = before.map_or_else(Vec::new, |before| before.endpoints());
+        if before.is_some_and(|before| !ask_alike(before.check.as_ref(), settings.health_check.as_ref())) {
+            endpoints.iter().for_each(|endpoint| endpoint.forget_checks());
+        }
+        let known = Known { endpoints, found: found.collect() };
         let roster = Arc::new(Self {
             name: settings.name.clone(),
             servers: settings.servers.clone(),
@@ -312,6 +314,12 @@ impl Roster {
     }
 }
 
+/// Whether two checks mean the same by an endpoint that is well.
+fn ask_alike(one: Option<&Check>, other: Option<&Check>) -> bool {
+    let asked = |check: &Check| (check.path.clone(), check.expect.clone());
+    one.map(asked) == other.map(asked)
+}
+
 /// Addresses in one order, none twice, no more than `most`.
 fn settled(mut addresses: Vec<SocketAddr>, most: usize) -> Vec<Option<SocketAddr>> {
     addresses.sort_unstable();
@@ -459,6 +467,36 @@ mod tests {
         let only = roster.endpoints()[0].clone();
         (0..9).for_each(|_| roster.failed(&only, false));
         assert_eq!((only.share(), only.state()), (1000, "used"));
+    }
+
+    #[test]
+    fn what_checks_said_is_forgotten_with_them() {
+        let registry = Registry::new(1);
+        let asking = |check: Option<Check>| Settings { health_check: check, ..settings(&["192.0.2.1", "192.0.2.2"]) };
+        let rarely = Check { every: Duration::from_secs(60), ..Check::of("/") };
+        for (check, state) in [(None, "used"), (Some(Check::of("/other")), "used"), (Some(rarely), "unhealthy")] {
+            let before = Roster::new(&asking(Some(Check::of("/"))), None, &registry, 0);
+            let first = before.endpoints()[0].clone();
+            (0..3).for_each(|_| before.checked(&first, &Check::of("/"), false));
+            assert_eq!(first.state(), "unhealthy");
+            Roster::new(&asking(check.clone()), Some(&before), &registry, 0);
+            assert_eq!(first.state(), state, "{check:?}");
+        }
+    }
+
+    #[test]
+    fn a_breaker_that_was_half_open_while_checks_failed_finds_out_when_they_are_gone() {
+        let (registry, settings) = (Registry::new(1), settings(&["192.0.2.1", "192.0.2.2"]));
+        let checked = Settings { health_check: Some(Check::of("/")), ..settings.clone() };
+        let before = Roster::new(&checked, None, &registry, 0);
+        let first = before.endpoints()[0].clone();
+        (0..2).for_each(|_| before.failed(&first, false));
+        (0..3).for_each(|_| before.checked(&first, &Check::of("/"), false));
+        before.settle(clock::instant() + Duration::from_secs(11));
+        assert!(!first.take_probe(), "known to be unhealthy");
+        Roster::new(&settings, Some(&before), &registry, 0);
+        assert_eq!(first.state(), "half-open");
+        assert!(first.take_probe());
     }
 
     #[test]
