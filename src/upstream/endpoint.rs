@@ -110,6 +110,15 @@ impl Endpoint {
         }
     }
 
+    /// Closes its breaker, if that is not closed.
+    pub(super) fn close(&self, now: Instant) {
+        let breaker = &mut self.standing.lock().breaker;
+        if breaker.phase() != Phase::Closed {
+            breaker.close(now);
+        }
+        self.row.store(0, Ordering::Relaxed);
+    }
+
     /// What checks have said means nothing any more: it is healthy until others say otherwise.
     pub(super) fn forget_checks(&self) {
         let was_unhealthy = !std::mem::take(&mut self.standing.lock().checked).is_healthy();

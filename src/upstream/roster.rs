@@ -85,6 +85,10 @@ impl Roster {
         if before.is_some_and(|before| !ask_alike(before.check.as_ref(), settings.health_check.as_ref())) {
             endpoints.iter().for_each(|endpoint| endpoint.forget_checks());
         }
+        if settings.breaker.failures == 0 {
+            // Nobody opens one any more, and nobody would judge a probe.
+            endpoints.iter().for_each(|endpoint| endpoint.close(clock::instant()));
+        }
         let known = Known { endpoints, found: found.collect() };
         let roster = Arc::new(Self {
             name: settings.name.clone(),
@@ -206,6 +210,9 @@ impl Roster {
     pub fn failed(&self, endpoint: &Endpoint, probing: bool) {
         let may_open = self.breaker.most_of(self.known.lock().endpoints.len()) > 0;
         if self.breaker.failures == 0 || !may_open {
+            if probing {
+                endpoint.offer_probe_again();
+            }
             return;
         }
         let row = endpoint.row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
@@ -497,6 +504,24 @@ mod tests {
         Roster::new(&settings, Some(&before), &registry, 0);
         assert_eq!(first.state(), "half-open");
         assert!(first.take_probe());
+    }
+
+    #[test]
+    fn where_no_breaker_opens_none_stays_open() {
+        let (registry, settings) = (Registry::new(1), settings(&["192.0.2.1", "192.0.2.2"]));
+        let before = Roster::new(&settings, None, &registry, 0);
+        let first = before.endpoints()[0].clone();
+        (0..2).for_each(|_| before.failed(&first, false));
+        assert_eq!(first.share(), 0);
+        let never = Settings { breaker: breaker::Policy { failures: 0, ..settings.breaker.clone() }, ..settings };
+        let after = Roster::new(&never, Some(&before), &registry, 0);
+        assert_eq!((shares(&after), first.state()), (vec![1000, 1000], "used"));
+        // A request of before that ends only now opens it at the roster of before; its probe is not lost here.
+        (0..2).for_each(|_| before.failed(&first, false));
+        after.settle(clock::instant() + Duration::from_secs(30));
+        assert!(first.take_probe());
+        after.failed(&first, true);
+        assert!(first.take_probe(), "offered again");
     }
 
     #[test]
