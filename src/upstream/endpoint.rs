@@ -19,8 +19,10 @@ use crate::telemetry::registry::{Counter, Gauge, Registry};
 
 /// One endpoint.
 pub struct Endpoint {
-    /// What it was configured as.
+    /// What it was configured as; a reload may have changed its weight since.
     pub server: Server,
+    /// Its weight now.
+    pub(super) weight: AtomicU32,
     /// Its address; `None` on a Unix socket.
     pub address: Option<SocketAddr>,
     /// Its name in logs and metrics: `http://10.0.0.3:80`, `http://app:3000@10.0.0.3`.
@@ -87,6 +89,7 @@ impl Endpoint {
         };
         Arc::new(Self {
             seed: balance::digest(label.as_bytes()),
+            weight: AtomicU32::new(server.weight),
             server,
             address,
             label,
@@ -153,7 +156,8 @@ impl Endpoint {
             self.probe.store(true, Ordering::Relaxed);
         }
         let Standing { breaker, checked, since } = &*standing;
-        Seen { weight: self.server.weight, healthy: checked.is_healthy(), phase: breaker.phase(), since: *since }
+        let weight = self.weight.load(Ordering::Relaxed);
+        Seen { weight, healthy: checked.is_healthy(), phase: breaker.phase(), since: *since }
     }
 
     /// Gives it another share, and says so if that means more than a number.

@@ -289,9 +289,12 @@ impl Roster {
         for (server, found) in self.servers.iter().zip(&known.found) {
             let Found::Addresses(addresses) = found else { continue };
             for address in addresses {
-                let same = |endpoint: &Arc<Endpoint>| endpoint.server == *server && endpoint.address == *address;
+                let same = |endpoint: &Arc<Endpoint>| endpoint.server.is_same(server) && endpoint.address == *address;
                 let endpoint = match before.iter().position(same) {
-                    Some(at) => before.swap_remove(at),
+                    Some(at) => {
+                        before[at].weight.store(server.weight, Ordering::Relaxed);
+                        before.swap_remove(at)
+                    }
                     None => {
                         let place = (server.clone(), *address);
                         let registry = (&*self.registry, self.slot);
@@ -522,6 +525,21 @@ mod tests {
         assert!(first.take_probe());
         after.failed(&first, true);
         assert!(first.take_probe(), "offered again");
+    }
+
+    #[test]
+    fn another_weight_changes_the_share_and_nothing_that_is_known() {
+        let (registry, mut settings) = (Registry::new(1), settings(&["192.0.2.1", "192.0.2.2"]));
+        let before = Roster::new(&settings, None, &registry, 0);
+        let ill = before.endpoints()[0].clone();
+        (0..2).for_each(|_| before.failed(&ill, false));
+        settings.servers.iter_mut().for_each(|server| server.weight = 3);
+        let after = Roster::new(&settings, Some(&before), &registry, 0);
+        assert!(Arc::ptr_eq(&after.endpoints()[0], &ill));
+        assert_eq!((shares(&after), ill.state()), (vec![0, 3000], "open"));
+        settings.servers[0].http2 = true;
+        let other = Roster::new(&settings, Some(&after), &registry, 0);
+        assert!(!Arc::ptr_eq(&other.endpoints()[0], &ill), "spoken to in another way");
     }
 
     #[test]
