@@ -285,6 +285,7 @@ impl Roster {
 
     /// Makes the list of endpoints what was found.
     fn rebuild(&self, known: &mut Known, since: Option<Instant>, says_so: bool) {
+        let registry = (&*self.registry, self.slot);
         let mut before = std::mem::take(&mut known.endpoints);
         for (server, found) in self.servers.iter().zip(&known.found) {
             let Found::Addresses(addresses) = found else { continue };
@@ -297,14 +298,16 @@ impl Roster {
                     }
                     None => {
                         let place = (server.clone(), *address);
-                        let registry = (&*self.registry, self.slot);
-                        let new = Endpoint::new(place, &self.name, registry, self.check.is_some(), since);
+                        let new = Endpoint::new(place, &self.name, registry, since);
                         if says_so {
                             tracing::info!(upstream = &*self.name, endpoint = new.label, "the endpoint is new");
                         }
                         new
                     }
                 };
+                if self.check.is_some() {
+                    endpoint.show_checks(&self.name, registry);
+                }
                 known.endpoints.push(endpoint);
             }
         }
@@ -540,6 +543,17 @@ mod tests {
         settings.servers[0].http2 = true;
         let other = Roster::new(&settings, Some(&after), &registry, 0);
         assert!(!Arc::ptr_eq(&other.endpoints()[0], &ill), "spoken to in another way");
+    }
+
+    #[test]
+    fn checks_that_a_reload_begins_are_counted() {
+        let (registry, settings) = (Registry::new(1), settings(&["192.0.2.1"]));
+        let before = Roster::new(&settings, None, &registry, 0);
+        let checked = Settings { health_check: Some(Check::of("/")), ..settings };
+        let after = Roster::new(&checked, Some(&before), &registry, 0);
+        after.checked(&after.endpoints()[0], &Check::of("/"), true);
+        let labels = [("upstream", "app"), ("endpoint", "http://192.0.2.1:80"), ("outcome", "passed")];
+        assert_eq!(registry.value("sidegate_upstream_health_checks_total", &labels), 1);
     }
 
     #[test]
