@@ -24,7 +24,8 @@ pub fn read(table: &mut Table<'_>, upstream: &mut Settings) -> Option<()> {
         && upstream.proxy_protocol
         && let Some(value) = table.value("warm_connections")
     {
-        let message = "with `proxy_protocol = \"v2\"` each connection is opened for a client: no `warm_connections` can be";
+        let message =
+            "with `proxy_protocol = \"v2\"` each connection is opened for a client: no `warm_connections` can be";
         table.reading.error(&value.at, message);
     }
     if let Some(value) = table.value("retries") {
