@@ -26,6 +26,17 @@ impl Pool {
         }
     }
 
+    /// Wakes those that wait for what has become free without being given back: an endpoint is new or used again.
+    pub(super) fn wake_waiting(&self) {
+        if self.queue.is_empty() {
+            return;
+        }
+        if self.generation.get() != self.roster.generation() {
+            self.refresh();
+        }
+        self.queue.wake_up_to(self.room());
+    }
+
     /// Opens the connections that are to be there ahead, each to the endpoint that has fewest for its share.
     pub(super) async fn warm_up(self: &Rc<Self>) {
         if self.generation.get() != self.roster.generation() {
@@ -51,12 +62,13 @@ impl Pool {
     }
 }
 
-/// Closes what has been idle for too long, as long as the pool is there.
+/// Closes what has been idle for too long, and wakes who waits in vain, as long as the pool is there.
 pub async fn sweep(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let Some(pool) = pool.upgrade() else { return };
         pool.expire();
+        pool.wake_waiting();
     }
 }
 

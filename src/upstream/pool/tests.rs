@@ -131,6 +131,55 @@ fn bounds_of_upstream_and_endpoint_hold_and_every_count_returns_to_nothing() {
 }
 
 #[test]
+fn those_who_wait_notice_an_address_that_is_new() {
+    on_a_worker(async {
+        let ((_one, one_at), (_other, other_at)) = (app().await, app().await);
+        let worker = Worker::start(|settings| {
+            settings.max_connections_per_endpoint = 2;
+            settings.queue_timeout = Duration::from_secs(600);
+        });
+        worker.roster.resolved(0, Some(vec![one_at]));
+        let held = (worker.lease().await.expect("room"), worker.lease().await.expect("room"));
+        let waiting = async { tokio::join!(worker.lease(), worker.lease()) };
+        let noticed = async {
+            tokio::task::yield_now().await;
+            assert!(!worker.pool.queue.is_empty());
+            assert_eq!(worker.pool.room(), 0);
+            worker.roster.resolved(0, Some(vec![one_at, other_at]));
+            worker.pool.wake_waiting();
+            assert_eq!(worker.pool.room(), 2);
+        };
+        let (leased, ()) = tokio::join!(waiting, noticed);
+        assert!(leased.0.is_ok() && leased.1.is_ok());
+        drop(held);
+        assert_eq!(worker.pool.open.get(), 2);
+    });
+}
+
+#[test]
+fn all_who_wait_hear_that_nobody_is_left() {
+    on_a_worker(async {
+        let (_app, at) = app().await;
+        let worker = Worker::start(|settings| {
+            settings.max_connections = 1;
+            settings.queue_timeout = Duration::from_secs(600);
+            (settings.breaker.failures, settings.breaker.most_percent) = (1, 100);
+        });
+        worker.roster.resolved(0, Some(vec![at]));
+        let mut held = worker.lease().await.expect("room");
+        let waiting = async { tokio::join!(worker.lease(), worker.lease()) };
+        let fails = async {
+            tokio::task::yield_now().await;
+            held.failed();
+            drop(held);
+        };
+        let (heard, ()) = tokio::join!(waiting, fails);
+        let is_out = |heard: Result<Lease, NoConnection>| matches!(heard, Err(NoConnection::Out { .. }));
+        assert!(is_out(heard.0) && is_out(heard.1));
+    });
+}
+
+#[test]
 fn no_more_is_opened_ahead_in_a_round_than_is_missing() {
     on_a_worker(async {
         let (_app, at) = app().await;
