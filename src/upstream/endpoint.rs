@@ -5,8 +5,8 @@
 //!    change a moment late asks as it would have a moment earlier. What changes rarely is behind a lock.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -19,8 +19,10 @@ use crate::telemetry::registry::{Counter, Gauge, Registry};
 
 /// One endpoint.
 pub struct Endpoint {
-    /// What it was configured as.
+    /// What it was configured as; a reload may have changed its weight since.
     pub server: Server,
+    /// Its weight now.
+    pub(super) weight: AtomicU32,
     /// Its address; `None` on a Unix socket.
     pub address: Option<SocketAddr>,
     /// Its name in logs and metrics: `http://10.0.0.3:80`, `http://app:3000@10.0.0.3`.
@@ -52,8 +54,8 @@ struct Metrics {
     up: Gauge,
     breaker: Gauge,
     ejections: Counter,
-    passed: Option<Counter>,
-    failed: Option<Counter>,
+    /// Passed and failed, once it is checked at all.
+    checks: OnceLock<[Counter; 2]>,
 }
 
 const UP: (&str, &str) = ("sidegate_upstream_endpoint_up", "1: the endpoint is used; 0: it is left out.");
@@ -62,31 +64,27 @@ const BREAKER: (&str, &str) =
 const EJECTIONS: (&str, &str) =
     ("sidegate_upstream_ejections_total", "Times the endpoint was left out because its breaker opened.");
 const CHECKS: (&str, &str) = ("sidegate_upstream_health_checks_total", "Active health checks, by outcome.");
+const OUTCOMES: [&str; 2] = ["passed", "failed"];
 
 impl Endpoint {
-    /// An endpoint of `upstream` that nothing is known of; `checked`: by active health checks. `slot`: of the registry.
+    /// An endpoint of `upstream` that nothing is known of. `slot`: of the registry.
     pub fn new(
         (server, address): (Server, Option<SocketAddr>),
         upstream: &str,
         (registry, slot): (&Registry, usize),
-        checked: bool,
         since: Option<Instant>,
     ) -> Arc<Self> {
         let label = label(&server, address);
         let labels = [("upstream", upstream), ("endpoint", label.as_str())];
-        let outcome = |outcome: &'static str| {
-            let labels = [labels[0], labels[1], ("outcome", outcome)];
-            checked.then(|| registry.counter(slot, CHECKS.0, CHECKS.1, &labels))
-        };
         let metrics = Metrics {
             up: registry.gauge(slot, UP.0, UP.1, &labels),
             breaker: registry.gauge(slot, BREAKER.0, BREAKER.1, &labels),
             ejections: registry.counter(slot, EJECTIONS.0, EJECTIONS.1, &labels),
-            passed: outcome("passed"),
-            failed: outcome("failed"),
+            checks: OnceLock::new(),
         };
         Arc::new(Self {
             seed: balance::digest(label.as_bytes()),
+            weight: AtomicU32::new(server.weight),
             server,
             address,
             label,
@@ -99,14 +97,41 @@ impl Endpoint {
         })
     }
 
+    /// From now on it is checked, and its checks are counted: a reload may begin with it.
+    pub(super) fn show_checks(&self, upstream: &str, (registry, slot): (&Registry, usize)) {
+        let outcome = |outcome| {
+            let labels = [("upstream", upstream), ("endpoint", self.label.as_str()), ("outcome", outcome)];
+            registry.counter(slot, CHECKS.0, CHECKS.1, &labels)
+        };
+        self.metrics.checks.get_or_init(|| OUTCOMES.map(outcome));
+    }
+
     /// Takes its metrics away: its address is gone, and no label may outlive what it names.
     pub(super) fn forget(&self, upstream: &str, registry: &Registry) {
         let labels = [("upstream", upstream), ("endpoint", self.label.as_str())];
         for (name, _) in [UP, BREAKER, EJECTIONS] {
             registry.forget(name, &labels);
         }
-        for outcome in ["passed", "failed"] {
+        for outcome in OUTCOMES {
             registry.forget(CHECKS.0, &[labels[0], labels[1], ("outcome", outcome)]);
+        }
+    }
+
+    /// Closes its breaker, if that is not closed.
+    pub(super) fn close(&self, now: Instant) {
+        let breaker = &mut self.standing.lock().breaker;
+        if breaker.phase() != Phase::Closed {
+            breaker.close(now);
+        }
+        self.row.store(0, Ordering::Relaxed);
+    }
+
+    /// What checks have said means nothing any more: it is healthy until others say otherwise.
+    pub(super) fn forget_checks(&self) {
+        let was_unhealthy = !std::mem::take(&mut self.standing.lock().checked).is_healthy();
+        if was_unhealthy {
+            // Checks had taken the probe of a half-open breaker.
+            self.offer_probe_again();
         }
     }
 
@@ -135,7 +160,8 @@ impl Endpoint {
             self.probe.store(true, Ordering::Relaxed);
         }
         let Standing { breaker, checked, since } = &*standing;
-        Seen { weight: self.server.weight, healthy: checked.is_healthy(), phase: breaker.phase(), since: *since }
+        let weight = self.weight.load(Ordering::Relaxed);
+        Seen { weight, healthy: checked.is_healthy(), phase: breaker.phase(), since: *since }
     }
 
     /// Gives it another share, and says so if that means more than a number.
@@ -166,8 +192,9 @@ impl Endpoint {
 
     /// Counts a health check.
     pub(super) fn count_check(&self, passed: bool) {
-        let counter = if passed { &self.metrics.passed } else { &self.metrics.failed };
-        counter.iter().for_each(Counter::inc);
+        if let Some([passes, failures]) = self.metrics.checks.get() {
+            if passed { passes.inc() } else { failures.inc() }
+        }
     }
 
     /// In a word, for the admin listener.

@@ -120,6 +120,13 @@ pub struct Server {
     pub weight: u32,
 }
 
+impl Server {
+    /// Whether it is the same place, spoken to in the same way, whatever its weight.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.tls, self.http2, &self.place) == (other.tls, other.http2, &other.place)
+    }
+}
+
 /// Where an endpoint is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {

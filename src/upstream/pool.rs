@@ -5,7 +5,8 @@
 //! 2. The connection given back last is used first, so that a quiet app keeps few.
 //! 3. At a bound (of the upstream, of the endpoint) requests wait, a bounded number for a bounded time; a connection that
 //!    is given back, or whose end makes room, wakes the first of them. Nobody who comes later passes those who wait. At
-//!    the upstream's bound an idle connection to any endpoint in use will do: better than to wait beside it.
+//!    room that nobody gave back (an endpoint is new, or used again) is noticed within half a second. At the upstream's
+//!    bound an idle connection to any endpoint in use will do: better than to wait beside it.
 //! 4. A connection that has been idle for `keep_alive` is closed before the app would. `warm_connections` are opened
 //!    ahead, and again when they were closed.
 //! 5. A connection that cannot be opened is a retry like any other: at another endpoint, within `retries`.
@@ -133,6 +134,8 @@ impl Pool {
     ) -> Rc<Self> {
         let labels = [("upstream", &*settings.name)];
         let workers = workers.max(1);
+        // A connection that says whose it is cannot be opened before its client has come.
+        let warm = if connector.tells_client() { 0 } else { settings.warm_connections };
         let pool = Rc::new(Self {
             generation: Cell::new(0),
             endpoints: RefCell::default(),
@@ -141,7 +144,7 @@ impl Pool {
             open: Cell::new(0),
             most: settings.max_connections.div_ceil(workers).max(1),
             most_each: settings.max_connections_per_endpoint.div_ceil(workers).max(1),
-            warm: settings.warm_connections / workers + usize::from(worker < settings.warm_connections % workers),
+            warm: warm / workers + usize::from(worker < warm % workers),
             queue: Queue::new(settings.max_pending.div_ceil(workers)),
             queue_timeout: settings.queue_timeout,
             connect_timeout: settings.timeouts.connect,
@@ -207,10 +210,17 @@ impl Pool {
                 Place::Ready(lease) => return Ok(lease),
                 Place::Room(lease) => break lease,
                 Place::Full => must_wait = true,
-                Place::Out => return Err(NoConnection::Out { retry_after: self.roster.retry_after() }),
+                Place::Out => {
+                    // Its turn brings nothing; the next hears the same, and not only when its time is over.
+                    self.queue.wake_one();
+                    return Err(NoConnection::Out { retry_after: self.roster.retry_after() });
+                }
                 Place::Nowhere => match self.watchdog.within(self.connect_timeout, Box::pin(self.roster.any())).await {
                     Ok(true) => must_wait = false,
-                    _ => return Err(NoConnection::Failed(Failure::Unresolved)),
+                    _ => {
+                        self.queue.wake_one();
+                        return Err(NoConnection::Failed(Failure::Unresolved));
+                    }
                 },
             }
         };

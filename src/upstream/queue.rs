@@ -65,6 +65,11 @@ impl Queue {
         (0..most.min(waiting)).for_each(|_| self.wake_one());
     }
 
+    /// Sees to it that so many have their turn, with those that have not looked yet.
+    pub fn wake_up_to(&self, most: usize) {
+        self.wake_some(most.saturating_sub(self.woken.get()));
+    }
+
     /// Gives the first that still waits its turn.
     pub fn wake_one(&self) {
         let mut waiting = self.waiting.borrow_mut();

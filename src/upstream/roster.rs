@@ -6,7 +6,8 @@
 //! 2. A name that cannot be resolved keeps the addresses it had. An address that is gone gets no new request; those under
 //!    way finish. A new one begins slowly (`slow_start`), unless it was there from the start.
 //! 3. A reload takes over the endpoints that stay, with all that is known of them. (Connections are not: each worker
-//!    opens new ones to an upstream whose settings changed.)
+//!    opens new ones to an upstream whose settings changed.) What health checks said is forgotten where they are gone, or
+//!    ask something else; an open breaker is closed where none opens any more.
 //!
 //! # Why
 //! To find out eight times, once on each worker, that an endpoint is down would cost eight times the failures. What a
@@ -80,10 +81,15 @@ impl Roster {
                 },
             })
         });
-        let known = Known {
-            endpoints: before.map_or_else(Vec::new, |before| before.known.lock().endpoints.clone()),
-            found: found.collect(),
-        };
+        let endpoints = before.map_or_else(Vec::new, |before| before.endpoints());
+        if before.is_some_and(|before| !ask_alike(before.check.as_ref(), settings.health_check.as_ref())) {
+            endpoints.iter().for_each(|endpoint| endpoint.forget_checks());
+        }
+        if settings.breaker.failures == 0 {
+            // Nobody opens one any more, and nobody would judge a probe.
+            endpoints.iter().for_each(|endpoint| endpoint.close(clock::instant()));
+        }
+        let known = Known { endpoints, found: found.collect() };
         let roster = Arc::new(Self {
             name: settings.name.clone(),
             servers: settings.servers.clone(),
@@ -204,6 +210,9 @@ impl Roster {
     pub fn failed(&self, endpoint: &Endpoint, probing: bool) {
         let may_open = self.breaker.most_of(self.known.lock().endpoints.len()) > 0;
         if self.breaker.failures == 0 || !may_open {
+            if probing {
+                endpoint.offer_probe_again();
+            }
             return;
         }
         let row = endpoint.row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
@@ -276,23 +285,29 @@ impl Roster {
 
     /// Makes the list of endpoints what was found.
     fn rebuild(&self, known: &mut Known, since: Option<Instant>, says_so: bool) {
+        let registry = (&*self.registry, self.slot);
         let mut before = std::mem::take(&mut known.endpoints);
         for (server, found) in self.servers.iter().zip(&known.found) {
             let Found::Addresses(addresses) = found else { continue };
             for address in addresses {
-                let same = |endpoint: &Arc<Endpoint>| endpoint.server == *server && endpoint.address == *address;
+                let same = |endpoint: &Arc<Endpoint>| endpoint.server.is_same(server) && endpoint.address == *address;
                 let endpoint = match before.iter().position(same) {
-                    Some(at) => before.swap_remove(at),
+                    Some(at) => {
+                        before[at].weight.store(server.weight, Ordering::Relaxed);
+                        before.swap_remove(at)
+                    }
                     None => {
                         let place = (server.clone(), *address);
-                        let registry = (&*self.registry, self.slot);
-                        let new = Endpoint::new(place, &self.name, registry, self.check.is_some(), since);
+                        let new = Endpoint::new(place, &self.name, registry, since);
                         if says_so {
                             tracing::info!(upstream = &*self.name, endpoint = new.label, "the endpoint is new");
                         }
                         new
                     }
                 };
+                if self.check.is_some() {
+                    endpoint.show_checks(&self.name, registry);
+                }
                 known.endpoints.push(endpoint);
             }
         }
@@ -310,6 +325,12 @@ impl Roster {
         let at = self.servers.iter().position(|known| known.place == server.place)?;
         Some(self.known.lock().found[at].clone())
     }
+}
+
+/// Whether two checks mean the same by an endpoint that is well.
+fn ask_alike(one: Option<&Check>, other: Option<&Check>) -> bool {
+    let asked = |check: &Check| (check.path.clone(), check.expect.clone());
+    one.map(asked) == other.map(asked)
 }
 
 /// Addresses in one order, none twice, no more than `most`.
@@ -459,6 +480,80 @@ mod tests {
         let only = roster.endpoints()[0].clone();
         (0..9).for_each(|_| roster.failed(&only, false));
         assert_eq!((only.share(), only.state()), (1000, "used"));
+    }
+
+    #[test]
+    fn what_checks_said_is_forgotten_with_them() {
+        let registry = Registry::new(1);
+        let asking = |check: Option<Check>| Settings { health_check: check, ..settings(&["192.0.2.1", "192.0.2.2"]) };
+        let rarely = Check { every: Duration::from_secs(60), ..Check::of("/") };
+        for (check, state) in [(None, "used"), (Some(Check::of("/other")), "used"), (Some(rarely), "unhealthy")] {
+            let before = Roster::new(&asking(Some(Check::of("/"))), None, &registry, 0);
+            let first = before.endpoints()[0].clone();
+            (0..3).for_each(|_| before.checked(&first, &Check::of("/"), false));
+            assert_eq!(first.state(), "unhealthy");
+            Roster::new(&asking(check.clone()), Some(&before), &registry, 0);
+            assert_eq!(first.state(), state, "{check:?}");
+        }
+    }
+
+    #[test]
+    fn a_breaker_that_was_half_open_while_checks_failed_finds_out_when_they_are_gone() {
+        let (registry, settings) = (Registry::new(1), settings(&["192.0.2.1", "192.0.2.2"]));
+        let checked = Settings { health_check: Some(Check::of("/")), ..settings.clone() };
+        let before = Roster::new(&checked, None, &registry, 0);
+        let first = before.endpoints()[0].clone();
+        (0..2).for_each(|_| before.failed(&first, false));
+        (0..3).for_each(|_| before.checked(&first, &Check::of("/"), false));
+        before.settle(clock::instant() + Duration::from_secs(11));
+        assert!(!first.take_probe(), "known to be unhealthy");
+        Roster::new(&settings, Some(&before), &registry, 0);
+        assert_eq!(first.state(), "half-open");
+        assert!(first.take_probe());
+    }
+
+    #[test]
+    fn where_no_breaker_opens_none_stays_open() {
+        let (registry, settings) = (Registry::new(1), settings(&["192.0.2.1", "192.0.2.2"]));
+        let before = Roster::new(&settings, None, &registry, 0);
+        let first = before.endpoints()[0].clone();
+        (0..2).for_each(|_| before.failed(&first, false));
+        assert_eq!(first.share(), 0);
+        let never = Settings { breaker: breaker::Policy { failures: 0, ..settings.breaker.clone() }, ..settings };
+        let after = Roster::new(&never, Some(&before), &registry, 0);
+        assert_eq!((shares(&after), first.state()), (vec![1000, 1000], "used"));
+        // A request of before that ends only now opens it at the roster of before; its probe is not lost here.
+        (0..2).for_each(|_| before.failed(&first, false));
+        after.settle(clock::instant() + Duration::from_secs(30));
+        assert!(first.take_probe());
+        after.failed(&first, true);
+        assert!(first.take_probe(), "offered again");
+    }
+
+    #[test]
+    fn another_weight_changes_the_share_and_nothing_that_is_known() {
+        let (registry, mut settings) = (Registry::new(1), settings(&["192.0.2.1", "192.0.2.2"]));
+        let before = Roster::new(&settings, None, &registry, 0);
+        let ill = before.endpoints()[0].clone();
+        (0..2).for_each(|_| before.failed(&ill, false));
+        settings.servers.iter_mut().for_each(|server| server.weight = 3);
+        let after = Roster::new(&settings, Some(&before), &registry, 0);
+        assert!(Arc::ptr_eq(&after.endpoints()[0], &ill));
+        assert_eq!((shares(&after), ill.state()), (vec![0, 3000], "open"));
+        settings.servers[0].http2 = true;
+        let other = Roster::new(&settings, Some(&after), &registry, 0);
+        assert!(!Arc::ptr_eq(&other.endpoints()[0], &ill), "spoken to in another way");
+    }
+
+    #[test]
+    fn checks_that_a_reload_begins_are_counted() {
+        let (registry, settings) = (Registry::new(1), settings(&["192.0.2.1"]));
+        let before = Roster::new(&settings, None, &registry, 0);
+        let checked = Settings { health_check: Some(Check::of("/")), ..settings };
+        let after = Roster::new(&checked, Some(&before), &registry, 0);
+        after.checked(&after.endpoints()[0], &Check::of("/"), true);
+        let labels = [("upstream", "app"), ("endpoint", "http://192.0.2.1:80"), ("outcome", "passed")];
+        assert_eq!(registry.value("sidegate_upstream_health_checks_total", &labels), 1);
     }
 
     #[test]

@@ -20,6 +20,14 @@ pub fn read(table: &mut Table<'_>, upstream: &mut Settings) -> Option<()> {
     let each = table.read("max_connections_per_endpoint", count(1..1_000_001));
     upstream.max_connections_per_endpoint = each.map_or(upstream.max_connections, |each| each.value);
     table.set("warm_connections", &mut upstream.warm_connections, count(0..100_001));
+    if upstream.warm_connections > 0
+        && upstream.proxy_protocol
+        && let Some(value) = table.value("warm_connections")
+    {
+        let message =
+            "with `proxy_protocol = \"v2\"` each connection is opened for a client: no `warm_connections` can be";
+        table.reading.error(&value.at, message);
+    }
     if let Some(value) = table.value("retries") {
         retries(&value, &mut upstream.retries);
     }

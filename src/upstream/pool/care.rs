@@ -26,12 +26,24 @@ impl Pool {
         }
     }
 
-    /// Opens the connections that are to be there ahead, each to the endpoint that has fewest for its share.
-    async fn warm_up(self: &Rc<Self>) {
+    /// Wakes those that wait for what has become free without being given back: an endpoint is new or used again.
+    pub(super) fn wake_waiting(&self) {
+        if self.queue.is_empty() {
+            return;
+        }
         if self.generation.get() != self.roster.generation() {
             self.refresh();
         }
-        while self.open.get() < self.warm.min(self.most) {
+        self.queue.wake_up_to(self.room());
+    }
+
+    /// Opens the connections that are to be there ahead, each to the endpoint that has fewest for its share.
+    pub(super) async fn warm_up(self: &Rc<Self>) {
+        if self.generation.get() != self.roster.generation() {
+            self.refresh();
+        }
+        // Counted beforehand: an app that ends each connection at once is asked again next time, and not for ever.
+        for _ in self.open.get()..self.warm.min(self.most) {
             let coldest = {
                 let endpoints = self.endpoints.borrow();
                 let roomy =
@@ -50,12 +62,13 @@ impl Pool {
     }
 }
 
-/// Closes what has been idle for too long, as long as the pool is there.
+/// Closes what has been idle for too long, and wakes who waits in vain, as long as the pool is there.
 pub async fn sweep(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let Some(pool) = pool.upgrade() else { return };
         pool.expire();
+        pool.wake_waiting();
     }
 }
 

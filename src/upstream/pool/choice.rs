@@ -94,6 +94,29 @@ impl Pool {
         (room && !local.is_awaited(self.watchdog.now())) || !local.idle.borrow().is_empty() || local.has_place()
     }
 
+    /// How many requests would find a connection, or that there is none to wait for.
+    pub(super) fn room(&self) -> usize {
+        let endpoints = self.endpoints.borrow();
+        let used = || endpoints.iter().filter(|local| local.endpoint.share() > 0);
+        if used().next().is_none() {
+            return 1;
+        }
+        let new: usize = used().map(|local| self.new_at(local)).sum();
+        let spare = |local: &&Rc<Local>| local.endpoint.share() == 0;
+        let spare: usize = endpoints.iter().filter(spare).map(|local| local.idle.borrow().len()).sum();
+        let ready: usize = used().map(|local| local.idle.borrow().len() + local.places()).sum();
+        ready.saturating_add(new.min(self.most.saturating_sub(self.open.get()) + spare))
+    }
+
+    /// How many connections to it may be opened at once.
+    fn new_at(&self, local: &Local) -> usize {
+        if local.is_awaited(self.watchdog.now()) {
+            return 0;
+        }
+        let room = self.most_each.saturating_sub(local.open.get());
+        if local.multiplexes.get() { room.min(1) } else { room }
+    }
+
     /// At the upstream's bound: closes an idle connection to an endpoint that is left out. Whether there was one.
     fn make_room(&self, endpoints: &[Rc<Local>]) -> bool {
         let spare = |local: &&Rc<Local>| local.endpoint.share() == 0 && !local.idle.borrow().is_empty();

@@ -91,6 +91,13 @@ impl Local {
         self.shared.borrow().iter().any(|connection| connection.has_room())
     }
 
+    /// How many requests its connections have a place for.
+    pub(super) fn places(&self) -> usize {
+        let shared = self.shared.borrow();
+        let rooms = shared.iter().filter(|connection| connection.has_room()).map(|connection| connection.room());
+        rooms.fold(0, usize::saturating_add)
+    }
+
     /// Rule 2.
     pub(super) fn is_awaited(&self, now: u64) -> bool {
         self.opening.get() > 0 && self.multiplexes.get() && self.shunned.get() <= now

@@ -15,6 +15,7 @@ struct Worker {
     pool: Rc<Pool>,
     retries: Rc<Retries>,
     roster: Arc<Roster>,
+    registry: Arc<Registry>,
 }
 
 impl Worker {
@@ -31,6 +32,7 @@ impl Worker {
             pool: Pool::new(&settings, roster.clone(), connector, watchdog.clone(), &registry, place),
             retries: Retries::new(&settings, watchdog, &registry, place),
             roster,
+            registry,
         }
     }
 
@@ -125,6 +127,76 @@ fn bounds_of_upstream_and_endpoint_hold_and_every_count_returns_to_nothing() {
         let active = |endpoint: &Arc<Endpoint>| endpoint.active.load(Ordering::Relaxed);
         assert_eq!(worker.roster.endpoints().iter().map(active).collect::<Vec<_>>(), [0, 0]);
         drop((one, other));
+    });
+}
+
+#[test]
+fn those_who_wait_notice_an_address_that_is_new() {
+    on_a_worker(async {
+        let ((_one, one_at), (_other, other_at)) = (app().await, app().await);
+        let worker = Worker::start(|settings| {
+            settings.max_connections_per_endpoint = 2;
+            settings.queue_timeout = Duration::from_secs(600);
+        });
+        worker.roster.resolved(0, Some(vec![one_at]));
+        let held = (worker.lease().await.expect("room"), worker.lease().await.expect("room"));
+        let waiting = async { tokio::join!(worker.lease(), worker.lease()) };
+        let noticed = async {
+            tokio::task::yield_now().await;
+            assert!(!worker.pool.queue.is_empty());
+            assert_eq!(worker.pool.room(), 0);
+            worker.roster.resolved(0, Some(vec![one_at, other_at]));
+            worker.pool.wake_waiting();
+            assert_eq!(worker.pool.room(), 2);
+        };
+        let (leased, ()) = tokio::join!(waiting, noticed);
+        assert!(leased.0.is_ok() && leased.1.is_ok());
+        drop(held);
+        assert_eq!(worker.pool.open.get(), 2);
+    });
+}
+
+#[test]
+fn all_who_wait_hear_that_nobody_is_left() {
+    on_a_worker(async {
+        let (_app, at) = app().await;
+        let worker = Worker::start(|settings| {
+            settings.max_connections = 1;
+            settings.queue_timeout = Duration::from_secs(600);
+            (settings.breaker.failures, settings.breaker.most_percent) = (1, 100);
+        });
+        worker.roster.resolved(0, Some(vec![at]));
+        let mut held = worker.lease().await.expect("room");
+        let waiting = async { tokio::join!(worker.lease(), worker.lease()) };
+        let fails = async {
+            tokio::task::yield_now().await;
+            held.failed();
+            drop(held);
+        };
+        let (heard, ()) = tokio::join!(waiting, fails);
+        let is_out = |heard: Result<Lease, NoConnection>| matches!(heard, Err(NoConnection::Out { .. }));
+        assert!(is_out(heard.0) && is_out(heard.1));
+    });
+}
+
+#[test]
+fn no_more_is_opened_ahead_in_a_round_than_is_missing() {
+    on_a_worker(async {
+        let (_app, at) = app().await;
+        for (tells_client, opened) in [(false, 2), (true, 0)] {
+            let worker = Worker::start(|settings| {
+                (settings.warm_connections, settings.proxy_protocol) = (2, tells_client);
+            });
+            // What the pool opens by itself begins, finds no address, and sleeps.
+            tokio::task::yield_now().await;
+            worker.roster.resolved(0, Some(vec![at]));
+            worker.pool.refresh();
+            // As if the app ended each connection at once.
+            worker.pool.endpoints.borrow().iter().for_each(|local| local.gone.set(true));
+            worker.pool.warm_up().await;
+            let counted = worker.registry.value("sidegate_upstream_connections_opened_total", &[("upstream", "app")]);
+            assert_eq!((counted, worker.pool.open.get()), (opened, 0));
+        }
     });
 }
 
