@@ -80,11 +80,12 @@ impl Patience {
             Verdict::End(Some("header"))
         } else if self.silent > ping_after + timeouts.write {
             Verdict::End(Some("ping"))
-        } else if leaving {
-            if self.idle > timeouts.write { Verdict::End(None) } else { Verdict::Stay }
-        } else if self.idle > timeouts.idle {
+        } else if leaving && self.idle > timeouts.write {
+            Verdict::End(None)
+        } else if !leaving && self.idle > timeouts.idle {
             Verdict::Leave
         } else {
+            // Also of one that leaves: its last answers may be long, and nothing but pongs come meanwhile.
             if self.silent > ping_after && !self.pinged {
                 self.ping();
             }
