@@ -151,6 +151,21 @@ fn a_connection_ends_after_its_requests() {
 }
 
 #[test]
+fn a_client_that_is_sent_away_is_listened_to_as_long_and_as_far_as_is_said() {
+    let app = Origin::saying("app");
+    let sidegate = Configuration::of(&app).server("linger = \"60s\"\nmax_linger = \"1 KiB\"").start();
+    let mut client = Frames::to(sidegate.address());
+    assert!(client.send(frame(PING, 0, 1, [0; 8])).ends());
+    // A socket that is closed answers with a reset, and the send after that fails.
+    for _ in 0..15 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(client.try_send([0; 8]));
+    }
+    client.send([0; 2048]);
+    until("the connection ended", || !client.try_send([0]));
+}
+
+#[test]
 fn a_reload_takes_effect_with_the_next_request() {
     let (before, after) = (Origin::saying("before"), Origin::saying("after"));
     let mut sidegate = Configuration::of(&before).start();
