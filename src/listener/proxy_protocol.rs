@@ -1,7 +1,8 @@
 //! The PROXY protocol header that a connection may begin with: whose connection it really is (HAProxy's
 //! `proxy-protocol.txt`, versions 1 and 2).
 //!
-//! 1. Only a trusted proxy is believed. A peer that is none and sends a header is refused; where one is required, such a
+//! 1. Only a trusted proxy is believed. A peer that is none is refused as soon as it
+//!    has begun a header; where one is required, such a
 //!    peer is refused whatever it sends. On a Unix socket the peer is trusted if `"unix"` is among `trusted_proxies`.
 //! 2. The header comes first, ahead of TLS and of HTTP, once, whole within the header time-out and `max_header_size`.
 //! 3. Its source address takes the place of the peer address from then on: for the bound on connections per address, in
@@ -77,7 +78,7 @@ pub enum Found {
     Partly,
     /// No header.
     Absent,
-    /// A header of so many bytes, and whom it names.
+    /// A header of so many bytes, and whom it names. Bytes that say nothing more may still have to come.
     Header(usize, Option<SocketAddr>),
     /// What can only be a header, and is none.
     Malformed,
@@ -107,8 +108,12 @@ pub async fn introduce(
     let mut read = BytesMut::new();
     loop {
         let ahead = look_ahead(transport, &mut read).await.map_err(|_| Refused::Missing)?;
-        match find(&[&read, &*ahead].concat(), most) {
-            Found::Header(..) if !trusted => return Err(Refused::Untrusted),
+        // What is undecided is no longer than the longest line and one look.
+        let seen = [&read, &*ahead].concat();
+        if !trusted && (seen.starts_with(SIGNATURE) || seen.starts_with(WORD)) {
+            return Err(Refused::Untrusted);
+        }
+        match find(&seen, most) {
             Found::Header(length, source) => {
                 take(transport, &mut read, length).await.map_err(|_| Refused::Missing)?;
                 let behind = read.split_off(length);
@@ -116,7 +121,7 @@ pub async fn introduce(
             }
             Found::Absent if settings.mode == Mode::Required => return Err(Refused::Missing),
             Found::Absent => return Ok((peer, read)),
-            Found::Malformed => return Err(if trusted { Refused::Malformed } else { Refused::Untrusted }),
+            Found::Malformed => return Err(Refused::Malformed),
             Found::Partly => {
                 let known = read.len() + ahead.len();
                 take(transport, &mut read, known).await.map_err(|_| Refused::Missing)?;
@@ -168,7 +173,6 @@ pub fn find(bytes: &[u8], most: usize) -> Found {
     };
     match found {
         Some(Found::Header(length, _)) if length > most => Found::Malformed,
-        Some(Found::Header(length, _)) if length > bytes.len() => Found::Partly,
         Some(found) => found,
         None => Found::Malformed,
     }
@@ -231,7 +235,7 @@ fn second_version(bytes: &[u8]) -> Option<Found> {
     if announced < least {
         return None;
     }
-    let Some(block) = rest.get(..least) else { return header(None) };
+    let Some(block) = rest.get(..least) else { return Some(Found::Partly) };
     let source = match addresses {
         4 => IpAddr::from(<[u8; 4]>::try_from(&block[..4]).ok()?),
         _ => IpAddr::from(<[u8; 16]>::try_from(&block[..16]).ok()?),

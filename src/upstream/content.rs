@@ -30,6 +30,23 @@ pub enum Fault {
     TooLarge(u64),
 }
 
+/// How far the client's content has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Pieces taken so far.
+    pub pieces: u64,
+    /// The client is waited for, not the app.
+    pub awaits_client: bool,
+}
+
+impl Progress {
+    /// Whether an app may say nothing meanwhile: it waits for the client too, or has taken some since `pieces`, which
+    /// moves along.
+    pub fn excuses(self, pieces: &mut u64) -> bool {
+        std::mem::replace(pieces, self.pieces) != self.pieces || self.awaits_client
+    }
+}
+
 /// A piece of the client's content.
 #[derive(Debug)]
 pub enum Piece {

@@ -377,13 +377,24 @@ fn receive(
 
 fn tunnel(upstream: &Rc<Upstream>, mut lease: Lease) -> Option<Tunnel> {
     let io: Box<dyn Duplex> = Box::new(Switched::from(lease.switch()?));
-    let upstream = upstream.clone();
     upstream.tunnels.inc();
+    let open = OpenTunnel { upstream: upstream.clone(), _lease: lease };
     let ended = move |to_app, to_client| {
-        upstream.tunnels.dec();
         tracing::debug!(to_app, to_client, "tunnel ended");
-        // The lease counts the connection until now.
-        drop(lease);
+        drop(open);
     };
     Some(Tunnel { io: Box::pin(std::future::ready(Ok(io))), ended: Box::new(ended) })
+}
+
+/// A tunnel is counted as long as this lives: also one whose client goes before the first byte.
+struct OpenTunnel {
+    upstream: Rc<Upstream>,
+    /// Counts the connection.
+    _lease: Lease,
+}
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.upstream.tunnels.dec();
+    }
 }

@@ -59,6 +59,16 @@ fn a_request_of_http_1_says_the_same_in_http_2() {
 }
 
 #[test]
+fn an_answer_that_begins_early_may_pause_while_the_client_sends() {
+    let app = Http2App::answering(|call| call.echo());
+    let sidegate = Configuration::to(&app.url()).upstream("timeouts = { idle = \"100ms\" }").start();
+    let mut client = sidegate.client();
+    assert_eq!(client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe").head().status, 200);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    client.send("llo").read_until("llo\r\n0\r\n\r\n");
+}
+
+#[test]
 fn answers_without_content_have_none() {
     let app = Http2App::answering(|mut call| async move {
         let status = call.request.uri().path().trim_start_matches('/').parse::<u16>().expect("a status");

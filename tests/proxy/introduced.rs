@@ -92,6 +92,11 @@ fn a_stranger_is_not_believed_and_not_served() {
         assert_eq!(said(&sidegate, &[SECOND, GET].concat()), None);
         assert_eq!(said(&sidegate, GET).as_deref(), plain);
         assert_eq!(refused(&sidegate, "untrusted"), if plain.is_some() { 2.0 } else { 3.0 });
+        // A header that has only begun, and the most that a second one can announce: its end is not waited for.
+        for begun in [&FIRST[..6], &SECOND[..12], b"\r\n\r\n\0\r\nQUIT\n\x20\0\x7f\xff"] {
+            assert_eq!(said(&sidegate, begun), None);
+        }
+        assert_eq!(refused(&sidegate, "late"), 0.0);
     }
     assert_eq!(app.count(), 1);
 }

@@ -325,7 +325,7 @@ impl Frames {
 
     fn end(&mut self, stream: u32) {
         if let Some(place) = self.open.iter().position(|open| *open == stream) {
-            self.open.swap_remove(place);
+            self.open.remove(place);
             self.remember(stream);
         }
     }
@@ -544,6 +544,20 @@ mod tests {
         assert_eq!(frames.follow(&frame(0, 0, 1, b"x")), Ok(()));
         assert_eq!(frames.follow(&frame(0, 1, 1999, b"x")), Ok(()));
         assert!(frames.follow(&frame(0, 1, 1999, b"x")).is_err());
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_whichever_ended_before() {
+        let opened = |number: u32| frame(HEADERS, END_HEADERS, number, FIELDS);
+        let mut frames = frames();
+        let most = frames.most_open as u32;
+        let streams: Vec<_> = (0..most).map(|number| opened(2 * number + 1)).collect();
+        let end = |number| frame(0, END_STREAM, number, b"x");
+        let sent = [streams.concat(), end(1), opened(2 * most + 1), opened(2 * most + 3)];
+        assert_eq!(frames.follow(&connection(&sent)), Ok(()));
+        assert_eq!(frames.forgotten, 3);
+        assert_eq!(frames.follow(&end(5)), Ok(()));
+        assert!(frames.follow(&end(5)).is_err());
     }
 
     #[test]

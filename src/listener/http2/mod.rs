@@ -85,7 +85,7 @@ pub async fn serve<S: Next>(transport: Transport, prefix: Bytes, connection: Rc<
     let settings = served.settings.clone();
     let tick = tick_length(&settings);
     let line = Line::new();
-    let watched = Watched::new(transport, prefix, settings.http2, settings.max_streams, line.clone());
+    let watched = Watched::new(transport, prefix, &settings, line.clone());
     let handshake = builder(&settings).handshake(watched);
     let Ok(Ok(http2)) = timeout(settings.timeouts.header, handshake).await else { return };
     let shared = Rc::new(Shared {
@@ -102,7 +102,7 @@ pub async fn serve<S: Next>(transport: Transport, prefix: Bytes, connection: Rc<
     let mut ticks = interval(tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.reset();
-    let mut patience = Patience::new(serving.http2.ping_pong());
+    let mut patience = Patience::new(serving.http2.ping_pong(), settings.linger.time);
     std::future::poll_fn(|cx| {
         if serving.poll(cx).is_ready() {
             return Poll::Ready(());

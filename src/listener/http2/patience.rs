@@ -7,13 +7,12 @@ use h2::{Ping, PingPong};
 
 use super::Shared;
 
-/// How long a client that is sent away is listened to, so that it learns why.
-const LINGER: Duration = Duration::from_millis(500);
-
 /// What the tick remembers from the last one.
 pub struct Patience {
     pings: Option<PingPong>,
     pinged: bool,
+    /// How long a client that is sent away is listened to, so that it learns why.
+    linger: Duration,
     reads: u32,
     writes: u32,
     /// For how long nothing has come.
@@ -40,12 +39,13 @@ pub enum Verdict {
 }
 
 impl Patience {
-    /// With a connection that begins, and a way to ping its client.
-    pub fn new(pings: Option<PingPong>) -> Self {
+    /// With a connection that begins, and a way to ping its client; `linger`: with a client that is sent away.
+    pub fn new(pings: Option<PingPong>, linger: Duration) -> Self {
         let none = Duration::ZERO;
         Self {
             pings,
             pinged: false,
+            linger,
             reads: 0,
             writes: 0,
             silent: none,
@@ -72,19 +72,20 @@ impl Patience {
             self.pinged = false;
         }
         let ping_after = timeouts.idle / 3;
-        if self.lingering > LINGER {
-            Verdict::End(None)
+        if line.lingers.get() {
+            if self.lingering > self.linger { Verdict::End(None) } else { Verdict::Stay }
         } else if self.stalled > timeouts.write {
             Verdict::End(Some("write"))
         } else if self.head > timeouts.header {
             Verdict::End(Some("header"))
         } else if self.silent > ping_after + timeouts.write {
             Verdict::End(Some("ping"))
-        } else if leaving {
-            if self.idle > timeouts.write { Verdict::End(None) } else { Verdict::Stay }
-        } else if self.idle > timeouts.idle {
+        } else if leaving && self.idle > timeouts.write {
+            Verdict::End(None)
+        } else if !leaving && self.idle > timeouts.idle {
             Verdict::Leave
         } else {
+            // Also of one that leaves: its last answers may be long, and nothing but pongs come meanwhile.
             if self.silent > ping_after && !self.pinged {
                 self.ping();
             }

@@ -2,7 +2,7 @@
 //!
 //! 1. Bytes from an offending frame on are withheld; the offence waits in [`Line`] for the connection to end with it.
 //! 2. It notes progress, so that one tick can tell a client that has gone, or does not read, from one that is quiet.
-//! 3. When h2 closes the connection, a little of what is still coming is read first: else the kernel would answer it with
+//! 3. When h2 closes the connection, some of what is still coming is read first (`linger`, `max_linger`): else the kernel would answer it with
 //!    a reset, and the client might never see why it was sent away.
 
 use std::cell::Cell;
@@ -15,12 +15,11 @@ use bytes::{Buf, Bytes};
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::abuse::{Abuse, Bounds, Budget};
+use super::abuse::{Abuse, Budget};
 use super::frames::{Frames, Offence};
+use crate::listener::Settings;
 use crate::listener::transport::Transport;
 
-/// Bytes read, at most, of a client that is being sent away.
-const LINGER: usize = 64 * 1024;
 /// Bytes written that are remembered: room for what h2 says at the end of a GOAWAY.
 const TAIL: usize = 32;
 
@@ -95,15 +94,18 @@ pub struct Watched {
     prefix: Bytes,
     frames: Frames,
     line: Rc<Line>,
-    /// Bytes that may still be read of a client that is being sent away; `None` before that.
+    /// Bytes that are read of a client that is being sent away, at most.
+    linger: usize,
+    /// How many of them are left; `None` before that.
     lingering: Option<usize>,
 }
 
 impl Watched {
-    /// Wraps `transport`, of which `prefix` has been read already, for a client that may have so many `streams` at once.
-    pub fn new(transport: Transport, prefix: Bytes, bounds: Bounds, streams: u32, line: Rc<Line>) -> Self {
-        let frames = Frames::new(bounds, streams, line.budget.clone());
-        Self { transport, prefix, frames, line, lingering: None }
+    /// Wraps `transport`, of which `prefix` has been read already.
+    pub fn new(transport: Transport, prefix: Bytes, settings: &Settings, line: Rc<Line>) -> Self {
+        let frames = Frames::new(settings.http2, settings.max_streams, line.budget.clone());
+        let linger = if settings.linger.time.is_zero() { 0 } else { settings.linger.size };
+        Self { transport, prefix, frames, line, linger, lingering: None }
     }
 
     fn read_raw(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -187,7 +189,7 @@ impl AsyncWrite for Watched {
             ready!(Pin::new(&mut this.transport).poll_shutdown(cx))?;
         }
         this.line.lingers.set(true);
-        let left = this.lingering.get_or_insert(LINGER);
+        let left = this.lingering.get_or_insert(this.linger);
         let mut sink = [0; 4096];
         while *left > 0 {
             let mut sink = ReadBuf::new(&mut sink);

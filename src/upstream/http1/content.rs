@@ -4,7 +4,8 @@
 //!    whole, and not a byte has come that nobody asked for; it is closed in every other case.
 //! 2. Reading it also drives what is left of the request's content: an app may answer while it still reads.
 //! 3. Content that is cut short, or whose framing is malformed, ends in an error: it is broken off towards the client,
-//!    and never looks complete. A pause longer than the time-out ends it likewise.
+//!    and never looks complete. A pause longer than the time-out ends it likewise, unless the app is still taking the request,
+//!    or waits for the client to send it.
 //! 4. What goes wrong is counted and logged by its RFC 9209 type; what is the client's fault is not the app's.
 
 use std::pin::Pin;
@@ -41,6 +42,8 @@ pub struct Content {
     /// Longest pause; `None`: unbounded (event streams).
     pause: Option<Duration>,
     pausing: Option<Deadline>,
+    /// Pieces of the request that had been taken when the pause began.
+    pieces: u64,
     /// When all of it must have come.
     total: Option<Deadline>,
 }
@@ -83,6 +86,7 @@ impl Content {
             Framing::Chunked => State::Chunked(Box::default()),
             Framing::UntilClose => State::UntilClose,
         };
+        let pieces = outgoing.as_ref().map_or(0, |outgoing| outgoing.progress().pieces);
         Self {
             upstream,
             trail,
@@ -93,6 +97,7 @@ impl Content {
             early: None,
             pause,
             pausing: None,
+            pieces,
             total,
         }
     }
@@ -122,6 +127,10 @@ impl Content {
             }
             if outgoing.is_done() {
                 self.outgoing = None;
+                // The app's turn begins.
+                if let (Some(pausing), Some(pause)) = (&self.pausing, self.pause) {
+                    pausing.extend(pause);
+                }
             }
         }
         loop {
@@ -159,7 +168,12 @@ impl Content {
         if let Some(pause) = self.pause {
             let pausing = self.pausing.get_or_insert_with(|| self.upstream.watchdog.deadline(pause));
             if pausing.poll_late(cx) {
-                return Some(("connection_read_timeout", BodyError::TimedOut("upstream idle")));
+                let progress = self.outgoing.as_ref().map(Outgoing::progress);
+                if !progress.is_some_and(|progress| progress.excuses(&mut self.pieces)) {
+                    return Some(("connection_read_timeout", BodyError::TimedOut("upstream idle")));
+                }
+                pausing.extend(pause);
+                pausing.poll_late(cx);
             }
         }
         let late = self.total.as_ref().is_some_and(|total| total.poll_late(cx));

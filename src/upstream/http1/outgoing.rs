@@ -20,7 +20,7 @@ use tokio::io::AsyncWrite;
 use super::head::content_length;
 use crate::body::Body;
 use crate::listener::transport::Transport;
-use crate::upstream::content::{Fault, Piece, ToApp};
+use crate::upstream::content::{Fault, Piece, Progress, ToApp};
 
 /// Room for the head of most requests, in bytes.
 const TYPICAL_HEAD: usize = 1024;
@@ -152,6 +152,13 @@ impl Outgoing {
             return None;
         }
         self.content.as_deref_mut().filter(|content| !content.over).map(|content| &mut content.from)
+    }
+
+    /// How far its content has come.
+    pub fn progress(&self) -> Progress {
+        let Some(content) = &self.content else { return Progress::default() };
+        let awaits_client = content.from.awaits_client && !content.over && !self.refused;
+        Progress { pieces: content.from.pieces, awaits_client }
     }
 
     fn note(&mut self, written: Poll<io::Result<()>>) -> Poll<()> {

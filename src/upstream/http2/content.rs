@@ -3,8 +3,8 @@
 //! 1. A piece's share of the window goes back to the app when the next piece is asked for (RFC 9113 §5.2).
 //! 2. What is left of the request is sent by a task of its own: a client that does not read may still write, and the other
 //!    way round. That task ends with the answer.
-//! 3. Content that is cut short or not as long as announced ends in an error, as does a pause longer than the time-out:
-//!    the stream is reset, and the answer never looks complete.
+//! 3. Content that is cut short or not as long as announced ends in an error, as does a pause longer than the time-out
+//!    (unless the app is still taking the request, or waits for the client to send it): the stream is reset, and the answer never looks complete.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use super::upload::Upload;
 use crate::body::BodyError;
 use crate::telemetry::Trail;
 use crate::upstream::Upstream;
-use crate::upstream::content::Fault;
+use crate::upstream::content::{Fault, Progress};
 use crate::upstream::http1::{Framing, Outgoing, Patience};
 use crate::upstream::pool::Lease;
 use crate::upstream::watchdog::Deadline;
@@ -42,6 +42,8 @@ pub struct Content {
     /// Longest pause; `None`: unbounded.
     pause: Option<Duration>,
     pausing: Option<Deadline>,
+    /// Pieces of the request that had been taken when the pause began.
+    pieces: u64,
     total: Option<Deadline>,
 }
 
@@ -49,19 +51,26 @@ pub struct Content {
 struct Uploading {
     task: AbortHandle,
     fault: Rc<Cell<Option<Fault>>>,
+    progress: Rc<Cell<Progress>>,
 }
 
 impl Uploading {
     fn start((mut upload, mut outgoing): (Upload, Outgoing)) -> Self {
         let fault = Rc::new(Cell::new(None));
-        let found = fault.clone();
+        let progress = Rc::new(Cell::new(outgoing.progress()));
+        let (found, made) = (fault.clone(), progress.clone());
         let task = tokio::task::spawn_local(async move {
-            if let Err(fault) = std::future::poll_fn(|cx| upload.poll_send(cx, &mut outgoing)).await {
+            let sent = std::future::poll_fn(|cx| {
+                let sent = upload.poll_send(cx, &mut outgoing);
+                made.set(outgoing.progress());
+                sent
+            });
+            if let Err(fault) = sent.await {
                 found.set(Some(fault));
                 upload.reset(Reason::CANCEL);
             }
         });
-        Self { task: task.abort_handle(), fault }
+        Self { task: task.abort_handle(), fault, progress }
     }
 }
 
@@ -83,7 +92,8 @@ impl Content {
         let announced = if let Framing::Length(length) = framing { Some(length) } else { None };
         let (from, uploading) = (Some((stream, lease)), unsent.map(Uploading::start));
         let (held, only_trailers, pausing) = (0, false, None);
-        Self { upstream, trail, from, held, announced, only_trailers, uploading, pause, pausing, total }
+        let pieces = uploading.as_ref().map_or(0, |uploading| uploading.progress.get().pieces);
+        Self { upstream, trail, from, held, announced, only_trailers, uploading, pause, pausing, pieces, total }
     }
 
     /// The next frame; `None` at the end.
@@ -119,7 +129,12 @@ impl Content {
         if let Some(pause) = self.pause {
             let pausing = self.pausing.get_or_insert_with(|| self.upstream.watchdog.deadline(pause));
             if pausing.poll_late(cx) {
-                return Some(("connection_read_timeout", BodyError::TimedOut("upstream idle")));
+                let progress = self.uploading.as_ref().map(|uploading| uploading.progress.get());
+                if !progress.is_some_and(|progress| progress.excuses(&mut self.pieces)) {
+                    return Some(("connection_read_timeout", BodyError::TimedOut("upstream idle")));
+                }
+                pausing.extend(pause);
+                pausing.poll_late(cx);
             }
         }
         let late = self.total.as_ref().is_some_and(|total| total.poll_late(cx));

@@ -185,6 +185,22 @@ fn an_early_answer_that_leaves_the_request_unread_ends_its_connection() {
 }
 
 #[test]
+fn an_answer_that_begins_early_may_pause_while_the_client_sends() {
+    let app = Origin::scripted(|wire| {
+        let Some(head) = wire.head()? else { return Ok(()) };
+        wire.send(&ok(&["Content-Length: 4"], "ok"))?;
+        wire.drain(&head)?;
+        wire.send(b"ay")
+    });
+    let timeouts = "timeouts = { idle = \"100ms\" }";
+    let sidegate = Configuration::of(&app).server("workers = 1").upstream(timeouts).start();
+    let mut client = sidegate.client();
+    assert_eq!(client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe").head().status, 200);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(client.send("llo").exactly(4), b"okay");
+}
+
+#[test]
 fn an_app_that_takes_no_content_or_takes_too_long_is_a_504() {
     let gate = Gate::default();
     let held = gate.clone();

@@ -121,6 +121,23 @@ fn what_is_under_way_is_finished_when_the_process_stops() {
 }
 
 #[test]
+fn a_client_that_was_sent_goaway_is_pinged_while_its_last_answer_lasts() {
+    let gate = Gate::default();
+    let app = waiting(&gate);
+    let lines = "max_requests_per_connection = 1\ntimeouts = { idle = \"300ms\", write = \"300ms\" }";
+    let sidegate = Configuration::of(&app).server(lines).start();
+    let mut client = Frames::to(sidegate.address());
+    assert_eq!(client.send(get(1)).going_away(), Some(NO_ERROR));
+    for _ in 0..8 {
+        client.until(|frame| frame.kind == PING && !frame.has(ACK)).expect("a PING");
+    }
+    gate.open();
+    assert_eq!(client.answer(1).status, 200);
+    assert!(client.ends());
+    assert_eq!(sidegate.metric("sidegate_client_timeouts_total"), 0.0);
+}
+
+#[test]
 fn a_connection_ends_after_its_requests() {
     let app = Origin::saying("app");
     let sidegate = Configuration::of(&app).server("max_requests_per_connection = 3").start();
@@ -131,6 +148,21 @@ fn a_connection_ends_after_its_requests() {
     assert!(client.ends());
     assert_eq!(app.count(), 3);
     assert_eq!(Frames::to(sidegate.address()).ask(1, "/").status, 200);
+}
+
+#[test]
+fn a_client_that_is_sent_away_is_listened_to_as_long_and_as_far_as_is_said() {
+    let app = Origin::saying("app");
+    let sidegate = Configuration::of(&app).server("linger = \"60s\"\nmax_linger = \"1 KiB\"").start();
+    let mut client = Frames::to(sidegate.address());
+    assert!(client.send(frame(PING, 0, 1, [0; 8])).ends());
+    // A socket that is closed answers with a reset, and the send after that fails.
+    for _ in 0..15 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(client.try_send([0; 8]));
+    }
+    client.send([0; 2048]);
+    until("the connection ended", || !client.try_send([0]));
 }
 
 #[test]
