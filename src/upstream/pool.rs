@@ -4,7 +4,7 @@
 //!    has failed this very request only if no other is left. A half-open breaker's one request goes before all that.
 //! 2. The connection given back last is used first, so that a quiet app keeps few.
 //! 3. At a bound (of the upstream, of the endpoint) requests wait, a bounded number for a bounded time; a connection that
-//!    is given back, or whose end makes room, wakes the first of them. Nobody who comes later passes those who wait. At
+//!    is given back, or whose end makes room, wakes the first of them. Nobody who comes later passes those who wait;
 //!    room that nobody gave back (an endpoint is new, or used again) is noticed within half a second. At the upstream's
 //!    bound an idle connection to any endpoint in use will do: better than to wait beside it.
 //! 4. A connection that has been idle for `keep_alive` is closed before the app would. `warm_connections` are opened
