@@ -1,10 +1,12 @@
 //! A connection to the app that speaks HTTP/1, and the answers that are read from it.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use memchr::{memchr_iter, memmem};
+use socket2::SockRef;
 
 use super::head::{self, Bounds, Head, Refusal};
 use super::reading::Reading;
@@ -39,18 +41,22 @@ impl Connection {
     }
 
     /// Whether nothing may be sent over it: it has ended, or the app has sent what nobody asked for (RFC 9112 §9.2).
-    /// For connections without a request under way. What the system has not told yet is not asked for: no system call.
+    /// For connections without a request under way.
+    ///
+    /// # Why
+    /// It asks the system, and not only what the system has told: between two looks at all sockets a worker may read
+    /// the next request of a busy client, and what the app said meanwhile would answer it.
     pub fn is_closed(&mut self) -> bool {
         if !self.read.is_empty() {
             return true;
         }
-        let mut byte = [0];
+        let mut byte = [MaybeUninit::uninit()];
         let found = match &mut self.transport {
-            Transport::Tcp(socket) => socket.try_read(&mut byte),
-            Transport::Unix(socket) => socket.try_read(&mut byte),
+            Transport::Tcp(socket) => SockRef::from(&*socket).peek(&mut byte),
+            Transport::Unix(socket) => SockRef::from(&*socket).peek(&mut byte),
             // Session tickets come unasked: the TLS layer takes them in.
             Transport::Tls(stream) => {
-                let mut buffer = tokio::io::ReadBuf::new(&mut byte);
+                let mut buffer = tokio::io::ReadBuf::uninit(&mut byte);
                 let mut cx = Context::from_waker(Waker::noop());
                 return tokio::io::AsyncRead::poll_read(std::pin::Pin::new(stream), &mut cx, &mut buffer).is_ready();
             }
