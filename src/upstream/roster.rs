@@ -2,7 +2,7 @@
 //!
 //! 1. There is one roster for each upstream of a configuration. Whoever learns something about an endpoint (a worker from
 //!    an answer, `tend` from a check or from time passing) notes it here; shares are then set anew for all endpoints
-//!    ([`standing`]).
+//!    (`standing`).
 //! 2. A name that cannot be resolved keeps the addresses it had. An address that is gone gets no new request; those under
 //!    way finish. A new one begins slowly (`slow_start`), unless it was there from the start.
 //! 3. A reload takes over the endpoints that stay, with all that is known of them. (Connections are not: each worker
