@@ -2,6 +2,8 @@
 
 mod many;
 
+use std::net::TcpStream;
+
 use crate::harness::secure::Certified;
 use crate::harness::{Client, Configuration, Origin, Sidegate, until};
 
@@ -128,19 +130,32 @@ fn what_a_client_does_not_read_is_kept_by_the_app_and_not_by_the_kernel() {
         }
         Ok(())
     });
-    // How much the app got rid of when nobody reads, under the smallest bound and under none to speak of.
-    let taken = |bound: &str| {
+    // What waits in the kernel for a client that does not read, under the smallest bound and under none to speak of.
+    let waiting = |bound: &str| {
         let sidegate = Configuration::of(&app).server(&format!("max_unsent = {bound:?}")).start();
-        let (before, mut client) = (app.sent(), sidegate.client());
+        let stream = TcpStream::connect(sidegate.address()).unwrap();
+        let (from, to) = (stream.peer_addr().unwrap().port(), stream.local_addr().unwrap().port());
+        let mut client = Client::over(Box::new(stream));
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         client.head();
-        let mut sent = app.sent();
-        until("the app to be stopped", || {
+        let mut seen = 0;
+        until("the kernel to be full", || {
             std::thread::sleep(std::time::Duration::from_millis(200));
-            std::mem::replace(&mut sent, app.sent()) == sent
+            let now = unacknowledged(from, to);
+            now > 0 && std::mem::replace(&mut seen, now) == now
         });
-        sent - before
+        seen
     };
-    let (least, most) = (taken("16 KiB"), taken("1 GiB"));
-    assert!(least < most && most < WHOLE, "{least} and {most}");
+    let (least, most) = (waiting("16 KiB"), waiting("1 GiB"));
+    assert!(least < 512 << 10 && most > 2 * least, "{least} and {most}");
+}
+
+/// Bytes in the kernel that the socket of `local` has not got rid of to `remote` (`/proc/net/tcp`, tx_queue).
+fn unacknowledged(local: u16, remote: u16) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut ours = rows.filter(|row| row[1].ends_with(&local) && row[2].ends_with(&remote));
+    let queues = ours.next().expect("the connection is in the table")[4].to_owned();
+    u64::from_str_radix(queues.split(':').next().unwrap(), 16).unwrap()
 }
