@@ -8,6 +8,7 @@
 //! `http::Extensions` would do the same with three allocations and a hash for each fact, and would hide from the
 //! reader which facts there are. Here they stand in a list.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -361,22 +362,47 @@ pub enum Answer {
     NotAsked,
     /// One value for each command asked, in order. A command's own failure (`WRONGTYPE` …) is `redis::Value::ServerError`.
     Values(Vec<redis::Value>),
+    /// Redis was not asked: the room that would have asked remembers it. Of the type that this room keeps.
+    Near(Arc<dyn Any + Send + Sync>),
     /// Redis could not be reached in time; says why, in a word for logs and metrics.
     Unavailable(&'static str),
 }
 
+/// How things stood when Redis was asked: what it says is remembered only while they stand the same
+/// (`redis_pool::coherence`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The stretch of time in which all changes are told.
+    pub era: u64,
+    /// Counts the changes.
+    pub epoch: u64,
+}
+
 /// What Redis said, by question.
 #[derive(Debug, Default)]
-pub struct Answers([Answer; 3]);
+pub struct Answers {
+    answers: [Answer; 3],
+    notes: [Option<Note>; 3],
+}
 
 impl Answers {
     /// Takes the answer of `slot`, leaving [`Answer::NotAsked`].
     pub fn take(&mut self, slot: Slot) -> Answer {
-        std::mem::take(&mut self.0[slot as usize])
+        std::mem::take(&mut self.answers[slot as usize])
     }
 
     /// Leaves an answer.
     pub fn put(&mut self, slot: Slot, answer: Answer) {
-        self.0[slot as usize] = answer;
+        self.answers[slot as usize] = answer;
+    }
+
+    /// How things stood when the question of `slot` was asked; `None`: its answer is not to be remembered.
+    pub fn note(&self, slot: Slot) -> Option<Note> {
+        self.notes[slot as usize]
+    }
+
+    /// Leaves that, before the question is asked.
+    pub fn set_note(&mut self, slot: Slot, note: Option<Note>) {
+        self.notes[slot as usize] = note;
     }
 }

@@ -129,7 +129,7 @@ impl Ask for Cache {
         Slot::Cache
     }
 
-    fn ask(&self, exchange: &Exchange, pipeline: &mut redis::Pipeline) -> usize {
+    fn ask(&self, exchange: &mut Exchange, pipeline: &mut redis::Pipeline) -> usize {
         let (Store::Redis(store), Some(_)) = (&self.store, &self.route.policy) else { return 0 };
         if request::asks(exchange.request.method()) != Asks::Read {
             return 0;

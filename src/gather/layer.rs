@@ -21,7 +21,7 @@ pub fn layer<S: Next>(link: Option<Link>, asks: Rc<[Rc<dyn Ask>]>) -> impl Layer
         async move {
             if let Some(link) = link {
                 let mut pipeline = Pipeline::with_capacity(0);
-                let counts = collect(&asks, &exchange, &mut pipeline);
+                let counts = collect(&asks, &mut exchange, &mut pipeline);
                 if !pipeline.is_empty() {
                     let answer = link.query(&pipeline).await;
                     deal(asks.iter().map(|ask| ask.slot()), counts, answer, &mut exchange.answers);
@@ -32,7 +32,7 @@ pub fn layer<S: Next>(link: Option<Link>, asks: Rc<[Rc<dyn Ask>]>) -> impl Layer
     })
 }
 
-fn collect(asks: &[Rc<dyn Ask>], exchange: &Exchange, pipeline: &mut Pipeline) -> Counts {
+fn collect(asks: &[Rc<dyn Ask>], exchange: &mut Exchange, pipeline: &mut Pipeline) -> Counts {
     let mut counts = Counts::default();
     for ask in asks {
         counts[ask.slot() as usize] = ask.ask(exchange, pipeline);

@@ -2,7 +2,8 @@
 //!
 //! 1. Each later layer says what it needs through [`Ask`]; `gather` sends all of it at once and leaves the answers in
 //!    the exchange, by slot.
-//! 2. A layer that asked nothing costs nothing; when nobody asks there is no trip.
+//! 2. A layer that asked nothing costs nothing; when nobody asks there is no trip. Who remembers the answer leaves it as
+//!    `Answer::Near` and does not ask.
 //! 3. Redis away: every slot that asked gets `Answer::Unavailable` at once.
 
 mod layer;
@@ -16,5 +17,5 @@ pub trait Ask {
     /// The slot of its answer.
     fn slot(&self) -> Slot;
     /// Adds the commands that this request needs to `pipeline`, and says how many (0: nothing to ask).
-    fn ask(&self, exchange: &Exchange, pipeline: &mut redis::Pipeline) -> usize;
+    fn ask(&self, exchange: &mut Exchange, pipeline: &mut redis::Pipeline) -> usize;
 }

@@ -119,7 +119,7 @@ impl RateLimit {
         let settled = match answer {
             Answer::Values(values) => self.read(&values),
             Answer::Unavailable(reason) => Err(reason),
-            Answer::NotAsked => {
+            Answer::NotAsked | Answer::Near(_) => {
                 let mut pipeline = Pipeline::with_capacity(1);
                 self.push_command(exchange, &mut pipeline);
                 link.query(&pipeline).await.and_then(|values| self.read(&values))
@@ -258,7 +258,7 @@ impl Ask for RateLimit {
         Slot::Limits
     }
 
-    fn ask(&self, exchange: &Exchange, pipeline: &mut Pipeline) -> usize {
+    fn ask(&self, exchange: &mut Exchange, pipeline: &mut Pipeline) -> usize {
         if !self.gathered || self.link.is_none() || self.limits.is_empty() {
             return 0;
         }

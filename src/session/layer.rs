@@ -85,7 +85,7 @@ impl Ask for Session {
         Slot::Session
     }
 
-    fn ask(&self, exchange: &Exchange, pipeline: &mut Pipeline) -> usize {
+    fn ask(&self, exchange: &mut Exchange, pipeline: &mut Pipeline) -> usize {
         if !matches!(self.store, Store::Redis) || is_preflight(&exchange.request) {
             return 0;
         }

@@ -31,7 +31,7 @@ impl Ask for Greeting {
         self.0
     }
 
-    fn ask(&self, _: &Exchange, pipeline: &mut redis::Pipeline) -> usize {
+    fn ask(&self, _: &mut Exchange, pipeline: &mut redis::Pipeline) -> usize {
         pipeline.cmd("ECHO").arg("hello").cmd("ECHO").arg("world");
         2
     }

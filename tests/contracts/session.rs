@@ -100,7 +100,7 @@ impl Shelf {
         }
     }
 
-    async fn answer(&self, session: &Session, exchange: &Exchange) -> Answer {
+    async fn answer(&self, session: &Session, exchange: &mut Exchange) -> Answer {
         let mut pipeline = redis::pipe();
         let asked = session.ask(exchange, &mut pipeline);
         let Self::Redis { connection, .. } = self else {
@@ -161,7 +161,7 @@ async fn outcome(shelf: &Shelf, mode: Mode, method: Method, sent: &[(&'static st
         request.headers_mut().append(*name, value.parse().unwrap());
     }
     let mut exchange = exchange(request);
-    let answer = shelf.answer(&session, &exchange).await;
+    let answer = shelf.answer(&session, &mut exchange).await;
     exchange.answers.put(Slot::Session, answer);
     let trail = exchange.trail.clone();
 

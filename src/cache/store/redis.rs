@@ -65,7 +65,7 @@ impl RedisStore {
         let values = match answer {
             Answer::Values(values) => Ok(values),
             Answer::Unavailable(reason) => Err(reason),
-            Answer::NotAsked => {
+            Answer::NotAsked | Answer::Near(_) => {
                 let mut pipeline = Pipeline::new();
                 self.ask(key, request, &mut pipeline);
                 self.link.query(&pipeline).await

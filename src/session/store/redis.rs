@@ -23,7 +23,7 @@ pub fn ask(definition: &Definition, wanted: &Wanted, identifier: &str, pipeline:
 /// What the answer says.
 pub fn found(format: Format, wanted: &Wanted, answer: Answer) -> Found {
     let value = match answer {
-        Answer::NotAsked => return Found::Unavailable("not asked"),
+        Answer::NotAsked | Answer::Near(_) => return Found::Unavailable("not asked"),
         Answer::Unavailable(reason) => return Found::Unavailable(reason),
         Answer::Values(mut values) => values.pop(),
     };
