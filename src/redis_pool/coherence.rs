@@ -3,7 +3,7 @@
 //! 1. An *era* is a stretch of time in which every change of a tracked key is told to this process (`tracking`). Outside an
 //!    era nothing that is remembered is used, and nothing is remembered.
 //! 2. What is remembered carries its era, and counts in no other: the end of an era forgets everything at once.
-//! 3. Tags (Redis keys, or what stands in their braces) are spread over [`GATES`] *gates*, each with an *epoch*. A change
+//! 3. Tags (Redis keys, or what stands in their braces) are spread over 256 *gates*, each with an *epoch*. A change
 //!    of a tag moves its gate's epoch on and forgets the tag, in one step.
 //! 4. Who is about to ask Redis takes a [`Note`] of era and epoch first; what Redis says is remembered only if both are
 //!    still the same, checked and put in one step. A value read before a change is therefore never remembered after it.
