@@ -3,7 +3,8 @@
 //! Trips that serve no request (a PING on an idle connection, scripts, tracking, the register of instances) are told from
 //! those that do by the keys that their commands name.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -47,15 +48,15 @@ limits = ["each"]
 cache = "pages"
 "#;
 
-/// A sidegate in front of a Redis behind a relay, and an app that notes which trips had been made when it was asked.
+/// A sidegate in front of a Redis behind a relay, and an app that notes how many trips had been made when it was asked.
 struct Bench {
     relay: Arc<Relay>,
     redis: RedisServer,
     sidegate: Sidegate,
     client: Client,
     app: Origin,
-    /// By request of the app.
-    before_the_app: Arc<Mutex<Vec<Vec<Trip>>>>,
+    /// Before the last request of the app.
+    before_the_app: Arc<AtomicUsize>,
 }
 
 impl Bench {
@@ -70,10 +71,10 @@ impl Bench {
             .ask::<()>(&["SET", &format!("session:{ALICE}"), r#"{"user":{"id":42}}"#, "EX", "600"])
             .expect("a session");
         let relay = Arc::new(Relay::to(redis.port()));
-        let before_the_app = Arc::<Mutex<Vec<_>>>::default();
-        let (notes, watched) = (before_the_app.clone(), relay.clone());
+        let before_the_app = Arc::<AtomicUsize>::default();
+        let (count, watched) = (before_the_app.clone(), relay.clone());
         let app = Origin::answering(move |request| {
-            notes.lock().unwrap_or_else(PoisonError::into_inner).push(of_requests(&watched));
+            count.store(watched.count(), Ordering::SeqCst);
             asked(&watched);
             // A session is a credential: what may be shared all the same says so.
             Reply::text(&request.target).field("Cache-Control", "public, max-age=60")
@@ -97,7 +98,7 @@ impl Bench {
 
     /// The trips of requests so far.
     fn trips(&self) -> Vec<Trip> {
-        of_requests(&self.relay)
+        of_requests(self.relay.trips())
     }
 
     /// Those that had been made when the app was asked last.
@@ -137,8 +138,9 @@ fn ask(target: &str) -> Vec<u8> {
 }
 
 /// The trips that name a key of a request.
-fn of_requests(relay: &Relay) -> Vec<Trip> {
-    relay.trips().into_iter().filter(|trip| KEYS.iter().any(|key| mentions(trip, key))).collect()
+fn of_requests(mut trips: Vec<Trip>) -> Vec<Trip> {
+    trips.retain(|trip| KEYS.iter().any(|key| mentions(trip, key)));
+    trips
 }
 
 fn mentions(trip: &Trip, key: &str) -> bool {
@@ -217,8 +219,8 @@ fn what_is_written_to_redis_is_written_behind_the_answer() {
 #[test]
 fn connections_to_redis_do_not_grow_with_load() {
     let bench = Bench::start();
-    let (made, open) = (bench.relay.connections(), bench.relay.open());
-    assert!((1..=8).contains(&open), "{open}");
+    let (made, mut most) = (bench.relay.connections(), bench.relay.open());
+    assert!((1..=8).contains(&most), "{most}");
     let target = |number: usize, turn: usize| format!("/all/{}", (number + turn) % 300);
     let load = Load::judged(
         bench.sidegate.address(),
@@ -226,7 +228,6 @@ fn connections_to_redis_do_not_grow_with_load() {
         move |number, turn| ask(&target(number, turn)),
         move |number, turn, answer| answer.status == 200 && answer.text() == target(number, turn),
     );
-    let mut most = 0;
     let goal = load.answered() + 4000;
     until("answers under load", || {
         most = most.max(bench.relay.open());
@@ -235,5 +236,5 @@ fn connections_to_redis_do_not_grow_with_load() {
     });
     let tally = load.finish();
     assert!(tally.failures.is_empty() && tally.wrong == 0, "{tally:?}");
-    assert_eq!((bench.relay.connections(), bench.relay.open(), most), (made, open, open));
+    assert!(bench.relay.connections() == made && most <= made, "{most} of {} after {made}", bench.relay.connections());
 }

@@ -176,6 +176,11 @@ impl Relay {
         locked(&self.shared.record).trips.clone()
     }
 
+    /// How many trips there were so far, since the last [`Relay::forget`].
+    pub fn count(&self) -> usize {
+        locked(&self.shared.record).trips.len()
+    }
+
     /// Every command so far, since the last [`Relay::forget`], in the order they came on each connection.
     pub fn commands(&self) -> Vec<Command> {
         self.trips().into_iter().flat_map(|trip| trip.commands).collect()
