@@ -103,12 +103,8 @@ impl Bench {
 
     /// Those that had been made when the app was asked last.
     fn before_the_app(&self) -> Vec<Trip> {
-        self.before_the_app
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .last()
-            .cloned()
-            .expect("a request of the app")
+        let count = self.before_the_app.load(Ordering::SeqCst);
+        of_requests(self.relay.trips().into_iter().take(count).collect())
     }
 
     /// Waits until `target` is stored in Redis.
