@@ -78,13 +78,17 @@ impl Standing {
         self.away(endpoint, fault);
     }
 
-    /// Something failed that may leave the breaker as it is.
+    /// Something failed. What opens the breaker is said when it does.
     pub(super) fn fault(&self, endpoint: &str, fault: Fault) {
         self.metrics.error(fault);
-        // What opens the breaker is said when it does.
-        if matches!(fault.effect(), Effect::Command | Effect::Counted)
-            && let Some(times) = self.of_commands.borrow_mut().note(fault, instant())
-        {
+        if matches!(fault.effect(), Effect::Command | Effect::Again) {
+            self.complain(endpoint, fault);
+        }
+    }
+
+    /// Says, if it is time, that something fails though the breaker is closed.
+    pub(super) fn complain(&self, endpoint: &str, fault: Fault) {
+        if let Some(times) = self.of_commands.borrow_mut().note(fault, instant()) {
             tracing::warn!(endpoint, worker = self.worker, kind = fault.word(), times, "Redis fails commands");
         }
     }
