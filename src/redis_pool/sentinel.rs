@@ -17,6 +17,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, Value};
 
 use super::address::{Endpoint, Server, Topology};
+use super::connect::failure;
+use super::fault::Fault;
 use super::topology::{ask, converse, put};
 
 /// How often a sentinel is asked whether the master is still the same.
@@ -25,34 +27,33 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The master, as the first sentinel says that knows one which agrees; each server that is asked has at most `limit`.
 ///
 /// # Errors
-/// A word for logs and metrics: what the last one failed with, `master` if it knows none of that name, and `replica` if
-/// whom it named says that it is not the master.
-pub(super) async fn master(server: &Server, limit: Duration) -> Result<Endpoint, &'static str> {
-    let Topology::Sentinel { sentinels, master, login } = &server.topology else { return Err("master") };
+/// What asking the last of them failed of: [`Fault::NoMaster`] if it knows none of that name, and [`Fault::ReadOnly`] if
+/// whom it named says that it is no master.
+pub(super) async fn master(server: &Server, limit: Duration) -> Result<Endpoint, Fault> {
+    let Topology::Sentinel { sentinels, master, login } = &server.topology else { return Err(Fault::NoMaster) };
     let question = who(master);
-    let mut why = "master";
+    let mut why = Fault::NoMaster;
     for sentinel in sentinels {
-        let named = named(ask(sentinel, login, server, limit, &question).await);
-        match named {
+        match named(ask(sentinel, login, server, limit, &question).await) {
             Ok(master) => match agrees(&master, server, limit).await {
                 Ok(()) => return Ok(master),
-                Err(reason) => why = reason,
+                Err(fault) => why = fault,
             },
-            Err(reason) => why = reason,
+            Err(fault) => why = fault,
         }
     }
     Err(why)
 }
 
 /// Whether the server says itself that it is a master.
-async fn agrees(endpoint: &Endpoint, server: &Server, limit: Duration) -> Result<(), &'static str> {
+async fn agrees(endpoint: &Endpoint, server: &Server, limit: Duration) -> Result<(), Fault> {
     let mut question = Pipeline::new();
     question.cmd("ROLE");
     let said = ask(endpoint, &server.login, server, limit, &question).await?;
     match said.first() {
         Some(role) if is_master(role) => Ok(()),
-        Some(Value::Array(_)) => Err("replica"),
-        _ => Err("refused"),
+        Some(Value::Array(_)) => Err(Fault::ReadOnly),
+        other => Err(other.and_then(failure).unwrap_or(Fault::Protocol)),
     }
 }
 
@@ -95,8 +96,9 @@ fn who(master: &str) -> Pipeline {
     question
 }
 
-fn named(said: Result<Vec<Value>, &'static str>) -> Result<Endpoint, &'static str> {
-    said?.into_iter().next().and_then(endpoint).ok_or("master")
+fn named(said: Result<Vec<Value>, Fault>) -> Result<Endpoint, Fault> {
+    let said = said?.into_iter().next().unwrap_or_default();
+    failure(&said).map_or_else(|| endpoint(said).ok_or(Fault::NoMaster), Err)
 }
 
 /// `[HOST, PORT]`.
