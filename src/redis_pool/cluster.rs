@@ -24,15 +24,17 @@ use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Value};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::address::{Endpoint, Server, Topology};
-use super::connect::failure;
+use super::Settings;
+use super::address::{Endpoint, Topology};
+use super::connect::{CONNECT, Place, failure};
 use super::fault::Fault;
 use super::node::Node;
 use super::redirect::Redirect;
 use super::slots::{self, MAX_MASTERS, Map};
 use super::split::{Split, unanswered, why};
+use super::standing::Standing;
 use super::topology::learn;
 
 /// How often the map is learnt while nothing seems to change.
@@ -46,10 +48,9 @@ const TRIPS: usize = 3;
 
 /// A worker's cluster.
 pub(super) struct Cluster {
-    server: Server,
-    /// How long a request waits.
-    limit: Duration,
-    make: Box<dyn Fn(&Endpoint) -> Node>,
+    settings: Settings,
+    scripts: Box<[&'static str]>,
+    standing: Rc<Standing>,
     map: RefCell<Map>,
     /// The masters of the map, in its order, and after them the nodes that are in no map.
     members: RefCell<Vec<Rc<Member>>>,
@@ -59,32 +60,22 @@ pub(super) struct Cluster {
 }
 
 /// A node that the cluster has, or had.
-pub(super) struct Member {
+struct Member {
     endpoint: Endpoint,
-    pub(super) node: Node,
+    node: Rc<Node>,
     /// Until when a request may wait for the first connection.
-    patience: tokio::time::Instant,
+    patience: Instant,
     /// It was named by another node since the map was learnt.
     named: Cell<bool>,
 }
 
-/// Where a pipeline goes.
-pub(super) enum Way {
-    /// As it is, to this node.
-    One(Rc<Member>),
-    /// In pieces.
-    Many,
-    /// There is no node to send it to; says why.
-    Nowhere(Fault),
-}
-
 impl Cluster {
-    /// The cluster of `server`, of which nothing is known yet. `make` makes a node.
-    pub(super) fn new(server: Server, limit: Duration, make: impl Fn(&Endpoint) -> Node + 'static) -> Self {
+    /// The cluster of `settings`, of which nothing is known yet.
+    pub(super) fn new(settings: &Settings, scripts: &[&'static str], standing: &Rc<Standing>) -> Self {
         Self {
-            server,
-            limit,
-            make: Box::new(make),
+            settings: settings.clone(),
+            scripts: scripts.into(),
+            standing: standing.clone(),
             map: RefCell::default(),
             members: RefCell::default(),
             turn: Cell::new(0),
@@ -92,19 +83,49 @@ impl Cluster {
         }
     }
 
-    /// Where `pipeline` goes.
-    pub(super) fn way(&self, pipeline: &Pipeline) -> Way {
-        let mut one: Option<Rc<Member>> = None;
-        for key in pipeline.cmd_iter().filter_map(slots::key) {
-            match (self.serving(key), &one) {
-                (Ok(_), Some(_)) if pipeline.is_transaction() => {}
-                (Err(fault), _) if pipeline.is_transaction() => return Way::Nowhere(fault),
-                (Ok(member), None) => one = Some(member),
-                (Ok(member), Some(other)) if Rc::ptr_eq(&member, other) => {}
-                _ => return Way::Many,
+    /// Whether any node answers.
+    pub(super) fn is_up(&self) -> bool {
+        self.members.borrow().iter().any(|member| member.node.is_up())
+    }
+
+    /// Every master that serves slots.
+    pub(super) fn masters(&self) -> Vec<Rc<Node>> {
+        let members = self.members.borrow();
+        members[..self.map.borrow().masters().len()].iter().map(|master| master.node.clone()).collect()
+    }
+
+    /// As [`super::Link::query`], but what a part of the nodes cannot answer is [`super::why_unanswered`].
+    ///
+    /// # Errors
+    /// Nothing at all could be answered.
+    pub(super) async fn query(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
+        // In a box is what only some need: it would make the future of every request larger.
+        let Some(member) = self.sole(pipeline) else { return Box::pin(self.in_pieces(pipeline)).await };
+        let answer = member.node.trip(pipeline).await;
+        match answer {
+            Ok(values) if !pipeline.is_transaction() && is_redirected(&values, &member) => {
+                Box::pin(self.again(pipeline, &member, values)).await
+            }
+            answer => {
+                self.doubt_if(answer.is_err());
+                answer
             }
         }
-        one.or_else(|| self.any()).map_or(Way::Nowhere(Fault::Down), Way::One)
+    }
+
+    /// The one node where the whole of `pipeline` goes, if there is one and it answers.
+    fn sole(&self, pipeline: &Pipeline) -> Option<Rc<Member>> {
+        let mut sole: Option<Rc<Member>> = None;
+        for key in pipeline.cmd_iter().filter_map(slots::key) {
+            let member = self.serving(key).ok().filter(|member| member.node.is_up())?;
+            match &sole {
+                None => sole = Some(member),
+                Some(first) if Rc::ptr_eq(first, &member) => {}
+                Some(_) if pipeline.is_transaction() => {}
+                Some(_) => return None,
+            }
+        }
+        sole.or_else(|| self.any())
     }
 
     /// Who serves the slot of `key`.
@@ -125,11 +146,12 @@ impl Cluster {
         Some(members[index].clone())
     }
 
-    /// Asks for what goes to several nodes.
-    ///
-    /// # Errors
-    /// The first fault, if nothing was answered at all.
-    pub(super) async fn query(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
+    async fn in_pieces(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
+        if pipeline.is_transaction() {
+            self.doubt_if(true);
+            self.standing.metrics.error(Fault::Down);
+            return Err(Fault::Down);
+        }
         let mut whole = vec![Value::Nil; pipeline.len()];
         let mut split = Split::default();
         for (place, command) in pipeline.cmd_iter().enumerate() {
@@ -140,7 +162,8 @@ impl Cluster {
             match member {
                 Ok(member) => split.add(member, command, place, false),
                 Err(fault) => {
-                    self.doubt.notify_one();
+                    self.doubt_if(true);
+                    self.standing.metrics.error(fault);
                     whole[place] = unanswered(fault);
                 }
             }
@@ -148,19 +171,11 @@ impl Cluster {
         self.settle(pipeline, split, whole, TRIPS).await
     }
 
-    /// Whether some of this, which `member` said, is no answer but says where there is one.
-    pub(super) fn is_redirected(&self, values: &[Value], member: &Member) -> bool {
-        values.iter().any(|value| Redirect::read(value, &member.endpoint).is_some())
-    }
-
     /// Asks again for what of `values`, the answer of `member` to `pipeline`, is no answer.
-    ///
-    /// # Errors
-    /// As [`Cluster::query`].
-    pub(super) async fn redirected(
+    async fn again(
         &self,
         pipeline: &Pipeline,
-        member: &Member,
+        member: &Rc<Member>,
         mut values: Vec<Value>,
     ) -> Result<Vec<Value>, Fault> {
         let mut split = Split::default();
@@ -206,10 +221,14 @@ impl Cluster {
     async fn trip(&self, member: &Member, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
         member.wait_for_the_first_connection().await;
         let answer = member.node.trip(pipeline).await;
-        if answer.is_err() {
+        self.doubt_if(answer.is_err());
+        answer
+    }
+
+    fn doubt_if(&self, doubtful: bool) {
+        if doubtful {
             self.doubt.notify_one();
         }
-        answer
     }
 
     /// If what `member` said to the command at `place` is no answer, adds to `next` what is asked instead.
@@ -224,13 +243,13 @@ impl Cluster {
         let Some(redirect) = Redirect::read(&whole[place], &member.endpoint) else { return };
         let (endpoint, asking) = match redirect {
             Redirect::Moved(endpoint) => {
-                self.doubt.notify_one();
+                self.doubt_if(true);
                 (endpoint, false)
             }
             Redirect::Ask(endpoint) => (endpoint, true),
             Redirect::Again => (member.endpoint.clone(), asking),
             Redirect::Down => {
-                self.doubt.notify_one();
+                self.doubt_if(true);
                 whole[place] = unanswered(failure(&whole[place]).unwrap_or(Fault::ClusterDown));
                 return;
             }
@@ -258,23 +277,20 @@ impl Cluster {
     }
 
     fn member(&self, endpoint: &Endpoint) -> Rc<Member> {
-        let (node, patience) = ((self.make)(endpoint), tokio::time::Instant::now() + self.limit);
-        Rc::new(Member { endpoint: endpoint.clone(), node, patience, named: Cell::new(false) })
-    }
-
-    /// Every master that serves slots.
-    pub(super) fn masters(&self) -> Vec<Rc<Member>> {
-        self.members.borrow()[..self.map.borrow().masters().len()].to_vec()
+        let node = Node::new(Place::Fixed(endpoint.clone()), &self.settings, &self.scripts, &self.standing);
+        let patience = Instant::now() + self.settings.timeout;
+        Rc::new(Member { endpoint: endpoint.clone(), node: Rc::new(node), patience, named: Cell::new(false) })
     }
 
     /// Learns the map, again and again, for as long as it is polled.
     pub(super) async fn keep(&self) {
         loop {
-            if let Ok(map) = self.look().await {
-                self.adopt(map);
+            match self.look().await {
+                Ok(map) => self.adopt(map),
+                Err(fault) => self.standing.failed(&self.settings.shown(), fault),
             }
             let masters = self.masters();
-            let well = !masters.is_empty() && masters.iter().all(|master| master.node.is_up());
+            let well = !masters.is_empty() && masters.iter().all(|master| master.is_up());
             tokio::select! {
                 () = self.doubt.notified() => sleep(APART).await,
                 () = sleep(if well { LOOK } else { EAGER }) => {}
@@ -290,15 +306,15 @@ impl Cluster {
             return Map::read(said, &member.endpoint);
         }
         let known: Vec<Endpoint> = self.members.borrow().iter().map(|member| member.endpoint.clone()).collect();
-        let Topology::Cluster { seeds } = &self.server.topology else { return Err(Fault::ClusterDown) };
-        learn(&self.server, known.iter().chain(seeds), self.limit).await
+        let Topology::Cluster { seeds } = &self.settings.server.topology else { return Err(Fault::ClusterDown) };
+        learn(&self.settings.server, known.iter().chain(seeds), CONNECT).await
     }
 
     /// Makes `map` the map in force: keeps the nodes that it names, and those that other nodes named since the last.
     fn adopt(&self, map: Map) {
         if !map.same(&self.map.borrow()) {
             tracing::info!(masters = map.masters().len(), "the slots of the cluster are known");
-            self.server.changes.tell();
+            self.settings.server.changes.tell();
         }
         let before = self.members.take();
         let known = |endpoint: &Endpoint| before.iter().find(|member| member.endpoint == *endpoint).cloned();
@@ -322,10 +338,15 @@ impl PartialEq for Member {
 impl Member {
     /// A node that has just become known is worth a wait; one that was there and is away is not.
     async fn wait_for_the_first_connection(&self) {
-        if !self.node.is_up() && tokio::time::Instant::now() < self.patience {
+        if !self.node.is_up() && Instant::now() < self.patience {
             let _ = timeout_at(self.patience, self.node.closed()).await;
         }
     }
+}
+
+/// Whether some of this, which `member` said, is no answer but says where there may be one.
+fn is_redirected(values: &[Value], member: &Member) -> bool {
+    values.iter().any(|value| Redirect::read(value, &member.endpoint).is_some())
 }
 
 /// What all of them come to, polled together on this task.

@@ -11,18 +11,86 @@
 //! what is counted there will be forgotten. And a sentinel that was itself cut off still names the old one: so nobody is
 //! believed about a server that says otherwise itself.
 
+use std::fmt;
+use std::rc::Weak;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, Value};
+use tokio::sync::watch;
 
 use super::address::{Endpoint, Server, Topology};
 use super::connect::failure;
 use super::fault::Fault;
+use super::node::Node;
 use super::topology::{ask, converse, put};
 
 /// How often a sentinel is asked whether the master is still the same.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// The master, whichever server that is.
+#[derive(Debug)]
+pub(super) struct Master {
+    /// What the sentinels call it.
+    name: Arc<str>,
+    /// Which server it was when it was last asked for.
+    current: watch::Sender<Option<Endpoint>>,
+}
+
+impl Master {
+    /// The master of this name, of which nothing is known yet.
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self { name, current: watch::Sender::new(None) }
+    }
+
+    /// Asks the sentinels where it is, as [`master`].
+    ///
+    /// # Errors
+    /// As [`master`].
+    pub(super) async fn find(&self, server: &Server, limit: Duration) -> Result<Endpoint, Fault> {
+        let found = master(server, limit).await?;
+        self.current.send_replace(Some(found.clone()));
+        Ok(found)
+    }
+
+    /// Sees to it that `node` has no connection to a server that is no longer the master, and that whoever asks is told
+    /// ([`super::topology::Changes`]), for as long as it is polled.
+    pub(super) async fn follow(&self, server: &Server, limit: Duration, node: &Weak<Node>) {
+        let mut found = self.current.subscribe();
+        loop {
+            let before = found.borrow_and_update().clone();
+            let displaced = async {
+                match &before {
+                    Some(before) => displaced(before, server, limit).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let another = tokio::select! {
+                biased;
+                changed = found.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    before.is_some() && *found.borrow() != before
+                }
+                () = displaced => true,
+            };
+            if another {
+                tracing::info!(master = %self.name, "another server is master now");
+                server.changes.tell();
+                // The connections to the one before, if they still stand.
+                node.upgrade().inspect(|node| node.open(Fault::ReadOnly));
+            }
+        }
+    }
+}
+
+impl fmt::Display for Master {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
 
 /// The master, as the first sentinel says that knows one which agrees; each server that is asked has at most `limit`.
 ///

@@ -139,9 +139,6 @@ pub(super) async fn converse<T>(
 ///
 /// # Errors
 /// What went wrong.
-pub(super) async fn put(
-    connection: &mut MultiplexedConnection,
-    question: &Pipeline,
-) -> Result<Vec<Value>, Fault> {
+pub(super) async fn put(connection: &mut MultiplexedConnection, question: &Pipeline) -> Result<Vec<Value>, Fault> {
     connection.send_packed_commands(question, 0, question.len()).await.map_err(|error| fault(&error))
 }
