@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How often while a master is away.
 const EAGER: Duration = Duration::from_millis(200);
 /// How often at most.
-const APART: Duration = Duration::from_millis(20);
+const APART: Duration = Duration::from_millis(100);
 /// Trips of one command: to the node of the map, after `MOVED`, after `ASK`.
 const TRIPS: usize = 3;
 
