@@ -161,7 +161,7 @@ impl Cache {
                     max_content: policy.max_body,
                 });
                 let store = RedisStore::new(link, prefix, clock.clone(), form).behind(near, &registry, number);
-                (Store::Redis(store), owed)
+                (Store::Redis(Box::new(store)), owed)
             }
             // What was owed to a Redis that is configured no more is nothing to this store, and nobody could settle it.
             None => (Store::Memory(memory), Owed::new()),

@@ -327,9 +327,8 @@ mod tests {
 
     /// Content that compresses well, badly, and not at all, around the bounds.
     fn contents() -> impl Strategy<Value = Vec<u8>> {
-        let repeated = (any::<Vec<u8>>(), 0..4000_usize).prop_map(|(seed, length)| {
-            seed.iter().chain(b"<p>").copied().cycle().take(length).collect::<Vec<u8>>()
-        });
+        let repeated = (any::<Vec<u8>>(), 0..4000_usize)
+            .prop_map(|(seed, length)| seed.iter().chain(b"<p>").copied().cycle().take(length).collect::<Vec<u8>>());
         prop_oneof![any::<Vec<u8>>(), repeated, prop::collection::vec(any::<u8>(), 1000..2000)]
     }
 

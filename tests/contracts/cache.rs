@@ -1,4 +1,4 @@
-//! What the cache promises over each of its stores: process memory and Redis.
+//! What the cache promises over each of its stores: process memory, Redis, and Redis with what is remembered of it.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -16,14 +16,18 @@ use sidegate::cache::store::{Found, Generation, MemoryStore, NearStore, Owed, Pu
 use sidegate::cache::stored::{Form, StoredResponse};
 use sidegate::cache::{Cache, Cookies, Key, MemorySettings, OnRoute, Policy, Worker, layer};
 use sidegate::clock::{Clock, ManualClock, instant};
-use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Scheme, Slot};
+use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Next, Scheme, Slot};
 use sidegate::gather::Ask as _;
+use sidegate::redis_pool::coherence::Coherence;
 use sidegate::redis_pool::{Link, Settings};
 use sidegate::telemetry::Record;
 use sidegate::telemetry::registry::Registry;
 use tower::{Layer as _, Service as _, service_fn};
 
 use crate::redis_server::RedisServer;
+
+mod near;
+mod trips;
 
 /// Runs a test as a worker would.
 fn as_worker(test: impl AsyncFnOnce()) {
@@ -104,10 +108,21 @@ impl Trial {
     }
 
     /// One over each store.
-    async fn each() -> [Self; 2] {
-        let server = RedisServer::start();
-        let link = link(&server).await;
-        [Self::new(None), Self::new(Some((server, link)))]
+    async fn each() -> [Self; 3] {
+        let redis = async || {
+            let server = RedisServer::start();
+            let link = link(&server).await;
+            Self::new(Some((server, link)))
+        };
+        [Self::new(None), redis().await, redis().await.remembering(Coherence::new())]
+    }
+
+    /// With a near tier. Nobody tells it of changes, save who makes them through this process.
+    fn remembering(mut self, coherence: Arc<Coherence>) -> Self {
+        coherence.begin();
+        self.worker.near = NearStore::new(&near::settings(), coherence, &self.worker.prefix);
+        self.cache = Cache::new(self.on_route.clone(), &self.worker);
+        self
     }
 
     fn app(mut self, app: impl Fn(&Request<Body>, u32) -> Response<Body> + 'static) -> Self {
@@ -155,17 +170,24 @@ impl Trial {
     }
 
     async fn answer(&self, exchange: Box<Exchange>) -> Response<Body> {
+        let answer = layer(self.cache.clone()).layer(self.app_service()).call(exchange).await;
+        answer.unwrap_or_else(|never| match never {})
+    }
+
+    fn app_service(&self) -> impl Next {
         let (app, asked) = (self.app.clone(), self.asked.clone());
-        let app = service_fn(move |exchange: Box<Exchange>| {
+        service_fn(move |exchange: Box<Exchange>| {
             asked.set(asked.get() + 1);
             let response = app(&exchange.request, asked.get());
             async move {
                 tokio::task::yield_now().await;
                 Ok::<_, Infallible>(response)
             }
-        });
-        let answer = layer(self.cache.clone()).layer(app).call(exchange).await;
-        answer.unwrap_or_else(|never| match never {})
+        })
+    }
+
+    fn redis(&self) -> redis::Connection {
+        self.server.as_ref().expect("a server").client().get_connection().expect("a connection")
     }
 
     /// Waits until what was sent to Redis before has been done.
@@ -715,7 +737,7 @@ fn no_invalidation_is_lost_in_memory() {
 fn no_invalidation_is_lost_between_processes_over_redis() {
     as_worker(async || {
         let server = RedisServer::start();
-        let process = async || Store::Redis(redis_store(link(&server).await, "sidegate:"));
+        let process = async || Store::Redis(Box::new(redis_store(link(&server).await, "sidegate:")));
         let stores = [process().await, process().await, process().await];
         for seed in 0..20 {
             no_invalidation_is_lost(&stores, seed, 400).await;

@@ -34,8 +34,7 @@ impl Learnt {
     /// The entries that may answer a request for the URI, the likeliest first: the variant, if its fields are known;
     /// else the primary entry, and the variant that the guess makes of it.
     pub(super) fn candidates(&self, digest: Digest, request: &HeaderMap) -> (EntryName, Option<EntryName>) {
-        let variant_by =
-            |selecting: &Selecting| EntryName { digest, variant: Some(selecting.variant(request)) };
+        let variant_by = |selecting: &Selecting| EntryName { digest, variant: Some(selecting.variant(request)) };
         match self.by_uri.borrow().get(&digest) {
             Some(selecting) => (variant_by(selecting), None),
             None => (EntryName { digest, variant: None }, self.last.borrow().as_ref().map(variant_by)),

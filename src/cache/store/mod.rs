@@ -130,7 +130,7 @@ pub enum Store {
     /// Process memory, shared by the workers.
     Memory(Arc<MemoryStore>),
     /// Redis, shared by the fleet.
-    Redis(RedisStore),
+    Redis(Box<RedisStore>),
 }
 
 impl Store {

@@ -128,7 +128,8 @@ mod tests {
             let entry = EntryName { digest: [255; 32], variant };
             assert_eq!(read("side:", names.entry(&entry).as_bytes()), Some((names.tag(), Named::Entry(entry))));
         }
-        for strange in ["", "side:cache:{a}", "side:cache:{a}:", "side:cache:{a}:gg", "side:limit:{a}:g", "cache:{a}:g"] {
+        for strange in ["", "side:cache:{a}", "side:cache:{a}:", "side:cache:{a}:gg", "side:limit:{a}:g", "cache:{a}:g"]
+        {
             assert_eq!(read("side:", strange.as_bytes()), None, "{strange}");
         }
         let cut = &names.entry(&EntryName { digest: [1; 32], variant: None });

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
+use super::Generation;
 use super::bounded::{Bounded, Weigh, bounded};
 use super::names::{self, EntryName, Named, Names};
-use super::Generation;
 use crate::cache::stored::StoredResponse;
 use crate::exchange::Note;
 use crate::redis_pool::coherence::Coherence;
@@ -77,9 +77,7 @@ impl NearStore {
             let facts = &response.facts;
             response.generation == generation && facts.fresh_for(facts.age(now)).is_some() && response.selects(request)
         };
-        candidates
-            .filter_map(|name| self.entries.get(&name)?.while_it_stands(era, now, self.max_age))
-            .find(is_reusable)
+        candidates.filter_map(|name| self.entries.get(&name)?.while_it_stands(era, now, self.max_age)).find(is_reusable)
     }
 
     /// To be taken before Redis is asked about a place.

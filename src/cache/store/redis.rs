@@ -209,7 +209,12 @@ impl RedisStore {
                 self.learnt.learn(digest, selecting);
                 let list = Entry::Variants(selecting.clone()).encode(self.form);
                 let life = life.max(SELECTING).as_millis() as u64;
-                pipeline.cmd("SET").arg(names.entry(&EntryName { digest, variant: None })).arg(list).arg("PX").arg(life);
+                pipeline
+                    .cmd("SET")
+                    .arg(names.entry(&EntryName { digest, variant: None }))
+                    .arg(list)
+                    .arg("PX")
+                    .arg(life);
             }
         }
         let (name, entry) = (names.entry(&EntryName { digest, variant }), Entry::Response(response.into()));

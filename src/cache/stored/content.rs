@@ -81,7 +81,9 @@ mod tests {
     #[test]
     fn text_that_nobody_has_coded_is_compressed() {
         let page = b"<p>stored</p>".repeat(100);
-        for kind in ["text/html; charset=utf-8", "TEXT/css", "application/json", "application/hal+JSON", "image/svg+xml"] {
+        for kind in
+            ["text/html; charset=utf-8", "TEXT/css", "application/json", "application/hal+JSON", "image/svg+xml"]
+        {
             assert!(shrunk(&head(kind), &page).is_some(), "{kind}");
         }
         for kind in ["image/png", "video/mp4", "application/octet-stream", "font/woff2", ""] {
