@@ -22,6 +22,7 @@ pub mod key;
 mod lease;
 mod link;
 pub mod near;
+mod resp;
 
 pub use link::{CONNECTING, DOWN, Link, UP};
 
