@@ -25,6 +25,7 @@ mod link;
 pub mod near;
 mod resp;
 pub mod tls;
+pub mod tracking;
 pub mod transport;
 
 pub use link::{CONNECTING, DOWN, Link, UP};
