@@ -23,12 +23,18 @@ pub mod key;
 mod lease;
 mod link;
 pub mod near;
+mod redirect;
 mod resp;
+mod sentinel;
+pub mod slots;
+mod split;
 pub mod tls;
+pub mod topology;
 pub mod tracking;
 pub mod transport;
 
 pub use link::{CONNECTING, DOWN, Link, UP};
+pub use split::why_unanswered;
 
 use std::time::Duration;
 

@@ -33,16 +33,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use self::feed::{Feed, Told};
 use self::metrics::Metrics;
-use super::address::{Endpoint, Server, Topology};
+use super::address::{Endpoint, Topology};
 use super::backoff::Backoff;
 use super::coherence::Coherence;
 use super::near::{self, Mode, Tier};
+use super::topology::masters;
 use crate::telemetry::registry::Registry;
 
 /// The least time that connecting, login and asking for tracking get together: several trips, and no request waits.
 const CONNECT: Duration = Duration::from_secs(1);
 /// How long after a refusal that is not for want of a connection it is tried again.
 const REFUSED: Duration = Duration::from_secs(10);
+/// How often it is looked whether a link has noticed other masters.
+const LOOK: Duration = Duration::from_millis(100);
 /// An era that lasted longer was none that ends as soon as it begins: the next wait is a short one.
 const LASTING: Duration = Duration::from_secs(1);
 
@@ -129,9 +132,9 @@ struct Refused {
 }
 
 async fn open(redis: &super::Settings, prefixes: &[&str]) -> Result<Feeds, Refused> {
-    let limit = CONNECT.max(redis.timeout);
+    let limit = connecting(redis);
     let away = |reason| Refused { reason, lasting: false };
-    let masters = masters(&redis.server).await.map_err(away)?;
+    let masters = masters(&redis.server, limit).await.map_err(away)?;
     let mut opening = JoinSet::new();
     for endpoint in masters.clone() {
         let (server, channel) = (redis.server.clone(), near::channel(&redis.prefix));
@@ -155,11 +158,8 @@ async fn open(redis: &super::Settings, prefixes: &[&str]) -> Result<Feeds, Refus
     Ok(Feeds { mode, feeds, masters })
 }
 
-async fn masters(server: &Server) -> Result<Vec<Endpoint>, &'static str> {
-    match &server.topology {
-        Topology::Single(endpoint) => Ok(vec![endpoint.clone()]),
-        _ => Err("topology"),
-    }
+fn connecting(redis: &super::Settings) -> Duration {
+    CONNECT.max(redis.timeout)
 }
 
 struct Keeper {
@@ -189,6 +189,7 @@ impl Keeper {
     /// From its beginning, if it comes to that, to its end; says why it ended.
     async fn era(&self) -> Refused {
         let prefixes = self.terms.tiers.iter().flat_map(|tier| tier.prefixes()).map(|prefix| &**prefix);
+        let count = self.terms.redis.server.changes.count();
         let Feeds { mode, feeds, masters } = match open(&self.terms.redis, &near::covering(prefixes)).await {
             Ok(feeds) => feeds,
             Err(refused) => return refused,
@@ -205,22 +206,29 @@ impl Keeper {
         }
         let reason = tokio::select! {
             Some(ended) = reading.join_next() => ended.unwrap_or("panicked"),
-            () = self.other_masters(masters) => "topology",
+            () = self.other_masters(masters, count) => "topology",
         };
         era.end();
         lost(reason)
     }
 
-    /// Ends when the masters are no longer these; shows meanwhile what the tiers hold.
-    async fn other_masters(&self, known: Vec<Endpoint>) {
-        let mut looks = interval(self.terms.near.ping);
+    /// Ends when the masters are no longer these, or a link has noticed something of the kind (`count` has moved); shows
+    /// meanwhile what the tiers hold.
+    async fn other_masters(&self, known: Vec<Endpoint>, count: u64) {
+        let server = &self.terms.redis.server;
+        let mut looks = interval(LOOK.min(self.terms.near.ping));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        let mut asked = Instant::now();
+        while server.changes.count() == count {
             looks.tick().await;
             self.metrics.show(&self.terms.tiers);
+            if matches!(server.topology, Topology::Single(_)) || asked.elapsed() < self.terms.near.ping {
+                continue;
+            }
+            asked = Instant::now();
             let same = |now: &Vec<Endpoint>| now.len() == known.len() && now.iter().all(|each| known.contains(each));
             // Who cannot be asked has said nothing new.
-            if masters(&self.terms.redis.server).await.is_ok_and(|now| !same(&now)) {
+            if masters(server, connecting(&self.terms.redis)).await.is_ok_and(|now| !same(&now)) {
                 return;
             }
         }
