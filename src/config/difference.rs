@@ -1,6 +1,7 @@
 //! What a configuration says, line by line; and what has changed from one to another.
 
 mod endpoints;
+mod near;
 
 use std::fmt::Display;
 
@@ -90,6 +91,7 @@ fn changed(before: &Section, after: &Section) -> Vec<String> {
 pub fn sections(settings: &Settings) -> Vec<Section> {
     let mut sections = vec![server(settings), admin(settings), log(settings)];
     sections.extend(settings.redis.as_ref().map(redis));
+    sections.push(near::section(&settings.near));
     let memory = &settings.memory;
     let memory =
         vec![("limit_keys", plain(memory.limits.max_keys)), ("responses", plain(size(memory.cache.max_bytes)))];

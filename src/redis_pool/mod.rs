@@ -21,6 +21,7 @@ mod connect;
 pub mod key;
 mod lease;
 mod link;
+pub mod near;
 
 pub use link::{CONNECTING, DOWN, Link, UP};
 
