@@ -11,9 +11,11 @@ use super::rosters::Rosters;
 use crate::clock::Clock;
 use crate::config::settings::{MemorySettings, Settings};
 use crate::listener::admission::{Admission, Bounds};
+use crate::redis_pool::coherence::Coherence;
+use crate::session::store::remembered::{self, Remembered};
 use crate::telemetry::registry::Registry;
 use crate::telemetry::sink::Sink;
-use crate::{admin, cache, rate_limit, session};
+use crate::{admin, cache, rate_limit, redis_pool, session};
 
 /// What all workers share.
 pub struct Shared {
@@ -49,28 +51,51 @@ pub struct Stores {
     pub responses: Arc<cache::store::MemoryStore>,
     /// Invalidations that Redis could not be told.
     pub owed: Arc<cache::store::Owed>,
+    /// What is remembered of the session records in Redis.
+    pub sessions: Arc<Remembered>,
+    redis: Option<redis_pool::Settings>,
+    coherence: Arc<Coherence>,
 }
 
 impl Stores {
-    fn new(bounds: MemorySettings) -> Self {
+    fn new(settings: &Settings, coherence: Arc<Coherence>) -> Self {
+        let bounds = settings.memory;
         Self {
             bounds,
             limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
             responses: cache::store::MemoryStore::new(bounds.cache),
             owed: cache::store::Owed::new(),
+            sessions: Remembered::new(session_bounds(settings), coherence.clone()),
+            redis: settings.redis.clone(),
+            coherence,
         }
     }
 
-    /// Stores within `bounds`: those there are, where their bound did not change.
-    fn within(&self, bounds: MemorySettings) -> Self {
-        let new = Self::new(bounds);
+    /// Stores for `settings`: those there are, where their bounds did not change.
+    fn within(&self, settings: &Settings) -> Self {
+        let (bounds, new) = (settings.memory, Self::new(settings, self.coherence.clone()));
+        let same_redis = match (&self.redis, &new.redis) {
+            (Some(before), Some(after)) => before.same(after),
+            (before, after) => before.is_none() && after.is_none(),
+        };
+        let same_sessions = same_redis && self.sessions.bounds() == new.sessions.bounds();
         Self {
             bounds,
+            sessions: if same_sessions { self.sessions.clone() } else { new.sessions },
+            redis: new.redis,
+            coherence: new.coherence,
             limits: if bounds.limits == self.bounds.limits { self.limits.clone() } else { new.limits },
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
             owed: self.owed.clone(),
         }
     }
+}
+
+/// What is to be remembered of the sessions of `settings`.
+fn session_bounds(settings: &Settings) -> remembered::Bounds {
+    let prefixes = settings.routes.iter().flat_map(|route| &route.session).map(|(session, _)| session.prefix.as_str());
+    let limits = format!("{}limit:", settings.redis.as_ref().map_or("", |redis| &redis.prefix));
+    remembered::Bounds::new(settings.near, settings.memory.sessions, prefixes, &limits)
 }
 
 impl Shared {
@@ -92,7 +117,7 @@ impl Shared {
             sessions,
             draining: watch::Sender::new(false),
             workers: server.workers,
-            stores: Mutex::new(Stores::new(settings.memory)),
+            stores: Mutex::new(Stores::new(settings, Coherence::new())),
             rosters: Rosters::default(),
             redis: Mutex::default(),
         })
@@ -105,7 +130,7 @@ impl Shared {
 
     /// Stores for `settings`: not in force until [`Shared::adopt`].
     pub fn stores_for(&self, settings: &Settings) -> Stores {
-        self.stores.lock().within(settings.memory)
+        self.stores.lock().within(settings)
     }
 
     /// Puts `stores` in force.

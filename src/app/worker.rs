@@ -299,7 +299,7 @@ impl Room<'_> {
         let session = route.session.as_ref().map(|(definition, mode)| {
             let store = match (self.link, &self.shared.sessions) {
                 (None, Some(memory)) => Store::Memory(memory.clone()),
-                _ => Store::Redis,
+                _ => Store::Redis(self.stores.sessions.clone()),
             };
             Session::new(definition.clone(), *mode, store, registry, self.number)
         });

@@ -274,6 +274,7 @@ impl std::fmt::Display for Key {
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
+    use std::sync::Arc;
 
     use super::*;
     use crate::exchange::{ClientCertificate, Principal};

@@ -17,6 +17,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::exchange::Principal;
+use crate::redis_pool::near::Size;
 use crate::session::format::Wanted;
 use crate::session::{Definition, Format};
 
@@ -135,19 +136,9 @@ impl Shelf {
         self.0.clear();
     }
 
-    /// Logins remembered; those that stand no longer included.
-    pub fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Bytes they take.
-    pub fn bytes(&self) -> u64 {
-        self.0.weight()
+    /// What it holds, what stands no longer included.
+    pub fn size(&self) -> Size {
+        Size { entries: self.0.len() as u64, bytes: self.0.weight() }
     }
 }
 
@@ -228,7 +219,7 @@ pub(super) mod tests {
         assert_eq!(user(&shelf, b"k", &web).as_deref(), Some("5"));
         assert_eq!(user(&shelf, b"k", &other).as_deref(), Some("6"));
         shelf.forget(b"k");
-        assert!(user(&shelf, b"k", &web).is_none() && user(&shelf, b"k", &other).is_none() && shelf.is_empty());
+        assert!(user(&shelf, b"k", &web).is_none() && user(&shelf, b"k", &other).is_none() && shelf.size() == Size::default());
     }
 
     #[test]
@@ -250,7 +241,8 @@ pub(super) mod tests {
         for number in 0..10_000 {
             shelf.put(format!("session:{number:016}").as_bytes(), known(&web, "5", instant()));
         }
-        assert!(shelf.bytes() <= 64 * 1024 && shelf.len() > 50, "{} in {} bytes", shelf.len(), shelf.bytes());
+        let Size { entries, bytes } = shelf.size();
+        assert!(bytes <= 64 * 1024 && entries > 50, "{entries} in {bytes} bytes");
         let ways: Vec<_> = (0..20).map(|number| reading("web", &number.to_string())).collect();
         ways.iter().for_each(|way| shelf.put(b"k", known(way, "5", instant())));
         let found: Vec<_> = ways.iter().map(|way| user(&shelf, b"k", way).is_some()).collect();
