@@ -74,11 +74,8 @@ impl Stores {
     /// Stores for `settings`: those there are, where their bounds did not change.
     fn within(&self, settings: &Settings) -> Self {
         let (bounds, new) = (settings.memory, Self::new(settings, self.coherence.clone()));
-        let same_redis = match (&self.redis, &new.redis) {
-            (Some(before), Some(after)) => before.same(after),
-            (before, after) => before.is_none() && after.is_none(),
-        };
-        let same_sessions = same_redis && self.sessions.bounds() == new.sessions.bounds();
+        let server = |stores: &Self| stores.redis.clone().map(|redis| redis.server);
+        let same_sessions = server(self) == server(&new) && self.sessions.bounds() == new.sessions.bounds();
         Self {
             bounds,
             sessions: if same_sessions { self.sessions.clone() } else { new.sessions },

@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod near;
+mod redis;
 
 use std::fmt::Display;
 
@@ -13,7 +14,7 @@ use crate::rate_limit::Limit;
 use crate::route::fields::Edits;
 use crate::session::{Carrier, Definition, Format, Mode, OnOutage};
 use crate::upstream::rewrite::{Path, Rewrite};
-use crate::{cache, redis_pool, upstream};
+use crate::{cache, upstream};
 
 /// A part of a configuration, in readable words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +91,7 @@ fn changed(before: &Section, after: &Section) -> Vec<String> {
 /// Everything a configuration says. A section of the same name always has the same keys in the same order.
 pub fn sections(settings: &Settings) -> Vec<Section> {
     let mut sections = vec![server(settings), admin(settings), log(settings)];
-    sections.extend(settings.redis.as_ref().map(redis));
+    sections.extend(settings.redis.as_ref().map(redis::section));
     sections.push(near::section(&settings.near));
     let memory = &settings.memory;
     let memory = vec![
@@ -197,16 +198,6 @@ fn log(settings: &Settings) -> Section {
         ("buffer", plain(size(log.buffer as u64))),
     ];
     Section { name: "log".into(), lines }
-}
-
-fn redis(redis: &redis_pool::Settings) -> Section {
-    let lines = vec![
-        ("url", secret(&redis.url)),
-        ("prefix", plain(&redis.prefix)),
-        ("timeout", plain(time(redis.timeout))),
-        ("connections", plain(redis.connections)),
-    ];
-    Section { name: "redis".into(), lines }
 }
 
 fn upstream(upstream: &upstream::Settings) -> Section {

@@ -70,7 +70,8 @@ struct Sockets {
 }
 
 /// As long as it lives, something that was read has not been applied (rule 5).
-pub struct Applying<'c>(&'c Coherence);
+#[derive(Debug)]
+pub struct Applying(Arc<Coherence>);
 
 impl Coherence {
     /// Outside any era.
@@ -135,10 +136,10 @@ impl Coherence {
     }
 
     /// To be held from before bytes are read that tell of changes until these are applied.
-    pub fn applying(&self) -> Applying<'_> {
+    pub fn applying(self: &Arc<Self>) -> Applying {
         self.applying.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        Applying(self)
+        Applying(self.clone())
     }
 
     /// To be taken before Redis is asked about `tag`; `None` outside an era: then there is nothing to remember.
@@ -173,7 +174,7 @@ impl Coherence {
     }
 }
 
-impl Drop for Applying<'_> {
+impl Drop for Applying {
     fn drop(&mut self) {
         self.0.applying.fetch_sub(1, Ordering::Release);
     }

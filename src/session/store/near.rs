@@ -55,6 +55,11 @@ impl NearStore {
         self.shelf.forget(key);
     }
 
+    /// Whether there is an era: changes are told.
+    pub fn hears(&self) -> bool {
+        self.coherence.mode().is_some()
+    }
+
     /// Lets go of everything.
     pub fn clear(&self) {
         self.shelf.clear();

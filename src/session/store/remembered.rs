@@ -1,7 +1,8 @@
 //! What this process remembers of the session records in Redis: to ask less often, and to know more while Redis is away.
 //!
 //! 1. Both memories hear of every change that tracking tells, and of everything that Redis itself says.
-//! 2. The loss of tracking empties the near tier and leaves the other (rule 3 of `grace`).
+//! 2. The loss of tracking empties the near tier and leaves the other (rule 3 of `grace`). That all keys are gone is told
+//!    within an era, and empties both.
 //! 3. Under a prefix of which changes are not told, nothing is remembered near.
 
 use std::sync::Arc;
@@ -117,6 +118,9 @@ impl Tier for Remembered {
 
     fn empty(&self) {
         self.near.clear();
+        if self.near.hears() {
+            self.grace.clear(instant());
+        }
     }
 
     fn size(&self) -> Size {
@@ -156,6 +160,8 @@ mod tests {
         assert_eq!((knows(&remembered, &web), remembered.size()), ((false, true), Size::default()));
         coherence.begin();
         assert_eq!(knows(&remembered, &web), (false, true));
+        remembered.empty();
+        assert_eq!(knows(&remembered, &web), (false, false), "flushed");
     }
 
     #[test]
