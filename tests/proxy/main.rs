@@ -26,6 +26,7 @@ mod raw;
 mod reload;
 mod restart;
 mod routes;
+mod session_grace;
 mod sessions;
 mod shutdown;
 mod slow;
