@@ -7,15 +7,14 @@ use std::sync::atomic::AtomicU8;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::near::Near;
 use super::rosters::Rosters;
 use crate::clock::Clock;
 use crate::config::settings::{MemorySettings, Settings};
 use crate::listener::admission::{Admission, Bounds};
-use crate::redis_pool::coherence::Coherence;
-use crate::session::store::remembered::{self, Remembered};
 use crate::telemetry::registry::Registry;
 use crate::telemetry::sink::Sink;
-use crate::{admin, cache, rate_limit, redis_pool, session};
+use crate::{admin, cache, rate_limit, session};
 
 /// What all workers share.
 pub struct Shared {
@@ -51,48 +50,33 @@ pub struct Stores {
     pub responses: Arc<cache::store::MemoryStore>,
     /// Invalidations that Redis could not be told.
     pub owed: Arc<cache::store::Owed>,
-    /// What is remembered of the session records in Redis.
-    pub sessions: Arc<Remembered>,
-    redis: Option<redis_pool::Settings>,
-    coherence: Arc<Coherence>,
+    /// What is remembered of Redis.
+    pub near: Arc<Near>,
 }
 
 impl Stores {
-    fn new(settings: &Settings, coherence: Arc<Coherence>) -> Self {
+    fn new(settings: &Settings) -> Self {
         let bounds = settings.memory;
         Self {
             bounds,
             limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
             responses: cache::store::MemoryStore::new(bounds.cache),
             owed: cache::store::Owed::new(),
-            sessions: Remembered::new(session_bounds(settings), coherence.clone()),
-            redis: settings.redis.clone(),
-            coherence,
+            near: Near::new(settings),
         }
     }
 
     /// Stores for `settings`: those there are, where their bounds did not change.
     fn within(&self, settings: &Settings) -> Self {
-        let (bounds, new) = (settings.memory, Self::new(settings, self.coherence.clone()));
-        let server = |stores: &Self| stores.redis.clone().map(|redis| redis.server);
-        let same_sessions = server(self) == server(&new) && self.sessions.bounds() == new.sessions.bounds();
+        let (bounds, new) = (settings.memory, Self::new(settings));
         Self {
             bounds,
-            sessions: if same_sessions { self.sessions.clone() } else { new.sessions },
-            redis: new.redis,
-            coherence: new.coherence,
             limits: if bounds.limits == self.bounds.limits { self.limits.clone() } else { new.limits },
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
             owed: self.owed.clone(),
+            near: self.near.within(settings),
         }
     }
-}
-
-/// What is to be remembered of the sessions of `settings`.
-fn session_bounds(settings: &Settings) -> remembered::Bounds {
-    let prefixes = settings.routes.iter().flat_map(|route| &route.session).map(|(session, _)| session.prefix.as_str());
-    let limits = format!("{}limit:", settings.redis.as_ref().map_or("", |redis| &redis.prefix));
-    remembered::Bounds::new(settings.near, settings.memory.sessions, prefixes, &limits)
 }
 
 impl Shared {
@@ -114,7 +98,7 @@ impl Shared {
             sessions,
             draining: watch::Sender::new(false),
             workers: server.workers,
-            stores: Mutex::new(Stores::new(settings, Coherence::new())),
+            stores: Mutex::new(Stores::new(settings)),
             rosters: Rosters::default(),
             redis: Mutex::default(),
         })
@@ -132,7 +116,17 @@ impl Shared {
 
     /// Puts `stores` in force.
     pub fn adopt(&self, stores: Stores) {
+        let (old, new) = (self.stores().near, stores.near.clone());
         *self.stores.lock() = stores;
+        if !Arc::ptr_eq(&old, &new) {
+            old.stop();
+            new.start(&self.registry, self.workers);
+        }
+    }
+
+    /// Begins to be told of what changes in Redis.
+    pub fn track(&self) {
+        self.stores().near.start(&self.registry, self.workers);
     }
 
     /// Tells probes what `worker` sees of Redis; `None`: it has none.

@@ -249,6 +249,7 @@ fn cache(policy: &cache::Policy) -> Section {
         ("ttl", plain(policy.ttl.map_or("none".to_owned(), time))),
         ("max_body", plain(size(policy.max_body))),
         ("cookies", plain(format!("{:?}", policy.cookies).to_lowercase())),
+        ("compress", plain(policy.compress)),
     ];
     Section { name: format!("cache.{}", policy.name), lines }
 }

@@ -27,7 +27,8 @@ use sidegate::session::store::memory::MemoryStore;
 use sidegate::session::store::remembered::{Bounds, Remembered};
 use sidegate::session::verdict::{Found, Verdict, judge};
 use sidegate::session::{
-    Carrier, Definition, Format, IdentityFields, MemorySettings, Mode, OnOutage, Session, Store, layer, store, strip_layer,
+    Carrier, Definition, Format, IdentityFields, MemorySettings, Mode, OnOutage, Session, Store, layer, store,
+    strip_layer,
 };
 use sidegate::telemetry::Record;
 use sidegate::telemetry::registry::Registry;

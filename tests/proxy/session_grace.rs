@@ -33,7 +33,13 @@ fn log_in(redis: &RedisServer) {
     let mut connection = redis.client().get_connection().expect("a connection to Redis");
     for id in [ALICE, STRANGER] {
         let record = r#"{"user":{"id":42}}"#;
-        redis::cmd("SET").arg(format!("session:{id}")).arg(record).arg("EX").arg(600).exec(&mut connection).expect("SET");
+        redis::cmd("SET")
+            .arg(format!("session:{id}"))
+            .arg(record)
+            .arg("EX")
+            .arg(600)
+            .exec(&mut connection)
+            .expect("SET");
     }
 }
 
@@ -56,8 +62,7 @@ fn an_outage_under_load_sends_nobody_away_who_was_logged_in_and_lets_nobody_else
     log_in(&redis);
     let sidegate = believing(&app, &redis, "10m").start();
     let authorization = format!("Bearer {ALICE}");
-    let alice =
-        move |_: usize, _: usize| request("GET", "/private", &[("Authorization", &authorization)], b"");
+    let alice = move |_: usize, _: usize| request("GET", "/private", &[("Authorization", &authorization)], b"");
     let load = Load::start(sidegate.address(), 6, alice, |answer| answer.text() == "app");
     load.wait_for_more(300);
     let frozen = freeze(&redis);
@@ -82,7 +87,9 @@ fn an_outage_under_load_sends_nobody_away_who_was_logged_in_and_lets_nobody_else
 
     // Redis is the one who knows: what it says on its return counts at once, though grace is not over.
     redis.restart();
-    until("a refusal by the Redis that has lost its records", || everywhere(&sidegate, "/private", ALICE) == [(401, true)]);
+    until("a refusal by the Redis that has lost its records", || {
+        everywhere(&sidegate, "/private", ALICE) == [(401, true)]
+    });
     log_in(&redis);
     until("the stranger's login", || everywhere(&sidegate, "/private", STRANGER) == [(200, false)]);
 }

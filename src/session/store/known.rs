@@ -219,7 +219,11 @@ pub(super) mod tests {
         assert_eq!(user(&shelf, b"k", &web).as_deref(), Some("5"));
         assert_eq!(user(&shelf, b"k", &other).as_deref(), Some("6"));
         shelf.forget(b"k");
-        assert!(user(&shelf, b"k", &web).is_none() && user(&shelf, b"k", &other).is_none() && shelf.size() == Size::default());
+        assert!(
+            user(&shelf, b"k", &web).is_none()
+                && user(&shelf, b"k", &other).is_none()
+                && shelf.size() == Size::default()
+        );
     }
 
     #[test]

@@ -94,7 +94,8 @@ mod tests {
     fn a_login_counts_until_its_record_changes_or_its_time_is_over() {
         let (_, store) = store();
         let (web, start) = (reading("web", "plan"), instant());
-        let keep = |life| assert!(store.keep(b"k", store.note(b"k").unwrap(), Known { life, ..known(&web, "5", start) }));
+        let keep =
+            |life| assert!(store.keep(b"k", store.note(b"k").unwrap(), Known { life, ..known(&web, "5", start) }));
         let counts = |after| store.login(b"k", &web, start + after).is_some();
         keep(Life::Endless);
         assert!(counts(Duration::ZERO) && counts(AGE - Duration::from_millis(1)) && !counts(AGE));

@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn nothing_is_remembered_near_of_whose_changes_nobody_tells() {
         let hears = |near: Settings, prefix: &str| {
-            let bounds = Bounds::new(near, MemorySettings::default(), ["session:", "side", "session:"], "sidegate:limit:");
+            let bounds =
+                Bounds::new(near, MemorySettings::default(), ["session:", "side", "session:"], "sidegate:limit:");
             Remembered::new(bounds, Coherence::new()).hears_of(prefix)
         };
         assert!(hears(Settings::default(), "session:"));
