@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn redis_that_cannot_answer_says_nothing_about_the_session() {
-        let passing = ["LOADING Redis is loading", "CLUSTERDOWN Hash slot not served", "MOVED 1 a:1", "BUSY Redis is busy"];
+        let passing =
+            ["LOADING Redis is loading", "CLUSTERDOWN Hash slot not served", "MOVED 1 a:1", "BUSY Redis is busy"];
         for passing in passing {
             assert_eq!(says(Format::Hash, error(passing)), Found::Unavailable("error"), "{passing}");
         }
