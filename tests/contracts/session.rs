@@ -16,8 +16,10 @@ use sidegate::body::Body;
 use sidegate::clock::{Clock, ManualClock, instant};
 use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Principal, Scheme, Slot};
 use sidegate::gather::Ask as _;
+use sidegate::redis_pool;
 use sidegate::redis_pool::coherence::Coherence;
 use sidegate::redis_pool::near::{self, Tier as _};
+use sidegate::redis_pool::tracking::{Terms, Tracking};
 use sidegate::session::credential::{Credential, credential};
 use sidegate::session::digest::Key;
 use sidegate::session::format::Wanted;
@@ -48,8 +50,9 @@ struct OverRedis {
     format: Format,
     server: RefCell<RedisServer>,
     remembered: Arc<Remembered>,
-    /// Every change is told, by [`Shelf::tell`]; outside an era nothing is remembered near.
     coherence: Arc<Coherence>,
+    /// Tells of every change, if anybody does.
+    tracking: Option<Tracking>,
     on_outage: OnOutage,
 }
 
@@ -66,11 +69,39 @@ impl Shelf {
         let bounds = Bounds::new(near::Settings::default(), memory, ["session:"], "sidegate:limit:");
         let remembered = Remembered::new(bounds, coherence.clone());
         let server = RefCell::new(server);
-        Self::Redis(OverRedis { connection, format, server, remembered, coherence, on_outage: OnOutage::Closed })
+        let on_outage = OnOutage::Closed;
+        Self::Redis(OverRedis { connection, format, server, remembered, coherence, tracking: None, on_outage })
     }
 
-    /// As [`Shelf::redis`], with every change told to the near tier.
+    /// As [`Shelf::redis`], with every change told by Redis itself.
     async fn near(format: Format) -> Self {
+        let mut shelf = Self::redis(format).await;
+        shelf.track().await;
+        shelf
+    }
+
+    async fn track(&mut self) {
+        let Self::Redis(over) = self else { panic!("only Redis tells") };
+        let terms = Terms {
+            redis: redis_pool::Settings::of_url(&over.server.borrow().url()).expect("a URL"),
+            near: near::Settings::default(),
+            tiers: vec![over.remembered.clone()],
+            coherence: over.coherence.clone(),
+        };
+        over.tracking = Some(Tracking::start(terms, Registry::new(1), 0).expect("a thread"));
+        self.heard().await;
+    }
+
+    /// Until all that has been told so far is applied.
+    async fn heard(&self) {
+        let over = self.over_redis();
+        while over.tracking.is_some() && over.coherence.era().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// As [`Shelf::redis`], remembering near though nobody tells of changes.
+    async fn untold(format: Format) -> Self {
         let shelf = Self::redis(format).await;
         shelf.over_redis().coherence.begin();
         shelf
@@ -110,14 +141,6 @@ impl Shelf {
         line.arg(&command[1..]).exec_async(&mut connection.clone()).await.expect("Redis does as it is told");
     }
 
-    /// What tracking does; nothing is listening outside an era.
-    fn tell(&self, identifier: &str) {
-        let over = self.over_redis();
-        if over.coherence.era().is_some() {
-            over.remembered.changed(format!("session:{identifier}").as_bytes());
-        }
-    }
-
     fn kill(&self) {
         self.over_redis().server.borrow_mut().kill();
     }
@@ -128,14 +151,14 @@ impl Shelf {
             Self::Memory(store, _) => store.put(identifier, attributes.to_string(), Duration::from_secs(60)),
             Self::Redis(OverRedis { format: Format::Json, .. }) => {
                 self.run(&["SET", &format!("session:{identifier}"), &attributes.to_string(), "EX", "60"]).await;
-                self.tell(identifier);
+                self.heard().await;
             }
             Self::Redis(OverRedis { format: Format::Hash, .. }) => {
                 for (name, value) in attributes.as_object().unwrap() {
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                     self.run(&["HSET", &format!("session:{identifier}"), name, &text]).await;
                 }
-                self.tell(identifier);
+                self.heard().await;
             }
         }
     }
@@ -144,10 +167,7 @@ impl Shelf {
     async fn remove(&self, identifier: &str) {
         match self {
             Self::Memory(store, _) => assert!(store.remove(identifier)),
-            Self::Redis(_) => {
-                self.run(&["DEL", &format!("session:{identifier}")]).await;
-                self.tell(identifier);
-            }
+            Self::Redis(_) => self.run(&["DEL", &format!("session:{identifier}")]).await,
         }
     }
 
@@ -157,7 +177,6 @@ impl Shelf {
             Self::Memory(_, hand) => hand.advance(Duration::from_secs(60)),
             Self::Redis(_) => {
                 self.run(&["PEXPIRE", &format!("session:{identifier}"), "1"]).await;
-                self.tell(identifier);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
@@ -413,9 +432,56 @@ async fn a_hot_login_asks_nothing_and_is_the_same_to_the_byte() {
 }
 
 #[tokio::test]
-async fn whoever_is_nobody_is_looked_up_each_time() {
+async fn whatever_is_done_to_a_record_that_is_remembered_counts_from_the_next_request() {
+    let key = format!("session:{ALICE}");
+    let changes: [&[&str]; 7] = [
+        &["DEL", &key],
+        &["UNLINK", &key],
+        &["PEXPIRE", &key, "0"],
+        &["RENAME", &key, "session:elsewhere-0123456789"],
+        &["SET", &key, "{}"],
+        &["FLUSHDB"],
+        &["FLUSHALL"],
+    ];
     for format in [Format::Json, Format::Hash] {
         let shelf = Shelf::near(format).await;
+        for change in changes {
+            shelf.put(ALICE, &json!({"user_id": 5})).await;
+            let sent = cookie(ALICE);
+            for asked in [2, 0] {
+                let valid = required(&shelf, &[("cookie", &sent)]).await;
+                assert_eq!((valid.verdict, valid.asked), (Some("valid"), asked), "{format:?} {change:?}");
+            }
+            shelf.run(change).await;
+            let refused = required(&shelf, &[("cookie", &sent)]).await;
+            assert_eq!((refused.status, refused.asked > 0), (StatusCode::UNAUTHORIZED, true), "{format:?} {change:?}");
+            shelf.run(&["FLUSHDB"]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_told_of_changes_asks_each_time() {
+    let shelf = Shelf::near(Format::Json).await;
+    shelf.put(ALICE, &json!({"user_id": 5})).await;
+    let sent = cookie(ALICE);
+    assert_eq!(required(&shelf, &[("cookie", &sent)]).await.asked, 2);
+    assert_eq!(required(&shelf, &[("cookie", &sent)]).await.asked, 0);
+    // Nobody may be told again: the tier stays off.
+    shelf.run(&["ACL", "SETUSER", "default", "-client|tracking", "-subscribe"]).await;
+    shelf.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    for _ in 0..3 {
+        let valid = required(&shelf, &[("cookie", &sent)]).await;
+        assert!(valid.verdict == Some("valid") && valid.asked > 0, "the near tier is not off");
+    }
+    shelf.run(&["DEL", &format!("session:{ALICE}")]).await;
+    assert_eq!(required(&shelf, &[("cookie", &sent)]).await.verdict, Some("expired"));
+}
+
+#[tokio::test]
+async fn whoever_is_nobody_is_looked_up_each_time() {
+    for format in [Format::Json, Format::Hash] {
+        let shelf = Shelf::untold(format).await;
         shelf.put(NOBODY, &json!({"name": "visitor"})).await;
         shelf.run(&["RPUSH", "session:another-0123456789", "a"]).await;
         for identifier in [NOBODY, ALICE, "another-0123456789"] {
@@ -425,16 +491,14 @@ async fn whoever_is_nobody_is_looked_up_each_time() {
         }
         assert_eq!(shelf.over_redis().remembered.size(), near::Size::default());
         // Nobody has to tell of the login.
-        shelf.over_redis().coherence.end();
         shelf.put(ALICE, &json!({"user_id": 5})).await;
-        shelf.over_redis().coherence.begin();
         assert_eq!(required(&shelf, &[("cookie", &cookie(ALICE))]).await.verdict, Some("valid"));
     }
 }
 
 #[tokio::test]
 async fn a_session_that_ends_by_itself_ends_here_too_though_nobody_tells() {
-    let shelf = Shelf::near(Format::Json).await;
+    let shelf = Shelf::untold(Format::Json).await;
     let sent = cookie(ALICE);
     shelf.run(&["SET", &format!("session:{ALICE}"), r#"{"user_id":5}"#, "PX", "1000"]).await;
     assert_eq!(required(&shelf, &[("cookie", &sent)]).await.verdict, Some("valid"));
@@ -497,13 +561,14 @@ async fn grace_believes_nobody_whom_redis_has_contradicted_since() {
             assert_eq!(required(&shelf, &[("cookie", &sent)]).await.verdict, Some("unknown"), "{format:?} {way:?}");
         }
     }
-    let told = Shelf::grace(Format::Json).await;
+    let mut told = Shelf::grace(Format::Json).await;
+    told.track().await;
     told.put(ALICE, &json!({"user_id": 5})).await;
     assert_eq!(required(&told, &[("cookie", &sent)]).await.verdict, Some("valid"));
-    told.over_redis().coherence.begin();
-    told.remove(ALICE).await;
+    told.run(&["FLUSHDB"]).await;
+    told.heard().await;
     told.kill();
-    assert_eq!(required(&told, &[("cookie", &sent)]).await.verdict, Some("unknown"), "its end was told");
+    assert_eq!(required(&told, &[("cookie", &sent)]).await.verdict, Some("unknown"), "it was told that all is gone");
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 //! 1. One command for each request: `GET` of a JSON record, `HMGET` of the wanted fields of a hash. Where the answer may
 //!    be remembered, `PTTL` of the same key comes with it: what is remembered never outlives its key.
 //! 2. A key of another type is no session, as is a key that is not there.
-//! 3. Any other error of Redis says nothing about the session. Loading, failing over, losing its cluster, held up by a
-//!    script: that is an outage, which passes. Everything else (no permission above all) is Redis refusing *us*.
+//! 3. Any other error of Redis says nothing about the session. Loading, failing over, losing or moving its cluster's slot,
+//!    held up by a script: that is an outage, which passes. Everything else (no permission above all) is Redis refusing *us*.
 //! 4. `PTTL` may be refused: then the longest age alone bounds what is remembered.
 //!
 //! # Why
@@ -22,7 +22,7 @@ use crate::session::verdict::Found;
 use crate::session::{Definition, Format};
 
 /// What Redis says while it cannot answer anybody.
-const OUTAGES: [&str; 5] = ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"];
+const OUTAGES: [&str; 7] = ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "BUSY"];
 
 /// What Redis says of a record.
 #[derive(Debug, PartialEq, Eq)]
@@ -119,7 +119,9 @@ mod tests {
 
     #[test]
     fn redis_that_cannot_answer_says_nothing_about_the_session() {
-        for passing in ["LOADING Redis is loading", "CLUSTERDOWN The cluster is down", "BUSY Redis is busy"] {
+        let passing =
+            ["LOADING Redis is loading", "CLUSTERDOWN Hash slot not served", "MOVED 1 a:1", "BUSY Redis is busy"];
+        for passing in passing {
             assert_eq!(says(Format::Hash, error(passing)), Found::Unavailable("error"), "{passing}");
         }
         for lasting in ["NOPERM this user has no permissions", "ERR unknown command 'GET'"] {
