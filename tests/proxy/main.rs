@@ -20,6 +20,7 @@ mod http2spec;
 mod introduced;
 mod itself;
 mod limits;
+mod near;
 mod outage;
 mod protocol;
 mod raw;
