@@ -28,6 +28,7 @@ mod reload;
 mod restart;
 mod routes;
 mod session_grace;
+mod session_near;
 mod sessions;
 mod shutdown;
 mod slow;
