@@ -7,6 +7,7 @@ mod cache;
 mod faults;
 mod limits;
 mod link;
+mod near;
 mod one_trip;
 mod session;
 mod support;
