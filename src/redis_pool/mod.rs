@@ -19,6 +19,7 @@
 
 pub mod address;
 mod backoff;
+mod cluster;
 pub mod coherence;
 mod complaints;
 mod connect;
@@ -27,12 +28,21 @@ pub mod key;
 mod lane;
 mod link;
 mod metrics;
+pub mod near;
 mod node;
+mod redirect;
+mod resp;
+mod sentinel;
+pub mod slots;
+mod split;
 mod standing;
 pub mod tls;
+pub mod topology;
+pub mod tracking;
 pub mod transport;
 
-pub use link::{CONNECTING, DOWN, Link, UP};
+pub use link::{CONNECTING, DOWN, Link, Shard, UP};
+pub use split::why_unanswered;
 
 use std::time::Duration;
 
@@ -55,8 +65,6 @@ pub struct Settings {
     pub max_sends: usize,
     /// The bytes of those, of each worker.
     pub max_send_bytes: usize,
-    /// What may be read from replicas.
-    pub replicas: Replicas,
 }
 
 /// `[redis] breaker`.
@@ -68,16 +76,6 @@ pub struct Breaker {
     pub first_wait: Duration,
     /// The wait before any trial, at most: it doubles from trial to trial.
     pub longest_wait: Duration,
-}
-
-/// `[redis] replicas`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Replicas {
-    /// Nothing: they are never asked.
-    #[default]
-    Never,
-    /// Stored responses: one that is a little behind is as good.
-    Cache,
 }
 
 impl Default for Breaker {
@@ -97,7 +95,6 @@ impl Settings {
             breaker: Breaker::default(),
             max_sends: 1024,
             max_send_bytes: 16 << 20,
-            replicas: Replicas::default(),
         }
     }
 

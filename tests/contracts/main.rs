@@ -7,9 +7,11 @@ mod cache;
 mod faults;
 mod limits;
 mod link;
+mod near;
 mod one_trip;
 mod session;
 mod support;
+mod topology;
 // Shared with tests/proxy, which uses more of it.
 #[allow(dead_code, unused_imports)]
 #[path = "../support/redis/mod.rs"]
