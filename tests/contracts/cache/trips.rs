@@ -216,3 +216,17 @@ fn text_is_compressed_in_redis_unless_the_policy_says_otherwise() {
         }
     });
 }
+
+#[test]
+fn a_redis_that_is_full_still_answers_with_what_it_has() {
+    as_worker(async || {
+        let counted = Counted::new(RedisServer::start()).await;
+        assert_eq!(counted.get("/page", &[]).await.0, "MISS");
+        let mut redis = counted.redis();
+        redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1).exec(&mut redis).expect("a bound");
+        assert_eq!(counted.get("/page", &[]).await, ("HIT".into(), 1));
+        let head = counted.head("GET", "/other", &[]).await;
+        let told = "sidegate; fwd=uri-miss; fwd-status=200; detail=store-unavailable";
+        assert_eq!(head.headers()["cache-status"], told);
+    });
+}
