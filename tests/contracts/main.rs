@@ -4,6 +4,7 @@
 mod cache;
 mod limits;
 mod link;
+mod near;
 mod one_trip;
 mod session;
 mod support;
