@@ -1,7 +1,8 @@
 //! What this process remembers of Redis, and who tells it of changes.
 //!
 //! 1. All of it, tiers and tracking, is made for one `[redis]`, one `[near]` and one set of prefixes. A reload that changes
-//!    none of them keeps the connection and what is remembered; any other begins anew, with nothing remembered.
+//!    none of them keeps the connection and what is remembered; any other begins anew, with nothing remembered but what is
+//!    believed while Redis is away, if it is the same Redis.
 //! 2. The tiers of a new configuration have a [`Coherence`] of their own, and no era before their tracking has started: what
 //!    a worker prepares is not used on the word of the tracking that tells the old ones.
 //! 3. The old tracking has ended before the new one starts: both count in the same place.
@@ -54,14 +55,18 @@ impl MadeFor {
 impl Near {
     /// Of `settings`, with nothing remembered.
     pub fn new(settings: &Settings) -> Arc<Self> {
-        Self::made_for(MadeFor::new(settings))
+        Self::made_for(MadeFor::new(settings), None)
     }
 
-    fn made_for(made_for: MadeFor) -> Arc<Self> {
+    fn made_for(made_for: MadeFor, before: Option<&Remembered>) -> Arc<Self> {
         let coherence = Coherence::new();
         let redis = made_for.redis.as_ref().filter(|_| made_for.caches);
         let responses = redis.and_then(|redis| NearStore::new(&made_for.near, coherence.clone(), &redis.prefix));
-        let sessions = Remembered::new(made_for.sessions.clone(), coherence.clone());
+        let (bounds, of_their_own) = (made_for.sessions.clone(), coherence.clone());
+        let sessions = match before {
+            Some(before) => before.renewed(bounds, of_their_own),
+            None => Remembered::new(bounds, of_their_own),
+        };
         Arc::new(Self { made_for, coherence, responses, sessions, tracking: Mutex::default() })
     }
 
@@ -75,7 +80,10 @@ impl Near {
             // Links are kept, and tell of other masters through what they were made with.
             made_for.redis.clone_from(&self.made_for.redis);
         }
-        Self::made_for(made_for)
+        // Logins that are believed while Redis is away are those of this Redis.
+        let server = |made_for: &MadeFor| made_for.redis.clone().map(|redis| redis.server);
+        let before = (server(&made_for) == server(&self.made_for)).then_some(&*self.sessions);
+        Self::made_for(made_for, before)
     }
 
     /// Begins to be told of changes, if there is anything to remember; `writer` is the slot of `registry` for what is

@@ -8,6 +8,7 @@ mod near;
 mod one_trip;
 mod session;
 mod support;
+mod topology;
 // Shared with tests/proxy, which uses more of it.
 #[allow(dead_code, unused_imports)]
 #[path = "../support/redis/mod.rs"]

@@ -42,7 +42,7 @@ const NOBODY: &str = "nobody-0123456789";
 /// A store of one kind, and the app's way to write to it.
 enum Shelf {
     Memory(Arc<MemoryStore>, Arc<ManualClock>),
-    Redis(OverRedis),
+    Redis(Box<OverRedis>),
 }
 
 struct OverRedis {
@@ -70,7 +70,8 @@ impl Shelf {
         let remembered = Remembered::new(bounds, coherence.clone());
         let server = RefCell::new(server);
         let on_outage = OnOutage::Closed;
-        Self::Redis(OverRedis { connection, format, server, remembered, coherence, tracking: None, on_outage })
+        let tracking = None;
+        Self::Redis(OverRedis { connection, format, server, remembered, coherence, tracking, on_outage }.into())
     }
 
     /// As [`Shelf::redis`], with every change told by Redis itself.
@@ -149,11 +150,11 @@ impl Shelf {
     async fn put(&self, identifier: &str, attributes: &Json) {
         match self {
             Self::Memory(store, _) => store.put(identifier, attributes.to_string(), Duration::from_secs(60)),
-            Self::Redis(OverRedis { format: Format::Json, .. }) => {
+            Self::Redis(over) if over.format == Format::Json => {
                 self.run(&["SET", &format!("session:{identifier}"), &attributes.to_string(), "EX", "60"]).await;
                 self.heard().await;
             }
-            Self::Redis(OverRedis { format: Format::Hash, .. }) => {
+            Self::Redis(_) => {
                 for (name, value) in attributes.as_object().unwrap() {
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                     self.run(&["HSET", &format!("session:{identifier}"), name, &text]).await;

@@ -134,6 +134,8 @@ fn a_reload_forgets_nobody() {
     redis.kill();
     sidegate.reload(&before.text().replace("from = [\"bearer\"]", "from = [\"bearer\"]\nretry_after = \"7s\""));
     assert_eq!(everywhere(&sidegate, "/private", ALICE), [(200, false)]);
+    sidegate.reload(&format!("{}\n[near]\nenabled = false\n", before.text()));
+    assert_eq!(everywhere(&sidegate, "/private", ALICE), [(200, false)]);
     sidegate.reload(&before.text().replace("on_outage = \"grace\"\ngrace = \"10m\"", ""));
     assert_eq!(everywhere(&sidegate, "/private", ALICE), [(503, false)], "grace is no longer given");
 }

@@ -22,7 +22,7 @@ use crate::session::MemorySettings;
 pub struct Remembered {
     bounds: Bounds,
     near: NearStore,
-    grace: GraceStore,
+    grace: Arc<GraceStore>,
 }
 
 /// What a memory is made for: the same after a reload, and it is kept.
@@ -56,13 +56,17 @@ impl Bounds {
 impl Remembered {
     /// An empty one within `bounds`, under the rules of `coherence`.
     pub fn new(bounds: Bounds, coherence: Arc<Coherence>) -> Arc<Self> {
-        let (near, grace) = (NearStore::new(&bounds.near, coherence), GraceStore::new(bounds.grace.max_bytes));
-        Arc::new(Self { bounds, near, grace })
+        let grace = Arc::new(GraceStore::new(bounds.grace.max_bytes));
+        Arc::new(Self { near: NearStore::new(&bounds.near, coherence), bounds, grace })
     }
 
-    /// What it was made for.
-    pub fn bounds(&self) -> &Bounds {
-        &self.bounds
+    /// One for the same Redis, after a reload: what is believed while it is away stays, if its bound does; the near tier
+    /// is empty.
+    pub fn renewed(&self, bounds: Bounds, coherence: Arc<Coherence>) -> Arc<Self> {
+        if bounds.grace != self.bounds.grace {
+            return Self::new(bounds, coherence);
+        }
+        Arc::new(Self { near: NearStore::new(&bounds.near, coherence), bounds, grace: self.grace.clone() })
     }
 
     /// Whether changes of what lies under `prefix` are told (rule 3).
@@ -162,6 +166,16 @@ mod tests {
         assert_eq!(knows(&remembered, &web), (false, true));
         remembered.empty();
         assert_eq!(knows(&remembered, &web), (false, false), "flushed");
+    }
+
+    #[test]
+    fn a_reload_keeps_what_is_believed_unless_its_own_bound_changes() {
+        let (_, before, web) = remembered();
+        let near = Settings { session_max_age: GRACE, ..Settings::default() };
+        let renewed =
+            |grace| before.renewed(Bounds::new(near, grace, ["session:"], "sidegate:limit:"), Coherence::new());
+        assert_eq!(knows(&renewed(MemorySettings::default()), &web), (false, true));
+        assert_eq!(knows(&renewed(MemorySettings { max_bytes: 1 << 20 }), &web), (false, false));
     }
 
     #[test]
