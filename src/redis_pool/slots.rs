@@ -14,6 +14,7 @@ use std::sync::Arc;
 use redis::{Arg, Cmd, Value};
 
 use super::address::Endpoint;
+use super::fault::Fault;
 
 /// Hash slots of every cluster.
 pub const SLOTS: u16 = 16_384;
@@ -115,14 +116,14 @@ impl Map {
     /// What a node says to `CLUSTER SLOTS`; `asked` is the node, for where it does not name itself.
     ///
     /// # Errors
-    /// `protocol`, if that is no map; `clusterdown`, if it serves no slot at all.
-    pub(super) fn read(said: Value, asked: &Endpoint) -> Result<Self, &'static str> {
-        let Value::Array(ranges) = said else { return Err("protocol") };
+    /// [`Fault::Protocol`], if that is no map; [`Fault::ClusterDown`], if nobody serves any slot.
+    pub(super) fn read(said: Value, asked: &Endpoint) -> Result<Self, Fault> {
+        let Value::Array(ranges) = said else { return Err(Fault::Protocol) };
         let mut map = Self::default();
         for range in ranges {
-            map.add(range, asked).ok_or("protocol")?;
+            map.add(range, asked).ok_or(Fault::Protocol)?;
         }
-        if map.masters.is_empty() { Err("clusterdown") } else { Ok(map) }
+        if map.masters.is_empty() { Err(Fault::ClusterDown) } else { Ok(map) }
     }
 
     fn add(&mut self, range: Value, asked: &Endpoint) -> Option<()> {
@@ -185,6 +186,23 @@ pub(super) fn at(host: Option<Arc<str>>, port: u16, asked: &Endpoint) -> Option<
         (None, Endpoint::Tcp { host, .. }) => Some(Endpoint::Tcp { host: host.clone(), port }),
         (None, Endpoint::Unix(_)) => None,
     }
+}
+
+/// Where a master is that serves no slot, by its line of `CLUSTER NODES`: `NAME HOST:PORT@BUS[,HOSTNAME] FLAGS MASTER PING
+/// PONG EPOCH LINK [SLOTS …]`.
+pub(super) fn idle_master(line: &str) -> Option<Endpoint> {
+    let mut words = line.split(' ').skip(1);
+    let (place, flags) = (words.next()?, words.next()?);
+    let serves = words.nth(5).is_some();
+    let mut flags = flags.split(',');
+    let away = |flag: &str| matches!(flag, "fail" | "fail?" | "handshake" | "noaddr");
+    if serves || !flags.clone().any(|flag| flag == "master") || flags.any(away) {
+        return None;
+    }
+    let (address, rest) = place.split_once('@')?;
+    let (host, port) = address.rsplit_once(':')?;
+    let name = rest.split(',').nth(1).filter(|name| !name.is_empty());
+    Some(Endpoint::Tcp { host: name.unwrap_or(host).into(), port: port.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -266,17 +284,33 @@ mod tests {
     }
 
     #[test]
+    fn a_master_that_serves_nothing_is_told_from_others() {
+        for (rest, idle) in [
+            ("127.0.0.1:7000@17000 master - 0 0 7 connected", Some(tcp("127.0.0.1", 7000))),
+            ("127.0.0.1:7000@17000,a.example myself,master - 0 0 7 connected", Some(tcp("a.example", 7000))),
+            ("::1:7000@17000, master - 0 0 7 connected", Some(tcp("::1", 7000))),
+            ("127.0.0.1:7000@17000 master - 0 0 7 connected 0-5460", None),
+            ("127.0.0.1:7000@17000 slave c0ffee 0 0 7 connected", None),
+            ("127.0.0.1:7000@17000 master,fail - 0 0 7 disconnected", None),
+            (":0@0 master,noaddr - 0 0 7 disconnected", None),
+            ("", None),
+        ] {
+            assert_eq!(idle_master(&format!("c0ffee {rest}")), idle, "{rest}");
+        }
+    }
+
+    #[test]
     fn what_is_no_map_is_refused() {
         let asked = tcp("seed", 7000);
-        for (said, reason) in [
-            (Value::Nil, "protocol"),
-            (Value::Array(vec![]), "clusterdown"),
-            (Value::Array(vec![range(0, 16_384, vec![node(text("a"), 7000)])]), "protocol"),
-            (Value::Array(vec![range(9, 5, vec![node(text("a"), 7000)])]), "protocol"),
-            (Value::Array(vec![range(0, 5, vec![node(text("a"), 70_000)])]), "protocol"),
-            (Value::Array(vec![range(0, 5, vec![])]), "protocol"),
+        for (said, fault) in [
+            (Value::Nil, Fault::Protocol),
+            (Value::Array(vec![]), Fault::ClusterDown),
+            (Value::Array(vec![range(0, 16_384, vec![node(text("a"), 7000)])]), Fault::Protocol),
+            (Value::Array(vec![range(9, 5, vec![node(text("a"), 7000)])]), Fault::Protocol),
+            (Value::Array(vec![range(0, 5, vec![node(text("a"), 70_000)])]), Fault::Protocol),
+            (Value::Array(vec![range(0, 5, vec![])]), Fault::Protocol),
         ] {
-            assert_eq!(Map::read(said.clone(), &asked).err(), Some(reason), "{said:?}");
+            assert_eq!(Map::read(said.clone(), &asked).err(), Some(fault), "{said:?}");
         }
     }
 }

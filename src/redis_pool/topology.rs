@@ -1,7 +1,7 @@
 //! Where the masters are now.
 //!
-//! 1. One server: itself. Sentinels: whom they call master, if it agrees (`sentinel`). A cluster: every master that serves
-//!    slots, as the first of the seeds that answers says.
+//! 1. One server: itself. Sentinels: whom they call master, if it agrees (`sentinel`). A cluster: every master, as the first
+//!    of the seeds that answers says; also one that serves no slot yet, since keys may lie there before a slot does (`ASK`).
 //! 2. What is asked for here goes over a connection of its own that is closed afterwards: no request ever waits for it.
 //! 3. Who learns that a master is another now, or serves other slots, says so through [`Changes`]: every [`Server`] that was
 //!    cloned from one shares them. Links do ([`Changes::tell`]); what keeps connections of its own to the masters looks at
@@ -19,8 +19,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, Value};
 
 use super::address::{Endpoint, Login, Server, Topology};
-use super::connect::{sign_on, word};
-use super::slots::Map;
+use super::connect::{fault, not_opened, sign_on};
+use super::fault::Fault;
+use super::slots::{self, Map};
 use super::{sentinel, transport};
 
 /// Counts the changes of a topology that were noticed anywhere in this process; clones share the count. Two of them are
@@ -56,10 +57,13 @@ impl Changes {
 pub async fn masters(server: &Server, limit: Duration) -> Result<Vec<Endpoint>, &'static str> {
     match &server.topology {
         Topology::Single(endpoint) => Ok(vec![endpoint.clone()]),
-        Topology::Sentinel { .. } => Ok(vec![sentinel::master(server, limit).await?]),
+        Topology::Sentinel { .. } => Ok(vec![sentinel::master(server, limit).await.map_err(Fault::word)?]),
         Topology::Cluster { seeds } => {
-            let map = learn(server, seeds.iter(), limit).await?;
-            Ok(map.masters().iter().map(|master| master.endpoint.clone()).collect())
+            let map = learn(server, seeds.iter(), limit).await.map_err(Fault::word)?;
+            let mut masters: Vec<_> = map.masters().iter().map(|master| master.endpoint.clone()).collect();
+            let idle = idle(server, &masters, limit).await;
+            masters.extend(idle);
+            Ok(masters)
         }
     }
 }
@@ -72,75 +76,86 @@ pub(super) async fn learn(
     server: &Server,
     nodes: impl Iterator<Item = &Endpoint>,
     limit: Duration,
-) -> Result<Map, &'static str> {
+) -> Result<Map, Fault> {
     let mut slots = Pipeline::new();
     slots.cmd("CLUSTER").arg("SLOTS");
-    let mut why = "clusterdown";
+    let mut why = Fault::ClusterDown;
     for node in nodes {
         match ask(node, &server.login, server, limit, &slots).await {
             Ok(mut said) => match Map::read(said.pop().unwrap_or_default(), node) {
                 Ok(map) => return Ok(map),
-                Err(reason) => why = reason,
+                Err(fault) => why = fault,
             },
-            Err(reason) => why = reason,
+            Err(fault) => why = fault,
         }
     }
     Err(why)
+}
+
+/// Masters that serve no slot yet, as the first of `masters` that answers says; none, if it may not be asked.
+async fn idle(server: &Server, masters: &[Endpoint], limit: Duration) -> Vec<Endpoint> {
+    let mut nodes = Pipeline::new();
+    nodes.cmd("CLUSTER").arg("NODES");
+    for master in masters {
+        let said = ask(master, &server.login, server, limit, &nodes).await;
+        if let Ok([Value::BulkString(text)]) = said.as_deref() {
+            let text = String::from_utf8_lossy(text);
+            return text.lines().filter_map(slots::idle_master).filter(|idle| !masters.contains(idle)).collect();
+        }
+    }
+    Vec::new()
 }
 
 /// Asks the server at `endpoint`, as `login` and with the TLS of `server`, over a connection of its own; all of it within
 /// `limit`.
 ///
 /// # Errors
-/// A word for logs and metrics.
+/// What went wrong.
 pub(super) async fn ask(
     endpoint: &Endpoint,
     login: &Login,
     server: &Server,
     limit: Duration,
     question: &Pipeline,
-) -> Result<Vec<Value>, &'static str> {
+) -> Result<Vec<Value>, Fault> {
     let asked = converse(endpoint, login, server, limit, async |connection| put(connection, question).await);
-    tokio::time::timeout(limit, asked).await.unwrap_or(Err("timeout"))
+    tokio::time::timeout(limit, asked).await.unwrap_or(Err(Fault::Timeout))
 }
 
 /// Has a conversation over a connection of its own, for as long as it stands; each answer comes within `limit`, as does
 /// the connection.
 ///
 /// # Errors
-/// What `talk` says, or a word that says why there is no connection.
+/// What `talk` says, or why there is no connection.
 pub(super) async fn converse<T>(
     endpoint: &Endpoint,
     login: &Login,
     server: &Server,
     limit: Duration,
-    talk: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, &'static str>,
-) -> Result<T, &'static str> {
+    talk: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, Fault>,
+) -> Result<T, Fault> {
     let silent = RedisConnectionInfo::default().set_skip_set_lib_name();
     let opened = async {
-        let stream = transport::open(endpoint, server.tls.as_ref()).await.map_err(|_| "disconnected")?;
+        let stream = transport::open(endpoint, server.tls.as_ref()).await.map_err(|error| not_opened(&error))?;
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(limit));
-        MultiplexedConnection::new_with_config(&silent, stream, config).await.map_err(|error| word(&error))
+        MultiplexedConnection::new_with_config(&silent, stream, config).await.map_err(|error| fault(&error))
     };
-    let (mut connection, driver) = tokio::time::timeout(limit, opened).await.unwrap_or(Err("timeout"))?;
+    let (mut connection, driver) = tokio::time::timeout(limit, opened).await.unwrap_or(Err(Fault::Timeout))?;
     let conversation = async {
-        sign_on(&mut connection, login, 0).await.map_err(|error| word(&error))?;
+        sign_on(&mut connection, login, 0).await?;
         talk(&mut connection).await
     };
     tokio::select! {
         biased;
         said = conversation => said,
-        () = driver => Err("disconnected"),
+        () = driver => Err(Fault::Disconnected),
     }
 }
 
 /// Puts a question in a conversation.
 ///
 /// # Errors
-/// A word for logs and metrics.
-pub(super) async fn put(
-    connection: &mut MultiplexedConnection,
-    question: &Pipeline,
-) -> Result<Vec<Value>, &'static str> {
-    connection.send_packed_commands(question, 0, question.len()).await.map_err(|error| word(&error))
+/// What went wrong.
+pub(super) async fn put(connection: &mut MultiplexedConnection, question: &Pipeline) -> Result<Vec<Value>, Fault> {
+    connection.send_packed_commands(question, 0, question.len()).await.map_err(|error| fault(&error))
 }

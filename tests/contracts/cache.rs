@@ -19,6 +19,7 @@ use sidegate::clock::{Clock, ManualClock, instant};
 use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Next, Scheme, Slot};
 use sidegate::gather::Ask as _;
 use sidegate::redis_pool::coherence::Coherence;
+use sidegate::redis_pool::tracking::Tracking;
 use sidegate::redis_pool::{Link, Settings};
 use sidegate::telemetry::Record;
 use sidegate::telemetry::registry::Registry;
@@ -62,6 +63,8 @@ struct Trial {
     app: App,
     asked: Rc<Cell<u32>>,
     server: Option<RedisServer>,
+    /// Ends with the trial.
+    tracking: Option<Tracking>,
 }
 
 struct Told {
@@ -99,7 +102,7 @@ impl Trial {
         let on_route = OnRoute { policy: Some(Arc::new(policy())), ..OnRoute::default() };
         let cache = Cache::new(on_route.clone(), &worker);
         let app: App = Rc::new(|_, number| Response::new(Body::full(number.to_string())));
-        Self { cache, on_route, worker, time, app, asked: Rc::default(), server }
+        Self { cache, on_route, worker, time, app, asked: Rc::default(), server, tracking: None }
     }
 
     /// One over each store.
@@ -109,15 +112,15 @@ impl Trial {
             let link = link(&server).await;
             Self::new(Some((server, link)))
         };
-        [Self::new(None), redis().await, redis().await.remembering(Coherence::new())]
+        [Self::new(None), redis().await, redis().await.tracking().await]
     }
 
-    /// With a near tier. Nobody tells it of changes, save who makes them through this process.
-    fn remembering(mut self, coherence: Arc<Coherence>) -> Self {
-        coherence.begin();
-        self.worker.near = NearStore::new(&near::settings(), coherence, &self.worker.prefix);
-        self.cache = Cache::new(self.on_route.clone(), &self.worker);
-        self
+    /// With a near tier that is told of every change.
+    async fn tracking(mut self) -> Self {
+        let server = self.server.as_ref().expect("a server");
+        let (near, tracking) = near::tracked(server, Coherence::new()).await;
+        (self.worker.near, self.tracking) = (Some(near), Some(tracking));
+        self.route(|_| ())
     }
 
     fn app(mut self, app: impl Fn(&Request<Body>, u32) -> Response<Body> + 'static) -> Self {
@@ -630,18 +633,37 @@ fn question(key: &Key, purpose: Purpose) -> Question<'_> {
     Question { key, request: &NO_FIELDS, purpose }
 }
 
-async fn look_up(store: &Store, key: &Key, purpose: Purpose) -> Found {
-    store.look_up(question(key, purpose), Answer::NotAsked, None).await
-}
-
 fn redis_store(link: Link, prefix: &str) -> RedisStore {
     let (clock, _) = Clock::manual(0);
     RedisStore::new(link, prefix.into(), clock, Form { compress: true, max_content: 1000 })
 }
 
+/// The store of a process, and its way to Redis if that is where it is.
+struct Process(Store, Option<Link>);
+
+impl Process {
+    fn on_redis(link: Link, behind: impl FnOnce(RedisStore) -> RedisStore) -> Self {
+        let store = behind(redis_store(link.clone(), "sidegate:"));
+        Self(Store::Redis(Box::new(store)), Some(link))
+    }
+
+    /// As `gather` does.
+    async fn ask(&self, question: Question<'_>) -> Answers {
+        let (mut answers, mut pipeline) = (Answers::default(), redis::Pipeline::new());
+        if let Self(Store::Redis(store), Some(link)) = self
+            && store.ask(question, &mut answers, &mut pipeline) > 0
+        {
+            answers.put(Slot::Cache, Answer::Values(link.query(&pipeline).await.expect("an answer")));
+        }
+        answers
+    }
+}
+
 /// Where a reader is.
 enum Reader {
     Idle,
+    /// It has been answered when this write had been confirmed, and looks at the answer later.
+    Asked(Answers, u64),
     /// What it found at its place: there is none only if a write came between proposing and reading.
     Opened(Option<Generation>),
     /// What it read of the app, under which generation.
@@ -654,8 +676,14 @@ enum Writer {
     Written(u64),
 }
 
-/// Steps of four readers and two writers over `stores` (one for each process), in an order drawn from `seed`.
-async fn no_invalidation_is_lost(stores: &[Store], seed: u64, steps: usize) {
+/// Steps of four readers and two writers of `processes`, in an order drawn from `seed`. `outside` is
+/// done now and then, by one who is no sidegate; given the name of the place's generation it deletes that.
+async fn no_invalidation_is_lost(
+    processes: &[Process],
+    seed: u64,
+    steps: usize,
+    mut outside: Option<&mut dyn FnMut(Option<&str>)>,
+) {
     let mut random = fastrand::Rng::with_seed(seed);
     let place = format!("/model-{seed}");
     let key = key(&place);
@@ -663,21 +691,33 @@ async fn no_invalidation_is_lost(stores: &[Store], seed: u64, steps: usize) {
     let mut readers = [const { Reader::Idle }; 4];
     let mut writers = [const { Writer::Idle }; 2];
     for _ in 0..steps {
+        if let Some(disturb) = &mut outside
+            && random.u16(..2000) == 0
+        {
+            disturb(None);
+        }
         let actor = random.usize(..readers.len() + writers.len());
-        let store = &stores[actor % stores.len()];
+        let process = &processes[actor % processes.len()];
+        let Process(store, _) = process;
+        let question = question(&key, Purpose::ReuseOrFill);
         if let Some(reader) = readers.get_mut(actor) {
             *reader = match std::mem::replace(reader, Reader::Idle) {
-                Reader::Idle => match look_up(store, &key, Purpose::ReuseOrFill).await {
-                    Found::Stored(stored) => {
-                        let version = u64::from_le_bytes(stored.content.as_ref().try_into().expect("a version"));
-                        assert!(version >= confirmed, "seed {seed}: {version} was read after write {confirmed}");
-                        hits += 1;
-                        // As if it were stale, now and then: the fill goes on under its generation.
-                        if random.bool() { Reader::Idle } else { Reader::Opened(Some(stored.generation)) }
+                Reader::Idle => Reader::Asked(process.ask(question).await, confirmed),
+                Reader::Asked(mut answers, known) => {
+                    match store.look_up(question, answers.take(Slot::Cache), answers.note(Slot::Cache)).await {
+                        Found::Stored(stored) => {
+                            let version = u64::from_le_bytes(stored.content.as_ref().try_into().expect("a version"));
+                            // Of memory nothing is asked: it is looked up only now.
+                            let known = if process.1.is_some() { known } else { confirmed };
+                            assert!(version >= known, "seed {seed}: {version} was read after write {known}");
+                            hits += 1;
+                            // As if it were stale, now and then: the fill goes on under its generation.
+                            if random.bool() { Reader::Idle } else { Reader::Opened(Some(stored.generation)) }
+                        }
+                        Found::Nothing { generation, .. } => Reader::Opened(generation),
+                        Found::Unavailable(reason) => panic!("the store is {reason}"),
                     }
-                    Found::Nothing { generation, .. } => Reader::Opened(generation),
-                    Found::Unavailable(reason) => panic!("the store is {reason}"),
-                },
+                }
                 Reader::Opened(None) => Reader::Idle,
                 Reader::Opened(Some(generation)) => Reader::Fetched(generation, app),
                 Reader::Fetched(generation, version) => {
@@ -695,7 +735,10 @@ async fn no_invalidation_is_lost(stores: &[Store], seed: u64, steps: usize) {
                     Writer::Written(app)
                 }
                 Writer::Written(version) => {
-                    store.invalidate(&[key.place().to_owned()]).await.expect("a store that answers");
+                    match &mut outside {
+                        Some(delete) if random.bool() => delete(Some(&format!("sidegate:cache:{{{}}}:g", key.place()))),
+                        _ => store.invalidate(&[key.place().to_owned()]).await.expect("a store that answers"),
+                    }
                     confirmed = confirmed.max(version);
                     Writer::Idle
                 }
@@ -721,9 +764,9 @@ fn stored(generation: Generation, version: u64) -> StoredResponse {
 fn no_invalidation_is_lost_in_memory() {
     as_worker(async || {
         let memory = MemoryStore::new(MemorySettings::default());
-        let stores = [Store::Memory(memory.clone()), Store::Memory(memory)];
+        let processes = [memory.clone(), memory].map(|memory| Process(Store::Memory(memory), None));
         for seed in 0..500 {
-            no_invalidation_is_lost(&stores, seed, 400).await;
+            no_invalidation_is_lost(&processes, seed, 400, None).await;
         }
     });
 }
@@ -732,10 +775,10 @@ fn no_invalidation_is_lost_in_memory() {
 fn no_invalidation_is_lost_between_processes_over_redis() {
     as_worker(async || {
         let server = RedisServer::start();
-        let process = async || Store::Redis(Box::new(redis_store(link(&server).await, "sidegate:")));
-        let stores = [process().await, process().await, process().await];
+        let process = async || Process::on_redis(link(&server).await, |store| store);
+        let processes = [process().await, process().await, process().await];
         for seed in 0..20 {
-            no_invalidation_is_lost(&stores, seed, 400).await;
+            no_invalidation_is_lost(&processes, seed, 400, None).await;
         }
     });
 }

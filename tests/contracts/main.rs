@@ -1,13 +1,17 @@
 //! The same suite over every store, and what is written twice (in Rust and in Lua) against each other, over a real Redis.
 //! Needs redis-server.
 
+mod addresses;
+mod breaker;
 mod cache;
+mod faults;
 mod limits;
 mod link;
 mod near;
 mod one_trip;
 mod session;
 mod support;
+mod topology;
 // Shared with tests/proxy, which uses more of it.
 #[allow(dead_code, unused_imports)]
 #[path = "../support/redis/mod.rs"]

@@ -121,13 +121,18 @@ impl Feed {
         }
     }
 
-    /// Asks to be told of what is published on the channel.
+    /// Asks to be told of what is published on the channel, on which we have to be allowed to publish too.
     pub(super) async fn subscribe(&mut self) -> Result<(), Refused> {
         self.mode = Mode::PubSub;
+        // No key: it concerns nobody.
+        match self.wire.ask(&[b"PUBLISH", self.channel.as_bytes(), b""]).await? {
+            Value::Error(error) if error.starts_with(b"NOAUTH") => return Err(away("auth")),
+            Value::Error(_) => return Err(Refused { reason: "refused", lasting: true }),
+            _ => {}
+        }
         self.wire.send(&[b"SUBSCRIBE", self.channel.as_bytes()]).await?;
         loop {
             match self.wire.receive().await? {
-                Value::Error(error) if error.starts_with(b"NOAUTH") => return Err(away("auth")),
                 Value::Error(_) => return Err(Refused { reason: "refused", lasting: true }),
                 Value::Push(words) | Value::List(words) if says(&words, b"subscribe") => return Ok(()),
                 _ => {}

@@ -181,7 +181,7 @@ impl Keeper {
             if began.elapsed() > LASTING + CONNECT {
                 backoff = Backoff::default();
             }
-            let wait = backoff.next(fastrand::f64());
+            let wait = backoff.next(&self.terms.redis.breaker, fastrand::f64());
             sleep(if lasting { REFUSED } else { wait }).await;
         }
     }

@@ -1,16 +1,46 @@
 //! What this process remembers of Redis.
 
 use redis::Value;
-use sidegate::redis_pool::near::{Settings, Tier as _};
+use sidegate::redis_pool::coherence::Coherence;
+use sidegate::redis_pool::near::{Mode, Settings, Tier as _};
+use sidegate::redis_pool::tracking::Terms;
 
 use super::trips::Counted;
 use super::*;
 
-pub(super) fn settings() -> Settings {
+fn settings() -> Settings {
     Settings { response_max_age: Duration::from_secs(30), ..Settings::default() }
 }
 
-/// A cache with a near tier.
+fn near_store(coherence: Arc<Coherence>) -> Arc<NearStore> {
+    NearStore::new(&settings(), coherence, "sidegate:").expect("room for a near tier")
+}
+
+/// A near tier that is told of every change in `server`, as that of a process is.
+pub(super) async fn tracked(server: &RedisServer, coherence: Arc<Coherence>) -> (Arc<NearStore>, Tracking) {
+    let near = near_store(coherence.clone());
+    let terms = Terms {
+        redis: crate::settings(server),
+        near: settings(),
+        tiers: vec![near.clone()],
+        coherence: coherence.clone(),
+    };
+    let tracking = Tracking::start(terms, Registry::new(1), 0).expect("a thread");
+    era(&coherence).await;
+    (near, tracking)
+}
+
+/// Waits for one.
+async fn era(coherence: &Coherence) {
+    let begun = async {
+        while coherence.era().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), begun).await.expect("an era within ten seconds");
+}
+
+/// A cache with a near tier that is told by the test alone, and by what goes through this process.
 struct Near {
     counted: Counted,
     coherence: Arc<Coherence>,
@@ -20,7 +50,9 @@ impl Near {
     async fn new() -> Self {
         let coherence = Coherence::new();
         let mut counted = Counted::new(RedisServer::start()).await;
-        counted.trial = counted.trial.remembering(coherence.clone());
+        coherence.begin();
+        counted.trial.worker.near = Some(near_store(coherence.clone()));
+        counted.trial = counted.trial.route(|_| ());
         Self { counted, coherence }
     }
 
@@ -186,7 +218,7 @@ fn a_write_through_this_process_forgets_before_it_is_answered_also_if_redis_cann
 fn where_nobody_else_tells_an_invalidation_is_published() {
     as_worker(async || {
         let near = Near::new().await;
-        near.coherence.begin_over(sidegate::redis_pool::near::Mode::PubSub, Arc::default());
+        near.coherence.begin_over(Mode::PubSub, Arc::default());
         let mut redis = near.counted.redis();
         let mut heard = redis.as_pubsub();
         heard.subscribe("sidegate:invalidate").expect("a subscription");
@@ -196,5 +228,45 @@ fn where_nobody_else_tells_an_invalidation_is_published() {
             other => panic!("{other:?}"),
         };
         assert_eq!(told, b"sidegate:cache:{example.com/%257Ba%257D}:g");
+    });
+}
+
+#[test]
+fn no_invalidation_is_lost_between_processes_that_remember() {
+    as_worker(async || {
+        let server = RedisServer::start();
+        let registry = Registry::new(1);
+        let coherences = [Coherence::new(), Coherence::new()];
+        let (mut processes, mut trackings) = (Vec::new(), Vec::new());
+        for coherence in &coherences {
+            let (near, tracking) = tracked(&server, coherence.clone()).await;
+            let behind = |store: RedisStore| store.behind(Some(near), &registry, 0);
+            processes.push(Process::on_redis(link(&server).await, behind));
+            trackings.push(tracking);
+        }
+        let mut redis = server.client().get_connection().expect("a connection");
+        let mut killed = 0;
+        let mut outside = |generation: Option<&str>| match generation {
+            Some(generation) => redis::cmd("DEL").arg(generation).exec(&mut redis).expect("a deletion"),
+            // One of the connections that tell is lost.
+            None => {
+                let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis).expect("a list");
+                let telling = list.lines().filter(|line| line.contains(" flags=tB "));
+                let ids: Vec<_> = telling.filter_map(|line| line.strip_prefix("id=")?.split(' ').next()).collect();
+                if let Some(id) = fastrand::choice(ids) {
+                    killed += 1;
+                    redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).exec(&mut redis).expect("an end");
+                }
+            }
+        };
+        for seed in 0..12 {
+            for coherence in &coherences {
+                era(coherence).await;
+            }
+            no_invalidation_is_lost(&processes, seed, 2000, Some(&mut outside)).await;
+        }
+        let hits = registry.value("sidegate_near_hits_total", &[("kind", "response")]);
+        assert!(killed > 0, "only {killed} connections that tell were lost");
+        assert!(hits > 100, "only {hits} were remembered, so little was shown");
     });
 }

@@ -85,10 +85,12 @@ fn a_user_with_the_rights_tracks() {
 
 #[test]
 fn where_nothing_is_granted_nothing_is_remembered() {
-    let (_server, settings) = server_for(&["+hello", "+ping"]);
-    let tracked = Tracked::start(settings);
-    until_true("the refusal is counted", || tracked.losses("refused") == 1);
-    assert!(tracked.coherence.era().is_none() && tracked.coherence.note(b"sess:1").is_none());
+    for rules in [&["+hello", "+ping"][..], &["+@all", "-client|tracking", "-publish", "&*"]] {
+        let (_server, settings) = server_for(rules);
+        let tracked = Tracked::start(settings);
+        until_true("the refusal is counted", || tracked.losses("refused") == 1);
+        assert!(tracked.coherence.era().is_none() && tracked.coherence.note(b"sess:1").is_none());
+    }
 }
 
 #[test]
