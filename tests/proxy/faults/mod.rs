@@ -1,21 +1,27 @@
 //! Each fault of Redis, against each policy, under load.
 //!
-//! Of each fault this is shown, over one sidegate for each policy of limits (`local`, `open`, `closed`), each with a
-//! limited, a protected and a cached route, while it lasts and after:
+//! Each is done to three sidegates at once, with a limited, a protected and a cached route each: one with limits `local`,
+//! one with limits `open` and sessions of `grace`, one with limits and sessions `closed` and nothing remembered near. Of
+//! each fault this is shown, while it lasts and after:
 //! 1. Every request is answered, and the answer is the one to that request; a write is never followed by a stored answer
 //!    from before it.
-//! 2. No 5xx but 503 for limits and sessions that are `closed`; never a 401, never a cleared cookie.
-//! 3. In the first second not more than one request in a hundred costs sidegate twice the time-out; after it not more
-//!    than one in a hundred costs as much as a wait for Redis.
+//! 2. No 5xx but 503 for what is `closed`; never a 401, never a cleared cookie.
+//! 3. In the first second not more than one request in a hundred costs sidegate twice the time-out; after it, where
+//!    Redis answers nobody, not more than one in a hundred costs as much as a wait for Redis.
 //! 4. What the fault hits follows its policy, all the time.
 //! 5. The log says it once and not for each request; the metrics say which kind.
 //! 6. All is as before within two seconds of Redis's return.
 
+mod failover;
+mod policy;
+mod seen;
 mod trial;
+mod under;
 
 use crate::harness::Mode;
 
-use trial::{Fault, Hits, How};
+use policy::Hits;
+use trial::{Fault, How};
 
 /// Commands that write.
 const WRITES: &[&str] = &["EVALSHA", "SET", "DEL", "PEXPIRE", "PEXPIREAT", "EXPIREAT", "ZADD"];
