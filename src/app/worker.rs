@@ -27,6 +27,7 @@ use crate::rate_limit::{Limit, RateLimit};
 use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
 use crate::route::cors::Cors;
+use crate::session::store::doubts::Asking;
 use crate::session::{Carrier, IdentityFields, Session, Store};
 use crate::stack::{self, Parts, Route};
 use crate::telemetry::Telemetry;
@@ -102,6 +103,8 @@ struct Materials {
     redis: Option<(redis_pool::Settings, Link)>,
     upstreams: HashMap<Arc<str>, (upstream::Settings, Rc<Upstream>)>,
     access: Option<Rc<AccessLog>>,
+    /// Held for as long as Redis is to be asked about doubted logins.
+    _asking: Option<Asking>,
 }
 
 impl Materials {
@@ -239,7 +242,7 @@ fn gather_parts(
 ) -> Result<(Materials, Parts), String> {
     let registry = &shared.registry;
     let redis = settings.redis.as_ref().map(|redis| {
-        let kept = before.and_then(|before| before.redis.as_ref()).filter(|(known, _)| known.same(redis));
+        let kept = before.and_then(|before| before.redis.as_ref()).filter(|(known, _)| known == redis);
         let new = || Link::new(redis, &[crate::rate_limit::store::redis::SCRIPT], registry, number);
         (redis.clone(), kept.map_or_else(new, |(_, link)| link.clone()))
     });
@@ -278,7 +281,10 @@ fn gather_parts(
         routes: routes.collect::<Result<_, _>>()?,
     };
     let server = Arc::new(settings.server.clone());
-    Ok((Materials { server, redis, upstreams, access }, parts))
+    let believes = |route: &RouteSettings| route.session.iter().any(|(session, _)| session.on_outage.grace().is_some());
+    let link = link.filter(|_| settings.routes.iter().any(believes));
+    let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
+    Ok((Materials { server, redis, upstreams, access, _asking: asking }, parts))
 }
 
 /// What the routes of a worker are made in.
@@ -299,7 +305,7 @@ impl Room<'_> {
         let session = route.session.as_ref().map(|(definition, mode)| {
             let store = match (self.link, &self.shared.sessions) {
                 (None, Some(memory)) => Store::Memory(memory.clone()),
-                _ => Store::Redis,
+                _ => Store::Redis(self.stores.near.sessions.clone()),
             };
             Session::new(definition.clone(), *mode, store, registry, self.number)
         });
@@ -352,6 +358,7 @@ impl Room<'_> {
         let worker = cache::Worker {
             memory: self.stores.responses.clone(),
             link: self.link.clone(),
+            near: self.stores.near.responses.clone(),
             prefix: self.prefix().into(),
             owed: self.stores.owed.clone(),
             clock: self.shared.clock.clone(),

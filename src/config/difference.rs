@@ -1,6 +1,8 @@
 //! What a configuration says, line by line; and what has changed from one to another.
 
 mod endpoints;
+mod near;
+mod redis;
 
 use std::fmt::Display;
 
@@ -10,9 +12,9 @@ use super::quantity::{shown_duration as time, shown_size as size};
 use super::settings::{RouteSettings, Settings};
 use crate::rate_limit::Limit;
 use crate::route::fields::Edits;
-use crate::session::{Carrier, Definition, Format, Mode};
+use crate::session::{Carrier, Definition, Format, Mode, OnOutage};
 use crate::upstream::rewrite::{Path, Rewrite};
-use crate::{cache, redis_pool, upstream};
+use crate::{cache, upstream};
 
 /// A part of a configuration, in readable words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,10 +91,14 @@ fn changed(before: &Section, after: &Section) -> Vec<String> {
 /// Everything a configuration says. A section of the same name always has the same keys in the same order.
 pub fn sections(settings: &Settings) -> Vec<Section> {
     let mut sections = vec![server(settings), admin(settings), log(settings)];
-    sections.extend(settings.redis.as_ref().map(redis));
+    sections.extend(settings.redis.as_ref().map(redis::section));
+    sections.push(near::section(&settings.near));
     let memory = &settings.memory;
-    let memory =
-        vec![("limit_keys", plain(memory.limits.max_keys)), ("responses", plain(size(memory.cache.max_bytes)))];
+    let memory = vec![
+        ("limit_keys", plain(memory.limits.max_keys)),
+        ("responses", plain(size(memory.cache.max_bytes))),
+        ("grace_sessions", plain(size(memory.sessions.max_bytes))),
+    ];
     sections.push(Section { name: "memory".into(), lines: memory });
     let limits = &settings.limits;
     let limits = vec![
@@ -194,16 +200,6 @@ fn log(settings: &Settings) -> Section {
     Section { name: "log".into(), lines }
 }
 
-fn redis(redis: &redis_pool::Settings) -> Section {
-    let lines = vec![
-        ("url", secret(&redis.url)),
-        ("prefix", plain(&redis.prefix)),
-        ("timeout", plain(time(redis.timeout))),
-        ("connections", plain(redis.connections)),
-    ];
-    Section { name: "redis".into(), lines }
-}
-
 fn upstream(upstream: &upstream::Settings) -> Section {
     let tls = upstream.tls.as_ref().map(|tls| &tls.settings);
     let believed = match tls.map(|tls| &tls.authorities) {
@@ -253,6 +249,7 @@ fn cache(policy: &cache::Policy) -> Section {
         ("ttl", plain(policy.ttl.map_or("none".to_owned(), time))),
         ("max_body", plain(size(policy.max_body))),
         ("cookies", plain(format!("{:?}", policy.cookies).to_lowercase())),
+        ("compress", plain(policy.compress)),
     ];
     Section { name: format!("cache.{}", policy.name), lines }
 }
@@ -271,6 +268,8 @@ fn session(session: &Definition) -> Section {
         ("forward", list(forward)),
         ("attributes", list(session.attributes.iter().cloned())),
         ("retry_after", plain(time(session.retry_after))),
+        ("on_outage", plain(if session.on_outage == OnOutage::Closed { "closed" } else { "grace" })),
+        ("grace", plain(session.on_outage.grace().map_or("none".into(), time))),
     ];
     Section { name: format!("session.{}", session.name), lines }
 }

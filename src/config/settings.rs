@@ -22,6 +22,8 @@ pub struct Settings {
     pub log: logs::Settings,
     /// `[redis]`, or `REDIS_URL`; without: everything in process memory.
     pub redis: Option<redis_pool::Settings>,
+    /// `[near]`: what is remembered of Redis.
+    pub near: redis_pool::near::Settings,
     /// `[memory]`: bounds of the in-process stores.
     pub memory: MemorySettings,
     /// `[limits]`: what all limits have in common.
@@ -37,7 +39,8 @@ impl Settings {
     pub fn files(&self) -> Vec<PathBuf> {
         let server = self.server.tls.iter().flat_map(|tls| &tls.settings.files);
         let upstreams = self.upstreams.iter().flat_map(|upstream| &upstream.tls).flat_map(|tls| &tls.settings.files);
-        server.chain(upstreams).cloned().collect()
+        let redis = self.redis.iter().flat_map(|redis| &redis.server.tls).flat_map(|tls| &tls.told.files);
+        server.chain(upstreams).chain(redis).cloned().collect()
     }
 }
 
@@ -48,6 +51,8 @@ pub struct MemorySettings {
     pub limits: rate_limit::store::MemorySettings,
     /// `responses`.
     pub cache: cache::MemorySettings,
+    /// `grace_sessions`.
+    pub sessions: session::MemorySettings,
 }
 
 /// `[[route]]`.

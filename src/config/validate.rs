@@ -3,7 +3,9 @@
 mod definitions;
 mod endpoints;
 mod http2;
+mod near;
 mod process;
+mod redis;
 mod routes;
 mod tls;
 mod treatment;
@@ -31,20 +33,21 @@ pub fn settings(root: &mut Table<'_>) -> Option<Settings> {
         root.reading.error(&(0..0), format!("`{place}` is where the server and the admin listener both want to be"));
     }
     let log = root.section("log", process::log).unwrap_or_default();
-    let redis = process::redis(root);
+    let redis = redis::redis(root);
     let memory = root.section("memory", process::memory).unwrap_or_default();
+    let near = near::read(root, redis.is_some());
     let limits = root.section("limits", process::limits).unwrap_or_default();
     let definitions = Definitions::read(root, redis.is_some());
     let routes = routes::read(root, &definitions, paths);
     let upstreams = definitions.upstreams()?;
     let redis = redis.flatten();
-    Some(Settings { server, client_addr, paths, admin, log, redis, memory, limits, upstreams, routes: routes? })
+    Some(Settings { server, client_addr, paths, admin, log, redis, near, memory, limits, upstreams, routes: routes? })
 }
 
 /// Settings that forward everything to `url`.
 pub fn plain(url: &str, environment: Environment<'_>) -> Result<Settings, Fault> {
     let server = address::server(url, Path::new(""))?;
-    let redis = process::redis_from(environment)?;
+    let redis = redis::by_environment(environment)?;
     let mut app = upstream::Settings::new("app", vec![server]);
     if app.servers.iter().any(|server| server.tls) {
         app.tls = Some(tls::by_system(false)?);
@@ -56,6 +59,7 @@ pub fn plain(url: &str, environment: Environment<'_>) -> Result<Settings, Fault>
         admin: crate::admin::Settings::default(),
         log: crate::telemetry::logs::Settings::default(),
         redis,
+        near: crate::redis_pool::near::Settings::default(),
         memory: super::settings::MemorySettings::default(),
         limits: rate_limit::Settings::default(),
         upstreams: vec![app],

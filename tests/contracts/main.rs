@@ -1,15 +1,24 @@
 //! The same suite over every store, and what is written twice (in Rust and in Lua) against each other, over a real Redis.
 //! Needs redis-server.
 
+mod addresses;
+mod breaker;
 mod cache;
+mod faults;
 mod limits;
 mod link;
+mod near;
 mod one_trip;
 mod session;
+mod support;
+mod topology;
 // Shared with tests/proxy, which uses more of it.
-#[allow(dead_code)]
-#[path = "../support/redis.rs"]
+#[allow(dead_code, unused_imports)]
+#[path = "../support/redis/mod.rs"]
 mod redis_server;
+#[allow(dead_code)]
+#[path = "../support/relay/mod.rs"]
+mod relay;
 
 use std::time::Duration;
 
@@ -26,7 +35,7 @@ fn on_a_worker<T>(run: impl Future<Output = T>) -> T {
 
 /// `[redis]` as a test wants it: a time-out long enough for a busy machine.
 fn settings(server: &RedisServer) -> Settings {
-    Settings { url: server.url().into(), prefix: "sidegate:".into(), timeout: Duration::from_secs(2), connections: 1 }
+    Settings { timeout: Duration::from_secs(2), ..Settings::of_url(&server.url()).expect("a URL") }
 }
 
 /// A link that is up.
