@@ -43,7 +43,7 @@ faults! {
     a_redis_that_takes_all_and_answers_nothing: How::Relay(Mode::Freeze), Everything, ["timeout"];
     a_redis_that_is_stopped: How::Stopped, Everything, ["timeout"];
     a_redis_that_is_killed: How::Killed, Everything, ["disconnected"];
-    a_redis_that_refuses: How::Refused, Everything, ["disconnected"];
+    a_redis_that_refuses: How::Refused, Everything, ["unreachable"];
     a_redis_whose_connections_are_reset_again_and_again: How::Reset, Moments, ["disconnected"];
     replies_that_are_cut_in_the_middle: How::Relay(Mode::Cut(1)), Everything, ["disconnected", "protocol"];
     long_replies_that_are_cut_in_the_middle: How::Relay(Mode::Cut(12)), Moments, ["disconnected", "protocol"];
