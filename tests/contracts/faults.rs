@@ -34,11 +34,19 @@ async fn codes(link: &Link, commands: &[&str]) -> Vec<String> {
 
 /// What is logged on this thread.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
+    /// From now on, for as long as the guard lives.
+    pub fn here() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let written = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || written.clone()).with_ansi(false).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
     /// The lines that contain `words`.
-    fn lines(&self, words: &str) -> Vec<String> {
+    pub fn lines(&self, words: &str) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         text.lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
     }
@@ -305,11 +313,7 @@ fn what_nobody_waits_for_is_bounded_by_its_bytes_too() {
 
 #[test]
 fn a_fault_that_hits_every_request_is_one_line_in_the_log_and_names_no_secret() {
-    let log = Log::default();
-    let written = log.clone();
-    let writer = move || written.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
-    let _here = tracing::subscriber::set_default(subscriber);
+    let (log, _here) = Log::here();
     on_a_worker(async {
         let mut server = RedisServer::start();
         server.ask::<()>(&["ACL", "SETUSER", "app", "on", ">hunter2", "~*", "&*", "+@all"]).unwrap();
