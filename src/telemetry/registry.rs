@@ -268,7 +268,8 @@ mod tests {
         let registry = Registry::new(3);
         let labels = [("endpoint", "a:1")];
         let [first, second] = [0, 1].map(|worker| registry.worst(worker, "state", "A state.", &labels));
-        (first.set(1), second.set(2));
+        first.set(1);
+        second.set(2);
         assert_eq!(registry.value("state", &labels), 2);
         assert!(registry.render().contains("# TYPE state gauge\nstate{endpoint=\"a:1\"} 2\n"));
         drop(second);
