@@ -325,7 +325,7 @@ impl Cluster {
         }
         let before = self.members.take();
         let known = |endpoint: &Endpoint| before.iter().find(|member| member.endpoint == *endpoint).cloned();
-        let masters = map.masters().iter().map(|master| &master.endpoint);
+        let masters = map.masters().iter();
         let mut members: Vec<_> =
             masters.map(|endpoint| known(endpoint).unwrap_or_else(|| self.member(endpoint))).collect();
         let named = before.iter().filter(|member| member.named.take());

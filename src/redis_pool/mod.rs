@@ -65,8 +65,6 @@ pub struct Settings {
     pub max_sends: usize,
     /// The bytes of those, of each worker.
     pub max_send_bytes: usize,
-    /// What may be read from replicas.
-    pub replicas: Replicas,
 }
 
 /// `[redis] breaker`.
@@ -78,16 +76,6 @@ pub struct Breaker {
     pub first_wait: Duration,
     /// The wait before any trial, at most: it doubles from trial to trial.
     pub longest_wait: Duration,
-}
-
-/// `[redis] replicas`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Replicas {
-    /// Nothing: they are never asked.
-    #[default]
-    Never,
-    /// Stored responses: one that is a little behind is as good.
-    Cache,
 }
 
 impl Default for Breaker {
@@ -107,7 +95,6 @@ impl Settings {
             breaker: Breaker::default(),
             max_sends: 1024,
             max_send_bytes: 16 << 20,
-            replicas: Replicas::default(),
         }
     }
 

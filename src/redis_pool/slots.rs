@@ -92,18 +92,11 @@ const KEYLESS: [&str; 21] = [
     "COMMAND", "FLUSHDB", "FLUSHALL", "ACL", "HELLO", "AUTH", "WAIT", "ASKING", "READONLY",
 ];
 
-/// Which master serves each slot, and who copies it.
+/// Which master serves each slot.
 #[derive(Debug)]
 pub(super) struct Map {
     owners: Box<[u16]>,
-    masters: Vec<Master>,
-}
-
-/// A master and its replicas.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Master {
-    pub(super) endpoint: Endpoint,
-    pub(super) replicas: Vec<Endpoint>,
+    masters: Vec<Endpoint>,
 }
 
 impl Default for Map {
@@ -134,13 +127,12 @@ impl Map {
             _ => None,
         };
         let (from, to) = (bound()?, bound()?);
-        let mut nodes = range.map(|node| endpoint(node, asked));
-        let master = nodes.next()??;
-        let owner = match self.masters.iter().position(|known| known.endpoint == master) {
+        // Behind it stand its replicas.
+        let master = endpoint(range.next()?, asked)?;
+        let owner = match self.masters.iter().position(|known| *known == master) {
             Some(owner) => owner,
             None if self.masters.len() < MAX_MASTERS => {
-                let replicas = nodes.flatten().collect();
-                self.masters.push(Master { endpoint: master, replicas });
+                self.masters.push(master);
                 self.masters.len() - 1
             }
             None => return Some(()),
@@ -155,13 +147,13 @@ impl Map {
     }
 
     /// Every master that serves a slot.
-    pub(super) fn masters(&self) -> &[Master] {
+    pub(super) fn masters(&self) -> &[Endpoint] {
         &self.masters
     }
 
-    /// Whether both say the same of every slot and master.
+    /// Whether both say the same.
     pub(super) fn same(&self, other: &Self) -> bool {
-        self.masters == other.masters && self.owners == other.owners
+        self.owners == other.owners && self.masters == other.masters
     }
 }
 
@@ -267,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_knows_who_serves_each_slot_and_who_copies_it() {
+    fn a_map_knows_which_master_serves_each_slot() {
         let asked = tcp("seed", 7000);
         let said = vec![
             range(0, 99, vec![node(text("a"), 7000), node(text("b"), 7001)]),
@@ -275,11 +267,11 @@ mod tests {
             range(100, 100, vec![node(text("a"), 7000), node(text("b"), 7001)]),
         ];
         let map = Map::read(Value::Array(said), &asked).unwrap();
-        let owner = |slot| map.owner(slot).map(|owner| map.masters()[owner].endpoint.clone());
+        let owner = |slot| map.owner(slot).map(|owner| map.masters()[owner].clone());
         assert_eq!((owner(0), owner(100)), (Some(tcp("a", 7000)), Some(tcp("a", 7000))));
         assert_eq!((owner(101), owner(199)), (None, None));
         assert_eq!(owner(16_383), Some(tcp("seed", 7002)), "it did not name itself");
-        assert_eq!(map.masters()[0].replicas, [tcp("b", 7001)]);
+        assert_eq!(map.masters().len(), 2, "replicas are none");
         assert!(map.same(&map) && !map.same(&Map::default()));
     }
 

@@ -60,7 +60,7 @@ pub async fn masters(server: &Server, limit: Duration) -> Result<Vec<Endpoint>, 
         Topology::Sentinel { .. } => Ok(vec![sentinel::master(server, limit).await.map_err(Fault::word)?]),
         Topology::Cluster { seeds } => {
             let map = learn(server, seeds.iter(), limit).await.map_err(Fault::word)?;
-            let mut masters: Vec<_> = map.masters().iter().map(|master| master.endpoint.clone()).collect();
+            let mut masters: Vec<_> = map.masters().to_vec();
             let idle = idle(server, &masters, limit).await;
             masters.extend(idle);
             Ok(masters)

@@ -367,3 +367,30 @@ fn another_spelling_of_a_path_neither_hides_a_stored_response_nor_escapes_its_in
     assert_eq!((outcome("/users/1;x"), outcome("/users/1;x")), ("BYPASS".into(), "BYPASS".into()));
     assert_eq!((outcome("/a/%7Eb"), outcome("/a/%7Eb")), ("MISS".into(), "HIT".into()));
 }
+
+#[test]
+fn a_refused_request_leaves_nothing_of_the_page_in_redis() {
+    let redis = RedisServer::start();
+    let app = app();
+    let tables = "[limit.one]\nkey = \"address\"\nquota = \"1 per hour\"\n[session.web]\nformat = \"json\"\n\
+                  [cache.pages]\nttl = \"60s\"\n\
+                  [[route]]\npath = \"/limited/{*rest}\"\nlimits = [\"one\"]\ncache = \"pages\"\n\
+                  [[route]]\npath = \"/mine/{*rest}\"\nsession = \"web\"\ncache = \"pages\"\n";
+    let sidegate = Configuration::of(&app).redis(&redis).with(tables).start();
+    let mut client = sidegate.client();
+    let mut connection = redis.client().get_connection().expect("a connection to Redis");
+    let mut stored = |path: &str| {
+        let pattern = format!("*{path}*");
+        redis::cmd("KEYS").arg(pattern).query::<Vec<String>>(&mut connection).expect("keys").len()
+    };
+    assert_eq!(client.get("/limited/first").status, 200);
+    until("the page in Redis", || stored("/limited/first") == 2);
+    for (target, status) in [("/limited/second", 429), ("/mine/page", 401)] {
+        for _ in 0..20 {
+            assert_eq!(client.get(target).status, status);
+        }
+        until("an empty place", || stored(target) == 0);
+    }
+    assert_eq!(client.get("/limited/first").status, 429);
+    assert_eq!(stored("/limited/first"), 2, "what is stored stays");
+}

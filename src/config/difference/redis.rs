@@ -1,8 +1,8 @@
 //! What `[redis]` says.
 
 use super::{Said, Section, plain, secret, size, time};
+use crate::redis_pool::Settings;
 use crate::redis_pool::address::{Login, Topology};
-use crate::redis_pool::{Replicas, Settings};
 
 pub(super) fn section(redis: &Settings) -> Section {
     let (login, tls) = (&redis.server.login, redis.server.tls.as_ref().map(|tls| &tls.told));
@@ -11,10 +11,6 @@ pub(super) fn section(redis: &Settings) -> Section {
         Topology::Single(_) | Topology::Cluster { .. } => &Login::default(),
     };
     let tls = tls.cloned().unwrap_or_default();
-    let replicas = match redis.replicas {
-        Replicas::Never => "never",
-        Replicas::Cache => "cache",
-    };
     let lines = vec![
         ("url", plain(redis.shown())),
         ("user", user(login)),
@@ -33,7 +29,6 @@ pub(super) fn section(redis: &Settings) -> Section {
         ("breaker.longest_wait", plain(time(redis.breaker.longest_wait))),
         ("max_sends", plain(redis.max_sends)),
         ("max_send_bytes", plain(size(redis.max_send_bytes as u64))),
-        ("replicas", plain(replicas)),
     ];
     Section { name: "redis".into(), lines }
 }

@@ -4,12 +4,12 @@ use secrecy::ExposeSecret;
 
 use super::process::{count, prefix, sized};
 use super::tls;
-use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
+use crate::config::raw::{Fault, Placed, Table, Value, text};
 use crate::config::secret::{secret, secret_url};
 use crate::config::{Environment, quantity};
+use crate::redis_pool::Breaker;
 use crate::redis_pool::Settings;
 use crate::redis_pool::address::{Address, Endpoint, Login, Topology};
-use crate::redis_pool::{Breaker, Replicas};
 
 /// `[redis]`, or `REDIS_URL`. `None`: no Redis is configured; `Some(None)`: it is, but wrongly.
 pub fn redis(root: &mut Table<'_>) -> Option<Option<Settings>> {
@@ -79,7 +79,6 @@ fn section(table: &mut Table<'_>, named: &Result<Option<Address>, Fault>) -> Opt
     table.section("breaker", |table| breaker(table, &mut rest.breaker));
     table.set("max_sends", &mut rest.max_sends, count(1..1_000_001));
     table.set("max_send_bytes", &mut rest.max_send_bytes, sized(64 << 10, 1 << 34));
-    table.set("replicas", &mut rest.replicas, choice(&[("never", Replicas::Never), ("cache", Replicas::Cache)]));
 
     let mut address = address?;
     override_by(&mut address.login, login);
