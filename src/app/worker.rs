@@ -27,6 +27,7 @@ use crate::rate_limit::{Limit, RateLimit};
 use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
 use crate::route::cors::Cors;
+use crate::session::store::doubts::Asking;
 use crate::session::{Carrier, IdentityFields, Session, Store};
 use crate::stack::{self, Parts, Route};
 use crate::telemetry::Telemetry;
@@ -102,6 +103,8 @@ struct Materials {
     redis: Option<(redis_pool::Settings, Link)>,
     upstreams: HashMap<Arc<str>, (upstream::Settings, Rc<Upstream>)>,
     access: Option<Rc<AccessLog>>,
+    /// Held for as long as Redis is to be asked about doubted logins.
+    _asking: Option<Asking>,
 }
 
 impl Materials {
@@ -278,7 +281,10 @@ fn gather_parts(
         routes: routes.collect::<Result<_, _>>()?,
     };
     let server = Arc::new(settings.server.clone());
-    Ok((Materials { server, redis, upstreams, access }, parts))
+    let believes = |route: &RouteSettings| route.session.iter().any(|(session, _)| session.on_outage.grace().is_some());
+    let link = link.filter(|_| settings.routes.iter().any(believes));
+    let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
+    Ok((Materials { server, redis, upstreams, access, _asking: asking }, parts))
 }
 
 /// What the routes of a worker are made in.

@@ -158,7 +158,7 @@ impl Ask for Session {
             exchange.answers.set_note(Slot::Session, note);
         }
         let may_be_remembered = note.is_some() || self.definition.on_outage.grace().is_some();
-        redis::ask(self.definition.format, self.reading.wanted(), &key, may_be_remembered, pipeline)
+        redis::ask(self.definition.format, self.reading.wanted(), key.as_bytes(), may_be_remembered, pipeline)
     }
 }
 

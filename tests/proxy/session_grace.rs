@@ -125,6 +125,39 @@ fn a_logout_that_redis_told_of_stands_through_an_outage() {
 }
 
 #[test]
+fn an_app_that_prolongs_its_sessions_leaves_them_to_be_believed() {
+    let (mut redis, app) = (RedisServer::start(), Origin::saying("app"));
+    log_in(&redis);
+    let sidegate = believing(&app, &redis, "10m").start();
+    let mut connection = redis.client().get_connection().expect("a connection to Redis");
+    let mut run = |words: &[&str]| -> redis::Value {
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut connection).expect("Redis does as it is told")
+    };
+    let (alice, stranger) = (format!("session:{ALICE}"), format!("session:{STRANGER}"));
+    for id in [ALICE, STRANGER] {
+        assert_eq!(everywhere(&sidegate, "/private", id), [(200, false)]);
+    }
+    // One record is touched, as by the end of a request; the other is gone. Nobody asks about either.
+    run(&["CONFIG", "RESETSTAT"]);
+    run(&["EXPIRE", &alice, "900"]);
+    run(&["DEL", &stranger]);
+    until("both asked about again", || {
+        let redis::Value::BulkString(counts) = run(&["INFO", "commandstats"]) else { panic!("no counts") };
+        String::from_utf8_lossy(&counts).contains("cmdstat_get:calls=2")
+    });
+    // The answers are on their way.
+    until("alice believed", || {
+        let frozen = freeze(&redis);
+        let seen = everywhere(&sidegate, "/private", ALICE);
+        drop(frozen);
+        seen == [(200, false)]
+    });
+    redis.kill();
+    assert_eq!(everywhere(&sidegate, "/private", ALICE), [(200, false)]);
+    assert_eq!(everywhere(&sidegate, "/private", STRANGER), [(503, false)]);
+}
+
+#[test]
 fn a_reload_forgets_nobody() {
     let (mut redis, app) = (RedisServer::start(), Origin::saying("app"));
     log_in(&redis);

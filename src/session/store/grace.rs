@@ -51,11 +51,11 @@ impl GraceStore {
         }
     }
 
-    /// It is at `now` no longer certain that the login stands.
-    pub fn forget(&self, key: &[u8], now: Instant) {
+    /// It is at `now` no longer certain that the login stands; says who it was.
+    pub fn forget(&self, key: &[u8], now: Instant) -> Option<Arc<[Known]>> {
         let mut forgotten = self.gate(key).lock();
         *forgotten = (*forgotten).max(Some(now));
-        self.shelf.forget(key);
+        self.shelf.forget(key)
     }
 
     /// It is at `now` not certain of any login.

@@ -67,6 +67,11 @@ impl Reading {
         Arc::new(Self { session: definition.name.clone(), format: definition.format, wanted })
     }
 
+    /// How the record is written.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// What is read of it.
     pub fn wanted(&self) -> &Wanted {
         &self.wanted
@@ -126,9 +131,9 @@ impl Shelf {
         self.0.insert(key.into(), others.into_iter().skip(excess).chain([new]).collect());
     }
 
-    /// Forgets what was read under `key`, in whatever way.
-    pub fn forget(&self, key: &[u8]) {
-        self.0.remove(key);
+    /// Forgets what was read under `key`, in whatever way; says what that was.
+    pub fn forget(&self, key: &[u8]) -> Option<Arc<[Known]>> {
+        self.0.remove(key).map(|(_, logins)| logins)
     }
 
     /// Forgets everything.

@@ -1,6 +1,7 @@
 //! Where session records live: the app's Redis, or this process (the demo, and apps in the same process). And what is
 //! remembered of those in Redis.
 
+pub mod doubts;
 pub mod grace;
 pub mod known;
 pub mod memory;

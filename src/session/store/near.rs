@@ -47,7 +47,7 @@ impl NearStore {
 
     /// It is told that the record has changed: forgets it, and what is on its way.
     pub fn changed(&self, key: &[u8]) {
-        self.coherence.changed(key, || self.shelf.forget(key));
+        self.coherence.changed(key, || drop(self.shelf.forget(key)));
     }
 
     /// Redis says that there is no login; whoever made it so is told of, or will be.

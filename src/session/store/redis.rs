@@ -40,7 +40,7 @@ pub fn key(definition: &Definition, identifier: &str) -> String {
 
 /// Adds the commands that ask for the record under `key`, and for how long it is there if it `may_be_remembered`; says
 /// how many.
-pub fn ask(format: Format, wanted: &Wanted, key: &str, may_be_remembered: bool, pipeline: &mut Pipeline) -> usize {
+pub fn ask(format: Format, wanted: &Wanted, key: &[u8], may_be_remembered: bool, pipeline: &mut Pipeline) -> usize {
     match format {
         Format::Json => pipeline.cmd("GET").arg(key),
         Format::Hash => pipeline.cmd("HMGET").arg(key).arg(wanted.paths()),

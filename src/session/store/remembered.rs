@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::doubts::Doubts;
 use super::grace::GraceStore;
 use super::known::{Known, Reading};
 use super::near::NearStore;
@@ -23,6 +24,7 @@ pub struct Remembered {
     bounds: Bounds,
     near: NearStore,
     grace: Arc<GraceStore>,
+    doubts: Doubts,
 }
 
 /// What a memory is made for: the same after a reload, and it is kept.
@@ -57,7 +59,7 @@ impl Remembered {
     /// An empty one within `bounds`, under the rules of `coherence`.
     pub fn new(bounds: Bounds, coherence: Arc<Coherence>) -> Arc<Self> {
         let grace = Arc::new(GraceStore::new(bounds.grace.max_bytes));
-        Arc::new(Self { near: NearStore::new(&bounds.near, coherence), bounds, grace })
+        Self::with(bounds, coherence, grace)
     }
 
     /// One for the same Redis, after a reload: what is believed while it is away stays, if its bound does; the near tier
@@ -66,7 +68,11 @@ impl Remembered {
         if bounds.grace != self.bounds.grace {
             return Self::new(bounds, coherence);
         }
-        Arc::new(Self { near: NearStore::new(&bounds.near, coherence), bounds, grace: self.grace.clone() })
+        Self::with(bounds, coherence, self.grace.clone())
+    }
+
+    fn with(bounds: Bounds, coherence: Arc<Coherence>, grace: Arc<GraceStore>) -> Arc<Self> {
+        Arc::new(Self { near: NearStore::new(&bounds.near, coherence), bounds, grace, doubts: Doubts::default() })
     }
 
     /// Whether changes of what lies under `prefix` are told (rule 3).
@@ -99,6 +105,11 @@ impl Remembered {
         self.grace.login(key, reading, instant(), grace)
     }
 
+    /// Whose record has changed, nobody knows how.
+    pub fn doubts(&self) -> &Doubts {
+        &self.doubts
+    }
+
     /// There is no login under `key`, or it is not certain that there is.
     pub fn forget(&self, key: &[u8]) {
         self.near.forget(key);
@@ -117,7 +128,9 @@ impl Tier for Remembered {
 
     fn changed(&self, key: &[u8]) {
         self.near.changed(key);
-        self.grace.forget(key, instant());
+        if let Some(logins) = self.grace.forget(key, instant()) {
+            self.doubts.add(key, logins);
+        }
     }
 
     fn empty(&self) {
