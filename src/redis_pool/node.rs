@@ -153,19 +153,23 @@ impl Core {
 
     /// Something went wrong on a connection.
     fn fault(&self, lane: &Lane, generation: u64, fault: Fault) {
-        let effect = fault.effect();
-        let counts = effect == Effect::Counted && lane.is_still(generation);
-        self.late.set(self.late.get() + u32::from(counts));
-        let opens = effect == Effect::Unusable || self.late.get() >= self.thresholds.failures;
         self.standing.fault(&self.endpoint, fault);
         // What is learnt about a connection that is no more says nothing about the next one.
         if !lane.is_still(generation) {
             return;
         }
-        match effect {
+        match fault.effect() {
             Effect::Lost => self.take_down(lane, fault),
-            Effect::Counted | Effect::Unusable if opens => self.open(fault),
-            _ => {}
+            Effect::Unusable => self.open(fault),
+            Effect::Counted => {
+                self.late.set(self.late.get() + 1);
+                if self.late.get() >= self.thresholds.failures {
+                    self.open(fault);
+                } else {
+                    self.standing.complain(&self.endpoint, fault);
+                }
+            }
+            Effect::None | Effect::Command | Effect::Again => {}
         }
     }
 

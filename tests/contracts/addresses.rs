@@ -13,12 +13,17 @@ use sidegate::telemetry::registry::Registry;
 use crate::redis_server::{RedisServer, free_port};
 use crate::{becomes, on_a_worker};
 
-/// `[redis]` as `lines` say it, with a time-out for a busy machine.
+/// `[redis]` as `lines` say it.
 fn configured(lines: &str, password: &str) -> Settings {
+    loaded(lines, password).redis.expect("[redis]")
+}
+
+/// A configuration with `[redis]` as `lines` say it, and a time-out for a busy machine.
+fn loaded(lines: &str, password: &str) -> config::settings::Settings {
     let text = format!("[redis]\ntimeout = \"2s\"\n{lines}\n[upstream.app]\nservers = \"http://127.0.0.1:1\"\n");
     let environment = |name: &str| (name == "PASSWORD").then(|| password.to_owned());
     let loaded = config::parse("sidegate.toml", &text, &environment).unwrap_or_else(|report| panic!("{report}"));
-    loaded.settings.redis.expect("[redis]")
+    loaded.settings
 }
 
 /// What Redis says over a link, once that is up.
@@ -142,6 +147,8 @@ fn tls_verifies_redis_and_shows_it_our_certificate() {
             assert_eq!(tried(&configured(&lines, "")).await, expected, "{tls}");
         }
         let lines = format!("url = \"rediss://127.0.0.1:{tls_port}/1\"\ntls = {{ {ca}, {ours}, {name} }}");
+        let watched = loaded(&lines, "").files();
+        assert_eq!(watched, ["client.pem", "client.key", "ca.pem"].map(|name| files.0.join(name)), "of a reload");
         // More than one record of TLS each way.
         let long = "x".repeat(100_000);
         assert_eq!(said(&configured(&lines, ""), &["ECHO", &long]).await, text(&long));
