@@ -5,9 +5,11 @@ mod addresses;
 mod breaker;
 mod cache;
 mod faults;
+mod fleet;
 mod limits;
 mod link;
 mod one_trip;
+mod outage;
 mod session;
 mod support;
 // Shared with tests/proxy, which uses more of it.
