@@ -22,10 +22,11 @@ use tokio::time::timeout;
 
 use super::address::{Endpoint, Login, Server};
 use super::fault::{Effect, Fault};
+use super::sentinel::Master;
 use super::{Settings, transport};
 
 /// The least time a connection gets to come about: name, TCP, TLS and AUTH take several trips, and no request waits.
-const CONNECT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT: Duration = Duration::from_secs(1);
 
 /// May write, and does not.
 const WRITES_NOTHING: &str = "#!lua\nreturn 1";
@@ -35,6 +36,8 @@ const WRITES_NOTHING: &str = "#!lua\nreturn 1";
 pub(super) enum Place {
     /// Always there.
     Fixed(Endpoint),
+    /// Where the sentinels say that the master is.
+    Named(Arc<Master>),
 }
 
 /// Makes connections to one place.
@@ -71,9 +74,10 @@ pub(super) fn pool(place: Place, settings: &Settings, scripts: &[&'static str]) 
 
 impl Place {
     /// Where it is now.
-    async fn endpoint(&self) -> Result<Endpoint, Fault> {
+    async fn endpoint(&self, server: &Server, limit: Duration) -> Result<Endpoint, Fault> {
         match self {
             Self::Fixed(endpoint) => Ok(endpoint.clone()),
+            Self::Named(master) => master.find(server, limit).await,
         }
     }
 }
@@ -82,14 +86,14 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(endpoint) => endpoint.fmt(f),
+            Self::Named(master) => master.fmt(f),
         }
     }
 }
 
 impl Connector {
-    async fn open(&self) -> Result<Leased, Fault> {
-        let endpoint = self.place.endpoint().await?;
-        let opened = transport::open(&endpoint, self.server.tls.as_ref()).await;
+    async fn open(&self, endpoint: &Endpoint) -> Result<Leased, Fault> {
+        let opened = transport::open(endpoint, self.server.tls.as_ref()).await;
         let stream = opened.map_err(|error| not_opened(&error))?;
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(Some(CONNECT.max(self.timeout)))
@@ -115,7 +119,9 @@ impl ManageConnection for Connector {
     type Error = Fault;
 
     async fn connect(&self) -> Result<Leased, Fault> {
-        timeout(CONNECT.max(self.timeout), self.open()).await.unwrap_or(Err(Fault::Timeout))
+        let limit = CONNECT.max(self.timeout);
+        let endpoint = self.place.endpoint(&self.server, limit).await?;
+        timeout(limit, self.open(&endpoint)).await.unwrap_or(Err(Fault::Timeout))
     }
 
     async fn is_valid(&self, leased: &mut Leased) -> Result<(), Fault> {
@@ -134,7 +140,7 @@ impl Drop for Leased {
 }
 
 /// Says who we are, and which database we mean.
-async fn sign_on(handle: &mut MultiplexedConnection, login: &Login, database: i64) -> Result<(), Fault> {
+pub(super) async fn sign_on(handle: &mut MultiplexedConnection, login: &Login, database: i64) -> Result<(), Fault> {
     if let Some((user, password)) = login.credentials() {
         let answer = redis::cmd("AUTH").arg(user).arg(password).exec_async(handle).await;
         answer.map_err(|error| match fault(&error) {
@@ -227,7 +233,7 @@ fn of_reply(error: &ServerError) -> Fault {
 }
 
 /// Why no connection could be opened.
-fn not_opened(error: &io::Error) -> Fault {
+pub(super) fn not_opened(error: &io::Error) -> Fault {
     match error.kind() {
         io::ErrorKind::TimedOut => Fault::Timeout,
         io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => Fault::Disconnected,

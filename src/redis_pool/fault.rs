@@ -17,6 +17,7 @@
 //! | `clusterdown` | the cluster has no majority | the endpoint is unusable |
 //! | `uncovered` | nobody serves this slot of the cluster | the command failed |
 //! | `moved`, `ask`, `tryagain` | the slot is elsewhere, or on its way | the command failed; a cluster sends it again |
+//! | `nomaster` | no sentinel names a master of that name that says it is one | no connection |
 //! | `noscript` | the script is not known | done again: it is loaded, and only what missed it is sent again |
 //! | `oom` | no memory for writes | the command failed |
 //! | `misconf` | writes are off, since they cannot be saved | the command failed |
@@ -52,6 +53,7 @@ pub enum Fault {
     Moved,
     Ask,
     TryAgain,
+    NoMaster,
     NoScript,
     OutOfMemory,
     Misconfigured,
@@ -80,7 +82,7 @@ pub enum Effect {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Down,
         Self::Timeout,
         Self::Unreachable,
@@ -98,6 +100,7 @@ impl Fault {
         Self::Moved,
         Self::Ask,
         Self::TryAgain,
+        Self::NoMaster,
         Self::NoScript,
         Self::OutOfMemory,
         Self::Misconfigured,
@@ -151,6 +154,7 @@ impl Fault {
             Self::Moved => "moved",
             Self::Ask => "ask",
             Self::TryAgain => "tryagain",
+            Self::NoMaster => "nomaster",
             Self::NoScript => "noscript",
             Self::OutOfMemory => "oom",
             Self::Misconfigured => "misconf",
@@ -166,7 +170,12 @@ impl Fault {
         match self {
             Self::Down => Effect::None,
             Self::Timeout => Effect::Counted,
-            Self::Unreachable | Self::Tls | Self::TooManyClients | Self::Disconnected | Self::Protocol => Effect::Lost,
+            Self::Unreachable
+            | Self::Tls
+            | Self::TooManyClients
+            | Self::NoMaster
+            | Self::Disconnected
+            | Self::Protocol => Effect::Lost,
             Self::Auth | Self::ReadOnly | Self::MasterDown | Self::Loading | Self::Busy | Self::ClusterDown => {
                 Effect::Unusable
             }

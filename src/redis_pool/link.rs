@@ -7,15 +7,19 @@ use std::sync::atomic::AtomicU8;
 
 use redis::{Arg, Pipeline, Value};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use crate::telemetry::registry::Registry;
 
 use super::Settings;
 use super::address::Topology;
-use super::connect::Place;
+use super::cluster::Cluster;
+use super::connect::{CONNECT, Place};
 use super::fault::Fault;
 use super::node::Node;
+use super::sentinel::Master;
 use super::standing::Standing;
+use super::topology::Changes;
 
 /// [`Link::shared_state`]: no connection has been made yet.
 pub const CONNECTING: u8 = 0;
@@ -29,10 +33,24 @@ pub const DOWN: u8 = 2;
 pub struct Link(Rc<Kept>);
 
 struct Kept {
-    node: Option<Node>,
+    reach: Reach,
     standing: Rc<Standing>,
     sends: Sends,
+    changes: Changes,
+    /// What looks after the topology.
+    task: Option<AbortHandle>,
 }
+
+/// Whom a link reaches.
+enum Reach {
+    /// One server, or the one that is master.
+    One(Rc<Node>),
+    /// All masters of a cluster.
+    Cluster(Rc<Cluster>),
+}
+
+/// What one master keeps.
+pub struct Shard(Rc<Node>);
 
 /// What was sent without waiting and is not answered.
 struct Sends {
@@ -48,9 +66,27 @@ impl Link {
     /// `scripts` are the Lua texts that pipelines will call by `EVALSHA`. To be called inside a `LocalRuntime`.
     pub fn new(settings: &Settings, scripts: &[&'static str], registry: &Arc<Registry>, worker: usize) -> Self {
         let standing = Rc::new(Standing::new(registry, worker));
-        let node = match &settings.server.topology {
-            Topology::Single(endpoint) => Some(Node::new(Place::Fixed(endpoint.clone()), settings, scripts, &standing)),
-            Topology::Sentinel { .. } | Topology::Cluster { .. } => None,
+        let server = &settings.server;
+        let (reach, task) = match &server.topology {
+            Topology::Single(endpoint) => {
+                let node = Node::new(Place::Fixed(endpoint.clone()), settings, scripts, &standing);
+                (Reach::One(Rc::new(node)), None)
+            }
+            Topology::Sentinel { master, .. } => {
+                let master = Arc::new(Master::new(master.clone()));
+                let node = Rc::new(Node::new(Place::Named(master.clone()), settings, scripts, &standing));
+                let (server, followed) = (server.clone(), Rc::downgrade(&node));
+                let follow = async move { master.follow(&server, CONNECT, &followed).await };
+                (Reach::One(node), Some(tokio::task::spawn_local(follow).abort_handle()))
+            }
+            Topology::Cluster { .. } => {
+                let cluster = Rc::new(Cluster::new(settings, scripts, &standing));
+                let kept = cluster.clone();
+                (
+                    Reach::Cluster(cluster),
+                    Some(tokio::task::spawn_local(async move { kept.keep().await }).abort_handle()),
+                )
+            }
         };
         let sends = Sends {
             count: Cell::new(0),
@@ -58,7 +94,7 @@ impl Link {
             max_count: settings.max_sends,
             max_bytes: settings.max_send_bytes,
         };
-        Self(Rc::new(Kept { node, standing, sends }))
+        Self(Rc::new(Kept { reach, standing, sends, changes: server.changes.clone(), task }))
     }
 
     /// Sends `pipeline` and waits for its answers, at most the configured time-out: one value for each command, a
@@ -71,8 +107,30 @@ impl Link {
         if pipeline.is_empty() {
             return Ok(Vec::new());
         }
-        let Some(node) = &self.0.node else { return Err(Fault::Down.word()) };
-        node.trip(pipeline).await.map_err(Fault::word)
+        let answer = match &self.0.reach {
+            Reach::One(node) => node.trip(pipeline).await,
+            Reach::Cluster(cluster) => cluster.query(pipeline).await,
+        };
+        answer.map_err(Fault::word)
+    }
+
+    /// Whether keys lie with several servers: then commands of one slot alone can be done in one step ([`super::slots`]).
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.0.reach, Reach::Cluster(_))
+    }
+
+    /// How often the masters have changed ([`super::topology::Changes`]), as far as is known: what was learnt from all
+    /// [`Link::shards`] is of all that there is only if this is still the same.
+    pub fn changes(&self) -> u64 {
+        self.0.changes.count()
+    }
+
+    /// All that Redis keeps, in as many parts as servers keep it. None: it is not known yet who they are.
+    pub fn shards(&self) -> Vec<Shard> {
+        match &self.0.reach {
+            Reach::One(node) => vec![Shard(node.clone())],
+            Reach::Cluster(cluster) => cluster.masters().into_iter().map(Shard).collect(),
+        }
     }
 
     /// Sends `pipeline` without waiting. It is dropped, and counted as dropped, if Redis is away, or more than
@@ -92,7 +150,10 @@ impl Link {
 
     /// Whether Redis answers, as far as is known.
     pub fn is_up(&self) -> bool {
-        self.0.node.as_ref().is_some_and(Node::is_up)
+        match &self.0.reach {
+            Reach::One(node) => node.is_up(),
+            Reach::Cluster(cluster) => cluster.is_up(),
+        }
     }
 
     /// [`CONNECTING`], [`UP`] or [`DOWN`], for other threads to read.
@@ -106,9 +167,19 @@ impl Link {
     }
 }
 
+impl Shard {
+    /// Asks this one alone, as [`Link::query`]. Where keys have moved on to another, it says so in their place.
+    ///
+    /// # Errors
+    /// As [`Link::query`].
+    pub async fn query(&self, pipeline: &Pipeline) -> Result<Vec<Value>, &'static str> {
+        self.0.trip(pipeline).await.map_err(Fault::word)
+    }
+}
+
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.node = None;
+        self.task.take().inspect(AbortHandle::abort);
         self.standing.end();
     }
 }

@@ -110,12 +110,25 @@ impl Node {
         }
         answer
     }
+
+    /// Waits until the breaker closes; not for one that is closed already.
+    pub(super) async fn closed(&self) {
+        self.core.closed.notified().await;
+    }
+
+    /// Opens the breaker: the endpoint is not what it was thought to be.
+    pub(super) fn open(&self, fault: Fault) {
+        self.core.open(fault);
+    }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
         (0..self.core.up.get()).for_each(|_| self.core.standing.metrics.up.dec());
+        if self.is_up() {
+            self.core.standing.left();
+        }
     }
 }
 

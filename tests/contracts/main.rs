@@ -12,6 +12,7 @@ mod one_trip;
 mod outage;
 mod session;
 mod support;
+mod topology;
 // Shared with tests/proxy, which uses more of it.
 #[allow(dead_code, unused_imports)]
 #[path = "../support/redis/mod.rs"]

@@ -34,6 +34,7 @@ mod slow;
 mod start;
 mod streaming;
 mod tls;
+mod topologies;
 mod trips;
 mod upstreams;
 mod websocket_http2;

@@ -1,0 +1,201 @@
+//! Which server is the master, when sentinels watch over it
+//! (<https://redis.io/docs/latest/develop/reference/sentinel-clients/>).
+//!
+//! 1. The sentinels are asked in turn; the first that knows the master is believed if that server, asked for its `ROLE`,
+//!    says that it is one. Until somebody is found there is no connection, and requests do not wait for one.
+//! 2. Once there is, a sentinel is asked again every second ([`LOOK`]). If it calls another server master, and that one
+//!    agrees, the connection is taken down, however well it works.
+//!
+//! # Why
+//! A master that was cut off from the others, or stood still, knows nothing of its successor: it goes on to answer, and
+//! what is counted there will be forgotten. And a sentinel that was itself cut off still names the old one: so nobody is
+//! believed about a server that says otherwise itself.
+
+use std::fmt;
+use std::rc::Weak;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, Value};
+use tokio::sync::watch;
+
+use super::address::{Endpoint, Server, Topology};
+use super::connect::failure;
+use super::fault::Fault;
+use super::node::Node;
+use super::topology::{ask, converse, put};
+
+/// How often a sentinel is asked whether the master is still the same.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The master, whichever server that is.
+#[derive(Debug)]
+pub(super) struct Master {
+    /// What the sentinels call it.
+    name: Arc<str>,
+    /// Which server it was when it was last asked for.
+    current: watch::Sender<Option<Endpoint>>,
+}
+
+impl Master {
+    /// The master of this name, of which nothing is known yet.
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self { name, current: watch::Sender::new(None) }
+    }
+
+    /// Asks the sentinels where it is, as [`master`].
+    ///
+    /// # Errors
+    /// As [`master`].
+    pub(super) async fn find(&self, server: &Server, limit: Duration) -> Result<Endpoint, Fault> {
+        let found = master(server, limit).await?;
+        self.current.send_replace(Some(found.clone()));
+        Ok(found)
+    }
+
+    /// Sees to it that `node` has no connection to a server that is no longer the master, and that whoever asks is told
+    /// ([`super::topology::Changes`]), for as long as it is polled.
+    pub(super) async fn follow(&self, server: &Server, limit: Duration, node: &Weak<Node>) {
+        let mut found = self.current.subscribe();
+        loop {
+            let before = found.borrow_and_update().clone();
+            let displaced = async {
+                match &before {
+                    Some(before) => displaced(before, server, limit).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let another = tokio::select! {
+                biased;
+                changed = found.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    before.is_some() && *found.borrow() != before
+                }
+                () = displaced => true,
+            };
+            if another {
+                tracing::info!(master = %self.name, "another server is master now");
+                server.changes.tell();
+                // The connections to the one before, if they still stand.
+                node.upgrade().inspect(|node| node.open(Fault::ReadOnly));
+            }
+        }
+    }
+}
+
+impl fmt::Display for Master {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
+/// The master, as the first sentinel says that knows one which agrees; each server that is asked has at most `limit`.
+///
+/// # Errors
+/// What asking the last of them failed of: [`Fault::NoMaster`] if it knows none of that name, and [`Fault::ReadOnly`] if
+/// whom it named says that it is no master.
+pub(super) async fn master(server: &Server, limit: Duration) -> Result<Endpoint, Fault> {
+    let Topology::Sentinel { sentinels, master, login } = &server.topology else { return Err(Fault::NoMaster) };
+    let question = who(master);
+    let mut why = Fault::NoMaster;
+    for sentinel in sentinels {
+        match named(ask(sentinel, login, server, limit, &question).await) {
+            Ok(master) => match agrees(&master, server, limit).await {
+                Ok(()) => return Ok(master),
+                Err(fault) => why = fault,
+            },
+            Err(fault) => why = fault,
+        }
+    }
+    Err(why)
+}
+
+/// Whether the server says itself that it is a master.
+async fn agrees(endpoint: &Endpoint, server: &Server, limit: Duration) -> Result<(), Fault> {
+    let mut question = Pipeline::new();
+    question.cmd("ROLE");
+    let said = ask(endpoint, &server.login, server, limit, &question).await?;
+    match said.first() {
+        Some(role) if is_master(role) => Ok(()),
+        Some(Value::Array(_)) => Err(Fault::ReadOnly),
+        other => Err(other.and_then(failure).unwrap_or(Fault::Protocol)),
+    }
+}
+
+/// Whether this is what a master says to `ROLE`.
+pub(super) fn is_master(role: &Value) -> bool {
+    let Value::Array(role) = role else { return false };
+    match role.first() {
+        Some(Value::BulkString(role)) => role == b"master",
+        Some(Value::SimpleString(role)) => role == "master",
+        _ => false,
+    }
+}
+
+/// Waits until a sentinel calls another than `current` master, and that one agrees. `limit` is for each answer.
+pub(super) async fn displaced(current: &Endpoint, server: &Server, limit: Duration) {
+    let Topology::Sentinel { sentinels, master, login } = &server.topology else { return std::future::pending().await };
+    let question = who(master);
+    loop {
+        for sentinel in sentinels {
+            let looking = async |connection: &mut MultiplexedConnection| {
+                loop {
+                    tokio::time::sleep(LOOK).await;
+                    let named = named(put(connection, &question).await)?;
+                    if named != *current && agrees(&named, server, limit).await.is_ok() {
+                        return Ok(());
+                    }
+                }
+            };
+            if converse(sentinel, login, server, limit, looking).await.is_ok() {
+                return;
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn who(master: &str) -> Pipeline {
+    let mut question = Pipeline::new();
+    question.cmd("SENTINEL").arg("get-master-addr-by-name").arg(master);
+    question
+}
+
+fn named(said: Result<Vec<Value>, Fault>) -> Result<Endpoint, Fault> {
+    let said = said?.into_iter().next().unwrap_or_default();
+    failure(&said).map_or_else(|| endpoint(said).ok_or(Fault::NoMaster), Err)
+}
+
+/// `[HOST, PORT]`.
+fn endpoint(said: Value) -> Option<Endpoint> {
+    let Value::Array(said) = said else { return None };
+    let mut words = said.into_iter().map(|word| match word {
+        Value::BulkString(word) => String::from_utf8(word).ok(),
+        _ => None,
+    });
+    let (host, port) = (words.next()??, words.next()??);
+    Some(Endpoint::Tcp { host: host.into(), port: port.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    #[test]
+    fn a_master_is_named_by_host_and_port_and_says_so_itself() {
+        let named = endpoint(Value::Array(vec![text("10.0.0.7"), text("6379")]));
+        assert_eq!(named, Some(Endpoint::Tcp { host: "10.0.0.7".into(), port: 6379 }));
+        assert_eq!(endpoint(Value::Nil), None, "unknown to the sentinel");
+        assert_eq!(endpoint(Value::Array(vec![text("10.0.0.7"), text("65536")])), None);
+        assert!(is_master(&Value::Array(vec![text("master"), Value::Int(0), Value::Array(vec![])])));
+        assert!(!is_master(&Value::Array(vec![text("slave"), text("10.0.0.7")])));
+        assert!(!is_master(&Value::Okay));
+    }
+}
