@@ -24,7 +24,6 @@ use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
 use crate::listener::{self, Bind};
 use crate::rate_limit::{self, Limit, RateLimit};
-use crate::redis_pool::address::Topology;
 use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
@@ -281,7 +280,7 @@ fn gather_parts(
         memory: stores.limits.clone(),
         link: link.clone(),
         prefix: settings.redis.as_ref().map_or("", |redis| &redis.prefix).into(),
-        apart: settings.redis.as_ref().is_some_and(|redis| matches!(redis.server.topology, Topology::Cluster { .. })),
+        apart: link.as_ref().is_some_and(Link::is_cluster),
         fleet: shared.fleet.clone(),
         clock: shared.clock.clone(),
         registry: registry.clone(),

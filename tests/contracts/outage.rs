@@ -23,7 +23,7 @@ use sidegate::telemetry::registry::Registry;
 use tower::{Layer, service_fn};
 
 use crate::one_trip::request;
-use crate::redis_server::RedisServer;
+use crate::redis_server::{RedisCluster, RedisServer};
 use crate::relay::{Mode, Relay};
 use crate::{becomes, on_a_worker};
 
@@ -44,9 +44,9 @@ struct Told {
 }
 
 impl Instance {
-    fn start(relay: &Relay) -> Self {
+    fn start(url: &str) -> Self {
         let registry = Registry::new(1);
-        let settings = sidegate::redis_pool::Settings::of_url(&relay.url()).expect("a URL");
+        let settings = sidegate::redis_pool::Settings::of_url(url).expect("a URL");
         let settings = sidegate::redis_pool::Settings { timeout: Duration::from_secs(2), ..settings };
         let link = Link::new(&settings, &[SCRIPTS[0], SCRIPTS[1], fleet::SCRIPT], &registry, 0);
         let fleet = Fleet::new();
@@ -56,7 +56,7 @@ impl Instance {
             memory: MemoryStore::new(MemorySettings::default()),
             link: Some(link.clone()),
             prefix: "sidegate:".into(),
-            apart: false,
+            apart: link.is_cluster(),
             fleet,
             clock: Clock::System,
             registry,
@@ -66,8 +66,8 @@ impl Instance {
     }
 
     /// So many, each with a link that is up and having counted the others.
-    async fn fleet<const N: usize>(relay: &Relay) -> [Self; N] {
-        let instances = [(); N].map(|()| Self::start(relay));
+    async fn fleet<const N: usize>(url: &str) -> [Self; N] {
+        let instances = [(); N].map(|()| Self::start(url));
         for instance in &instances {
             instance.counts(N as u32).await;
         }
@@ -153,7 +153,7 @@ fn what_was_spent_stays_spent_when_redis_goes_and_when_it_comes_back_empty_or_no
             for empty in [false, true] {
                 let server = RedisServer::start();
                 let relay = Relay::to(server.port());
-                let instances = Instance::fleet::<2>(&relay).await;
+                let instances = Instance::fleet::<2>(&relay.url()).await;
                 let limits = instances.each_ref().map(|one| one.limits(&[("twenty", 20)], OnOutage::Local));
                 // Who has spent all of it hears so from both.
                 let requests = if spent == 20 { 22 } else { spent };
@@ -194,7 +194,7 @@ fn a_redis_that_is_killed_and_comes_back_under_load_gives_no_client_twice() {
     // A thread and a runtime for each instance, as two processes have them.
     let load = || {
         on_a_worker(async {
-            let instance = Instance::start(&relay);
+            let instance = Instance::start(&relay.url());
             instance.counts(2).await;
             let limits = instance.limits(&[("ten", QUOTA)], OnOutage::Local);
             let mut allowed = HashMap::<Ipv4Addr, u64>::new();
@@ -242,7 +242,7 @@ fn a_redis_that_answers_and_cannot_count_is_an_outage_for_this_request() {
     on_a_worker(async {
         let server = RedisServer::start();
         let relay = Relay::to(server.port());
-        let [instance] = Instance::fleet::<1>(&relay).await;
+        let [instance] = Instance::fleet::<1>(&relay.url()).await;
         let limits = instance.limits(&[("five", 5)], OnOutage::Local);
         server.ask::<()>(&["LPUSH", "sidegate:limit:{five:192.0.2.1}", "x"]).unwrap();
         let mut counts = Vec::new();
@@ -275,7 +275,7 @@ fn limits_that_are_settled_apart_cost_a_refused_client_nothing_of_the_others() {
     on_a_worker(async {
         let server = RedisServer::start();
         let relay = Relay::to(server.port());
-        let [mut instance] = Instance::fleet::<1>(&relay).await;
+        let [mut instance] = Instance::fleet::<1>(&relay.url()).await;
         instance.worker.apart = true;
         let limits = instance.limits(&[("wide", 10), ("narrow", 2)], OnOutage::Local);
         relay.forget();
@@ -291,5 +291,31 @@ fn limits_that_are_settled_apart_cost_a_refused_client_nothing_of_the_others() {
         let commands = relay.commands().iter().filter(|command| command.mentions("limit:{")).count();
         assert_eq!(commands, 50 * 2 + 48 + 1, "one for each limit, and one to take back");
         drop(instance.member);
+    });
+}
+
+#[test]
+fn in_a_cluster_limits_lie_apart_and_a_refused_client_pays_for_none_and_instances_are_counted() {
+    let cluster = RedisCluster::start();
+    on_a_worker(async {
+        let instances = Instance::fleet::<2>(&cluster.url()).await;
+        assert!(instances[0].worker.apart);
+        // Two limits whose counters for this client lie with different masters.
+        let master = |name: &str| cluster.master_of(&format!("sidegate:limit:{{{name}:{CLIENT}}}"));
+        let of_wide = master("wide");
+        let narrow = (0..).map(|number| format!("narrow-{number}")).find(|name| master(name) != of_wide).unwrap();
+        let limits = instances.each_ref().map(|one| one.limits(&[("wide", 10), (&narrow, 2)], OnOutage::Closed));
+        assert_eq!(in_turn(&instances, &limits, 50, "redis").await, 2);
+        // Two of ten in an hour: what more was charged is taken back behind.
+        let mut life = 0;
+        for _ in 0..500 {
+            life = cluster.nodes()[of_wide].ask(&["PTTL", &format!("sidegate:limit:{{wide:{CLIENT}}}")]).unwrap();
+            if life <= 722_000 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!((700_000..=722_000).contains(&life), "{life} ms");
+        instances.into_iter().for_each(|instance| drop(instance.member));
     });
 }
