@@ -18,6 +18,7 @@ pub mod health;
 pub mod hop;
 pub mod http1;
 pub mod http2;
+mod patience;
 mod pool;
 mod probe;
 mod proxy_protocol;
