@@ -24,7 +24,7 @@ pub mod store;
 #[cfg(test)]
 pub(crate) mod trial;
 
-pub use judge::RateLimit;
+pub use judge::{RateLimit, key_name};
 pub use layer::layer;
 
 use std::sync::Arc;

@@ -16,6 +16,7 @@
 //! batching. And while Redis is gone a checkout waits for its time-out, request after request.
 
 mod backoff;
+pub mod census;
 pub mod coherence;
 mod connect;
 pub mod key;

@@ -23,6 +23,7 @@ mod limits;
 mod outage;
 mod protocol;
 mod raw;
+mod redis_report;
 mod reload;
 mod restart;
 mod routes;
