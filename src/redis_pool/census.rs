@@ -25,7 +25,7 @@ pub use self::features::{Feature, Features};
 use self::tally::WEIGHED;
 pub use self::tally::{Lives, Tally};
 use super::Settings;
-use super::connect::word;
+use super::connect::{Leased, word};
 
 /// Keys that SCAN is asked to look at in one go.
 const PAGE: usize = 1_000;
@@ -102,13 +102,13 @@ impl Walk<'_> {
     /// Counts whatever there is at `masters`; says what ended it early.
     async fn all(
         &mut self,
-        masters: Vec<MultiplexedConnection>,
+        masters: Vec<Leased>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Option<Cut>, String> {
         let patterns = self.features.patterns();
         for mut master in masters {
             for pattern in &patterns {
-                if !self.along(&mut master, pattern, progress).await? {
+                if !self.along(&mut master.handle, pattern, progress).await? {
                     return Ok(Some(Cut::Keys));
                 }
             }

@@ -2,20 +2,27 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client};
-use secrecy::ExposeSecret;
-
 use crate::redis_pool::Settings;
-use crate::redis_pool::connect::word;
+use crate::redis_pool::address::{Endpoint, Topology};
+use crate::redis_pool::connect::{self, Leased, word};
 
-/// Connections to all masters; each, and each answer over it, is waited for at most `limit`.
+/// Connections to all masters; an answer over one is waited for at most `limit`.
 ///
 /// # Errors
 /// A word that says why there is none.
-pub async fn masters(settings: &Settings, limit: Duration) -> Result<Vec<MultiplexedConnection>, String> {
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(limit)).set_response_timeout(Some(limit));
-    let client = Client::open(settings.url.expose_secret()).map_err(|_| "url")?;
-    let connection = client.get_multiplexed_async_connection_with_config(&config).await;
-    Ok(vec![connection.map_err(|error| word(&error).to_owned())?])
+pub async fn masters(settings: &Settings, limit: Duration) -> Result<Vec<Leased>, String> {
+    let settings = Settings { timeout: limit, ..settings.clone() };
+    let mut masters = Vec::new();
+    for endpoint in endpoints(&settings)? {
+        let pool = connect::pool(endpoint, &settings, &[]);
+        masters.push(pool.dedicated_connection().await.map_err(|error| word(&error).to_owned())?);
+    }
+    Ok(masters)
+}
+
+fn endpoints(settings: &Settings) -> Result<Vec<Endpoint>, String> {
+    match &settings.server.topology {
+        Topology::Single(endpoint) => Ok(vec![endpoint.clone()]),
+        _ => Err("only a single server is counted".to_owned()),
+    }
 }
