@@ -18,6 +18,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::tls::Tls;
+use super::topology::Changes;
 
 /// The port of Redis, if none is said.
 const REDIS: u16 = 6379;
@@ -79,6 +80,8 @@ pub struct Server {
     pub database: i64,
     /// TLS, toward sentinels too.
     pub tls: Option<Tls>,
+    /// Shared by all clones: counts how often the masters have changed.
+    pub changes: Changes,
 }
 
 /// What a URL says: a [`Server`] without the keys that stand beside it.
@@ -97,7 +100,8 @@ pub struct Address {
 impl Address {
     /// The address with the TLS that it asks for.
     pub fn with_tls(self, tls: Option<Tls>) -> Server {
-        Server { topology: self.topology, login: self.login, database: self.database, tls }
+        let changes = Changes::default();
+        Server { topology: self.topology, login: self.login, database: self.database, tls, changes }
     }
 }
 

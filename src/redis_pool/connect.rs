@@ -93,7 +93,11 @@ impl Drop for Leased {
 }
 
 /// Says who we are, and which database we mean.
-async fn sign_on(handle: &mut MultiplexedConnection, login: &Login, database: i64) -> Result<(), RedisError> {
+pub(super) async fn sign_on(
+    handle: &mut MultiplexedConnection,
+    login: &Login,
+    database: i64,
+) -> Result<(), RedisError> {
     if let Some((user, password)) = login.credentials() {
         redis::cmd("AUTH").arg(user).arg(password).exec_async(handle).await?;
     }

@@ -23,10 +23,16 @@ mod connect;
 pub mod key;
 mod lease;
 mod link;
+mod redirect;
+mod sentinel;
+pub mod slots;
+mod split;
 pub mod tls;
+pub mod topology;
 pub mod transport;
 
 pub use link::{CONNECTING, DOWN, Link, UP};
+pub use split::why_unanswered;
 
 use std::time::Duration;
 

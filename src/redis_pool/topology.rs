@@ -1,0 +1,146 @@
+//! Where the masters are now.
+//!
+//! 1. One server: itself. Sentinels: whom they call master, if it agrees (`sentinel`). A cluster: every master that serves
+//!    slots, as the first of the seeds that answers says.
+//! 2. What is asked for here goes over a connection of its own that is closed afterwards: no request ever waits for it.
+//! 3. Who learns that a master is another now, or serves other slots, says so through [`Changes`]: every [`Server`] that was
+//!    cloned from one shares them. Links do ([`Changes::tell`]); what keeps connections of its own to the masters looks at
+//!    [`Changes::count`] now and then, and asks for the [`masters`] again when it has moved.
+//!
+//! # Why
+//! A link follows the servers in the background of its worker, and knows at once when a node says `MOVED`. The tracking of
+//! the near tier runs elsewhere, and would find out only when it misses something.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, Value};
+
+use super::address::{Endpoint, Login, Server, Topology};
+use super::connect::{sign_on, word};
+use super::slots::Map;
+use super::{sentinel, transport};
+
+/// Counts the changes of a topology that were noticed anywhere in this process; clones share the count. Two of them are
+/// always equal: what they count is no part of what is configured.
+#[derive(Clone, Debug, Default)]
+pub struct Changes(Arc<AtomicU64>);
+
+impl PartialEq for Changes {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Changes {}
+
+impl Changes {
+    /// A master is another now, or serves other slots, or may.
+    pub fn tell(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many changes there have been. The masters that were asked for after this count was taken are those of now for
+    /// as long as it stays the same.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The masters of `server` now; each server that is asked for them has at most `limit` to answer.
+///
+/// # Errors
+/// A word for logs and metrics, if nobody knows.
+pub async fn masters(server: &Server, limit: Duration) -> Result<Vec<Endpoint>, &'static str> {
+    match &server.topology {
+        Topology::Single(endpoint) => Ok(vec![endpoint.clone()]),
+        Topology::Sentinel { .. } => Ok(vec![sentinel::master(server, limit).await?]),
+        Topology::Cluster { seeds } => {
+            let map = learn(server, seeds.iter(), limit).await?;
+            Ok(map.masters().iter().map(|master| master.endpoint.clone()).collect())
+        }
+    }
+}
+
+/// The slot map, as the first of `nodes` that answers says.
+///
+/// # Errors
+/// What the last of them said, or failed with.
+pub(super) async fn learn(
+    server: &Server,
+    nodes: impl Iterator<Item = &Endpoint>,
+    limit: Duration,
+) -> Result<Map, &'static str> {
+    let mut slots = Pipeline::new();
+    slots.cmd("CLUSTER").arg("SLOTS");
+    let mut why = "clusterdown";
+    for node in nodes {
+        match ask(node, &server.login, server, limit, &slots).await {
+            Ok(mut said) => match Map::read(said.pop().unwrap_or_default(), node) {
+                Ok(map) => return Ok(map),
+                Err(reason) => why = reason,
+            },
+            Err(reason) => why = reason,
+        }
+    }
+    Err(why)
+}
+
+/// Asks the server at `endpoint`, as `login` and with the TLS of `server`, over a connection of its own; all of it within
+/// `limit`.
+///
+/// # Errors
+/// A word for logs and metrics.
+pub(super) async fn ask(
+    endpoint: &Endpoint,
+    login: &Login,
+    server: &Server,
+    limit: Duration,
+    question: &Pipeline,
+) -> Result<Vec<Value>, &'static str> {
+    let asked = converse(endpoint, login, server, limit, async |connection| put(connection, question).await);
+    tokio::time::timeout(limit, asked).await.unwrap_or(Err("timeout"))
+}
+
+/// Has a conversation over a connection of its own, for as long as it stands; each answer comes within `limit`, as does
+/// the connection.
+///
+/// # Errors
+/// What `talk` says, or a word that says why there is no connection.
+pub(super) async fn converse<T>(
+    endpoint: &Endpoint,
+    login: &Login,
+    server: &Server,
+    limit: Duration,
+    talk: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, &'static str>,
+) -> Result<T, &'static str> {
+    let silent = RedisConnectionInfo::default().set_skip_set_lib_name();
+    let opened = async {
+        let stream = transport::open(endpoint, server.tls.as_ref()).await.map_err(|_| "disconnected")?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(limit));
+        MultiplexedConnection::new_with_config(&silent, stream, config).await.map_err(|error| word(&error))
+    };
+    let (mut connection, driver) = tokio::time::timeout(limit, opened).await.unwrap_or(Err("timeout"))?;
+    let conversation = async {
+        sign_on(&mut connection, login, 0).await.map_err(|error| word(&error))?;
+        talk(&mut connection).await
+    };
+    tokio::select! {
+        biased;
+        said = conversation => said,
+        () = driver => Err("disconnected"),
+    }
+}
+
+/// Puts a question in a conversation.
+///
+/// # Errors
+/// A word for logs and metrics.
+pub(super) async fn put(
+    connection: &mut MultiplexedConnection,
+    question: &Pipeline,
+) -> Result<Vec<Value>, &'static str> {
+    connection.send_packed_commands(question, 0, question.len()).await.map_err(|error| word(&error))
+}
