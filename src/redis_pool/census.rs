@@ -100,11 +100,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Counts whatever there is at `masters`; says what ended it early.
-    async fn all(
-        &mut self,
-        masters: Vec<Leased>,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<Option<Cut>, String> {
+    async fn all(&mut self, masters: Vec<Leased>, progress: &mut dyn FnMut(u64)) -> Result<Option<Cut>, String> {
         let patterns = self.features.patterns();
         for mut master in masters {
             for pattern in &patterns {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::harness::redis::{RedisCluster, Sentinels};
 use crate::harness::sidegate::run;
 use crate::harness::{Configuration, Directory, Origin, RedisServer, freeze, until};
 
@@ -218,4 +219,26 @@ fn without_a_redis_there_is_nothing_to_report() {
     redis.kill();
     let (code, said, errors) = report.with(&[]);
     assert!(code == 1 && said.is_empty() && errors.contains("cannot be read"), "{code}: {said}{errors}");
+}
+
+#[test]
+fn every_master_of_a_cluster_and_the_master_that_sentinels_name_are_counted() {
+    let app = Origin::saying("app");
+    let sessions = |report: &Report| number(&report.json(&[]), "session", Some("web"), "keys");
+
+    let cluster = RedisCluster::start();
+    let mut masters = [0; 3];
+    for number in 0..60 {
+        let key = format!("session:{number}");
+        let master = cluster.master_of(&key);
+        cluster.nodes()[master].ask::<()>(&["SET", &key, "{}", "EX", "600"]).expect("SET");
+        masters[master] += 1;
+    }
+    assert!(masters.iter().all(|keys| *keys > 0), "{masters:?}");
+    assert_eq!(sessions(&Report::of(&Configuration::of(&app).redis_at(&cluster.url()).with(TABLES))), 60);
+
+    let sentinels = Sentinels::start();
+    let master = &sentinels.servers()[sentinels.master()];
+    master.ask::<()>(&["SET", "session:only-on-the-master", "{}", "EX", "600"]).expect("SET");
+    assert_eq!(sessions(&Report::of(&Configuration::of(&app).redis_at(&sentinels.url()).with(TABLES))), 1);
 }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::redis_pool::Settings;
-use crate::redis_pool::address::{Endpoint, Topology};
 use crate::redis_pool::connect::{self, Leased, word};
+use crate::redis_pool::{Settings, topology};
 
 /// Connections to all masters; an answer over one is waited for at most `limit`.
 ///
@@ -13,16 +12,9 @@ use crate::redis_pool::connect::{self, Leased, word};
 pub async fn masters(settings: &Settings, limit: Duration) -> Result<Vec<Leased>, String> {
     let settings = Settings { timeout: limit, ..settings.clone() };
     let mut masters = Vec::new();
-    for endpoint in endpoints(&settings)? {
+    for endpoint in topology::masters(&settings.server, limit).await? {
         let pool = connect::pool(endpoint, &settings, &[]);
         masters.push(pool.dedicated_connection().await.map_err(|error| word(&error).to_owned())?);
     }
     Ok(masters)
-}
-
-fn endpoints(settings: &Settings) -> Result<Vec<Endpoint>, String> {
-    match &settings.server.topology {
-        Topology::Single(endpoint) => Ok(vec![endpoint.clone()]),
-        _ => Err("only a single server is counted".to_owned()),
-    }
 }
