@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod acl;
 mod admin;
 mod answers;
 mod cache;
