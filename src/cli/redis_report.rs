@@ -55,15 +55,19 @@ pub fn report(arguments: &Arguments) -> ExitCode {
     let bounds = Bounds { keys, time: arguments.timeout };
     let mut progress = Progress { shown: std::io::stderr().is_terminal() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
-    let taken = match runtime {
-        Ok(runtime) => runtime.block_on(census::take(redis, &features, bounds, &mut |keys| progress.show(keys))),
-        Err(error) => Err(error.to_string()),
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
     };
+    let taken = runtime.block_on(census::take(redis, &features, bounds, &mut |keys| progress.show(keys)));
     progress.end();
     let census = match taken {
         Ok(census) => census,
         Err(why) => {
-            eprintln!("error: Redis at {} cannot be read: {why}", redis.shown());
+            eprintln!("error: Redis at {} cannot be read: {}", redis.shown(), sentence(why));
             return ExitCode::FAILURE;
         }
     };
@@ -75,6 +79,19 @@ pub fn report(arguments: &Arguments) -> ExitCode {
         eprintln!("warning: {warning}");
     }
     if write!(std::io::stdout(), "{said}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What to make of a word for logs.
+fn sentence(why: &'static str) -> String {
+    let sentence = match why {
+        "unreachable" => "nobody listens there, or nothing has that name",
+        "timeout" => "it does not answer in time",
+        "auth" => "it refuses the user or the password",
+        "noperm" => "its user may not do this (README says which rights are needed)",
+        "tls" => "the TLS handshake failed",
+        _ => return why.to_owned(),
+    };
+    format!("{sentence} ({why})")
 }
 
 /// Whose keys the configuration tells apart.

@@ -6,7 +6,7 @@ use redis::{Pipeline, Value};
 use tower::Layer;
 
 use crate::exchange::{Answer, Answers, Exchange, Next, Slot, layer as make, pass};
-use crate::redis_pool::Link;
+use crate::redis_pool::{Link, why_unanswered};
 
 use super::Ask;
 
@@ -56,7 +56,12 @@ fn deal(
         }
         Ok(values) => {
             let mut values = values.into_iter();
-            asked.for_each(|(slot, count)| answers.put(slot, Answer::Values(values.by_ref().take(count).collect())));
+            asked.for_each(|(slot, count)| {
+                let share: Vec<_> = values.by_ref().take(count).collect();
+                // In a cluster what one node cannot answer another may: only who needs all of it goes without.
+                let why = share.iter().find_map(why_unanswered);
+                answers.put(slot, why.map_or(Answer::Values(share), Answer::Unavailable));
+            });
         }
     }
 }

@@ -18,14 +18,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, RedisError, Value};
+use redis::{Pipeline, Value};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::features::{Feature, Features};
 use self::tally::WEIGHED;
 pub use self::tally::{Lives, Tally};
 use super::Settings;
-use super::connect::{Leased, word};
+use super::connect::{Leased, failure, fault};
+use super::fault::Fault;
 
 /// Keys that SCAN is asked to look at in one go.
 const PAGE: usize = 1_000;
@@ -64,13 +65,13 @@ pub enum Cut {
 /// Counts the keys of `features`; tells `progress` how many there are so far.
 ///
 /// # Errors
-/// A word that says why Redis cannot be read.
+/// A word that says why Redis cannot be read (`fault`).
 pub async fn take(
     settings: &Settings,
     features: &Features,
     bounds: Bounds,
     progress: &mut dyn FnMut(u64),
-) -> Result<Census, String> {
+) -> Result<Census, &'static str> {
     let until = Instant::now() + bounds.time;
     let mut walk = Walk {
         features,
@@ -100,7 +101,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Counts whatever there is at `masters`; says what ended it early.
-    async fn all(&mut self, masters: Vec<Leased>, progress: &mut dyn FnMut(u64)) -> Result<Option<Cut>, String> {
+    async fn all(&mut self, masters: Vec<Leased>, progress: &mut dyn FnMut(u64)) -> Result<Option<Cut>, &'static str> {
         let patterns = self.features.patterns();
         for mut master in masters {
             for pattern in &patterns {
@@ -118,14 +119,14 @@ impl Walk<'_> {
         connection: &mut MultiplexedConnection,
         pattern: &str,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<bool, String> {
+    ) -> Result<bool, &'static str> {
         let mut cursor = b"0".to_vec();
         loop {
             let mut scan = Pipeline::with_capacity(1);
             scan.cmd("SCAN").arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE);
             let (next, keys) = match ask(connection, &scan).await?.pop() {
-                Some(Value::Array(page)) => page_of(page).ok_or("protocol")?,
-                said => return Err(refusal(&said.unwrap_or_default())),
+                Some(Value::Array(page)) => page_of(page).ok_or(Fault::Protocol.word())?,
+                said => return Err(refusal(said.as_ref())),
             };
             let mut new: Vec<(Feature, Vec<u8>)> = keys
                 .into_iter()
@@ -150,7 +151,7 @@ impl Walk<'_> {
         &mut self,
         connection: &mut MultiplexedConnection,
         keys: &[(Feature, Vec<u8>)],
-    ) -> Result<(), String> {
+    ) -> Result<(), &'static str> {
         if keys.is_empty() {
             return Ok(());
         }
@@ -160,7 +161,7 @@ impl Walk<'_> {
         }
         let mut some = Vec::new();
         for ((feature, key), life) in keys.iter().zip(ask(connection, &pipeline).await?) {
-            let Value::Int(life) = life else { return Err(refusal(&life)) };
+            let Value::Int(life) = life else { return Err(refusal(Some(&life))) };
             if life == -2 {
                 continue;
             }
@@ -173,7 +174,11 @@ impl Walk<'_> {
         self.weigh(connection, &some).await
     }
 
-    async fn weigh(&mut self, connection: &mut MultiplexedConnection, keys: &[(Feature, &[u8])]) -> Result<(), String> {
+    async fn weigh(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        keys: &[(Feature, &[u8])],
+    ) -> Result<(), &'static str> {
         if keys.is_empty() {
             return Ok(());
         }
@@ -203,10 +208,10 @@ impl Walk<'_> {
 }
 
 /// One value for each command; a command's own failure is a value too.
-async fn ask(connection: &mut MultiplexedConnection, pipeline: &Pipeline) -> Result<Vec<Value>, String> {
-    let failed = |error: RedisError| word(&error).to_owned();
-    let values = connection.send_packed_commands(pipeline, 0, pipeline.len()).await.map_err(failed)?;
-    if values.len() == pipeline.len() { Ok(values) } else { Err("protocol".to_owned()) }
+async fn ask(connection: &mut MultiplexedConnection, pipeline: &Pipeline) -> Result<Vec<Value>, &'static str> {
+    let values =
+        connection.send_packed_commands(pipeline, 0, pipeline.len()).await.map_err(|error| fault(&error).word())?;
+    if values.len() == pipeline.len() { Ok(values) } else { Err(Fault::Protocol.word()) }
 }
 
 /// The cursor to go on with, and keys.
@@ -217,10 +222,7 @@ fn page_of(page: Vec<Value>) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
     Some((next, keys.collect()))
 }
 
-/// A word of Redis: the rest of its sentence may name a key.
-fn refusal(value: &Value) -> String {
-    match value {
-        Value::ServerError(error) => error.code().to_owned(),
-        _ => "protocol".to_owned(),
-    }
+/// Why `value` is not what was asked for.
+fn refusal(value: Option<&Value>) -> &'static str {
+    value.and_then(failure).unwrap_or(Fault::Protocol).word()
 }

@@ -11,48 +11,117 @@
 //! what is counted there will be forgotten. And a sentinel that was itself cut off still names the old one: so nobody is
 //! believed about a server that says otherwise itself.
 
+use std::fmt;
+use std::rc::Weak;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, Value};
+use tokio::sync::watch;
 
 use super::address::{Endpoint, Server, Topology};
+use super::connect::failure;
+use super::fault::Fault;
+use super::node::Node;
 use super::topology::{ask, converse, put};
 
 /// How often a sentinel is asked whether the master is still the same.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// The master, whichever server that is.
+#[derive(Debug)]
+pub(super) struct Master {
+    /// What the sentinels call it.
+    name: Arc<str>,
+    /// Which server it was when it was last asked for.
+    current: watch::Sender<Option<Endpoint>>,
+}
+
+impl Master {
+    /// The master of this name, of which nothing is known yet.
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self { name, current: watch::Sender::new(None) }
+    }
+
+    /// Asks the sentinels where it is, as [`master`].
+    ///
+    /// # Errors
+    /// As [`master`].
+    pub(super) async fn find(&self, server: &Server, limit: Duration) -> Result<Endpoint, Fault> {
+        let found = master(server, limit).await?;
+        self.current.send_replace(Some(found.clone()));
+        Ok(found)
+    }
+
+    /// Sees to it that `node` has no connection to a server that is no longer the master, and that whoever asks is told
+    /// ([`super::topology::Changes`]), for as long as it is polled.
+    pub(super) async fn follow(&self, server: &Server, limit: Duration, node: &Weak<Node>) {
+        let mut found = self.current.subscribe();
+        loop {
+            let before = found.borrow_and_update().clone();
+            let displaced = async {
+                match &before {
+                    Some(before) => displaced(before, server, limit).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let another = tokio::select! {
+                biased;
+                changed = found.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    before.is_some() && *found.borrow() != before
+                }
+                () = displaced => true,
+            };
+            if another {
+                tracing::info!(master = %self.name, "another server is master now");
+                server.changes.tell();
+                // The connections to the one before, if they still stand.
+                node.upgrade().inspect(|node| node.open(Fault::ReadOnly));
+            }
+        }
+    }
+}
+
+impl fmt::Display for Master {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
 /// The master, as the first sentinel says that knows one which agrees; each server that is asked has at most `limit`.
 ///
 /// # Errors
-/// A word for logs and metrics: what the last one failed with, `master` if it knows none of that name, and `replica` if
-/// whom it named says that it is not the master.
-pub(super) async fn master(server: &Server, limit: Duration) -> Result<Endpoint, &'static str> {
-    let Topology::Sentinel { sentinels, master, login } = &server.topology else { return Err("master") };
+/// What asking the last of them failed of: [`Fault::NoMaster`] if it knows none of that name, and [`Fault::ReadOnly`] if
+/// whom it named says that it is no master.
+pub(super) async fn master(server: &Server, limit: Duration) -> Result<Endpoint, Fault> {
+    let Topology::Sentinel { sentinels, master, login } = &server.topology else { return Err(Fault::NoMaster) };
     let question = who(master);
-    let mut why = "master";
+    let mut why = Fault::NoMaster;
     for sentinel in sentinels {
-        let named = named(ask(sentinel, login, server, limit, &question).await);
-        match named {
+        match named(ask(sentinel, login, server, limit, &question).await) {
             Ok(master) => match agrees(&master, server, limit).await {
                 Ok(()) => return Ok(master),
-                Err(reason) => why = reason,
+                Err(fault) => why = fault,
             },
-            Err(reason) => why = reason,
+            Err(fault) => why = fault,
         }
     }
     Err(why)
 }
 
 /// Whether the server says itself that it is a master.
-async fn agrees(endpoint: &Endpoint, server: &Server, limit: Duration) -> Result<(), &'static str> {
+async fn agrees(endpoint: &Endpoint, server: &Server, limit: Duration) -> Result<(), Fault> {
     let mut question = Pipeline::new();
     question.cmd("ROLE");
     let said = ask(endpoint, &server.login, server, limit, &question).await?;
     match said.first() {
         Some(role) if is_master(role) => Ok(()),
-        Some(Value::Array(_)) => Err("replica"),
-        _ => Err("refused"),
+        Some(Value::Array(_)) => Err(Fault::ReadOnly),
+        other => Err(other.and_then(failure).unwrap_or(Fault::Protocol)),
     }
 }
 
@@ -95,8 +164,9 @@ fn who(master: &str) -> Pipeline {
     question
 }
 
-fn named(said: Result<Vec<Value>, &'static str>) -> Result<Endpoint, &'static str> {
-    said?.into_iter().next().and_then(endpoint).ok_or("master")
+fn named(said: Result<Vec<Value>, Fault>) -> Result<Endpoint, Fault> {
+    let said = said?.into_iter().next().unwrap_or_default();
+    failure(&said).map_or_else(|| endpoint(said).ok_or(Fault::NoMaster), Err)
 }
 
 /// `[HOST, PORT]`.

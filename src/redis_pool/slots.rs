@@ -14,6 +14,7 @@ use std::sync::Arc;
 use redis::{Arg, Cmd, Value};
 
 use super::address::Endpoint;
+use super::fault::Fault;
 
 /// Hash slots of every cluster.
 pub const SLOTS: u16 = 16_384;
@@ -115,14 +116,14 @@ impl Map {
     /// What a node says to `CLUSTER SLOTS`; `asked` is the node, for where it does not name itself.
     ///
     /// # Errors
-    /// `protocol`, if that is no map; `clusterdown`, if it serves no slot at all.
-    pub(super) fn read(said: Value, asked: &Endpoint) -> Result<Self, &'static str> {
-        let Value::Array(ranges) = said else { return Err("protocol") };
+    /// [`Fault::Protocol`], if that is no map; [`Fault::ClusterDown`], if nobody serves any slot.
+    pub(super) fn read(said: Value, asked: &Endpoint) -> Result<Self, Fault> {
+        let Value::Array(ranges) = said else { return Err(Fault::Protocol) };
         let mut map = Self::default();
         for range in ranges {
-            map.add(range, asked).ok_or("protocol")?;
+            map.add(range, asked).ok_or(Fault::Protocol)?;
         }
-        if map.masters.is_empty() { Err("clusterdown") } else { Ok(map) }
+        if map.masters.is_empty() { Err(Fault::ClusterDown) } else { Ok(map) }
     }
 
     fn add(&mut self, range: Value, asked: &Endpoint) -> Option<()> {
@@ -268,15 +269,15 @@ mod tests {
     #[test]
     fn what_is_no_map_is_refused() {
         let asked = tcp("seed", 7000);
-        for (said, reason) in [
-            (Value::Nil, "protocol"),
-            (Value::Array(vec![]), "clusterdown"),
-            (Value::Array(vec![range(0, 16_384, vec![node(text("a"), 7000)])]), "protocol"),
-            (Value::Array(vec![range(9, 5, vec![node(text("a"), 7000)])]), "protocol"),
-            (Value::Array(vec![range(0, 5, vec![node(text("a"), 70_000)])]), "protocol"),
-            (Value::Array(vec![range(0, 5, vec![])]), "protocol"),
+        for (said, fault) in [
+            (Value::Nil, Fault::Protocol),
+            (Value::Array(vec![]), Fault::ClusterDown),
+            (Value::Array(vec![range(0, 16_384, vec![node(text("a"), 7000)])]), Fault::Protocol),
+            (Value::Array(vec![range(9, 5, vec![node(text("a"), 7000)])]), Fault::Protocol),
+            (Value::Array(vec![range(0, 5, vec![node(text("a"), 70_000)])]), Fault::Protocol),
+            (Value::Array(vec![range(0, 5, vec![])]), Fault::Protocol),
         ] {
-            assert_eq!(Map::read(said.clone(), &asked).err(), Some(reason), "{said:?}");
+            assert_eq!(Map::read(said.clone(), &asked).err(), Some(fault), "{said:?}");
         }
     }
 }

@@ -10,6 +10,8 @@
 
 use redis::{Cmd, Pipeline, Value};
 
+use super::fault::Fault;
+
 /// The commands that go to one node.
 #[derive(Debug)]
 pub(super) struct Piece<N> {
@@ -50,12 +52,12 @@ impl<N: PartialEq> Split<N> {
 
 impl<N> Piece<N> {
     /// Puts the answers of this piece where they belong in `whole`.
-    pub(super) fn give(&self, answer: Result<Vec<Value>, &'static str>, whole: &mut [Value]) {
+    pub(super) fn give(&self, answer: Result<Vec<Value>, Fault>, whole: &mut [Value]) {
         let values = match answer {
             Ok(values) if values.len() == self.pipeline.len() => values,
             // Too few cannot be; if they are, no command may have another's.
-            Ok(_) => return self.fail("protocol", whole),
-            Err(reason) => return self.fail(reason, whole),
+            Ok(_) => return self.fail(Fault::Protocol, whole),
+            Err(fault) => return self.fail(fault, whole),
         };
         let mut values = values.into_iter();
         for &(place, asking) in &self.places {
@@ -66,8 +68,8 @@ impl<N> Piece<N> {
         }
     }
 
-    fn fail(&self, reason: &'static str, whole: &mut [Value]) {
-        self.places.iter().for_each(|&(place, _)| whole[place] = unanswered(reason));
+    fn fail(&self, fault: Fault, whole: &mut [Value]) {
+        self.places.iter().for_each(|&(place, _)| whole[place] = unanswered(fault));
     }
 
     /// Of each command the place in the whole, and whether it asked a node that does not serve it yet.
@@ -80,35 +82,21 @@ impl<N> Piece<N> {
 const UNANSWERED: &str = "UNANSWERED";
 
 /// What stands for the answer to a command that none could be had for.
-pub(super) fn unanswered(reason: &'static str) -> Value {
-    let line = format!("-{UNANSWERED} {reason}\r\n");
+pub(super) fn unanswered(fault: Fault) -> Value {
+    let line = format!("-{UNANSWERED} {}\r\n", fault.word());
     redis::parse_redis_value(line.as_bytes()).unwrap_or(Value::Nil)
 }
 
 /// Why there is no answer, if `value` stands for one that could not be had: a word for logs and metrics. What a Redis
 /// itself answered, its errors included, is an answer.
 pub fn why_unanswered(value: &Value) -> Option<&'static str> {
-    let Value::ServerError(error) = value else { return None };
-    (error.code() == UNANSWERED).then(|| known(error.details().unwrap_or_default()))
+    why(value).map(Fault::word)
 }
 
-/// The words that a piece can fail with, so that each is one word for all who tell it on.
-fn known(reason: &str) -> &'static str {
-    const WORDS: [&str; 12] = [
-        "down",
-        "timeout",
-        "disconnected",
-        "clusterdown",
-        "moved",
-        "tryagain",
-        "protocol",
-        "auth",
-        "loading",
-        "refused",
-        "readonly",
-        "busy",
-    ];
-    WORDS.into_iter().find(|word| *word == reason).unwrap_or("failed")
+pub(super) fn why(value: &Value) -> Option<Fault> {
+    let Value::ServerError(error) = value else { return None };
+    let is = |fault: &Fault| error.details() == Some(fault.word());
+    (error.code() == UNANSWERED).then(|| Fault::ALL.into_iter().find(is).unwrap_or(Fault::Refused))
 }
 
 #[cfg(test)]
@@ -144,9 +132,9 @@ mod tests {
         assert_eq!(said, [vec!["k0", "k2"], vec!["k1"], vec!["ASKING", "k3"]]);
         let mut whole = vec![Value::Nil; 4];
         split.0[0].give(Ok(vec![Value::Int(0), Value::Int(2)]), &mut whole);
-        split.0[1].give(Err("down"), &mut whole);
+        split.0[1].give(Err(Fault::Down), &mut whole);
         split.0[2].give(Ok(vec![Value::Okay, Value::Int(3)]), &mut whole);
-        assert_eq!(whole, [Value::Int(0), unanswered("down"), Value::Int(2), Value::Int(3)]);
+        assert_eq!(whole, [Value::Int(0), unanswered(Fault::Down), Value::Int(2), Value::Int(3)]);
     }
 
     #[test]
@@ -160,8 +148,9 @@ mod tests {
 
     #[test]
     fn only_what_redis_did_not_say_is_unanswered() {
-        assert_eq!(why_unanswered(&unanswered("clusterdown")), Some("clusterdown"));
-        assert_eq!(why_unanswered(&unanswered("a word of tomorrow")), Some("failed"));
+        for fault in Fault::ALL {
+            assert_eq!(why(&unanswered(fault)), Some(fault));
+        }
         let refused = redis::parse_redis_value(b"-WRONGTYPE no\r\n").unwrap();
         assert_eq!((why_unanswered(&refused), why_unanswered(&Value::Nil)), (None, None));
     }

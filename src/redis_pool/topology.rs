@@ -19,7 +19,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, Value};
 
 use super::address::{Endpoint, Login, Server, Topology};
-use super::connect::{sign_on, word};
+use super::connect::{fault, not_opened, sign_on};
+use super::fault::Fault;
 use super::slots::Map;
 use super::{sentinel, transport};
 
@@ -56,9 +57,9 @@ impl Changes {
 pub async fn masters(server: &Server, limit: Duration) -> Result<Vec<Endpoint>, &'static str> {
     match &server.topology {
         Topology::Single(endpoint) => Ok(vec![endpoint.clone()]),
-        Topology::Sentinel { .. } => Ok(vec![sentinel::master(server, limit).await?]),
+        Topology::Sentinel { .. } => Ok(vec![sentinel::master(server, limit).await.map_err(Fault::word)?]),
         Topology::Cluster { seeds } => {
-            let map = learn(server, seeds.iter(), limit).await?;
+            let map = learn(server, seeds.iter(), limit).await.map_err(Fault::word)?;
             Ok(map.masters().iter().map(|master| master.endpoint.clone()).collect())
         }
     }
@@ -72,17 +73,17 @@ pub(super) async fn learn(
     server: &Server,
     nodes: impl Iterator<Item = &Endpoint>,
     limit: Duration,
-) -> Result<Map, &'static str> {
+) -> Result<Map, Fault> {
     let mut slots = Pipeline::new();
     slots.cmd("CLUSTER").arg("SLOTS");
-    let mut why = "clusterdown";
+    let mut why = Fault::ClusterDown;
     for node in nodes {
         match ask(node, &server.login, server, limit, &slots).await {
             Ok(mut said) => match Map::read(said.pop().unwrap_or_default(), node) {
                 Ok(map) => return Ok(map),
-                Err(reason) => why = reason,
+                Err(fault) => why = fault,
             },
-            Err(reason) => why = reason,
+            Err(fault) => why = fault,
         }
     }
     Err(why)
@@ -92,55 +93,52 @@ pub(super) async fn learn(
 /// `limit`.
 ///
 /// # Errors
-/// A word for logs and metrics.
+/// What went wrong.
 pub(super) async fn ask(
     endpoint: &Endpoint,
     login: &Login,
     server: &Server,
     limit: Duration,
     question: &Pipeline,
-) -> Result<Vec<Value>, &'static str> {
+) -> Result<Vec<Value>, Fault> {
     let asked = converse(endpoint, login, server, limit, async |connection| put(connection, question).await);
-    tokio::time::timeout(limit, asked).await.unwrap_or(Err("timeout"))
+    tokio::time::timeout(limit, asked).await.unwrap_or(Err(Fault::Timeout))
 }
 
 /// Has a conversation over a connection of its own, for as long as it stands; each answer comes within `limit`, as does
 /// the connection.
 ///
 /// # Errors
-/// What `talk` says, or a word that says why there is no connection.
+/// What `talk` says, or why there is no connection.
 pub(super) async fn converse<T>(
     endpoint: &Endpoint,
     login: &Login,
     server: &Server,
     limit: Duration,
-    talk: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, &'static str>,
-) -> Result<T, &'static str> {
+    talk: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, Fault>,
+) -> Result<T, Fault> {
     let silent = RedisConnectionInfo::default().set_skip_set_lib_name();
     let opened = async {
-        let stream = transport::open(endpoint, server.tls.as_ref()).await.map_err(|_| "disconnected")?;
+        let stream = transport::open(endpoint, server.tls.as_ref()).await.map_err(|error| not_opened(&error))?;
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(limit));
-        MultiplexedConnection::new_with_config(&silent, stream, config).await.map_err(|error| word(&error))
+        MultiplexedConnection::new_with_config(&silent, stream, config).await.map_err(|error| fault(&error))
     };
-    let (mut connection, driver) = tokio::time::timeout(limit, opened).await.unwrap_or(Err("timeout"))?;
+    let (mut connection, driver) = tokio::time::timeout(limit, opened).await.unwrap_or(Err(Fault::Timeout))?;
     let conversation = async {
-        sign_on(&mut connection, login, 0).await.map_err(|error| word(&error))?;
+        sign_on(&mut connection, login, 0).await?;
         talk(&mut connection).await
     };
     tokio::select! {
         biased;
         said = conversation => said,
-        () = driver => Err("disconnected"),
+        () = driver => Err(Fault::Disconnected),
     }
 }
 
 /// Puts a question in a conversation.
 ///
 /// # Errors
-/// A word for logs and metrics.
-pub(super) async fn put(
-    connection: &mut MultiplexedConnection,
-    question: &Pipeline,
-) -> Result<Vec<Value>, &'static str> {
-    connection.send_packed_commands(question, 0, question.len()).await.map_err(|error| word(&error))
+/// What went wrong.
+pub(super) async fn put(connection: &mut MultiplexedConnection, question: &Pipeline) -> Result<Vec<Value>, Fault> {
+    connection.send_packed_commands(question, 0, question.len()).await.map_err(|error| fault(&error))
 }

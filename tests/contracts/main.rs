@@ -7,6 +7,7 @@ mod link;
 mod one_trip;
 mod session;
 mod support;
+mod topology;
 // Shared with tests/proxy, which uses more of it.
 #[allow(dead_code, unused_imports)]
 #[path = "../support/redis/mod.rs"]

@@ -12,6 +12,7 @@ mod cache;
 mod crowd;
 mod errors;
 mod forwarding;
+mod full_redis;
 mod fuzz_answers;
 mod fuzz_requests;
 mod grpc;
