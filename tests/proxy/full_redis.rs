@@ -61,7 +61,7 @@ fn number(redis: &RedisServer, section: &str, name: &str) -> u64 {
 }
 
 #[test]
-fn what_is_evicted_is_a_miss_and_what_is_in_use_stays() {
+fn what_is_evicted_is_a_miss_and_everything_else_goes_on() {
     let app = app();
     for policy in ["volatile-lru", "volatile-lfu"] {
         let (redis, sidegate) = started(policy, &app);
