@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How often while a master is away.
 const EAGER: Duration = Duration::from_millis(200);
 /// How often at most.
-const APART: Duration = Duration::from_millis(20);
+const APART: Duration = Duration::from_millis(100);
 /// Trips of one command: to the node of the map, after `MOVED`, after `ASK`.
 const TRIPS: usize = 3;
 
@@ -72,6 +72,7 @@ struct Member {
 impl Cluster {
     /// The cluster of `settings`, of which nothing is known yet.
     pub(super) fn new(settings: &Settings, scripts: &[&'static str], standing: &Rc<Standing>) -> Self {
+        standing.redirects();
         Self {
             settings: settings.clone(),
             scripts: scripts.into(),
@@ -267,6 +268,7 @@ impl Cluster {
         let member = match known {
             Some(member) => member,
             None if members.len() < 2 * MAX_MASTERS => {
+                self.settings.server.changes.tell();
                 members.push(self.member(endpoint));
                 members.last()?.clone()
             }
@@ -313,8 +315,13 @@ impl Cluster {
     /// Makes `map` the map in force: keeps the nodes that it names, and those that other nodes named since the last.
     fn adopt(&self, map: Map) {
         if !map.same(&self.map.borrow()) {
-            tracing::info!(masters = map.masters().len(), "the slots of the cluster are known");
-            self.settings.server.changes.tell();
+            let (url, masters) = (self.settings.shown(), map.masters().len());
+            if self.map.borrow().masters().is_empty() {
+                tracing::info!(url, masters, "the masters of the cluster are known");
+            } else {
+                tracing::info!(url, masters, "slots of the cluster have other masters now");
+                self.settings.server.changes.tell();
+            }
         }
         let before = self.members.take();
         let known = |endpoint: &Endpoint| before.iter().find(|member| member.endpoint == *endpoint).cloned();

@@ -184,6 +184,9 @@ fn sound(answer: Result<(), RedisError>) -> Result<(), Fault> {
     }
 }
 
+/// How redis-rs keeps what an error was made of.
+type Shared = Arc<dyn std::error::Error + Send + Sync>;
+
 /// What a trip, or a single command, failed of.
 pub(super) fn fault(error: &RedisError) -> Fault {
     match error.kind() {
@@ -194,7 +197,13 @@ pub(super) fn fault(error: &RedisError) -> Fault {
             errors.as_deref().and_then(<[_]>::first).map_or(Fault::Refused, |(_, error)| of_reply(error))
         }
         _ if error.is_timeout() => Fault::Timeout,
-        _ => Fault::Disconnected,
+        _ => {
+            // An alert that came after the handshake: TLS 1.3 refuses our certificate then.
+            let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Shared>());
+            let error = source.and_then(|source| source.downcast_ref::<io::Error>());
+            let is_tls = error.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData);
+            if is_tls { Fault::Tls } else { Fault::Disconnected }
+        }
     }
 }
 

@@ -7,8 +7,8 @@
 //! | `unreachable` | nobody listens there, no such name, no route | no connection |
 //! | `tls` | the TLS handshake failed | no connection |
 //! | `maxclients` | Redis has as many clients as it takes | no connection |
-//! | `disconnected` | the connection was closed or reset, also in the midst of a reply | the connection goes |
-//! | `protocol` | a reply that is none | the connection goes: nobody knows where the next one begins |
+//! | `disconnected` | the connection was closed or reset, also in the midst of a reply, or of a pipeline one of whose replies was none | the connection goes |
+//! | `protocol` | a reply that is none, to a single command | the connection goes: nobody knows where the next one begins |
 //! | `auth` | `NOAUTH`, `WRONGPASS`, or any other answer to `AUTH` | the endpoint is unusable |
 //! | `readonly` | a replica, or a master no longer | the endpoint is unusable |
 //! | `masterdown` | a replica that has lost its master and says nothing instead | the endpoint is unusable |

@@ -188,6 +188,23 @@ pub(super) fn at(host: Option<Arc<str>>, port: u16, asked: &Endpoint) -> Option<
     }
 }
 
+/// Where a master is that serves no slot, by its line of `CLUSTER NODES`: `NAME HOST:PORT@BUS[,HOSTNAME] FLAGS MASTER PING
+/// PONG EPOCH LINK [SLOTS …]`.
+pub(super) fn idle_master(line: &str) -> Option<Endpoint> {
+    let mut words = line.split(' ').skip(1);
+    let (place, flags) = (words.next()?, words.next()?);
+    let serves = words.nth(5).is_some();
+    let mut flags = flags.split(',');
+    let away = |flag: &str| matches!(flag, "fail" | "fail?" | "handshake" | "noaddr");
+    if serves || !flags.clone().any(|flag| flag == "master") || flags.any(away) {
+        return None;
+    }
+    let (address, rest) = place.split_once('@')?;
+    let (host, port) = address.rsplit_once(':')?;
+    let name = rest.split(',').nth(1).filter(|name| !name.is_empty());
+    Some(Endpoint::Tcp { host: name.unwrap_or(host).into(), port: port.parse().ok()? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,6 +281,22 @@ mod tests {
         assert_eq!(owner(16_383), Some(tcp("seed", 7002)), "it did not name itself");
         assert_eq!(map.masters()[0].replicas, [tcp("b", 7001)]);
         assert!(map.same(&map) && !map.same(&Map::default()));
+    }
+
+    #[test]
+    fn a_master_that_serves_nothing_is_told_from_others() {
+        for (rest, idle) in [
+            ("127.0.0.1:7000@17000 master - 0 0 7 connected", Some(tcp("127.0.0.1", 7000))),
+            ("127.0.0.1:7000@17000,a.example myself,master - 0 0 7 connected", Some(tcp("a.example", 7000))),
+            ("::1:7000@17000, master - 0 0 7 connected", Some(tcp("::1", 7000))),
+            ("127.0.0.1:7000@17000 master - 0 0 7 connected 0-5460", None),
+            ("127.0.0.1:7000@17000 slave c0ffee 0 0 7 connected", None),
+            ("127.0.0.1:7000@17000 master,fail - 0 0 7 disconnected", None),
+            (":0@0 master,noaddr - 0 0 7 disconnected", None),
+            ("", None),
+        ] {
+            assert_eq!(idle_master(&format!("c0ffee {rest}")), idle, "{rest}");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) struct Standing {
     of_commands: RefCell<Complaints>,
     /// The log's last word is that Redis is away.
     said_away: Cell<bool>,
+    redirected: Cell<bool>,
     worker: usize,
 }
 
@@ -40,6 +41,7 @@ impl Standing {
             of_absence: RefCell::default(),
             of_commands: RefCell::default(),
             said_away: Cell::new(false),
+            redirected: Cell::new(false),
             worker,
         }
     }
@@ -52,6 +54,11 @@ impl Standing {
     /// Tells when Redis goes and comes back.
     pub(super) fn subscribe(&self) -> watch::Receiver<bool> {
         self.up.subscribe()
+    }
+
+    /// From now on commands that are told to go elsewhere are sent there: that is no failure.
+    pub(super) fn redirects(&self) {
+        self.redirected.set(true);
     }
 
     /// The breaker of a node has closed.
@@ -89,6 +96,9 @@ impl Standing {
     /// Something failed that may leave the breaker as it is.
     pub(super) fn fault(&self, endpoint: &str, fault: Fault) {
         self.metrics.error(fault);
+        if self.redirected.get() && matches!(fault, Fault::Moved | Fault::Ask | Fault::TryAgain) {
+            return;
+        }
         // What opens the breaker is said when it does.
         if matches!(fault.effect(), Effect::Command | Effect::Counted)
             && let Some(times) = self.of_commands.borrow_mut().note(fault, instant())

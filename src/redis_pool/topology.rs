@@ -1,7 +1,7 @@
 //! Where the masters are now.
 //!
-//! 1. One server: itself. Sentinels: whom they call master, if it agrees (`sentinel`). A cluster: every master that serves
-//!    slots, as the first of the seeds that answers says.
+//! 1. One server: itself. Sentinels: whom they call master, if it agrees (`sentinel`). A cluster: every master, as the first
+//!    of the seeds that answers says; also one that serves no slot yet, since keys may lie there before a slot does (`ASK`).
 //! 2. What is asked for here goes over a connection of its own that is closed afterwards: no request ever waits for it.
 //! 3. Who learns that a master is another now, or serves other slots, says so through [`Changes`]: every [`Server`] that was
 //!    cloned from one shares them. Links do ([`Changes::tell`]); what keeps connections of its own to the masters looks at
@@ -21,7 +21,7 @@ use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, Value};
 use super::address::{Endpoint, Login, Server, Topology};
 use super::connect::{fault, not_opened, sign_on};
 use super::fault::Fault;
-use super::slots::Map;
+use super::slots::{self, Map};
 use super::{sentinel, transport};
 
 /// Counts the changes of a topology that were noticed anywhere in this process; clones share the count. Two of them are
@@ -60,7 +60,10 @@ pub async fn masters(server: &Server, limit: Duration) -> Result<Vec<Endpoint>, 
         Topology::Sentinel { .. } => Ok(vec![sentinel::master(server, limit).await.map_err(Fault::word)?]),
         Topology::Cluster { seeds } => {
             let map = learn(server, seeds.iter(), limit).await.map_err(Fault::word)?;
-            Ok(map.masters().iter().map(|master| master.endpoint.clone()).collect())
+            let mut masters: Vec<_> = map.masters().iter().map(|master| master.endpoint.clone()).collect();
+            let idle = idle(server, &masters, limit).await;
+            masters.extend(idle);
+            Ok(masters)
         }
     }
 }
@@ -87,6 +90,20 @@ pub(super) async fn learn(
         }
     }
     Err(why)
+}
+
+/// Masters that serve no slot yet, as the first of `masters` that answers says; none, if it may not be asked.
+async fn idle(server: &Server, masters: &[Endpoint], limit: Duration) -> Vec<Endpoint> {
+    let mut nodes = Pipeline::new();
+    nodes.cmd("CLUSTER").arg("NODES");
+    for master in masters {
+        let said = ask(master, &server.login, server, limit, &nodes).await;
+        if let Ok([Value::BulkString(text)]) = said.as_deref() {
+            let text = String::from_utf8_lossy(text);
+            return text.lines().filter_map(slots::idle_master).filter(|idle| !masters.contains(idle)).collect();
+        }
+    }
+    Vec::new()
 }
 
 /// Asks the server at `endpoint`, as `login` and with the TLS of `server`, over a connection of its own; all of it within

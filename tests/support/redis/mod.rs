@@ -57,7 +57,9 @@ impl RedisServer {
             let password = options.windows(2).find(|pair| pair[0] == "--requirepass").map(|pair| pair[1].clone());
             let number = port.to_string();
             let first = ["--port", &number, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"];
-            let arguments: Vec<_> = first.into_iter().map(str::to_owned).chain(options).collect();
+            let file = file(port);
+            let first = first.into_iter().chain(["--dbfilename", &file]);
+            let arguments: Vec<_> = first.map(str::to_owned).chain(options).collect();
             if let Some(server) = Self::spawn(port, password, arguments) {
                 return server;
             }
@@ -92,6 +94,7 @@ impl RedisServer {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_file(Path::new("/tmp").join(file(self.port)));
     }
 
     /// Starts it again, empty, on the same port.
@@ -136,6 +139,11 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Where a replica keeps what its master sent: in a file of its own, or other servers would begin with it.
+fn file(port: u16) -> String {
+    format!("sidegate-{}-{port}.rdb", std::process::id())
 }
 
 fn run(arguments: &[String]) -> Child {

@@ -1,0 +1,280 @@
+//! What each thing that Redis says does to a link, with real servers that say it.
+
+use std::time::Duration;
+
+use redis::{Pipeline, Value};
+use sidegate::redis_pool::{Link, Settings};
+use sidegate::telemetry::registry::Registry;
+
+use crate::redis_server::{RedisServer, free_port};
+use crate::relay::{Mode, Relay};
+use crate::{becomes, on_a_worker, settings};
+
+const SCRIPT: &str = "return redis.call('SET', KEYS[1], ARGV[1])";
+
+fn errors(registry: &Registry, kind: &str) -> u64 {
+    registry.value("sidegate_redis_errors_total", &[("kind", kind)])
+}
+
+/// Sends commands; says the code of each error among the answers, and `-` for each other answer.
+async fn codes(link: &Link, commands: &[&str]) -> Vec<String> {
+    let mut pipeline = Pipeline::new();
+    for command in commands {
+        let command = command.split(' ').fold(redis::Cmd::new(), |mut command, word| command.arg(word).to_owned());
+        pipeline.add_command(command);
+    }
+    let code = |value: Value| match value {
+        Value::ServerError(error) => error.code().to_owned(),
+        _ => "-".to_owned(),
+    };
+    link.query(&pipeline).await.unwrap().into_iter().map(code).collect()
+}
+
+async fn until(what: &str, mut met: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if met() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("not within ten seconds: {what}");
+}
+
+#[test]
+fn a_command_that_fails_alone_leaves_the_link_up_and_is_counted() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let registry = Registry::new(1);
+        let link = Link::new(&settings(&server), &[SCRIPT], &registry, 0);
+        becomes(&link, true).await;
+        assert_eq!(
+            codes(&link, &["SET text x", "LPOP text", "NOSUCH", "GET text"]).await,
+            ["-", "WRONGTYPE", "ERR", "-"]
+        );
+
+        server.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+        assert_eq!(codes(&link, &["SET text y", "GET text"]).await, ["OOM", "-"]);
+        let sha = redis::Script::new(SCRIPT).get_hash().to_owned();
+        assert_eq!(codes(&link, &[&format!("EVALSHA {sha} 1 text z")]).await, ["OOM"]);
+        server.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+
+        server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).unwrap();
+        assert_eq!(codes(&link, &["SET text y", "GET text"]).await, ["NOREPLICAS", "-"]);
+        server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).unwrap();
+
+        server.ask::<()>(&["ACL", "SETUSER", "default", "-lpush"]).unwrap();
+        assert_eq!(codes(&link, &["LPUSH list x", "GET text"]).await, ["NOPERM", "-"]);
+        let counted = ["wrongtype", "refused", "oom", "noreplicas", "noperm"].map(|kind| errors(&registry, kind));
+        assert_eq!((counted, link.is_up()), ([1, 1, 2, 1, 1], true));
+        // One connection, all the time.
+        let list = server.ask::<String>(&["CLIENT", "LIST"]).unwrap();
+        assert_eq!(
+            list.lines().filter(|line| line.contains(" id=4 ") || line.starts_with("id=4 ")).count(),
+            1,
+            "{list}"
+        );
+    });
+}
+
+#[test]
+fn a_master_that_becomes_a_replica_is_unusable_until_it_is_one_again() {
+    on_a_worker(async {
+        // What it is sent is not to stay behind in a file.
+        let server = RedisServer::start_with(&["--repl-diskless-load", "swapdb"]);
+        let other = RedisServer::start();
+        let registry = Registry::new(1);
+        let link = Link::new(&settings(&server), &[SCRIPT], &registry, 0);
+        becomes(&link, true).await;
+        server.ask::<()>(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]).unwrap();
+        // What can be answered is: the breaker opens behind it.
+        assert_eq!(codes(&link, &["SET k v", "GET k"]).await, ["READONLY", "-"]);
+        assert!(!link.is_up());
+        // It answers every PING, and is tried in vain all the same.
+        until("two trials", || errors(&registry, "readonly") >= 3).await;
+        assert!(!link.is_up());
+        server.ask::<()>(&["REPLICAOF", "NO", "ONE"]).unwrap();
+        becomes(&link, true).await;
+        assert_eq!(codes(&link, &["SET k v"]).await, ["-"]);
+    });
+}
+
+#[test]
+fn a_replica_that_lost_its_master_is_unusable() {
+    on_a_worker(async {
+        let server = RedisServer::start_with(&["--replica-serve-stale-data", "no"]);
+        let registry = Registry::new(1);
+        let link = Link::new(&settings(&server), &[], &registry, 0);
+        becomes(&link, true).await;
+        server.ask::<()>(&["REPLICAOF", "127.0.0.1", &free_port().to_string()]).unwrap();
+        assert_eq!(codes(&link, &["GET k"]).await, ["MASTERDOWN"]);
+        assert!(!link.is_up());
+        server.ask::<()>(&["REPLICAOF", "NO", "ONE"]).unwrap();
+        becomes(&link, true).await;
+    });
+}
+
+#[test]
+fn a_redis_that_runs_a_slow_script_is_unusable_until_it_is_done() {
+    on_a_worker(async {
+        let server = RedisServer::start_with(&["--busy-reply-threshold", "50"]);
+        let registry = Registry::new(1);
+        let link = Link::new(&settings(&server), &[SCRIPT], &registry, 0);
+        becomes(&link, true).await;
+        let mut slow = server.client().get_connection().unwrap();
+        let slow = std::thread::spawn(move || redis::cmd("EVAL").arg("while true do end").arg(0).exec(&mut slow));
+        let mut heard = Vec::new();
+        while link.is_up() {
+            heard = codes(&link, &["GET k"]).await;
+        }
+        assert_eq!(heard, ["BUSY"]);
+        assert!(errors(&registry, "busy") > 0);
+        redis::cmd("SCRIPT").arg("KILL").exec(&mut server.client().get_connection().unwrap()).unwrap();
+        assert!(slow.join().unwrap().is_err());
+        becomes(&link, true).await;
+    });
+}
+
+#[test]
+fn a_redis_that_loads_its_data_is_unusable_until_it_has() {
+    on_a_worker(async {
+        let file = format!("sidegate-{}.rdb", free_port());
+        let server = RedisServer::start_with(&[
+            "--enable-debug-command",
+            "yes",
+            "--dbfilename",
+            &file,
+            "--key-load-delay",
+            "2000",
+            "--loading-process-events-interval-bytes",
+            "1024",
+        ]);
+        server.ask::<()>(&["DEBUG", "POPULATE", "500", "k", "100"]).unwrap();
+        let registry = Registry::new(1);
+        let link = Link::new(&settings(&server), &[SCRIPT], &registry, 0);
+        becomes(&link, true).await;
+        let mut loads = server.client().get_connection().unwrap();
+        let loads = std::thread::spawn(move || redis::cmd("DEBUG").arg("RELOAD").exec(&mut loads));
+        let mut heard = Vec::new();
+        while link.is_up() {
+            heard = codes(&link, &["GET k:1"]).await;
+        }
+        assert_eq!(heard, ["LOADING"]);
+        assert!(errors(&registry, "loading") > 0);
+        loads.join().unwrap().unwrap();
+        becomes(&link, true).await;
+        drop(server);
+        let _ = std::fs::remove_file(std::path::Path::new("/tmp").join(file));
+    });
+}
+
+#[test]
+fn a_redis_that_takes_no_more_clients_is_away_until_it_does() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let mut control = server.client().get_connection().unwrap();
+        let mut limit = |clients: u32| {
+            redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(clients).exec(&mut control).unwrap();
+        };
+        limit(1);
+        let registry = Registry::new(1);
+        let link = Link::new(&settings(&server), &[SCRIPT], &registry, 0);
+        // A connection that is closed before we spoke may be found closed before the reason is read: that is tried again.
+        until("a refusal", || errors(&registry, "maxclients") > 0).await;
+        assert!(!link.is_up());
+        limit(100);
+        becomes(&link, true).await;
+    });
+}
+
+#[test]
+fn a_reply_that_is_cut_or_is_none_costs_the_connection_and_no_more() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let relay = Relay::to(server.port());
+        let settings = Settings { timeout: Duration::from_secs(2), ..Settings::of_url(&relay.url()).unwrap() };
+        server.ask::<()>(&["SET", "k", "a longer value"]).unwrap();
+        let mut pipeline = Pipeline::new();
+        pipeline.get("k");
+        for mode in [Mode::Cut(10), Mode::Garbage] {
+            let registry = Registry::new(1);
+            let link = Link::new(&settings, &[], &registry, 0);
+            becomes(&link, true).await;
+            relay.turn(mode.clone());
+            let word = link.query(&pipeline).await.unwrap_err();
+            assert!(["disconnected", "protocol"].contains(&word), "{mode:?}: {word}");
+            assert!(!link.is_up());
+            relay.turn(Mode::Pass);
+            becomes(&link, true).await;
+            assert_eq!(link.query(&pipeline).await.unwrap(), [Value::BulkString(b"a longer value".into())]);
+        }
+    });
+}
+
+#[test]
+fn a_transaction_that_is_refused_is_as_its_first_command() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let registry = Registry::new(1);
+        let link = Link::new(&settings(&server), &[], &registry, 0);
+        becomes(&link, true).await;
+        let mut pipeline = Pipeline::new();
+        pipeline.atomic().set("k", "v").cmd("LPOP").arg("k");
+        let values = link.query(&pipeline).await.unwrap();
+        assert!(matches!(&values[..], [Value::Okay, Value::ServerError(error)] if error.code() == "WRONGTYPE"));
+        server.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+        assert_eq!(link.query(&pipeline).await, Err("oom"));
+        assert!(link.is_up());
+        server.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+        server.ask::<()>(&["REPLICAOF", "127.0.0.1", &free_port().to_string()]).unwrap();
+        assert_eq!(link.query(&pipeline).await, Err("readonly"));
+        assert!(!link.is_up());
+    });
+}
+
+#[test]
+fn scripts_that_never_stay_are_asked_for_once_more_and_fail_alone() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let relay = Relay::to(server.port());
+        let settings = Settings { timeout: Duration::from_secs(2), ..Settings::of_url(&relay.url()).unwrap() };
+        let registry = Registry::new(1);
+        let link = Link::new(&settings, &[SCRIPT], &registry, 0);
+        becomes(&link, true).await;
+        relay.turn(Mode::fail_only("-NOSCRIPT No matching script.", &["EVALSHA"]));
+        relay.forget();
+        let script = format!("EVALSHA {} 1 k v", redis::Script::new(SCRIPT).get_hash());
+        assert_eq!(codes(&link, &[&script, "GET k"]).await, ["NOSCRIPT", "-"]);
+        assert_eq!((errors(&registry, "noscript"), link.is_up()), (1, true));
+        assert_eq!(relay.commands().iter().filter(|command| command.name() == "EVALSHA").count(), 2);
+    });
+}
+
+#[test]
+fn what_nobody_waits_for_is_bounded_by_its_bytes_too() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let mut settings = settings(&server);
+        settings.max_send_bytes = 64 << 10;
+        let registry = Registry::new(1);
+        let link = Link::new(&settings, &[], &registry, 0);
+        becomes(&link, true).await;
+        let (key, value) = ("sent", "x".repeat(10 << 10));
+        for turn in 1..=3 {
+            for _ in 0..10 {
+                let mut pipeline = Pipeline::new();
+                pipeline.cmd("APPEND").arg(key).arg(&value);
+                link.send(pipeline);
+            }
+            assert_eq!(registry.value("sidegate_redis_sends_dropped_total", &[]), 4 * turn);
+            // Room again, once they are answered.
+            let all = 6 * turn * value.len() as u64;
+            let arrived = async {
+                while server.ask::<u64>(&["STRLEN", key]).unwrap() != all {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(5), arrived).await.expect("six of ten arrive");
+            assert_eq!(codes(&link, &["PING"]).await, ["-"]);
+        }
+    });
+}
