@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bb8_redis::bb8::{ManageConnection, Pool};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, Script, ServerError, Value};
+use redis::{AsyncConnectionConfig, ErrorKind, Pipeline, RedisConnectionInfo, RedisError, Script, ServerError, Value};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -109,12 +109,7 @@ impl Connector {
         sign_on(&mut leased.handle, &self.server.login, self.server.database).await?;
         leased.handle.set_response_timeout(self.timeout);
         self.is_valid(&mut leased).await?;
-        if !self.scripts.is_empty() {
-            load(&mut leased.handle, &self.scripts).await?;
-            sound(Script::new(WRITES_NOTHING).load_async(&mut leased.handle).await.map(drop))?;
-            let nothing = redis::cmd("EVALSHA").arg(Script::new(WRITES_NOTHING).get_hash()).arg(0).to_owned();
-            sound(nothing.exec_async(&mut leased.handle).await)?;
-        }
+        prepare(&mut leased.handle, &self.scripts).await?;
         Ok(leased)
     }
 }
@@ -161,7 +156,8 @@ pub(super) async fn sign_on(handle: &mut MultiplexedConnection, login: &Login, d
 
 /// Asks whether Redis is there and serving (it is not while `LOADING`).
 pub(super) async fn ping(handle: &mut MultiplexedConnection) -> Result<(), Fault> {
-    sound(redis::cmd("PING").exec_async(handle).await)
+    let answer = redis::cmd("PING").exec_async(handle).await.map_err(|error| fault(&error));
+    answer.or_else(|fault| if is_of_command(fault) { Ok(()) } else { Err(fault) })
 }
 
 /// Loads scripts, so that EVALSHA finds them.
@@ -169,19 +165,36 @@ pub(super) async fn load(handle: &mut MultiplexedConnection, scripts: &[&'static
     if scripts.is_empty() {
         return Ok(());
     }
-    let mut pipeline = redis::Pipeline::with_capacity(scripts.len());
+    loading(scripts).exec_async(handle).await.map_err(|error| fault(&error))
+}
+
+/// Loads scripts, and tries whether one may write. Nothing without scripts.
+async fn prepare(handle: &mut MultiplexedConnection, scripts: &[&'static str]) -> Result<(), Fault> {
+    if scripts.is_empty() {
+        return Ok(());
+    }
+    let mut pipeline = loading(scripts);
+    pipeline.cmd("SCRIPT").arg("LOAD").arg(WRITES_NOTHING);
+    pipeline.cmd("EVALSHA").arg(Script::new(WRITES_NOTHING).get_hash()).arg(0);
+    let answers = handle.send_packed_commands(&pipeline, 0, pipeline.len()).await.map_err(|error| fault(&error))?;
+    let mut faults = answers.iter().enumerate().filter_map(|(index, value)| Some((index, failure(value)?)));
+    match faults.find(|(index, fault)| *index < scripts.len() || !is_of_command(*fault)) {
+        Some((_, fault)) => Err(fault),
+        None => Ok(()),
+    }
+}
+
+fn loading(scripts: &[&'static str]) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(scripts.len() + 2);
     for script in scripts {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(script);
     }
-    pipeline.exec_async(handle).await.map_err(|error| fault(&error))
+    pipeline
 }
 
 /// What fails a command alone does not make a connection unsound.
-fn sound(answer: Result<(), RedisError>) -> Result<(), Fault> {
-    match answer.map_err(|error| fault(&error)) {
-        Err(fault) if !matches!(fault.effect(), Effect::Command | Effect::Again) => Err(fault),
-        _ => Ok(()),
-    }
+fn is_of_command(fault: Fault) -> bool {
+    matches!(fault.effect(), Effect::Command | Effect::Again)
 }
 
 /// How redis-rs keeps what an error was made of.
