@@ -383,12 +383,27 @@ pub struct Note {
 pub struct Answers {
     answers: [Answer; 3],
     notes: [Option<Note>; 3],
+    undos: [Option<Undo>; 3],
 }
 
 impl Answers {
     /// Takes the answer of `slot`, leaving [`Answer::NotAsked`].
     pub fn take(&mut self, slot: Slot) -> Answer {
+        if let Some(undo) = self.undos[slot as usize].take() {
+            undo.forget();
+        }
         std::mem::take(&mut self.answers[slot as usize])
+    }
+
+    /// The answer of `slot`, which stays.
+    pub fn peek(&self, slot: Slot) -> &Answer {
+        &self.answers[slot as usize]
+    }
+
+    /// Has `undo` called when the exchange ends and nobody has taken the answer of `slot`: the request was refused, or
+    /// its client left.
+    pub fn unless_taken(&mut self, slot: Slot, undo: impl FnOnce() + 'static) {
+        self.undos[slot as usize] = Some(Undo(Some(Box::new(undo))));
     }
 
     /// Leaves an answer.
@@ -404,5 +419,47 @@ impl Answers {
     /// Leaves that, before the question is asked.
     pub fn set_note(&mut self, slot: Slot, note: Option<Note>) {
         self.notes[slot as usize] = note;
+    }
+}
+
+/// Takes back, when it is dropped, what asking has changed.
+struct Undo(Option<Box<dyn FnOnce()>>);
+
+impl Undo {
+    fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Some(undo) = self.0.take() {
+            undo();
+        }
+    }
+}
+
+impl std::fmt::Debug for Undo {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Undo")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_asking_has_changed_is_taken_back_only_if_nobody_takes_the_answer() {
+        let undone = Rc::new(RefCell::new(Vec::new()));
+        let mut answers = Answers::default();
+        for slot in [Slot::Cache, Slot::Session] {
+            let undone = undone.clone();
+            answers.unless_taken(slot, move || undone.borrow_mut().push(slot));
+        }
+        answers.take(Slot::Session);
+        assert!(undone.borrow().is_empty());
+        drop(answers);
+        assert_eq!(*undone.borrow(), [Slot::Cache]);
     }
 }

@@ -352,6 +352,7 @@ impl Room<'_> {
         let worker = cache::Worker {
             memory: self.stores.responses.clone(),
             link: self.link.clone(),
+            near: None,
             prefix: self.prefix().into(),
             owed: self.stores.owed.clone(),
             clock: self.shared.clock.clone(),

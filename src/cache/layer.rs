@@ -29,11 +29,11 @@ use super::rules::invalidation::{self, Template};
 use super::rules::request::{self, Asks};
 use super::rules::storing::{Asked, NotStored, storable};
 use super::rules::{conditional, vary};
-use super::store::{Found, Generation, MemoryStore, Owed, RedisStore, Store};
-use super::stored::StoredResponse;
+use super::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Store};
+use super::stored::{Form, StoredResponse};
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::exchange::{self, Exchange, Next, Slot, pass};
+use crate::exchange::{self, Answer, Exchange, Next, Slot, pass};
 use crate::gather::Ask;
 use crate::redis_pool::Link;
 use crate::telemetry::Trail;
@@ -43,7 +43,7 @@ mod fill;
 mod outcome;
 
 use fill::Fill;
-use outcome::{CACHE_STATUS, Metrics, Why, X_CACHE, forward_status, hit_status, mark};
+use outcome::{CACHE_STATUS, Metrics, Tier, Why, X_CACHE, forward_status, hit_status, mark};
 
 /// How long Redis keeps a response beyond its freshness, so that "stale" can be told from "never seen".
 const STALE: Duration = Duration::from_secs(60);
@@ -72,6 +72,8 @@ pub struct Worker {
     pub memory: Arc<MemoryStore>,
     /// The way to the store in Redis, if there is one.
     pub link: Option<Link>,
+    /// What this process remembers of Redis, if it does.
+    pub near: Option<Arc<NearStore>>,
     /// Before every Redis key.
     pub prefix: Arc<str>,
     /// Invalidations that Redis could not be told.
@@ -96,7 +98,7 @@ pub struct Cache {
 /// What happens to a read.
 enum Action {
     /// The stored response, its age and for how long it is still fresh, in seconds.
-    Reuse { stored: Arc<StoredResponse>, age: u32, fresh_for: u32 },
+    Reuse { stored: Arc<StoredResponse>, tier: Tier, age: u32, fresh_for: u32 },
     /// The app is asked, and the answer may be stored.
     Fetch { why: Why, fill: Opening },
     /// The app is asked, and the answer is not stored.
@@ -134,12 +136,16 @@ impl Ask for Cache {
         if request::asks(exchange.request.method()) != Asks::Read {
             return 0;
         }
-        match self.key_of_read(exchange) {
-            Ok(key) => {
-                store.ask(&key, exchange.request.headers(), pipeline);
-                1
-            }
-            Err(_) => 0,
+        let Ok(key) = self.key_of_read(exchange) else { return 0 };
+        let question = Question { key: &key, request: exchange.request.headers(), purpose: purpose(exchange) };
+        store.ask(question, &mut exchange.answers, pipeline)
+    }
+
+    fn answered(&self, exchange: &mut Exchange) {
+        let Store::Redis(store) = &self.store else { return };
+        let close = store.closing(exchange.answers.peek(Slot::Cache), || self.key_of_read(exchange).ok());
+        if let Some(close) = close {
+            exchange.answers.unless_taken(Slot::Cache, close);
         }
     }
 }
@@ -147,9 +153,16 @@ impl Ask for Cache {
 impl Cache {
     /// The cache of a route: in Redis if there is one, else in memory.
     pub fn new(route: OnRoute, worker: &Worker) -> Rc<Self> {
-        let Worker { memory, link, prefix, owed, clock, registry, number } = worker.clone();
+        let Worker { memory, link, near, prefix, owed, clock, registry, number } = worker.clone();
         let (store, owed) = match link {
-            Some(link) => (Store::Redis(RedisStore::new(link, prefix)), owed),
+            Some(link) => {
+                let form = route.policy.as_ref().map_or(Form { compress: false, max_content: 0 }, |policy| Form {
+                    compress: policy.compress,
+                    max_content: policy.max_body,
+                });
+                let store = RedisStore::new(link, prefix, clock.clone(), form).behind(near, &registry, number);
+                (Store::Redis(Box::new(store)), owed)
+            }
             // What was owed to a Redis that is configured no more is nothing to this store, and nobody could settle it.
             None => (Store::Memory(memory), Owed::new()),
         };
@@ -160,9 +173,21 @@ impl Cache {
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
         match self.decide(&mut exchange).await {
-            Action::Reuse { stored, age, fresh_for } => self.reuse(&exchange, &stored, age, fresh_for),
+            Action::Reuse { stored, tier, age, fresh_for } => {
+                self.metrics.hits(tier);
+                self.reuse(&exchange, &stored, age, fresh_for)
+            }
             Action::Fetch { why, fill } => self.fetch(why, fill, exchange, next).await,
             Action::PassBy { reason } => self.pass_by("bypass", reason, exchange, next).await,
+        }
+    }
+
+    /// Where what `answer` holds was found.
+    fn tier(&self, answer: &Answer) -> Tier {
+        match (&self.store, answer) {
+            (_, Answer::Near(_)) => Tier::Near,
+            (Store::Redis(_), _) => Tier::Redis,
+            (Store::Memory(_), _) => Tier::Memory,
         }
     }
 
@@ -183,13 +208,15 @@ impl Cache {
         if self.owed.is_any() {
             self.clone().settle();
         }
-        let answer = exchange.answers.take(Slot::Cache);
+        let (answer, note) = (exchange.answers.take(Slot::Cache), exchange.answers.note(Slot::Cache));
+        let tier = self.tier(&answer);
         let key = match self.key_of_read(exchange) {
             Ok(key) => key,
             Err(reason) => return Action::PassBy { reason },
         };
         let head = exchange.request.headers();
-        let found = self.store.look_up(&key, head, answer).await;
+        let question = Question { key: &key, request: head, purpose: purpose(exchange) };
+        let found = self.store.look_up(question, answer, note).await;
         // A write may have failed to invalidate since the store was asked.
         if self.owed.covers(key.place()) {
             return Action::PassBy { reason: "owed" };
@@ -213,14 +240,13 @@ impl Cache {
                     (Some(_), Some(kind)) if !stored.facts.shareable => {
                         fetch(Why::Credentials(kind), Some(stored.generation))
                     }
-                    (Some(fresh_for), _) => Action::Reuse { stored, age, fresh_for },
+                    (Some(fresh_for), _) => Action::Reuse { stored, tier, age, fresh_for },
                 }
             }
         }
     }
 
     fn reuse(&self, exchange: &Exchange, stored: &StoredResponse, age: u32, fresh_for: u32) -> Response<Body> {
-        self.metrics.hit.inc();
         exchange.trail.borrow_mut().cache = Some("hit");
         let request = &exchange.request;
         let mut response = Response::new(Body::empty());
@@ -251,10 +277,6 @@ impl Cache {
         let request = &exchange.request;
         let is_get = request.method() == Method::GET;
         let no_store = directives(request.headers()).no_store;
-        let generation = match generation {
-            None if is_get && !no_store => self.store.open(&key).await,
-            generation => generation,
-        };
         let asked = Asked { at: self.clock.unix_seconds(), credentials, no_store };
         // The fields that select a variant are known only from the answer.
         let selected_by = is_get.then(|| request.headers().clone());
@@ -310,14 +332,14 @@ impl Cache {
             generation,
             variant,
         };
-        Ok(Fill::new(self, key, stored, length, policy.max_body))
+        Ok(Fill::new(self, (key, asked.at), stored, length, policy.max_body))
     }
 
-    /// Keeps a whole response.
-    fn keep(&self, key: &Key, response: StoredResponse) {
+    /// Keeps a whole response that was asked for at `asked`, in seconds since the Unix epoch.
+    fn keep(&self, key: &Key, response: StoredResponse, asked: u64) {
         let facts = response.facts;
         let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
-        self.store.keep(key, response, (Duration::from_secs(fresh.into()) + STALE).min(LONGEST));
+        self.store.keep(key, response, asked, (Duration::from_secs(fresh.into()) + STALE).min(LONGEST));
         if let Store::Memory(memory) = &self.store {
             self.metrics.stored_bytes.set(memory.bytes());
         }
@@ -402,5 +424,15 @@ impl Cache {
         let mut record = trail.borrow_mut();
         record.cache = Some(outcome);
         record.cache_reason = Some(not_stored.unwrap_or(reason));
+    }
+}
+
+/// What a read may do with its place: the answer to GET may fill it, unless the client forbids it.
+fn purpose(exchange: &Exchange) -> Purpose {
+    let request = &exchange.request;
+    if request.method() == Method::GET && !directives(request.headers()).no_store {
+        Purpose::ReuseOrFill
+    } else {
+        Purpose::Reuse
     }
 }

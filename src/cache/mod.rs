@@ -31,6 +31,8 @@ pub struct Policy {
     pub max_body: u64,
     /// What a `Cookie` in the request means.
     pub cookies: Cookies,
+    /// Redis holds content compressed where it gains by it.
+    pub compress: bool,
 }
 
 /// What a `Cookie` field in a request means to the cache (`cookies`).

@@ -5,7 +5,8 @@
 //!    older version, a cut, a flipped bit, another program's value) is no stored response: a miss, never an error.
 //! 3. Not stored: hop-by-hop fields and those that `Connection` names (RFC 9110 §7.6.1), `Proxy-*` (RFC 9111 §3.1),
 //!    `Age`, and the fields that sidegate writes on every answer.
-//! 4. `Date` is added where it is missing, and `Content-Length` always tells the stored content's length: no reuse has
+//! 4. Content that gains by it is compressed, once, as it is stored; what is read back is the content as it was.
+//! 5. `Date` is added where it is missing, and `Content-Length` always tells the stored content's length: no reuse has
 //!    to work them out.
 //!
 //! # Why a checksum of our own
@@ -24,7 +25,18 @@ use super::rules::storing::Facts;
 use super::rules::vary::{Digest, Selecting};
 use super::store::Generation;
 
-const VERSION: [u8; 4] = *b"sgc\x01";
+mod content;
+
+const VERSION: [u8; 4] = *b"sgc\x02";
+
+/// How content stands in the binary form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Whether content that gains by it is compressed.
+    pub compress: bool,
+    /// Bytes of content beyond which nothing compressed is unfolded.
+    pub max_content: u64,
+}
 
 /// A response that can be sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +111,12 @@ fn is_ours(name: &HeaderName) -> bool {
 
 impl Entry {
     /// The binary form.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(512 + self.content_length());
+    pub fn encode(&self, form: Form) -> Vec<u8> {
+        let shrunk = match self {
+            Self::Response(response) if form.compress => content::shrunk(&response.head, &response.content),
+            _ => None,
+        };
+        let mut out = Vec::with_capacity(512 + shrunk.as_ref().map_or_else(|| self.content_length(), Vec::len));
         out.extend_from_slice(&VERSION);
         out.extend_from_slice(&[0; 8]);
         match self {
@@ -110,7 +126,8 @@ impl Entry {
             }
             Self::Response(response) => {
                 out.push(1);
-                put_response(&mut out, response);
+                put_head(&mut out, response);
+                put_content(&mut out, &response.content, shrunk.as_deref());
             }
         }
         let sum = checksum(&out[12..]);
@@ -125,8 +142,9 @@ impl Entry {
         }
     }
 
-    /// What [`Entry::encode`] made; `None` for anything else. The content is a slice of `bytes`.
-    pub fn decode(bytes: Bytes) -> Option<Self> {
+    /// What [`Entry::encode`] made; `None` for anything else. Content that was not compressed is a slice of `bytes`;
+    /// what was unfolds to at most `max_content` bytes.
+    pub fn decode(bytes: Bytes, max_content: u64) -> Option<Self> {
         let mut reader = Reader(bytes);
         let version = reader.take(4)?;
         let sum = reader.u64()?;
@@ -135,14 +153,14 @@ impl Entry {
         }
         match reader.u8()? {
             0 => reader.names().filter(|_| reader.0.is_empty()).map(Self::Variants),
-            1 => reader.response().map(|response| Self::Response(Arc::new(response))),
+            1 => reader.response(max_content).map(|response| Self::Response(Arc::new(response))),
             _ => None,
         }
     }
 }
 
-fn put_response(out: &mut Vec<u8>, response: &StoredResponse) {
-    let StoredResponse { status, head, content, facts, generation, variant } = response;
+fn put_head(out: &mut Vec<u8>, response: &StoredResponse) {
+    let StoredResponse { status, head, content: _, facts, generation, variant } = response;
     out.extend_from_slice(&generation.0.to_le_bytes());
     out.extend_from_slice(&facts.received.to_le_bytes());
     out.extend_from_slice(&facts.initial_age.to_le_bytes());
@@ -163,7 +181,21 @@ fn put_response(out: &mut Vec<u8>, response: &StoredResponse) {
         out.extend_from_slice(&(value.len() as u32).to_le_bytes());
         out.extend_from_slice(value.as_bytes());
     }
-    out.extend_from_slice(content);
+}
+
+/// A byte that says how, the length where it was shrunk, and the content.
+fn put_content(out: &mut Vec<u8>, content: &[u8], shrunk: Option<&[u8]>) {
+    match shrunk {
+        None => {
+            out.push(0);
+            out.extend_from_slice(content);
+        }
+        Some(shrunk) => {
+            out.push(1);
+            out.extend_from_slice(&(content.len() as u64).to_le_bytes());
+            out.extend_from_slice(shrunk);
+        }
+    }
 }
 
 /// Selecting fields are at least one and at most [`super::rules::vary::MAX_FIELDS`], so that a byte counts them, and
@@ -219,7 +251,7 @@ impl Reader {
         Selecting::new(names)
     }
 
-    fn response(&mut self) -> Option<StoredResponse> {
+    fn response(&mut self, max_content: u64) -> Option<StoredResponse> {
         let generation = Generation(self.array().map(u128::from_le_bytes)?);
         let (received, initial_age, lifetime) = (self.u64()?, self.u32()?, self.u32()?);
         let status = StatusCode::from_u16(self.array().map(u16::from_le_bytes)?).ok()?;
@@ -235,7 +267,14 @@ impl Reader {
             head.try_append(name, HeaderValue::from_maybe_shared(self.text()?).ok()?).ok()?;
         }
         let facts = Facts { received, initial_age, lifetime, shareable };
-        let content = std::mem::take(&mut self.0);
+        let content = match self.u8()? {
+            0 => std::mem::take(&mut self.0),
+            1 => {
+                let length = self.u64().filter(|length| *length <= max_content)?;
+                content::unfolded(&self.0, usize::try_from(length).ok()?)?
+            }
+            _ => return None,
+        };
         Some(StoredResponse { status, head, content, facts, generation, variant })
     }
 }
@@ -283,38 +322,93 @@ mod tests {
         }
     }
 
+    const PLAIN: Form = Form { compress: false, max_content: 0 };
+    const COMPRESSED: Form = Form { compress: true, max_content: 1 << 20 };
+
+    /// Content that compresses well, badly, and not at all, around the bounds.
+    fn contents() -> impl Strategy<Value = Vec<u8>> {
+        let repeated = (any::<Vec<u8>>(), 0..4000_usize)
+            .prop_map(|(seed, length)| seed.iter().chain(b"<p>").copied().cycle().take(length).collect::<Vec<u8>>());
+        prop_oneof![any::<Vec<u8>>(), repeated, prop::collection::vec(any::<u8>(), 1000..2000)]
+    }
+
     proptest! {
         #[test]
-        fn whatever_is_encoded_reads_back_exactly(content: Vec<u8>, variant: bool) {
+        fn whatever_is_encoded_reads_back_exactly(content in contents(), variant: bool, compress: bool) {
             let entry = Entry::Response(response(&content, variant).into());
-            prop_assert_eq!(Entry::decode(entry.encode().into()), Some(entry));
+            let form = Form { compress, ..COMPRESSED };
+            prop_assert_eq!(Entry::decode(entry.encode(form).into(), 1 << 20), Some(entry));
         }
 
         #[test]
-        fn a_flipped_bit_or_a_cut_is_a_miss(content: Vec<u8>, variant: bool, at: prop::sample::Index, bit in 0..8_u8) {
-            let whole = Entry::Response(response(&content, variant).into()).encode();
+        fn a_flipped_bit_or_a_cut_is_a_miss(content in contents(), variant: bool, at: prop::sample::Index, bit in 0..8_u8) {
+            let whole = Entry::Response(response(&content, variant).into()).encode(COMPRESSED);
             let at = at.index(whole.len());
             let mut flipped = whole.clone();
             flipped[at] ^= 1_u8 << bit;
-            prop_assert_eq!(Entry::decode(flipped.into()), None);
-            prop_assert_eq!(Entry::decode(Bytes::copy_from_slice(&whole[..at])), None);
+            prop_assert_eq!(Entry::decode(flipped.into(), 1 << 20), None);
+            prop_assert_eq!(Entry::decode(Bytes::copy_from_slice(&whole[..at]), 1 << 20), None);
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
-            prop_assert_eq!(Entry::decode(bytes.clone().into()), None);
+            prop_assert_eq!(Entry::decode(bytes.clone().into(), 1 << 20), None);
             // Behind a right version and checksum, where a reader of lengths could be led astray.
-            let mut sealed = VERSION.to_vec();
-            sealed.extend_from_slice(&checksum(&bytes).to_le_bytes());
-            sealed.extend_from_slice(&bytes);
-            let _ = Entry::decode(sealed.into());
+            let _ = Entry::decode(sealed(&bytes), 1 << 20);
         }
+
+        #[test]
+        fn compressed_content_that_is_damaged_behind_a_right_checksum_is_a_miss_or_what_it_says(
+            content in contents(), length: u64, at: prop::sample::Index, bit in 0..8_u8,
+        ) {
+            let entry = response(&content, false);
+            let mut plain = vec![1];
+            put_head(&mut plain, &entry);
+            let mut shrunk = content::shrunk(&entry.head, &content).unwrap_or_else(|| b"\x28\xb5\x2f\xfd".to_vec());
+            let at = at.index(shrunk.len());
+            shrunk[at] ^= 1_u8 << bit;
+            plain.push(1);
+            plain.extend_from_slice(&(length % 5000).to_le_bytes());
+            plain.extend_from_slice(&shrunk);
+            if let Some(Entry::Response(read)) = Entry::decode(sealed(&plain), 1 << 20) {
+                prop_assert_eq!(read.content.len() as u64, length % 5000);
+            }
+        }
+    }
+
+    fn sealed(bytes: &[u8]) -> Bytes {
+        let mut sealed = VERSION.to_vec();
+        sealed.extend_from_slice(&checksum(bytes).to_le_bytes());
+        sealed.extend_from_slice(bytes);
+        sealed.into()
+    }
+
+    #[test]
+    fn content_is_compressed_where_it_gains_by_it_and_unfolds_no_further_than_allowed() {
+        let page = "<p>stored</p>".repeat(1000);
+        let entry = Entry::Response(response(page.as_bytes(), false).into());
+        let (plain, shrunk) = (entry.encode(PLAIN), entry.encode(COMPRESSED));
+        assert!(plain.len() > page.len() && shrunk.len() < 1000, "{} bytes of {}", shrunk.len(), plain.len());
+        let length = page.len() as u64;
+        assert!(Entry::decode(shrunk.clone().into(), length).is_some());
+        assert_eq!(Entry::decode(shrunk.into(), length - 1), None);
+        assert!(Entry::decode(plain.into(), 0).is_some(), "what is not compressed cannot grow");
+    }
+
+    #[test]
+    fn a_bomb_unfolds_to_nothing() {
+        let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
+        let mut entry = vec![1];
+        put_head(&mut entry, &response(b"", false));
+        // What it says is allowed, what it holds is not.
+        put_content(&mut entry, &[0; 1000], Some(&bomb));
+        assert_eq!(Entry::decode(sealed(&entry), 1000), None);
     }
 
     #[test]
     fn a_list_of_selecting_fields_reads_back() {
         let entry = Entry::Variants(Selecting::new(vec!["accept".parse().unwrap()]).unwrap());
-        assert_eq!(Entry::decode(entry.encode().into()), Some(entry));
+        assert_eq!(Entry::decode(entry.encode(COMPRESSED).into(), 0), Some(entry));
     }
 
     #[test]

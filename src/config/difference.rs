@@ -1,6 +1,7 @@
 //! What a configuration says, line by line; and what has changed from one to another.
 
 mod endpoints;
+mod near;
 mod redis;
 
 use std::fmt::Display;
@@ -91,6 +92,7 @@ fn changed(before: &Section, after: &Section) -> Vec<String> {
 pub fn sections(settings: &Settings) -> Vec<Section> {
     let mut sections = vec![server(settings), admin(settings), log(settings)];
     sections.extend(settings.redis.as_ref().map(redis::section));
+    sections.push(near::section(&settings.near));
     let memory = &settings.memory;
     let memory =
         vec![("limit_keys", plain(memory.limits.max_keys)), ("responses", plain(size(memory.cache.max_bytes)))];
@@ -244,6 +246,7 @@ fn cache(policy: &cache::Policy) -> Section {
         ("ttl", plain(policy.ttl.map_or("none".to_owned(), time))),
         ("max_body", plain(size(policy.max_body))),
         ("cookies", plain(format!("{:?}", policy.cookies).to_lowercase())),
+        ("compress", plain(policy.compress)),
     ];
     Section { name: format!("cache.{}", policy.name), lines }
 }

@@ -22,6 +22,8 @@ pub struct Settings {
     pub log: logs::Settings,
     /// `[redis]`, or `REDIS_URL`; without: everything in process memory.
     pub redis: Option<redis_pool::Settings>,
+    /// `[near]`: what is remembered of Redis.
+    pub near: redis_pool::near::Settings,
     /// `[memory]`: bounds of the in-process stores.
     pub memory: MemorySettings,
     /// `[limits]`: what all limits have in common.

@@ -3,6 +3,7 @@
 mod definitions;
 mod endpoints;
 mod http2;
+mod near;
 mod process;
 mod redis;
 mod routes;
@@ -34,12 +35,13 @@ pub fn settings(root: &mut Table<'_>) -> Option<Settings> {
     let log = root.section("log", process::log).unwrap_or_default();
     let redis = redis::redis(root);
     let memory = root.section("memory", process::memory).unwrap_or_default();
+    let near = near::read(root, redis.is_some());
     let limits = root.section("limits", process::limits).unwrap_or_default();
     let definitions = Definitions::read(root, redis.is_some());
     let routes = routes::read(root, &definitions, paths);
     let upstreams = definitions.upstreams()?;
     let redis = redis.flatten();
-    Some(Settings { server, client_addr, paths, admin, log, redis, memory, limits, upstreams, routes: routes? })
+    Some(Settings { server, client_addr, paths, admin, log, redis, near, memory, limits, upstreams, routes: routes? })
 }
 
 /// Settings that forward everything to `url`.
@@ -57,6 +59,7 @@ pub fn plain(url: &str, environment: Environment<'_>) -> Result<Settings, Fault>
         admin: crate::admin::Settings::default(),
         log: crate::telemetry::logs::Settings::default(),
         redis,
+        near: crate::redis_pool::near::Settings::default(),
         memory: super::settings::MemorySettings::default(),
         limits: rate_limit::Settings::default(),
         upstreams: vec![app],

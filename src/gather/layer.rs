@@ -25,6 +25,7 @@ pub fn layer<S: Next>(link: Option<Link>, asks: Rc<[Rc<dyn Ask>]>) -> impl Layer
                 if !pipeline.is_empty() {
                     let answer = link.query(&pipeline).await;
                     deal(asks.iter().map(|ask| ask.slot()), counts, answer, &mut exchange.answers);
+                    asks.iter().for_each(|ask| ask.answered(&mut exchange));
                 }
             }
             pass(next, exchange).await

@@ -5,6 +5,8 @@
 //! 2. A layer that asked nothing costs nothing; when nobody asks there is no trip. Who remembers the answer leaves it as
 //!    `Answer::Near` and does not ask.
 //! 3. Redis away: every slot that asked gets `Answer::Unavailable` at once.
+//! 4. Who changes something by asking is told when the answers are there ([`Ask::answered`]), and can say how it is taken
+//!    back if nobody takes its answer: a request that is refused further in leaves nothing behind.
 
 mod layer;
 
@@ -18,4 +20,8 @@ pub trait Ask {
     fn slot(&self) -> Slot;
     /// Adds the commands that this request needs to `pipeline`, and says how many (0: nothing to ask).
     fn ask(&self, exchange: &mut Exchange, pipeline: &mut redis::Pipeline) -> usize;
+    /// The answer is there, if anything was asked: the moment for `Answers::unless_taken`.
+    fn answered(&self, exchange: &mut Exchange) {
+        let _ = exchange;
+    }
 }

@@ -7,66 +7,151 @@
 //!    of a tag moves its gate's epoch on and forgets the tag, in one step.
 //! 4. Who is about to ask Redis takes a [`Note`] of era and epoch first; what Redis says is remembered only if both are
 //!    still the same, checked and put in one step. A value read before a change is therefore never remembered after it.
+//! 5. *The fence*: what is remembered is not used while news has arrived that has not been applied: while a socket over
+//!    which changes are told has unread bytes, or what was read from one is still being applied.
 //!
 //! # Why
 //! A value and the news that it has changed come over different connections, in any order. Were the value simply put
 //! in, one that was read before the change and arrived after the news would stay. Gates and not one epoch for each
 //! key: nothing has to be kept of keys that are not remembered, and two tags that share a gate cost each other a trip now
 //! and then, never a stale value.
+//!
+//! # Why a fence
+//! Redis writes the news of a change to our socket before it acknowledges the change to who made it. A request that comes
+//! after the acknowledgement therefore finds the news in the socket's queue at the latest, and looking there (one
+//! `poll(2)` that never waits) is enough to serve nothing that is known to be over. Without it the answer would depend on
+//! which thread the system lets run first. Over a network the news needs its time like everything else, and the fence
+//! covers what has arrived.
 
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use ahash::RandomState;
 use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::near::Mode;
 use crate::exchange::Note;
 
 /// Gates.
 const GATES: usize = 256;
+/// Sockets looked at in one call.
+const AT_ONCE: usize = 16;
+
+/// The last era of any [`Coherence`] of this process: no two have the same number.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// The sockets of the era that this thread last looked at, so that looking again takes no lock.
+    static SIGHT: RefCell<Sockets> = RefCell::default();
+}
 
 /// The one page that the near tiers and the tracking of a process share.
 #[derive(Debug)]
 pub struct Coherence {
-    /// Odd: in force.
+    /// 0: none.
     era: AtomicU64,
+    /// How many are applying what they read.
+    applying: AtomicUsize,
+    /// The last era was one of [`Mode::PubSub`].
+    announces: AtomicBool,
+    sockets: Mutex<Sockets>,
     gates: Box<[Mutex<u64>]>,
     hasher: RandomState,
 }
+
+/// Over which the changes of an era are told.
+#[derive(Clone, Debug, Default)]
+struct Sockets {
+    era: u64,
+    sockets: Arc<[OwnedFd]>,
+}
+
+/// As long as it lives, something that was read has not been applied (rule 5).
+#[derive(Debug)]
+pub struct Applying(Arc<Coherence>);
 
 impl Coherence {
     /// Outside any era.
     pub fn new() -> Arc<Self> {
         let gates = (0..GATES).map(|_| Mutex::new(0)).collect();
-        Arc::new(Self { era: AtomicU64::new(0), gates, hasher: RandomState::new() })
+        Arc::new(Self {
+            era: AtomicU64::new(0),
+            applying: AtomicUsize::new(0),
+            announces: AtomicBool::new(false),
+            sockets: Mutex::default(),
+            gates,
+            hasher: RandomState::new(),
+        })
     }
 
-    /// The era, if there is one: what was remembered in it may be used now.
+    /// The era, if what was remembered in it may be used now (rules 1 and 5). Costs a system call.
     pub fn era(&self) -> Option<u64> {
-        let era = self.era.load(Ordering::Acquire);
-        (era % 2 == 1).then_some(era)
+        let era = self.in_force()?;
+        let quiet = SIGHT.with_borrow_mut(|sight| {
+            if sight.era != era {
+                *sight = self.sockets.lock().clone();
+            }
+            sight.era == era && sight.sockets.chunks(AT_ONCE).all(nothing_unread)
+        });
+        // Whoever takes bytes out of a socket says so first: after a look at an empty one this is seen.
+        fence(Ordering::SeqCst);
+        let applied = self.applying.load(Ordering::Acquire) == 0;
+        (quiet && applied && self.in_force() == Some(era)).then_some(era)
     }
 
-    /// From now on every change is told.
+    /// How changes are told in the era in force.
+    pub fn mode(&self) -> Option<Mode> {
+        self.in_force()?;
+        Some(if self.announces() { Mode::PubSub } else { Mode::Tracking })
+    }
+
+    /// Who invalidates a key has to publish its name ([`channel`](super::near::channel)), for nobody else will tell. Says
+    /// so from the first era that needs it until one that does not.
+    pub fn announces(&self) -> bool {
+        self.announces.load(Ordering::Acquire)
+    }
+
+    /// From now on every change is told, and nothing has to be looked at for it. What was remembered before counts no
+    /// longer.
     pub fn begin(&self) {
-        self.era.fetch_add(1 + self.era.load(Ordering::Acquire) % 2, Ordering::AcqRel);
+        self.begin_over(Mode::Tracking, Arc::default());
+    }
+
+    /// From now on every change is told as `mode` says, over `sockets`. What was remembered before counts no longer.
+    pub fn begin_over(&self, mode: Mode, sockets: Arc<[OwnedFd]>) {
+        let mut held = self.sockets.lock();
+        let era = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        *held = Sockets { era, sockets };
+        self.announces.store(mode == Mode::PubSub, Ordering::Release);
+        self.era.store(era, Ordering::Release);
     }
 
     /// From now on changes may go untold.
     pub fn end(&self) {
-        self.era.fetch_add(self.era.load(Ordering::Acquire) % 2, Ordering::AcqRel);
+        self.era.store(0, Ordering::Release);
+        *self.sockets.lock() = Sockets::default();
+    }
+
+    /// To be held from before bytes are read that tell of changes until these are applied.
+    pub fn applying(self: &Arc<Self>) -> Applying {
+        self.applying.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        Applying(self.clone())
     }
 
     /// To be taken before Redis is asked about `tag`; `None` outside an era: then there is nothing to remember.
     pub fn note(&self, tag: &[u8]) -> Option<Note> {
-        let era = self.era()?;
+        let era = self.in_force()?;
         Some(Note { era, epoch: *self.gate(tag).lock() })
     }
 
     /// Remembers, by `put`, what Redis said about `tag`, if nothing has changed since `note`; says whether.
     pub fn keep(&self, tag: &[u8], note: Note, put: impl FnOnce()) -> bool {
         let epoch = self.gate(tag).lock();
-        let stands = self.era() == Some(note.era) && *epoch == note.epoch;
+        let stands = self.in_force() == Some(note.era) && *epoch == note.epoch;
         if stands {
             put();
         }
@@ -80,13 +165,36 @@ impl Coherence {
         forget();
     }
 
+    fn in_force(&self) -> Option<u64> {
+        Some(self.era.load(Ordering::Acquire)).filter(|era| *era != 0)
+    }
+
     fn gate(&self, tag: &[u8]) -> &Mutex<u64> {
         &self.gates[(self.hasher.hash_one(tag) >> 48) as usize % GATES]
     }
 }
 
+impl Drop for Applying {
+    fn drop(&mut self) {
+        self.0.applying.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Whether none of these, at most [`AT_ONCE`], has anything to read, an end included.
+fn nothing_unread(sockets: &[OwnedFd]) -> bool {
+    let Some(first) = sockets.first() else { return true };
+    let mut looks: [PollFd<'_>; AT_ONCE] =
+        std::array::from_fn(|index| PollFd::new(sockets.get(index).unwrap_or(first), PollFlags::IN));
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // Interrupted: then nothing is known.
+    matches!(poll(&mut looks[..sockets.len()], Some(&at_once)), Ok(0))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     #[test]
@@ -113,5 +221,41 @@ mod tests {
         coherence.begin();
         assert!(coherence.era().is_some() && coherence.era() != era);
         assert!(!coherence.keep(b"k", note, || panic!("another era")));
+    }
+
+    #[test]
+    fn nothing_is_used_while_news_is_unread_or_not_applied() {
+        let coherence = Coherence::new();
+        let (ours, mut redis) = UnixStream::pair().unwrap();
+        let sockets: Vec<OwnedFd> = (0..AT_ONCE)
+            .map(|_| OwnedFd::from(UnixStream::pair().map(|(ours, other)| (ours, std::mem::forget(other))).unwrap().0))
+            .chain([ours.try_clone().unwrap().into()])
+            .collect();
+        coherence.begin_over(Mode::Tracking, sockets.into());
+        assert!(coherence.era().is_some());
+        redis.write_all(b"news").unwrap();
+        assert!(coherence.era().is_none() && coherence.note(b"k").is_some());
+        let applying = coherence.applying();
+        (&ours).read_exact(&mut [0; 4]).unwrap();
+        assert!(coherence.era().is_none());
+        drop(applying);
+        assert!(coherence.era().is_some());
+        drop(redis);
+        assert!(coherence.era().is_none(), "the end of the connection is news");
+    }
+
+    #[test]
+    fn eras_of_two_pages_on_one_thread_are_not_taken_for_each_other() {
+        let (quiet, loud) = (Coherence::new(), Coherence::new());
+        let (ours, mut redis) = UnixStream::pair().unwrap();
+        quiet.begin();
+        loud.begin_over(Mode::PubSub, Arc::new([ours.into()]));
+        redis.write_all(b"news").unwrap();
+        for _ in 0..3 {
+            assert!(quiet.era().is_some() && loud.era().is_none());
+        }
+        assert_eq!((quiet.mode(), loud.mode()), (Some(Mode::Tracking), Some(Mode::PubSub)));
+        loud.end();
+        assert!(loud.mode().is_none() && loud.announces() && !quiet.announces());
     }
 }

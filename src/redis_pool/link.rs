@@ -19,6 +19,7 @@ use super::fault::Fault;
 use super::node::Node;
 use super::sentinel::Master;
 use super::standing::Standing;
+use super::topology::Changes;
 
 /// [`Link::shared_state`]: no connection has been made yet.
 pub const CONNECTING: u8 = 0;
@@ -35,6 +36,7 @@ struct Kept {
     reach: Reach,
     standing: Rc<Standing>,
     sends: Sends,
+    changes: Changes,
     /// What looks after the topology.
     task: Option<AbortHandle>,
 }
@@ -92,7 +94,7 @@ impl Link {
             max_count: settings.max_sends,
             max_bytes: settings.max_send_bytes,
         };
-        Self(Rc::new(Kept { reach, standing, sends, task }))
+        Self(Rc::new(Kept { reach, standing, sends, changes: server.changes.clone(), task }))
     }
 
     /// Sends `pipeline` and waits for its answers, at most the configured time-out: one value for each command, a
@@ -115,6 +117,12 @@ impl Link {
     /// Whether keys lie with several servers: then commands of one slot alone can be done in one step ([`super::slots`]).
     pub fn is_cluster(&self) -> bool {
         matches!(self.0.reach, Reach::Cluster(_))
+    }
+
+    /// How often the masters have changed ([`super::topology::Changes`]), as far as is known: what was learnt from all
+    /// [`Link::shards`] is of all that there is only if this is still the same.
+    pub fn changes(&self) -> u64 {
+        self.0.changes.count()
     }
 
     /// All that Redis keeps, in as many parts as servers keep it. None: it is not known yet who they are.

@@ -29,17 +29,20 @@ pub mod key;
 mod lane;
 mod link;
 mod metrics;
+pub mod near;
 mod node;
 mod redirect;
+mod resp;
 mod sentinel;
 pub mod slots;
 mod split;
 mod standing;
 pub mod tls;
 pub mod topology;
+pub mod tracking;
 pub mod transport;
 
-pub use link::{CONNECTING, DOWN, Link, UP};
+pub use link::{CONNECTING, DOWN, Link, Shard, UP};
 pub use split::why_unanswered;
 
 use std::time::Duration;

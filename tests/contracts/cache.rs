@@ -1,10 +1,10 @@
-//! What the cache promises over each of its stores: process memory and Redis.
+//! What the cache promises over each of its stores: process memory, Redis, and Redis with what is remembered of it.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,18 +12,23 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use sidegate::body::Body;
 use sidegate::cache::rules::invalidation::Template;
-use sidegate::cache::store::{Found, Generation, MemoryStore, Owed, RedisStore, Store};
-use sidegate::cache::stored::StoredResponse;
+use sidegate::cache::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Store};
+use sidegate::cache::stored::{Form, StoredResponse};
 use sidegate::cache::{Cache, Cookies, Key, MemorySettings, OnRoute, Policy, Worker, layer};
 use sidegate::clock::{Clock, ManualClock, instant};
-use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Scheme, Slot};
+use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Next, Scheme, Slot};
 use sidegate::gather::Ask as _;
+use sidegate::redis_pool::coherence::Coherence;
+use sidegate::redis_pool::tracking::Tracking;
 use sidegate::redis_pool::{Link, Settings};
 use sidegate::telemetry::Record;
 use sidegate::telemetry::registry::Registry;
 use tower::{Layer as _, Service as _, service_fn};
 
 use crate::redis_server::RedisServer;
+
+mod near;
+mod trips;
 
 /// Runs a test as a worker would.
 fn as_worker(test: impl AsyncFnOnce()) {
@@ -58,6 +63,8 @@ struct Trial {
     app: App,
     asked: Rc<Cell<u32>>,
     server: Option<RedisServer>,
+    /// Ends with the trial.
+    tracking: Option<Tracking>,
 }
 
 struct Told {
@@ -74,7 +81,8 @@ impl Told {
 }
 
 fn policy() -> Policy {
-    Policy { name: "pages".into(), ttl: Some(Duration::from_secs(60)), max_body: 1000, cookies: Cookies::Private }
+    let (ttl, cookies) = (Some(Duration::from_secs(60)), Cookies::Private);
+    Policy { name: "pages".into(), ttl, max_body: 1000, cookies, compress: true }
 }
 
 impl Trial {
@@ -84,6 +92,7 @@ impl Trial {
         let worker = Worker {
             memory: MemoryStore::new(MemorySettings::default()),
             link,
+            near: None,
             prefix: "sidegate:".into(),
             owed: Owed::new(),
             clock,
@@ -93,14 +102,25 @@ impl Trial {
         let on_route = OnRoute { policy: Some(Arc::new(policy())), ..OnRoute::default() };
         let cache = Cache::new(on_route.clone(), &worker);
         let app: App = Rc::new(|_, number| Response::new(Body::full(number.to_string())));
-        Self { cache, on_route, worker, time, app, asked: Rc::default(), server }
+        Self { cache, on_route, worker, time, app, asked: Rc::default(), server, tracking: None }
     }
 
     /// One over each store.
-    async fn each() -> [Self; 2] {
-        let server = RedisServer::start();
-        let link = link(&server).await;
-        [Self::new(None), Self::new(Some((server, link)))]
+    async fn each() -> [Self; 3] {
+        let redis = async || {
+            let server = RedisServer::start();
+            let link = link(&server).await;
+            Self::new(Some((server, link)))
+        };
+        [Self::new(None), redis().await, redis().await.tracking().await]
+    }
+
+    /// With a near tier that is told of every change.
+    async fn tracking(mut self) -> Self {
+        let server = self.server.as_ref().expect("a server");
+        let (near, tracking) = near::tracked(server, Coherence::new()).await;
+        (self.worker.near, self.tracking) = (Some(near), Some(tracking));
+        self.route(|_| ())
     }
 
     fn app(mut self, app: impl Fn(&Request<Body>, u32) -> Response<Body> + 'static) -> Self {
@@ -148,17 +168,24 @@ impl Trial {
     }
 
     async fn answer(&self, exchange: Box<Exchange>) -> Response<Body> {
+        let answer = layer(self.cache.clone()).layer(self.app_service()).call(exchange).await;
+        answer.unwrap_or_else(|never| match never {})
+    }
+
+    fn app_service(&self) -> impl Next {
         let (app, asked) = (self.app.clone(), self.asked.clone());
-        let app = service_fn(move |exchange: Box<Exchange>| {
+        service_fn(move |exchange: Box<Exchange>| {
             asked.set(asked.get() + 1);
             let response = app(&exchange.request, asked.get());
             async move {
                 tokio::task::yield_now().await;
                 Ok::<_, Infallible>(response)
             }
-        });
-        let answer = layer(self.cache.clone()).layer(app).call(exchange).await;
-        answer.unwrap_or_else(|never| match never {})
+        })
+    }
+
+    fn redis(&self) -> redis::Connection {
+        self.server.as_ref().expect("a server").client().get_connection().expect("a connection")
     }
 
     /// Waits until what was sent to Redis before has been done.
@@ -540,11 +567,14 @@ fn when_too_much_is_owed_all_generations_are_deleted() {
     as_worker(async || {
         let server = RedisServer::start();
         let link = link(&server).await;
-        let store = RedisStore::new(link.clone(), "side*gate:".into());
-        let strange = RedisStore::new(link, "sideXgate:".into());
+        let store = redis_store(link.clone(), "side*gate:");
+        let strange = redis_store(link, "sideXgate:");
         let keys = (0..1200).map(|number| key(&format!("/{number}"))).collect::<Vec<_>>();
         for key in &keys {
-            assert!(store.open(key).await.is_some() && strange.open(key).await.is_some());
+            for store in [&store, &strange] {
+                let opened = store.look_up(question(key, Purpose::ReuseOrFill), Answer::NotAsked, None).await;
+                assert!(matches!(opened, Found::Nothing { generation: Some(_), .. }), "{opened:?}");
+            }
         }
         let owed = Owed::new();
         owed.add(&(0..=20_000).map(|number| format!("example.com/{number}")).collect::<Vec<_>>());
@@ -552,8 +582,9 @@ fn when_too_much_is_owed_all_generations_are_deleted() {
         assert!(!owed.is_any());
         for key in &keys {
             let nothing = |found: Found| matches!(found, Found::Nothing { generation: None, .. });
-            assert!(nothing(store.look_up(key, &HeaderMap::new(), Answer::NotAsked).await));
-            assert!(!nothing(strange.look_up(key, &HeaderMap::new(), Answer::NotAsked).await), "another's key was hit");
+            let question = question(key, Purpose::Reuse);
+            assert!(nothing(store.look_up(question, Answer::NotAsked, None).await));
+            assert!(!nothing(strange.look_up(question, Answer::NotAsked, None).await), "another's key was hit");
         }
     });
 }
@@ -573,7 +604,7 @@ fn every_redis_key_has_an_end_and_rubbish_in_it_is_a_miss() {
         for name in &names {
             assert!(name.starts_with("sidegate:cache:{example.com/%257Ba%257D}:"), "{name}");
             let life: i64 = redis::cmd("PTTL").arg(name).query(&mut redis).expect("a life");
-            assert!((1..=24 * 3_600_000 + 1000).contains(&life), "{name} lives {life} ms");
+            assert!((1..=24 * 3_600_000 + 660_000).contains(&life), "{name} lives {life} ms");
         }
         let mut trial = trial;
         for name in &names {
@@ -597,11 +628,44 @@ fn key(path: &str) -> Key {
     Key::of(Scheme::Http, &path.parse().expect("a path"), &head).expect("a key")
 }
 
+fn question(key: &Key, purpose: Purpose) -> Question<'_> {
+    static NO_FIELDS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+    Question { key, request: &NO_FIELDS, purpose }
+}
+
+fn redis_store(link: Link, prefix: &str) -> RedisStore {
+    let (clock, _) = Clock::manual(0);
+    RedisStore::new(link, prefix.into(), clock, Form { compress: true, max_content: 1000 })
+}
+
+/// The store of a process, and its way to Redis if that is where it is.
+struct Process(Store, Option<Link>);
+
+impl Process {
+    fn on_redis(link: Link, behind: impl FnOnce(RedisStore) -> RedisStore) -> Self {
+        let store = behind(redis_store(link.clone(), "sidegate:"));
+        Self(Store::Redis(Box::new(store)), Some(link))
+    }
+
+    /// As `gather` does.
+    async fn ask(&self, question: Question<'_>) -> Answers {
+        let (mut answers, mut pipeline) = (Answers::default(), redis::Pipeline::new());
+        if let Self(Store::Redis(store), Some(link)) = self
+            && store.ask(question, &mut answers, &mut pipeline) > 0
+        {
+            answers.put(Slot::Cache, Answer::Values(link.query(&pipeline).await.expect("an answer")));
+        }
+        answers
+    }
+}
+
 /// Where a reader is.
 enum Reader {
     Idle,
-    LookedUp(Option<Generation>),
-    Opened(Generation),
+    /// It has been answered when this write had been confirmed, and looks at the answer later.
+    Asked(Answers, u64),
+    /// What it found at its place: there is none only if a write came between proposing and reading.
+    Opened(Option<Generation>),
     /// What it read of the app, under which generation.
     Fetched(Generation, u64),
 }
@@ -612,8 +676,14 @@ enum Writer {
     Written(u64),
 }
 
-/// Steps of four readers and two writers over `stores` (one for each process), in an order drawn from `seed`.
-async fn no_invalidation_is_lost(stores: &[Store], seed: u64, steps: usize) {
+/// Steps of four readers and two writers of `processes`, in an order drawn from `seed`. `outside` is
+/// done now and then, by one who is no sidegate; given the name of the place's generation it deletes that.
+async fn no_invalidation_is_lost(
+    processes: &[Process],
+    seed: u64,
+    steps: usize,
+    mut outside: Option<&mut dyn FnMut(Option<&str>)>,
+) {
     let mut random = fastrand::Rng::with_seed(seed);
     let place = format!("/model-{seed}");
     let key = key(&place);
@@ -621,26 +691,37 @@ async fn no_invalidation_is_lost(stores: &[Store], seed: u64, steps: usize) {
     let mut readers = [const { Reader::Idle }; 4];
     let mut writers = [const { Writer::Idle }; 2];
     for _ in 0..steps {
+        if let Some(disturb) = &mut outside
+            && random.u16(..2000) == 0
+        {
+            disturb(None);
+        }
         let actor = random.usize(..readers.len() + writers.len());
-        let store = &stores[actor % stores.len()];
+        let process = &processes[actor % processes.len()];
+        let Process(store, _) = process;
+        let question = question(&key, Purpose::ReuseOrFill);
         if let Some(reader) = readers.get_mut(actor) {
             *reader = match std::mem::replace(reader, Reader::Idle) {
-                Reader::Idle => match store.look_up(&key, &HeaderMap::new(), Answer::NotAsked).await {
-                    Found::Stored(stored) => {
-                        let version = u64::from_le_bytes(stored.content.as_ref().try_into().expect("a version"));
-                        assert!(version >= confirmed, "seed {seed}: {version} was read after write {confirmed}");
-                        hits += 1;
-                        // As if it were stale, now and then: the fill goes on under its generation.
-                        if random.bool() { Reader::Idle } else { Reader::LookedUp(Some(stored.generation)) }
+                Reader::Idle => Reader::Asked(process.ask(question).await, confirmed),
+                Reader::Asked(mut answers, known) => {
+                    match store.look_up(question, answers.take(Slot::Cache), answers.note(Slot::Cache)).await {
+                        Found::Stored(stored) => {
+                            let version = u64::from_le_bytes(stored.content.as_ref().try_into().expect("a version"));
+                            // Of memory nothing is asked: it is looked up only now.
+                            let known = if process.1.is_some() { known } else { confirmed };
+                            assert!(version >= known, "seed {seed}: {version} was read after write {known}");
+                            hits += 1;
+                            // As if it were stale, now and then: the fill goes on under its generation.
+                            if random.bool() { Reader::Idle } else { Reader::Opened(Some(stored.generation)) }
+                        }
+                        Found::Nothing { generation, .. } => Reader::Opened(generation),
+                        Found::Unavailable(reason) => panic!("the store is {reason}"),
                     }
-                    Found::Nothing { generation, .. } => Reader::LookedUp(generation),
-                    Found::Unavailable(reason) => panic!("the store is {reason}"),
-                },
-                Reader::LookedUp(Some(generation)) => Reader::Opened(generation),
-                Reader::LookedUp(None) => Reader::Opened(store.open(&key).await.expect("a generation")),
-                Reader::Opened(generation) => Reader::Fetched(generation, app),
+                }
+                Reader::Opened(None) => Reader::Idle,
+                Reader::Opened(Some(generation)) => Reader::Fetched(generation, app),
                 Reader::Fetched(generation, version) => {
-                    store.keep(&key, stored(generation, version), Duration::from_secs(60));
+                    store.keep(&key, stored(generation, version), 0, Duration::from_secs(60));
                     Reader::Idle
                 }
             };
@@ -654,7 +735,10 @@ async fn no_invalidation_is_lost(stores: &[Store], seed: u64, steps: usize) {
                     Writer::Written(app)
                 }
                 Writer::Written(version) => {
-                    store.invalidate(&[key.place().to_owned()]).await.expect("a store that answers");
+                    match &mut outside {
+                        Some(delete) if random.bool() => delete(Some(&format!("sidegate:cache:{{{}}}:g", key.place()))),
+                        _ => store.invalidate(&[key.place().to_owned()]).await.expect("a store that answers"),
+                    }
                     confirmed = confirmed.max(version);
                     Writer::Idle
                 }
@@ -680,9 +764,9 @@ fn stored(generation: Generation, version: u64) -> StoredResponse {
 fn no_invalidation_is_lost_in_memory() {
     as_worker(async || {
         let memory = MemoryStore::new(MemorySettings::default());
-        let stores = [Store::Memory(memory.clone()), Store::Memory(memory)];
+        let processes = [memory.clone(), memory].map(|memory| Process(Store::Memory(memory), None));
         for seed in 0..500 {
-            no_invalidation_is_lost(&stores, seed, 400).await;
+            no_invalidation_is_lost(&processes, seed, 400, None).await;
         }
     });
 }
@@ -691,10 +775,10 @@ fn no_invalidation_is_lost_in_memory() {
 fn no_invalidation_is_lost_between_processes_over_redis() {
     as_worker(async || {
         let server = RedisServer::start();
-        let process = async || Store::Redis(RedisStore::new(link(&server).await, "sidegate:".into()));
-        let stores = [process().await, process().await, process().await];
+        let process = async || Process::on_redis(link(&server).await, |store| store);
+        let processes = [process().await, process().await, process().await];
         for seed in 0..20 {
-            no_invalidation_is_lost(&stores, seed, 400).await;
+            no_invalidation_is_lost(&processes, seed, 400, None).await;
         }
     });
 }

@@ -21,9 +21,25 @@ pub(super) enum Why {
     Credentials(&'static str),
 }
 
+/// Where a stored response was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Tier {
+    /// In the store in process memory.
+    Memory,
+    /// In what this process remembers of Redis.
+    Near,
+    /// In Redis.
+    Redis,
+}
+
+impl Tier {
+    const ALL: [&str; 3] = ["memory", "near", "redis"];
+}
+
 /// What is counted.
 pub(super) struct Metrics {
-    pub(super) hit: Counter,
+    hit: Counter,
+    tiers: [Counter; 3],
     pub(super) miss: Counter,
     pub(super) expired: Counter,
     pub(super) bypass: Counter,
@@ -58,15 +74,26 @@ impl Metrics {
             let help = "Requests to cached routes, by what the cache did.";
             registry.counter(worker, "sidegate_cache_requests_total", help, &[("cache", cache), ("outcome", outcome)])
         };
+        let tiers = Tier::ALL.map(|tier| {
+            let help = "Answers from the store, by where they were found.";
+            registry.counter(worker, "sidegate_cache_hits_total", help, &[("cache", cache), ("tier", tier)])
+        });
         // One figure for the whole process: whoever stored last says it, in the first worker's slot.
         let stored = registry.gauge(0, "sidegate_cache_stored_bytes", "Bytes of responses stored in memory.", &[]);
         Self {
             hit: counter("hit"),
+            tiers,
             miss: counter("miss"),
             expired: counter("expired"),
             bypass: counter("bypass"),
             stored_bytes: stored,
         }
+    }
+
+    /// Counts an answer from the store.
+    pub(super) fn hits(&self, tier: Tier) {
+        self.hit.inc();
+        self.tiers[tier as usize].inc();
     }
 
     /// The counter of an outcome, as [`Why::words`] calls it.

@@ -7,11 +7,8 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{OptionsBuilder, Weighter};
-
-use super::{Found, Generation, Mint};
+use super::bounded::{Bounded, Weigh, bounded};
+use super::{Found, Generation, Mint, Purpose, Question};
 use crate::cache::MemorySettings;
 use crate::cache::key::Key;
 use crate::cache::rules::vary::{Digest, Selecting};
@@ -19,12 +16,10 @@ use crate::cache::stored::StoredResponse;
 
 /// The store in process memory.
 pub struct MemoryStore {
-    generations: Bounded<Generation>,
-    entries: Bounded<Kept>,
+    generations: Bounded<String, Generation>,
+    entries: Bounded<String, Kept>,
     mint: Mint,
 }
-
-type Bounded<T> = Cache<String, T, Bytes, ahash::RandomState>;
 
 #[derive(Clone)]
 enum Kept {
@@ -43,10 +38,14 @@ impl MemoryStore {
         })
     }
 
-    /// What is stored for a request with these fields.
-    pub fn look_up(&self, key: &Key, request: &HeaderMap) -> Found {
+    /// What is stored.
+    pub fn look_up(&self, Question { key, request, purpose }: Question<'_>) -> Found {
         // Generation first: see rule 1 of the store.
-        let Some(generation) = self.generations.get(key.place()) else {
+        let generation = match purpose {
+            Purpose::Reuse => self.generations.get(key.place()),
+            Purpose::ReuseOrFill => Some(self.open(key)),
+        };
+        let Some(generation) = generation else {
             return Found::Nothing { generation: None, other_variants: false };
         };
         let (kept, of_variants) = match self.entries.get(key.text()) {
@@ -64,7 +63,7 @@ impl MemoryStore {
     }
 
     /// The generation of the key's place, a new one if it has none.
-    pub fn open(&self, key: &Key) -> Generation {
+    fn open(&self, key: &Key) -> Generation {
         let fresh = || Ok::<_, std::convert::Infallible>(self.mint.generation());
         match self.generations.get_or_insert_with(key.place(), fresh) {
             Ok(generation) => generation,
@@ -107,39 +106,18 @@ fn variant_text(key: &Key, variant: &Digest) -> String {
     text
 }
 
-/// Few shards, so that the largest response fits in one; many, so that workers seldom meet.
-fn bounded<T: Clone>(max_bytes: u64) -> Bounded<T>
-where
-    Bytes: Weighter<String, T>,
-{
-    const SHARD: u64 = 16 * 1024 * 1024;
-    let options = OptionsBuilder::new()
-        .estimated_items_capacity((max_bytes / 2048).clamp(64, 1 << 20) as usize)
-        .weight_capacity(max_bytes)
-        .shards((max_bytes / SHARD).clamp(1, 64) as usize)
-        .build();
-    match options {
-        Ok(options) => Cache::with_options(options, Bytes, ahash::RandomState::new(), DefaultLifecycle::default()),
-        Err(_) => Cache::with(64, max_bytes, Bytes, ahash::RandomState::new(), DefaultLifecycle::default()),
-    }
-}
-
-/// Weighs entries by the bytes they take.
-#[derive(Clone)]
-struct Bytes;
-
-impl Weighter<String, Kept> for Bytes {
-    fn weight(&self, key: &String, kept: &Kept) -> u64 {
-        let kept = match kept {
-            Kept::Response(response) => response.weight(),
-            Kept::Variants(selecting) => 64 + 64 * selecting.names().len() as u64,
+impl Weigh<String> for Kept {
+    fn weigh(&self, key: &String) -> u64 {
+        let kept = match self {
+            Self::Response(response) => response.weight(),
+            Self::Variants(selecting) => 64 + 64 * selecting.names().len() as u64,
         };
         kept + key.len() as u64 + 64
     }
 }
 
-impl Weighter<String, Generation> for Bytes {
-    fn weight(&self, place: &String, _: &Generation) -> u64 {
+impl Weigh<String> for Generation {
+    fn weigh(&self, place: &String) -> u64 {
         place.len() as u64 + 96
     }
 }

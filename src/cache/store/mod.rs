@@ -3,36 +3,51 @@
 //! A *place* is an authority and a path (`key`). Each place has at most one *generation*, a token that is never used
 //! twice. A stored response carries the generation of its place.
 //!
-//! 1. **Look up**: read the place's generation first, the entry second. The entry counts only if it carries just that
-//!    generation. No generation: a miss.
-//! 2. **Open**: before a request goes to the app whose answer might be stored, its place has a generation: the one that
-//!    was looked up, or a new one, proposed and *answered for* by the store.
-//! 3. **Keep**: the response is stored under the generation of rule 2, whatever has happened since.
+//! 1. **Look up**: read the place's generation first, or together with the entry. The entry counts only if it carries just
+//!    that generation. No generation: a miss.
+//! 2. **Open**: before a request goes to the app whose answer might be stored, its place has a generation. Who may fill
+//!    therefore proposes one as it looks up, before it reads; if there is one already the proposal changes nothing.
+//! 3. **Keep**: the response is stored under the generation that was read, whatever has happened since.
 //! 4. **Invalidate**: delete the generation. All queries and variants of the place are gone at once, whatever their
 //!    number; the writer hears of its success only after that.
+//! 5. **Remember** (`near`): what a look-up in Redis found may be looked up in this process instead, for as long as every
+//!    change of it is told, and nothing that was told is waiting to be heard.
 //!
 //! # No lost invalidation
 //! Let a write be invalidated at time T, and let a read look up after T and reuse an entry. Its generation G stood at
 //! the place after T. The deletion at T removed whatever stood there, and no token is used twice, so G was put there
-//! after T. The fetch that filled the entry went to the app only once G stood there (rule 2), so after T, and after
-//! the write: it saw what was written. Neither tombstones nor locks nor clocks are needed, and a fill that is in flight
-//! during the write needs no looking for. Loss of any key (eviction, expiry) and losing any race cost a miss.
+//! after T. The fetch that filled the entry went to the app only once G stood there (rule 2: it had *read* G, from the
+//! store, before it went), so after T, and after the write: it saw what was written. Neither tombstones nor locks nor
+//! clocks are needed, and a fill that is in flight during the write needs no looking for. Loss of any key (eviction,
+//! expiry, a request that closes the place it has opened) and losing any race cost a miss.
 //!
 //! This is why a proposal is waited for: one that was still under way while the app answered could arrive after the
-//! deletion, and bless what was read before it. It is waited for only where a place has no generation: at its first
-//! miss, and at the first after each write.
+//! deletion, and bless what was read before it. It costs no trip, for it goes with the look-up; and it is never what a
+//! fill goes by: that is what was read after it.
+//!
+//! For what is remembered "stood at the place after T" has to be shown. It was read of Redis when G stood there, and put in
+//! only if no change of the place had been told since the reader's note. Say G was deleted at T. In this process the
+//! place is forgotten, and its gate moved on, after T and before the writer is answered. In another the news of the
+//! deletion has been written to its socket before T is acknowledged; a look that finds unread news uses nothing, and once
+//! it is read and applied the place is forgotten there too. So at a look-up after T nothing of before T is left.
 //!
 //! # What this does not cover
 //! A Redis that forgets an acknowledged deletion (a replica promoted before it heard of it) and an owed deletion lost
-//! with its process (see [`Owed`]) leave a stale response until its freshness ends.
+//! with its process (see [`Owed`]) leave a stale response until its freshness ends. News that is still in the network
+//! when its writer has been answered leaves one that is remembered elsewhere until it arrives.
 
+mod bounded;
+mod learnt;
 mod memory;
+mod names;
+mod near;
 mod owed;
 mod redis;
 
 pub use memory::MemoryStore;
+pub use near::NearStore;
 pub use owed::Owed;
-pub use redis::RedisStore;
+pub use redis::{OPEN, RedisStore, STEP};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,7 +57,7 @@ use http::HeaderMap;
 
 use super::key::Key;
 use super::stored::StoredResponse;
-use crate::exchange::Answer;
+use crate::exchange::{Answer, Note};
 
 /// Names a stretch of a place's history between two writes. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +89,26 @@ impl Default for Mint {
     }
 }
 
+/// What is asked of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// What for.
+    pub key: &'a Key,
+    /// The fields of the request.
+    pub request: &'a HeaderMap,
+    /// What with.
+    pub purpose: Purpose,
+}
+
+/// What a request may do with the place it looks up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Reuse what is there.
+    Reuse,
+    /// Reuse what is there, or else fill it: the place is opened (rule 2).
+    ReuseOrFill,
+}
+
 /// What a store has for a request.
 #[derive(Debug)]
 pub enum Found {
@@ -95,31 +130,25 @@ pub enum Store {
     /// Process memory, shared by the workers.
     Memory(Arc<MemoryStore>),
     /// Redis, shared by the fleet.
-    Redis(RedisStore),
+    Redis(Box<RedisStore>),
 }
 
 impl Store {
-    /// Rule 1. `answer` is what Redis said to [`RedisStore::ask`]; if that was not asked, it is now.
-    pub async fn look_up(&self, key: &Key, request: &HeaderMap, answer: Answer) -> Found {
+    /// Rules 1 and 2. `answer` is what Redis said to [`RedisStore::ask`], and `note` how things stood then; if that was
+    /// not asked, it is now.
+    pub async fn look_up(&self, question: Question<'_>, answer: Answer, note: Option<Note>) -> Found {
         match self {
-            Self::Memory(memory) => memory.look_up(key, request),
-            Self::Redis(redis) => redis.look_up(key, request, answer).await,
+            Self::Memory(memory) => memory.look_up(question),
+            Self::Redis(redis) => redis.look_up(question, answer, note).await,
         }
     }
 
-    /// Rule 2, for a place without a generation; `None` if the store could not say.
-    pub async fn open(&self, key: &Key) -> Option<Generation> {
-        match self {
-            Self::Memory(memory) => Some(memory.open(key)),
-            Self::Redis(redis) => redis.open(key).await,
-        }
-    }
-
-    /// Rule 3, without waiting. `life` bounds how long Redis keeps it.
-    pub fn keep(&self, key: &Key, response: StoredResponse, life: Duration) {
+    /// Rule 3, without waiting, of a response that was asked for at `asked`, in seconds since the Unix epoch. `life` bounds
+    /// how long Redis keeps it.
+    pub fn keep(&self, key: &Key, response: StoredResponse, asked: u64, life: Duration) {
         match self {
             Self::Memory(memory) => memory.keep(key, response),
-            Self::Redis(redis) => redis.keep(key, response, life),
+            Self::Redis(redis) => redis.keep(key, response, asked, life),
         }
     }
 

@@ -1,41 +1,52 @@
-//! Stored responses in Redis, shared by the fleet.
+//! Stored responses in Redis, shared by the fleet. How its keys are spelt says `names`.
 //!
-//! | key | value | life |
-//! |---|---|---|
-//! | `PREFIX cache:{PLACE}:g` | the place's generation | at least that of each entry stored under it |
-//! | `PREFIX cache:{PLACE}:DIGEST` | a stored response, or the selecting fields of its variants | freshness, and a little |
-//! | `PREFIX cache:{PLACE}:DIGEST:VARIANT` | a variant | the same |
+//! | value | life |
+//! |---|---|
+//! | a place's generation | [`OPEN`]; once something is stored under it at least that of the entry, up to a whole [`STEP`] |
+//! | a stored response, or the selecting fields of its variants | freshness, and a little; selecting fields at least an hour |
 //!
-//! 1. All keys of a place lie in one cluster slot. DIGEST is the key's SHA-256, VARIANT that of the selecting fields.
-//! 2. A look-up is one MGET, which goes with `gather`. Where this worker remembers the selecting fields of a URI it
-//!    asks for the variant at once; only where it does not there is a second trip.
-//! 3. Whatever does not read back is a miss.
+//! 1. A look-up is one trip, which goes with `gather`, also where it opens the place: `SET g PROPOSAL NX PX` and `MGET g
+//!    ENTRY` in one pipeline. Who will not fill sends the MGET alone.
+//! 2. Where the selecting fields of a URI are known the variant is asked for at once; where they are not, the variant that
+//!    the guess makes (`learnt`) is asked for beside the primary entry. Only a wrong guess takes a second trip.
+//! 3. A generation that this request's look-up has put there is deleted behind it if nobody took the answer: a request
+//!    that is refused further in fills nothing. Whoever came to rely on it meanwhile has a miss.
+//! 4. A fill that took longer than [`OPEN`] is not kept: its generation may be gone, and nothing could be reused.
+//! 5. Whatever does not read back is a miss.
+//!
+//! # Why the life of a generation ends at a round time
+//! A generation outlives its entries if each of them extends it. To do so at each fill would tell every near tier of the
+//! fleet, each time, to forget the place. The end is therefore rounded up to a whole [`STEP`], and `EXPIREAT … GT` changes
+//! nothing where it stands there already. A minute is added for clocks that differ; an end in the past is refused by `GT`.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::HeaderMap;
-use quick_cache::unsync::Cache as Bounded;
 use redis::{Pipeline, Value};
 
-use super::{Found, Generation, Mint, Owed};
+use super::learnt::Learnt;
+use super::names::{EntryName, Names};
+use super::near::{KIND, NearStore};
+use super::{Found, Generation, Mint, Owed, Purpose, Question};
 use crate::cache::key::Key;
-use crate::cache::rules::vary::{Digest, Selecting};
-use crate::cache::stored::{Entry, StoredResponse};
-use crate::exchange::Answer;
+use crate::cache::stored::{Entry, Form, StoredResponse};
+use crate::clock::Clock;
+use crate::exchange::{Answer, Answers, Note, Slot};
 use crate::redis_pool::Link;
-use crate::redis_pool::key::{push_escaped, push_tagged};
+use crate::redis_pool::near::{Counts, channel};
+use crate::telemetry::registry::Registry;
 
-/// How long a generation lives before anything is stored under it: longer than the app should take to answer.
-const OPEN: Duration = Duration::from_secs(300);
+mod everything;
+
+/// How long a generation lives before anything is stored under it: how long an app may take to answer.
+pub const OPEN: Duration = Duration::from_secs(60);
+/// The life of a generation ends at a multiple of this, in seconds.
+pub const STEP: u64 = 600;
+/// Seconds by which the clocks of sidegate and Redis may differ before something is forgotten early.
+const CLOCKS: u64 = 60;
 /// How long selecting fields are kept, at least.
 const SELECTING: Duration = Duration::from_secs(3600);
-/// URIs whose selecting fields a worker remembers.
-const REMEMBERED: usize = 4096;
 /// Keys that are deleted, or walked past, in one trip.
 const BATCH: usize = 500;
 
@@ -43,123 +54,207 @@ const BATCH: usize = 500;
 pub struct RedisStore {
     link: Link,
     prefix: Arc<str>,
-    selecting: RefCell<Bounded<Digest, Selecting>>,
+    clock: Clock,
+    form: Form,
+    near: Option<(Arc<NearStore>, Counts)>,
+    learnt: Learnt,
     mint: Mint,
 }
 
 impl RedisStore {
-    /// A store under `prefix`.
-    pub fn new(link: Link, prefix: Arc<str>) -> Self {
-        Self { link, prefix, selecting: RefCell::new(Bounded::new(REMEMBERED)), mint: Mint::new() }
+    /// A store under `prefix`, with content in this form.
+    pub fn new(link: Link, prefix: Arc<str>, clock: Clock, form: Form) -> Self {
+        Self { link, prefix, clock, form, near: None, learnt: Learnt::new(), mint: Mint::new() }
     }
 
-    /// Adds the one command that looks up what is stored for a request with these fields.
-    pub fn ask(&self, key: &Key, request: &HeaderMap, pipeline: &mut Pipeline) {
-        let digest = key.digest();
-        let variant = self.selecting.borrow().get(&digest).map(|selecting| selecting.variant(request));
-        pipeline.cmd("MGET").arg(self.generation_key(key.place())).arg(self.entry_key(key, &digest, variant.as_ref()));
+    /// With this near tier, if there is one, before it.
+    #[must_use]
+    pub fn behind(mut self, near: Option<Arc<NearStore>>, registry: &Registry, worker: usize) -> Self {
+        self.near = near.map(|near| (near, Counts::new(registry, worker, KIND)));
+        self
     }
 
-    /// What is stored for a request with these fields. `answer` is what Redis said to [`RedisStore::ask`].
-    pub async fn look_up(&self, key: &Key, request: &HeaderMap, answer: Answer) -> Found {
-        let values = match answer {
-            Answer::Values(values) => Ok(values),
-            Answer::Unavailable(reason) => Err(reason),
-            Answer::NotAsked | Answer::Near(_) => {
-                let mut pipeline = Pipeline::new();
-                self.ask(key, request, &mut pipeline);
-                self.link.query(&pipeline).await
+    /// Leaves what the near tier has in `answers`; or else adds the commands that look it up and, if asked to, open the
+    /// place, and says how many.
+    pub fn ask(&self, question: Question<'_>, answers: &mut Answers, pipeline: &mut Pipeline) -> usize {
+        let Question { key, request, purpose } = question;
+        let names = Names::of(&self.prefix, key.place());
+        let (first, guess) = self.learnt.candidates(key.digest(), request);
+        let candidates = || [Some(first), guess].into_iter().flatten();
+        if let Some((near, counts)) = &self.near {
+            if let Some(response) = near.look_up(&names, candidates(), request, self.clock.unix_seconds()) {
+                counts.hit();
+                answers.put(Slot::Cache, Answer::Near(response));
+                return 0;
             }
-        };
-        match values {
-            Ok(values) => self.read(key, request, values).await,
-            Err(reason) => Found::Unavailable(reason),
+            counts.missed();
+            answers.set_note(Slot::Cache, near.note(&names));
+        }
+        let generation = names.generation();
+        let opens = purpose == Purpose::ReuseOrFill;
+        if opens {
+            let proposal = self.mint.generation().0.to_be_bytes();
+            pipeline.cmd("SET").arg(&generation).arg(&proposal).arg("NX").arg("PX").arg(OPEN.as_millis() as u64);
+        }
+        pipeline.cmd("MGET").arg(&generation);
+        for candidate in candidates() {
+            pipeline.arg(names.entry(&candidate));
+        }
+        1 + usize::from(opens)
+    }
+
+    /// What is stored. `answer` is what Redis said to [`RedisStore::ask`], and `note` how things stood then.
+    pub async fn look_up(&self, question: Question<'_>, answer: Answer, mut note: Option<Note>) -> Found {
+        let mut answer = Some(answer);
+        if let Some(Answer::NotAsked) = answer {
+            let (mut answers, mut pipeline) = (Answers::default(), Pipeline::new());
+            answer = if self.ask(question, &mut answers, &mut pipeline) == 0 {
+                Some(answers.take(Slot::Cache))
+            } else {
+                note = answers.note(Slot::Cache);
+                Some(self.link.query(&pipeline).await.map_or_else(Answer::Unavailable, Answer::Values))
+            };
+        }
+        match answer.unwrap_or_default() {
+            Answer::Values(values) => self.read(question, values, note).await,
+            Answer::Near(response) => response.downcast().map_or(Found::Unavailable("near"), Found::Stored),
+            Answer::Unavailable(reason) => Found::Unavailable(reason),
+            Answer::NotAsked => Found::Unavailable("not-asked"),
         }
     }
 
-    async fn read(&self, key: &Key, request: &HeaderMap, values: Vec<Value>) -> Found {
-        let Some(Value::Array(pair)) = values.into_iter().next() else { return Found::Unavailable("refused") };
-        let mut pair = pair.into_iter();
-        let Some(generation) = pair.next().and_then(generation) else {
+    async fn read(&self, question: Question<'_>, values: Vec<Value>, note: Option<Note>) -> Found {
+        let Question { key, request, .. } = question;
+        // Whether the proposal was taken does not matter: MGET came after it.
+        let Some(Value::Array(values)) = values.into_iter().next_back() else { return Found::Unavailable("refused") };
+        let mut values = values.into_iter();
+        let Some(generation) = values.next().and_then(generation) else {
             return Found::Nothing { generation: None, other_variants: false };
         };
         let digest = key.digest();
-        let entry = match pair.next().and_then(entry) {
+        let entry = match values.next().and_then(|value| self.entry(value)) {
             Some(Entry::Variants(selecting)) => {
-                let variant = selecting.variant(request);
-                self.selecting.borrow_mut().insert(digest, selecting);
-                let mut pipeline = Pipeline::new();
-                pipeline.cmd("GET").arg(self.entry_key(key, &digest, Some(&variant)));
-                match self.link.query(&pipeline).await {
-                    Ok(values) => values.into_iter().next().and_then(entry),
-                    Err(reason) => return Found::Unavailable(reason),
-                }
+                let guessed = self.learnt.is_guess(&selecting).then(|| values.next()).flatten();
+                self.learnt.learn(digest, &selecting);
+                let value = match guessed {
+                    Some(value) => value,
+                    None => match self.variant(key, selecting.variant(request)).await {
+                        Ok(value) => value,
+                        Err(reason) => return Found::Unavailable(reason),
+                    },
+                };
+                self.entry(value)
             }
             entry => entry,
         };
         match entry {
             Some(Entry::Response(response)) if response.generation == generation && response.selects(request) => {
+                self.remember(key, &response, note);
                 Found::Stored(response)
             }
-            _ => {
-                let other_variants = self.selecting.borrow().get(&digest).is_some();
-                Found::Nothing { generation: Some(generation), other_variants }
-            }
+            _ => Found::Nothing { generation: Some(generation), other_variants: self.learnt.varies(&digest) },
         }
     }
 
-    /// The generation of the key's place: this proposal, or the one that was there first.
-    pub async fn open(&self, key: &Key) -> Option<Generation> {
-        let name = self.generation_key(key.place());
-        let proposal = self.mint.generation().0.to_be_bytes();
+    async fn variant(&self, key: &Key, variant: [u8; 32]) -> Result<Value, &'static str> {
+        let name = EntryName { digest: key.digest(), variant: Some(variant) };
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("SET").arg(&name).arg(&proposal).arg("NX").arg("PX").arg(OPEN.as_millis() as u64);
-        pipeline.cmd("GET").arg(&name);
-        let values = self.link.query(&pipeline).await.ok()?;
-        values.into_iter().nth(1).and_then(generation)
+        pipeline.cmd("GET").arg(Names::of(&self.prefix, key.place()).entry(&name));
+        Ok(self.link.query(&pipeline).await?.pop().unwrap_or_default())
     }
 
-    /// Stores a response under its generation, without waiting.
-    pub fn keep(&self, key: &Key, response: StoredResponse, life: Duration) {
+    fn remember(&self, key: &Key, response: &Arc<StoredResponse>, note: Option<Note>) {
+        let (Some((near, counts)), Some(note)) = (&self.near, note) else { return };
+        let variant = response.variant.as_ref().map(|(_, variant)| *variant);
+        let entry = EntryName { digest: key.digest(), variant };
+        let names = Names::of(&self.prefix, key.place());
+        if !near.keep(note, &names, entry, response, self.clock.unix_seconds()) {
+            counts.raced();
+        }
+    }
+
+    fn entry(&self, value: Value) -> Option<Entry> {
+        match value {
+            Value::BulkString(bytes) => Entry::decode(Bytes::from(bytes), self.form.max_content),
+            _ => None,
+        }
+    }
+
+    /// If `answer` shows that the place of `key` was opened by this very look-up: what closes it again, without waiting.
+    pub fn closing(&self, answer: &Answer, key: impl FnOnce() -> Option<Key>) -> Option<impl FnOnce() + 'static> {
+        let Answer::Values(values) = answer else { return None };
+        let [Value::Okay, _] = values[..] else { return None };
+        let (link, generation) = (self.link.clone(), Names::of(&self.prefix, key()?.place()).generation());
+        Some(move || {
+            let mut pipeline = Pipeline::new();
+            pipeline.cmd("DEL").arg(generation);
+            link.send(pipeline);
+        })
+    }
+
+    /// Stores a response under its generation, without waiting. It was asked for at `asked`, in seconds since the Unix
+    /// epoch.
+    pub fn keep(&self, key: &Key, response: StoredResponse, asked: u64, life: Duration) {
+        let now = self.clock.unix_seconds();
+        if now.saturating_sub(asked) >= OPEN.as_secs() {
+            return;
+        }
         let digest = key.digest();
+        let names = Names::of(&self.prefix, key.place());
         let mut pipeline = Pipeline::new();
-        let response = Arc::new(response);
-        let mut set = |name: String, entry: Entry, life: Duration| {
-            pipeline.cmd("SET").arg(name).arg(entry.encode()).arg("PX").arg(life.as_millis() as u64);
-        };
+        let variant = response.variant.as_ref().map(|(_, variant)| *variant);
         match &response.variant {
-            None => {
-                self.selecting.borrow_mut().remove(&digest);
-                set(self.entry_key(key, &digest, None), Entry::Response(response.clone()), life);
-            }
-            Some((selecting, variant)) => {
-                self.selecting.borrow_mut().insert(digest, selecting.clone());
-                set(self.entry_key(key, &digest, None), Entry::Variants(selecting.clone()), life.max(SELECTING));
-                set(self.entry_key(key, &digest, Some(variant)), Entry::Response(response.clone()), life);
+            None => self.learnt.forget(&digest),
+            Some((selecting, _)) => {
+                self.learnt.learn(digest, selecting);
+                let list = Entry::Variants(selecting.clone()).encode(self.form);
+                let life = life.max(SELECTING).as_millis() as u64;
+                pipeline
+                    .cmd("SET")
+                    .arg(names.entry(&EntryName { digest, variant: None }))
+                    .arg(list)
+                    .arg("PX")
+                    .arg(life);
             }
         }
-        // The last, so that the generation outlives the entry.
-        let generation = self.generation_key(key.place());
-        pipeline.cmd("PEXPIRE").arg(generation).arg(life.as_millis() as u64 + 1000).arg("GT");
+        let (name, entry) = (names.entry(&EntryName { digest, variant }), Entry::Response(response.into()));
+        pipeline.cmd("SET").arg(name).arg(entry.encode(self.form)).arg("PX").arg(life.as_millis() as u64);
+        let end = (now + life.as_secs() + CLOCKS).next_multiple_of(STEP);
+        pipeline.cmd("EXPIREAT").arg(names.generation()).arg(end).arg("GT");
         self.link.send(pipeline);
     }
 
-    /// Takes back everything at these places.
+    /// Takes back everything at these places. This process forgets them at once, also if Redis could not be told.
     ///
     /// # Errors
     /// A word that says why Redis could not be told; it may have been done all the same.
     pub async fn invalidate(&self, places: impl Iterator<Item = &str>) -> Result<(), &'static str> {
-        let keys = places.map(|place| self.generation_key(place)).collect::<Vec<_>>();
-        for batch in keys.chunks(BATCH) {
-            self.delete(batch).await?;
+        let places = places.map(|place| Names::of(&self.prefix, place)).collect::<Vec<_>>();
+        let mut told = Ok(());
+        for batch in places.chunks(BATCH) {
+            let generations = batch.iter().map(Names::generation).collect::<Vec<_>>();
+            told = self.delete(&generations).await;
+            if told.is_err() {
+                break;
+            }
         }
-        Ok(())
+        // After Redis: what is asked from now on is answered by what stands there now.
+        if let Some((near, _)) = &self.near {
+            places.iter().for_each(|names| near.forget(names));
+        }
+        told
     }
 
-    async fn delete(&self, keys: &[impl redis::ToSingleRedisArg]) -> Result<(), &'static str> {
-        let mut pipeline = Pipeline::with_capacity(keys.len());
-        for key in keys {
-            pipeline.cmd("DEL").arg(key);
+    async fn delete(&self, generations: &[impl redis::ToSingleRedisArg]) -> Result<(), &'static str> {
+        let mut pipeline = Pipeline::with_capacity(generations.len());
+        for generation in generations {
+            pipeline.cmd("DEL").arg(generation);
+        }
+        if self.near.as_ref().is_some_and(|(near, _)| near.announces()) {
+            let channel = channel(&self.prefix);
+            for generation in generations {
+                pipeline.cmd("PUBLISH").arg(&channel).arg(generation);
+            }
         }
         let answers = self.link.query(&pipeline).await?;
         let all = answers.iter().all(|answer| matches!(answer, Value::Int(_)));
@@ -184,62 +279,6 @@ impl RedisStore {
             Err(reason) => tracing::debug!(reason, "stored responses cannot be invalidated yet"),
         }
     }
-
-    /// Deletes every generation under the prefix. SCAN promises to show each key that is there from its start to its end.
-    async fn invalidate_everything(&self) -> Result<(), &'static str> {
-        let mut pattern = String::new();
-        for symbol in self.prefix.chars() {
-            pattern.extend("*?[]\\".contains(symbol).then_some('\\'));
-            pattern.push(symbol);
-        }
-        pattern.push_str("cache:{*}:g");
-        let mut cursor = b"0".to_vec();
-        loop {
-            let mut pipeline = Pipeline::new();
-            pipeline.cmd("SCAN").arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(BATCH);
-            let answer = self.link.query(&pipeline).await?.into_iter().next();
-            let Some(Value::Array(page)) = answer else { return Err("refused") };
-            let mut page = page.into_iter();
-            let (Some(Value::BulkString(next)), Some(Value::Array(keys))) = (page.next(), page.next()) else {
-                return Err("refused");
-            };
-            let keys = keys.into_iter().filter_map(|key| match key {
-                Value::BulkString(key) => Some(key),
-                _ => None,
-            });
-            let keys = keys.collect::<Vec<_>>();
-            if !keys.is_empty() {
-                self.delete(&keys).await?;
-            }
-            if next == b"0" {
-                return Ok(());
-            }
-            cursor = next;
-        }
-    }
-
-    fn push_place(&self, out: &mut String, place: &str) {
-        let mut tag = String::with_capacity(place.len() + 16);
-        push_escaped(&mut tag, place);
-        push_tagged(out, &self.prefix, "cache", &tag);
-    }
-
-    fn generation_key(&self, place: &str) -> String {
-        let mut key = String::with_capacity(self.prefix.len() + place.len() + 32);
-        self.push_place(&mut key, place);
-        key.push_str(":g");
-        key
-    }
-
-    fn entry_key(&self, key: &Key, digest: &Digest, variant: Option<&Digest>) -> String {
-        let mut name = String::with_capacity(self.prefix.len() + key.place().len() + 128);
-        self.push_place(&mut name, key.place());
-        for digest in [Some(digest), variant].into_iter().flatten() {
-            name.push(':');
-            BASE64_URL_SAFE_NO_PAD.encode_string(digest, &mut name);
-        }
-        name
-    }
 }
 
 fn generation(value: Value) -> Option<Generation> {
@@ -247,13 +286,6 @@ fn generation(value: Value) -> Option<Generation> {
         Value::BulkString(bytes) => {
             bytes.as_slice().try_into().ok().map(|bytes| Generation(u128::from_be_bytes(bytes)))
         }
-        _ => None,
-    }
-}
-
-fn entry(value: Value) -> Option<Entry> {
-    match value {
-        Value::BulkString(bytes) => Entry::decode(Bytes::from(bytes)),
         _ => None,
     }
 }

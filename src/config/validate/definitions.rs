@@ -186,11 +186,17 @@ fn near_part(text: &str) -> Option<String> {
 }
 
 fn cache(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Policy>> {
-    let mut policy =
-        Policy { name: name.value.as_str().into(), ttl: None, max_body: 1024 * 1024, cookies: Cookies::default() };
+    let mut policy = Policy {
+        name: name.value.as_str().into(),
+        ttl: None,
+        max_body: 1024 * 1024,
+        cookies: Cookies::default(),
+        compress: true,
+    };
     table.set("ttl", &mut policy.ttl, text(|ttl: &str| quantity::duration(ttl).map(Some)));
     table.set("max_body", &mut policy.max_body, sized(1, 1 << 30));
     table.set("cookies", &mut policy.cookies, choice(&[("private", Cookies::Private), ("ignore", Cookies::Ignore)]));
+    table.set("compress", &mut policy.compress, Value::flag);
     Some(Arc::new(policy))
 }
 

@@ -1,0 +1,90 @@
+//! Which fields select the variants, as far as one worker has learnt.
+//!
+//! 1. Of each URI whose answer varies, the fields are remembered; the least used of them are forgotten.
+//! 2. Of any other, the fields learnt last are the *guess*: most apps vary in one way everywhere.
+//!
+//! # Why
+//! Without rule 1 each look-up of a variant would take two trips: one to learn the fields, one for the variant. Without
+//! rule 2 each URI would take two the first time. Both only say what to ask for: what is found is judged by what it
+//! says itself.
+
+use std::cell::RefCell;
+
+use http::HeaderMap;
+use quick_cache::unsync::Cache as Bounded;
+
+use super::names::EntryName;
+use crate::cache::rules::vary::{Digest, Selecting};
+
+/// URIs whose selecting fields a worker remembers.
+const REMEMBERED: usize = 4096;
+
+/// What a worker has learnt.
+pub(super) struct Learnt {
+    by_uri: RefCell<Bounded<Digest, Selecting>>,
+    last: RefCell<Option<Selecting>>,
+}
+
+impl Learnt {
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
+        Self { by_uri: RefCell::new(Bounded::new(REMEMBERED)), last: RefCell::default() }
+    }
+
+    /// The entries that may answer a request for the URI, the likeliest first: the variant, if its fields are known;
+    /// else the primary entry, and the variant that the guess makes of it.
+    pub(super) fn candidates(&self, digest: Digest, request: &HeaderMap) -> (EntryName, Option<EntryName>) {
+        let variant_by = |selecting: &Selecting| EntryName { digest, variant: Some(selecting.variant(request)) };
+        match self.by_uri.borrow().get(&digest) {
+            Some(selecting) => (variant_by(selecting), None),
+            None => (EntryName { digest, variant: None }, self.last.borrow().as_ref().map(variant_by)),
+        }
+    }
+
+    /// Whether the answers of a URI are known to vary.
+    pub(super) fn varies(&self, digest: &Digest) -> bool {
+        self.by_uri.borrow().get(digest).is_some()
+    }
+
+    /// Whether `selecting` is the guess.
+    pub(super) fn is_guess(&self, selecting: &Selecting) -> bool {
+        self.last.borrow().as_ref() == Some(selecting)
+    }
+
+    /// The answers of a URI vary so.
+    pub(super) fn learn(&self, digest: Digest, selecting: &Selecting) {
+        if !self.is_guess(selecting) {
+            self.last.replace(Some(selecting.clone()));
+        }
+        if self.by_uri.borrow().get(&digest) != Some(selecting) {
+            self.by_uri.borrow_mut().insert(digest, selecting.clone());
+        }
+    }
+
+    /// The answers of a URI vary no more.
+    pub(super) fn forget(&self, digest: &Digest) {
+        self.by_uri.borrow_mut().remove(digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_that_is_not_known_is_taken_to_vary_as_the_one_learnt_last() {
+        let learnt = Learnt::new();
+        let request = HeaderMap::from_iter([(http::header::ACCEPT, "text/html".parse().unwrap())]);
+        let (one, other) = ([1; 32], [2; 32]);
+        assert_eq!(learnt.candidates(one, &request), (EntryName { digest: one, variant: None }, None));
+        let selecting = Selecting::new(vec![http::header::ACCEPT]).unwrap();
+        let variant = Some(selecting.variant(&request));
+        learnt.learn(one, &selecting);
+        assert_eq!(learnt.candidates(one, &request), (EntryName { digest: one, variant }, None));
+        let guess = Some(EntryName { digest: other, variant });
+        assert_eq!(learnt.candidates(other, &request), (EntryName { digest: other, variant: None }, guess));
+        assert!(learnt.varies(&one) && !learnt.varies(&other));
+        learnt.forget(&one);
+        assert!(!learnt.varies(&one));
+    }
+}

@@ -1,0 +1,139 @@
+//! How the Redis keys of stored responses are spelt, and read back.
+//!
+//! | key | value |
+//! |---|---|
+//! | `PREFIX cache:{PLACE}:g` | the place's generation |
+//! | `PREFIX cache:{PLACE}:DIGEST` | a stored response, or the selecting fields of its variants |
+//! | `PREFIX cache:{PLACE}:DIGEST:VARIANT` | a variant |
+//!
+//! 1. All keys of a place lie in one cluster slot: what stands in the braces is the place, escaped; its *tag*.
+//! 2. DIGEST is the SHA-256 of the key's text, VARIANT that of the request's selecting fields, both in base64url.
+//! 3. What [`Names`] spells [`read`] reads; everything else is no key of ours.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use crate::cache::rules::vary::Digest;
+use crate::redis_pool::key::{push_escaped, push_tagged};
+
+/// What stands before the place, after the prefix.
+const KIND: &str = "cache";
+
+/// The names of one place's keys.
+pub(super) struct Names {
+    /// `PREFIX cache:{PLACE}`.
+    base: String,
+    /// Where PLACE begins.
+    tag: usize,
+}
+
+/// Which entry of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct EntryName {
+    /// Of the key's text.
+    pub(super) digest: Digest,
+    /// Of the selecting fields.
+    pub(super) variant: Option<Digest>,
+}
+
+/// What a key of a place names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// The place's generation.
+    Generation,
+    /// An entry.
+    Entry(EntryName),
+}
+
+impl Names {
+    /// Of the keys of `place`, under `prefix`.
+    pub(super) fn of(prefix: &str, place: &str) -> Self {
+        let mut escaped = String::with_capacity(place.len() + 16);
+        push_escaped(&mut escaped, place);
+        let mut base = String::with_capacity(prefix.len() + KIND.len() + escaped.len() + 3);
+        push_tagged(&mut base, prefix, KIND, &escaped);
+        Self { tag: base.len() - escaped.len() - 1, base }
+    }
+
+    /// The place, escaped.
+    pub(super) fn tag(&self) -> &str {
+        &self.base[self.tag..self.base.len() - 1]
+    }
+
+    /// The key of its generation.
+    pub(super) fn generation(&self) -> String {
+        [&self.base, ":g"].concat()
+    }
+
+    /// The key of an entry.
+    pub(super) fn entry(&self, EntryName { digest, variant }: &EntryName) -> String {
+        let mut name = String::with_capacity(self.base.len() + 2 * 44);
+        name.push_str(&self.base);
+        for digest in [Some(digest), variant.as_ref()].into_iter().flatten() {
+            name.push(':');
+            BASE64_URL_SAFE_NO_PAD.encode_string(digest, &mut name);
+        }
+        name
+    }
+}
+
+/// What the names of all keys under `fleet` begin with.
+pub(super) fn prefix(fleet: &str) -> String {
+    [fleet, KIND, ":"].concat()
+}
+
+/// The tag of `key`, and what it names.
+pub(super) fn read<'k>(prefix: &str, key: &'k [u8]) -> Option<(&'k str, Named)> {
+    let key = std::str::from_utf8(key).ok()?;
+    let (tag, name) = key.strip_prefix(prefix)?.strip_prefix(KIND)?.strip_prefix(":{")?.split_once("}:")?;
+    if name == "g" {
+        return Some((tag, Named::Generation));
+    }
+    let (digest, variant) = match name.split_once(':') {
+        Some((digest, variant)) => (digest, Some(read_digest(variant)?)),
+        None => (name, None),
+    };
+    Some((tag, Named::Entry(EntryName { digest: read_digest(digest)?, variant })))
+}
+
+fn read_digest(text: &str) -> Option<Digest> {
+    let mut digest = Digest::default();
+    let length = BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut digest).ok()?;
+    (length == digest.len()).then_some(digest)
+}
+
+/// What SCAN finds all generations under `prefix` by.
+pub(super) fn every_generation(prefix: &str) -> String {
+    let mut pattern = String::with_capacity(prefix.len() + 16);
+    for symbol in prefix.chars() {
+        pattern.extend("*?[]\\".contains(symbol).then_some('\\'));
+        pattern.push(symbol);
+    }
+    pattern.push_str(KIND);
+    pattern.push_str(":{*}:g");
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_spelt_reads_back_and_nothing_else_does() {
+        let names = Names::of("side:", "example.com/{a}:g");
+        assert_eq!((names.base.as_str(), names.tag()), ("side:cache:{example.com/%7ba%7d:g}", "example.com/%7ba%7d:g"));
+        let generation = names.generation();
+        assert_eq!(read("side:", generation.as_bytes()), Some((names.tag(), Named::Generation)));
+        for variant in [None, Some([7; 32])] {
+            let entry = EntryName { digest: [255; 32], variant };
+            assert_eq!(read("side:", names.entry(&entry).as_bytes()), Some((names.tag(), Named::Entry(entry))));
+        }
+        for strange in ["", "side:cache:{a}", "side:cache:{a}:", "side:cache:{a}:gg", "side:limit:{a}:g", "cache:{a}:g"]
+        {
+            assert_eq!(read("side:", strange.as_bytes()), None, "{strange}");
+        }
+        let cut = &names.entry(&EntryName { digest: [1; 32], variant: None });
+        assert_eq!(read("side:", &cut.as_bytes()[..cut.len() - 1]), None);
+        assert_eq!(read("side:", b"side:cache:{\xff}:g"), None);
+    }
+}
