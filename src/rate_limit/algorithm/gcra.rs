@@ -9,12 +9,22 @@
 //! 4. A state further ahead than the policy in force allows (an earlier policy's, or a clock set back) counts as just
 //!    empty: a client waits for what it spends, never for what another policy meant by it.
 //! 5. Several limits of one request are settled together: one refuses, none is charged.
+//! 6. A state is a moment, so it means the same to every store: of two that know a client, the later state counts.
+//! 7. One of `n` shares has intervals `n` times as long and the same tolerance, or one interval where that is longer. In a
+//!    time `w`, `n` shares together thus allow at most max(`burst`, `n`) and what the whole earns in `w`.
+//! 8. A charge is taken back less what time has given back since, so that nothing is given twice.
 //!
-//! `store/scripts/gcra.lua` moves the state by the same steps; what the state means is read here for both stores.
+//! `store/scripts/*.lua` move the state by the same steps; what the state means is read here for both stores.
 //!
 //! # Why
 //! Rounding the interval to microseconds would make 700,000 per second 500,000, and any division on the way would
 //! add up. Pairs of integers below 2^53 are also all that Lua's numbers can hold exactly.
+//!
+//! Of rule 7: one share allows `k` requests in `w` only if `k` of its intervals fit into `w` and its tolerance, and `n` times
+//! that is the bound. Were the tolerance divided as well, the state of the whole would be beyond it, and cut.
+//!
+//! Of rule 8: without the charge, the state would not have moved until time reached what the charge was added to, and
+//! with time since. Taking back all of it would leave the state before where it would be, by as much as it took.
 
 use crate::rate_limit::quota::Quota;
 
@@ -66,6 +76,15 @@ impl Policy {
         policy
     }
 
+    /// One of `instances` equal shares of it: of at least one unit at once.
+    pub fn share(&self, instances: u32) -> Self {
+        let per = self.per.saturating_mul(u64::from(instances.max(1))).min(LONGEST);
+        let mut share = Self { per, ..*self };
+        share.tolerance = self.tolerance.max(share.span(1));
+        share.burst = share.units(share.tolerance).max(1);
+        share
+    }
+
     /// Units that may be spent at once when full.
     pub fn burst(&self) -> u64 {
         self.burst
@@ -111,6 +130,24 @@ impl Policy {
         }
     }
 
+    /// The state that a charge of `cost` units was added to, if it then was `arrival`.
+    pub fn before(&self, arrival: Time, cost: u64) -> Time {
+        self.minus(arrival, self.span(cost))
+    }
+
+    /// The state once a charge of `cost` units that was added to `before` is taken back at `now` (µs since the Unix epoch).
+    pub fn refund(&self, stored: Option<Time>, before: Time, now: u64, cost: u64) -> Option<Time> {
+        let charged = self.span(cost);
+        let earned = Time { micros: now.saturating_sub(before.micros), part: 0 };
+        if earned >= charged {
+            return stored;
+        }
+        let back = self.minus(charged, earned);
+        let left = self.reckon(stored, now);
+        let full = Time { micros: now, part: 0 };
+        (left > self.plus(full, back)).then(|| self.minus(left, back))
+    }
+
     /// The stored state in this policy's parts, never in the past.
     fn reckon(&self, stored: Option<Time>, now: u64) -> Time {
         let now = Time { micros: now, part: 0 };
@@ -141,6 +178,11 @@ impl Policy {
 }
 
 impl Time {
+    /// How far ahead of `now` (µs since the Unix epoch) it is; nothing if it has passed.
+    pub fn ahead(self, now: u64) -> Self {
+        self.micros.checked_sub(now).map_or_else(Self::default, |micros| Self { micros, ..self })
+    }
+
     /// µs from `now` until it, rounded up; 0 if it has passed.
     pub fn after(self, now: u64) -> u64 {
         (self.micros + u64::from(self.part > 0)).saturating_sub(now)

@@ -3,7 +3,8 @@
 --
 -- KEYS  one for each limit
 -- ARGV  now in µs since the Unix epoch, or '' for this server's clock; then for each limit
---       interval (µs, part), tolerance (µs, part), quota (= parts in a µs)
+--       interval (µs, part), tolerance (µs, part), quota (= parts in a µs); then, if anything was counted elsewhere, for
+--       each limit how far ahead of now its state is there at least (µs, part)
 -- Answers {1 if charged, now, and for each limit the state it was judged by (µs, part)}.
 
 local now = tonumber(ARGV[1])
@@ -25,6 +26,10 @@ local function later(micros, part, than, than_part)
 end
 
 local answer, after, fits = { 1, now }, {}, true
+local floors = #KEYS * 5 + 2
+if not ARGV[floors] then
+  floors = nil
+end
 
 for i = 1, #KEYS do
   local arg = (i - 1) * 5 + 2
@@ -37,6 +42,13 @@ for i = 1, #KEYS do
     local stored_micros, stored_part = string.match(stored, '^(%d+):(%d+)$')
     if stored_micros and tonumber(stored_micros) >= now then
       micros, part = tonumber(stored_micros), math.min(tonumber(stored_part), parts - 1)
+    end
+  end
+  if floors then
+    local at = floors + (i - 1) * 2
+    local floor, floor_part = now + tonumber(ARGV[at]), math.min(tonumber(ARGV[at + 1]), parts - 1)
+    if later(floor, floor_part, micros, part) then
+      micros, part = floor, floor_part
     end
   end
   if later(micros, part, latest, latest_part) then
