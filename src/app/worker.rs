@@ -239,7 +239,7 @@ fn gather_parts(
 ) -> Result<(Materials, Parts), String> {
     let registry = &shared.registry;
     let redis = settings.redis.as_ref().map(|redis| {
-        let kept = before.and_then(|before| before.redis.as_ref()).filter(|(known, _)| known.same(redis));
+        let kept = before.and_then(|before| before.redis.as_ref()).filter(|(known, _)| known == redis);
         let new = || Link::new(redis, &[crate::rate_limit::store::redis::SCRIPT], registry, number);
         (redis.clone(), kept.map_or_else(new, |(_, link)| link.clone()))
     });

@@ -1,6 +1,7 @@
 //! What a configuration says, line by line; and what has changed from one to another.
 
 mod endpoints;
+mod redis;
 
 use std::fmt::Display;
 
@@ -12,7 +13,7 @@ use crate::rate_limit::Limit;
 use crate::route::fields::Edits;
 use crate::session::{Carrier, Definition, Format, Mode};
 use crate::upstream::rewrite::{Path, Rewrite};
-use crate::{cache, redis_pool, upstream};
+use crate::{cache, upstream};
 
 /// A part of a configuration, in readable words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ fn changed(before: &Section, after: &Section) -> Vec<String> {
 /// Everything a configuration says. A section of the same name always has the same keys in the same order.
 pub fn sections(settings: &Settings) -> Vec<Section> {
     let mut sections = vec![server(settings), admin(settings), log(settings)];
-    sections.extend(settings.redis.as_ref().map(redis));
+    sections.extend(settings.redis.as_ref().map(redis::section));
     let memory = &settings.memory;
     let memory =
         vec![("limit_keys", plain(memory.limits.max_keys)), ("responses", plain(size(memory.cache.max_bytes)))];
@@ -192,16 +193,6 @@ fn log(settings: &Settings) -> Section {
         ("buffer", plain(size(log.buffer as u64))),
     ];
     Section { name: "log".into(), lines }
-}
-
-fn redis(redis: &redis_pool::Settings) -> Section {
-    let lines = vec![
-        ("url", secret(&redis.url)),
-        ("prefix", plain(&redis.prefix)),
-        ("timeout", plain(time(redis.timeout))),
-        ("connections", plain(redis.connections)),
-    ];
-    Section { name: "redis".into(), lines }
 }
 
 fn upstream(upstream: &upstream::Settings) -> Section {

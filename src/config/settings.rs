@@ -37,7 +37,8 @@ impl Settings {
     pub fn files(&self) -> Vec<PathBuf> {
         let server = self.server.tls.iter().flat_map(|tls| &tls.settings.files);
         let upstreams = self.upstreams.iter().flat_map(|upstream| &upstream.tls).flat_map(|tls| &tls.settings.files);
-        server.chain(upstreams).cloned().collect()
+        let redis = self.redis.iter().flat_map(|redis| &redis.server.tls).flat_map(|tls| &tls.told.files);
+        server.chain(upstreams).chain(redis).cloned().collect()
     }
 }
 

@@ -4,6 +4,7 @@ mod definitions;
 mod endpoints;
 mod http2;
 mod process;
+mod redis;
 mod routes;
 mod tls;
 mod treatment;
@@ -31,7 +32,7 @@ pub fn settings(root: &mut Table<'_>) -> Option<Settings> {
         root.reading.error(&(0..0), format!("`{place}` is where the server and the admin listener both want to be"));
     }
     let log = root.section("log", process::log).unwrap_or_default();
-    let redis = process::redis(root);
+    let redis = redis::redis(root);
     let memory = root.section("memory", process::memory).unwrap_or_default();
     let limits = root.section("limits", process::limits).unwrap_or_default();
     let definitions = Definitions::read(root, redis.is_some());
@@ -44,7 +45,7 @@ pub fn settings(root: &mut Table<'_>) -> Option<Settings> {
 /// Settings that forward everything to `url`.
 pub fn plain(url: &str, environment: Environment<'_>) -> Result<Settings, Fault> {
     let server = address::server(url, Path::new(""))?;
-    let redis = process::redis_from(environment)?;
+    let redis = redis::by_environment(environment)?;
     let mut app = upstream::Settings::new("app", vec![server]);
     if app.servers.iter().any(|server| server.tls) {
         app.tls = Some(tls::by_system(false)?);

@@ -175,12 +175,7 @@ mod tests {
 
     /// A link to where no Redis is.
     fn dead_link(registry: &Arc<Registry>) -> Link {
-        let settings = redis_pool::Settings {
-            url: "redis://127.0.0.1:1".into(),
-            prefix: "sidegate:".into(),
-            timeout: Duration::from_millis(50),
-            connections: 1,
-        };
+        let settings = redis_pool::Settings::of_url("redis://127.0.0.1:1").unwrap();
         Link::new(&settings, &[], registry, 0)
     }
 

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 
 use crate::telemetry::registry::{Counter, Gauge, Registry};
 
+use super::address::Topology;
 use super::lease::{Lane, Report};
 use super::{Settings, connect};
 
@@ -76,16 +77,13 @@ impl Link {
             worker,
             metrics: Metrics::new(registry, worker),
         });
-        let tasks = match connect::pool(settings, scripts) {
-            Ok(pool) => {
-                let keep = |lane: &Rc<Lane>| lane.clone().keep(pool.clone(), shared.clone());
-                shared.lanes.iter().map(|lane| tokio::task::spawn_local(keep(lane)).abort_handle()).collect()
-            }
-            Err(reason) => {
-                shared.failed(reason);
-                Vec::new()
-            }
+        let Topology::Single(endpoint) = settings.server.topology.clone() else {
+            shared.failed("topology");
+            return Self(Rc::new(Kept { shared, tasks: Vec::new() }));
         };
+        let pool = connect::pool(endpoint, settings, scripts);
+        let keep = |lane: &Rc<Lane>| lane.clone().keep(pool.clone(), shared.clone());
+        let tasks = shared.lanes.iter().map(|lane| tokio::task::spawn_local(keep(lane)).abort_handle()).collect();
         Self(Rc::new(Kept { shared, tasks }))
     }
 

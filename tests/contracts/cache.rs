@@ -33,12 +33,7 @@ fn as_worker(test: impl AsyncFnOnce()) {
 
 /// A way to `server`, once it is there.
 async fn link(server: &RedisServer) -> Link {
-    let settings = Settings {
-        url: server.url().into(),
-        prefix: "sidegate:".into(),
-        timeout: Duration::from_secs(2),
-        connections: 1,
-    };
+    let settings = Settings { timeout: Duration::from_secs(2), ..Settings::of_url(&server.url()).unwrap() };
     let link = Link::new(&settings, &[], &Registry::new(1), 0);
     up(&link, true).await;
     link

@@ -204,7 +204,7 @@ fn a_password_is_used_and_a_wrong_one_keeps_the_link_down() {
         redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("hunter2").exec(&mut control).unwrap();
         for (password, state) in [("hunter2", UP), ("wrong", DOWN)] {
             let mut settings = settings(&server);
-            settings.url = format!("redis://:{password}@127.0.0.1:{}/0", server.port()).into();
+            settings.server.login.password = Some(password.into());
             let registry = Registry::new(1);
             let link = Link::new(&settings, &[], &registry, 0);
             for _ in 0..500 {

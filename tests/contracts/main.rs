@@ -26,7 +26,7 @@ fn on_a_worker<T>(run: impl Future<Output = T>) -> T {
 
 /// `[redis]` as a test wants it: a time-out long enough for a busy machine.
 fn settings(server: &RedisServer) -> Settings {
-    Settings { url: server.url().into(), prefix: "sidegate:".into(), timeout: Duration::from_secs(2), connections: 1 }
+    Settings { timeout: Duration::from_secs(2), ..Settings::of_url(&server.url()).expect("a URL") }
 }
 
 /// A link that is up.

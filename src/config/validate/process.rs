@@ -1,22 +1,17 @@
-//! The tables about the process: `[server]`, `[admin]`, `[log]`, `[redis]`, `[memory]`, `[limits]`.
-
-use std::time::Duration;
-
-use redis::IntoConnectionInfo;
-use secrecy::{ExposeSecret, SecretString};
+//! The tables about the process: `[server]`, `[admin]`, `[log]`, `[memory]`, `[limits]`.
 
 use super::treatment;
 use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
-use crate::config::secret::{secret, secret_url};
+use crate::config::secret::secret;
 use crate::config::settings::MemorySettings;
-use crate::config::{Environment, address, quantity};
+use crate::config::{address, quantity};
 use crate::exchange::Scheme;
 use crate::listener::proxy_protocol::Mode;
 use crate::listener::{self, Bind};
 use crate::rate_limit::store::OnOutage;
 use crate::route::Paths;
 use crate::telemetry::logs;
-use crate::{admin, cache, client_addr, rate_limit, redis_pool};
+use crate::{admin, cache, client_addr, rate_limit};
 
 /// The most that any count may be.
 const MANY: u64 = 1 << 32;
@@ -163,61 +158,6 @@ pub fn log(table: &mut Table<'_>) -> logs::Settings {
     log
 }
 
-/// `[redis]`, or `REDIS_URL`. `None`: no Redis is configured; `Some(None)`: it is, but wrongly.
-pub fn redis(root: &mut Table<'_>) -> Option<Option<redis_pool::Settings>> {
-    let reading = root.reading;
-    let from_environment = redis_from(reading.environment);
-    let in_file = root.section("redis", |table| {
-        let url = table.value("url");
-        let mut redis = match (&url, from_environment.clone()) {
-            (Some(url), _) => {
-                let url = url.read(|value| checked(secret_url(value)?));
-                url.map(|url| defaults(url.value))
-            }
-            (None, Ok(Some(redis))) => Some(redis),
-            (None, Ok(None)) => {
-                let help = "url = \"redis://127.0.0.1:6379\", or the environment variable REDIS_URL";
-                reading.error(&table.at, Fault::with_help("`[redis]` lacks `url`", help));
-                None
-            }
-            (None, Err(fault)) => {
-                reading.error(&table.at, fault);
-                None
-            }
-        };
-        // Read even if there is no URL: what is wrong with the rest is said too.
-        let mut unused = defaults(String::new().into());
-        let settings = redis.as_mut().unwrap_or(&mut unused);
-        table.set("prefix", &mut settings.prefix, text(prefix));
-        table.set("timeout", &mut settings.timeout, text(quantity::duration));
-        table.set("connections", &mut settings.connections, count(1..65));
-        redis
-    });
-    match in_file {
-        Some(redis) => Some(redis),
-        // `redis` stands in the file, but is no table: noted already.
-        None if root.value("redis").is_some() => Some(None),
-        None => match from_environment {
-            Ok(redis) => redis.map(Some),
-            Err(fault) => {
-                reading.error(&(0..0), fault);
-                Some(None)
-            }
-        },
-    }
-}
-
-/// Redis as `REDIS_URL` names it.
-pub fn redis_from(environment: Environment<'_>) -> Result<Option<redis_pool::Settings>, Fault> {
-    match environment("REDIS_URL").filter(|url| !url.is_empty()) {
-        None => Ok(None),
-        Some(url) => match checked(url.into()) {
-            Ok(url) => Ok(Some(defaults(url))),
-            Err(Fault { message, help }) => Err(Fault { message: format!("REDIS_URL: {message}"), help }),
-        },
-    }
-}
-
 /// `[memory]`.
 pub fn memory(table: &mut Table<'_>) -> MemorySettings {
     let MemorySettings { limits: rate_limit::store::MemorySettings { mut max_keys }, .. } = MemorySettings::default();
@@ -270,24 +210,4 @@ pub fn prefix(text: &str) -> Result<String, Fault> {
         return Err("a prefix has no blanks and no braces".into());
     }
     Ok(text.to_owned())
-}
-
-fn defaults(url: SecretString) -> redis_pool::Settings {
-    redis_pool::Settings { url, prefix: "sidegate:".into(), timeout: Duration::from_millis(50), connections: 1 }
-}
-
-/// Never quotes the URL: it may hold a password.
-fn checked(url: SecretString) -> Result<SecretString, Fault> {
-    let exposed = url.expose_secret();
-    match exposed.split_once("://").map(|(scheme, _)| scheme) {
-        Some("redis" | "rediss" | "unix") => {}
-        Some(scheme @ ("redis+sentinel" | "redis+cluster")) => {
-            return Err(format!("`{scheme}://` is not supported yet in this version").into());
-        }
-        _ => return Err("a Redis URL begins with redis://, rediss:// (TLS) or unix://".into()),
-    }
-    match exposed.into_connection_info() {
-        Ok(_) => Ok(url),
-        Err(_) => Err("this is not a Redis URL: redis://USER:PASSWORD@HOST:PORT/DATABASE".into()),
-    }
 }

@@ -1,4 +1,4 @@
-//! TLS toward clients (`[server.tls]`) and toward apps (`[upstream.NAME] tls`).
+//! TLS toward clients (`[server.tls]`), toward apps (`[upstream.NAME] tls`), and toward Redis (`[redis] tls`).
 //!
 //! Certificates and keys are read here, once: what is wrong with them stands at their place in the file, and what was
 //! checked is what is used. Keys are never quoted, nor is PEM that was pasted where a path belongs.
@@ -17,7 +17,7 @@ use crate::exchange::CertificateFact;
 use crate::listener::tls::certificate::{Certificate, Wrong};
 use crate::listener::tls::pem::{self, Authorities};
 use crate::listener::tls::{self, Oldest, client};
-use crate::upstream;
+use crate::{redis_pool, upstream};
 
 /// In place of a file: what the system believes.
 const SYSTEM: &str = "system";
@@ -151,7 +151,7 @@ pub fn upstream(
         None if !speaks => return Some(None),
         None => by_system(http2).map_err(|fault| reading.error(&at, fault)).ok(),
         Some(value) => {
-            let secured = table.section("tls", |table| verified(table, http2)).flatten();
+            let secured = table.section("tls", |table| verified(table, http2, "the app")).flatten();
             if !speaks && !servers.is_empty() {
                 reading.warning(&value.at, "`tls` is for https, and no server here speaks https");
                 return secured.map(|_| None);
@@ -170,7 +170,41 @@ pub fn upstream(
     Some(Some(secured))
 }
 
-fn verified(table: &mut Table<'_>, http2: bool) -> Option<upstream::tls::Secured> {
+/// `[redis] tls`.
+pub fn redis(table: &mut Table<'_>) -> Option<redis_pool::tls::Tls> {
+    verified(table, false, "Redis").as_ref().map(of_redis)
+}
+
+/// What a Redis that speaks TLS is verified with if nothing is said.
+///
+/// # Errors
+/// The system has no certificates.
+pub fn redis_by_system() -> Result<redis_pool::tls::Tls, Fault> {
+    by_system(false).as_ref().map(of_redis).map_err(Clone::clone)
+}
+
+/// The same verification, toward Redis.
+fn of_redis(secured: &upstream::tls::Secured) -> redis_pool::tls::Tls {
+    let settings = &secured.settings;
+    let name = settings.server_name.as_ref();
+    let told = redis_pool::tls::Told {
+        authorities: believed(settings),
+        certificate: settings.certificate.as_ref().map(ToString::to_string).unwrap_or_default(),
+        server_name: name.map(|name| name.to_str().into_owned()).unwrap_or_default(),
+        oldest: settings.oldest.to_string(),
+        files: settings.files.clone(),
+    };
+    redis_pool::tls::Tls::new(&secured.config(), name.cloned(), told)
+}
+
+/// Whose certificates are believed, in words.
+pub fn believed(settings: &upstream::tls::Settings) -> String {
+    let anybody = || "danger_accept_any_certificate".to_owned();
+    settings.authorities.as_ref().map_or_else(anybody, ToString::to_string)
+}
+
+/// As the keys of a `tls` table say; `to` whom, for messages.
+fn verified(table: &mut Table<'_>, http2: bool, to: &str) -> Option<upstream::tls::Secured> {
     let reading = table.reading;
     let mut files = Vec::new();
     let ca = table.value("ca");
@@ -190,7 +224,7 @@ fn verified(table: &mut Table<'_>, http2: bool) -> Option<upstream::tls::Secured
         }
         (None, Some(danger)) if anybody => {
             let warning =
-                "any certificate is accepted: whoever is on the way to the app can read and change everything";
+                format!("any certificate is accepted: whoever is on the way to {to} can read and change everything");
             reading.warning(&danger.at, warning);
             None
         }
@@ -237,7 +271,7 @@ fn of_system() -> Result<Vec<CertificateDer<'static>>, Fault> {
     found.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
     if found.is_empty() {
         let help = "install them (ca-certificates), or say whom to believe: tls = { ca = \"ca.pem\" }";
-        return Err(Fault::with_help("this system has no certificates to verify https with", help));
+        return Err(Fault::with_help("this system has no certificates to verify servers with", help));
     }
     Ok(found)
 }

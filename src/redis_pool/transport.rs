@@ -1,0 +1,134 @@
+//! The bytes of one connection to Redis: TCP, TLS or a Unix socket.
+//!
+//! 1. What is sent goes out at once (`TCP_NODELAY`): the pipeline has put together what belongs together.
+//! 2. A peer that has gone without a word is noticed by the kernel: what nobody acknowledges for [`UNACKNOWLEDGED`] ends
+//!    the connection, and so does silence on a connection that is idle, after [`IDLE`] and [`PROBES`].
+//! 3. No time-out of its own: who opens a connection knows how long to wait.
+//!
+//! # Why
+//! We open the sockets, not redis-rs: it can neither be told of the certificates in use nor show the socket, at which the
+//! near tier looks before it trusts what it remembers.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::address::Endpoint;
+use super::tls::Tls;
+
+/// How long bytes may stay unacknowledged.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+/// How long a connection is idle before the kernel asks.
+const IDLE: Duration = Duration::from_secs(5);
+/// How often, and how many times in vain, it asks.
+const PROBES: (Duration, u32) = (Duration::from_secs(1), 5);
+
+/// A connection's bytes, both ways.
+pub struct Stream(Kind);
+
+enum Kind {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
+}
+
+/// Opens a connection to `endpoint`, over `tls` unless it is a Unix socket. Not bounded in time. A name with several
+/// addresses is tried at each, in turn.
+///
+/// # Errors
+/// What the system or TLS said.
+pub async fn open(endpoint: &Endpoint, tls: Option<&Tls>) -> io::Result<Stream> {
+    let (host, port) = match endpoint {
+        Endpoint::Unix(path) => return Ok(Stream(Kind::Unix(UnixStream::connect(path).await?))),
+        Endpoint::Tcp { host, port } => (&**host, *port),
+    };
+    let socket = TcpStream::connect((host, port)).await?;
+    tune(&socket)?;
+    let Some(tls) = tls else { return Ok(Stream(Kind::Tcp(socket))) };
+    let secured = TlsConnector::from(tls.config()).connect(tls.name(host)?, socket).await?;
+    Ok(Stream(Kind::Tls(Box::new(secured))))
+}
+
+fn tune(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let socket = SockRef::from(socket);
+    let (every, times) = PROBES;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(IDLE).with_interval(every).with_retries(times))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    Ok(())
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.0 {
+            Kind::Tcp(socket) => socket.as_fd(),
+            Kind::Tls(secured) => secured.get_ref().0.as_fd(),
+            Kind::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Kind::Tcp(socket) => Pin::new(socket).poll_read(context, into),
+            Kind::Tls(secured) => Pin::new(secured).poll_read(context, into),
+            Kind::Unix(socket) => Pin::new(socket).poll_read(context, into),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().0 {
+            Kind::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
+            Kind::Tls(secured) => Pin::new(secured).poll_write(context, bytes),
+            Kind::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().0 {
+            Kind::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+            Kind::Tls(secured) => Pin::new(secured).poll_write_vectored(context, slices),
+            Kind::Unix(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.0 {
+            Kind::Tcp(socket) => socket.is_write_vectored(),
+            Kind::Tls(secured) => secured.is_write_vectored(),
+            Kind::Unix(socket) => socket.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Kind::Tcp(socket) => Pin::new(socket).poll_flush(context),
+            Kind::Tls(secured) => Pin::new(secured).poll_flush(context),
+            Kind::Unix(socket) => Pin::new(socket).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Kind::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
+            Kind::Tls(secured) => Pin::new(secured).poll_shutdown(context),
+            Kind::Unix(socket) => Pin::new(socket).poll_shutdown(context),
+        }
+    }
+}
