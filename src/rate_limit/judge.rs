@@ -41,6 +41,8 @@ pub struct Worker {
     pub link: Option<Link>,
     /// Before every Redis key.
     pub prefix: Box<str>,
+    /// Redis is a cluster: the limits of a request are settled apart, since their keys are in different slots.
+    pub apart: bool,
     /// How many instances share a quota while Redis is away.
     pub fleet: Arc<Fleet>,
     /// Tells the log.
@@ -136,7 +138,7 @@ impl RateLimit {
             Answer::Unavailable(reason) => Err(reason),
             Answer::NotAsked | Answer::Near(_) => {
                 let mut pipeline = Pipeline::with_capacity(1);
-                self.push_commands(link, exchange, &mut pipeline);
+                self.push_commands(exchange, &mut pipeline);
                 link.query(&pipeline).await.and_then(|values| self.read(&values))
             }
         };
@@ -166,13 +168,13 @@ impl RateLimit {
     /// Keeps in mind who has spent half of what may be spent at once, or more: in an outage they go on from there.
     fn note(&self, exchange: &Exchange, settled: &Settled) {
         let whole = self.agreed.whole();
-        let much = |index: usize| settled.decisions[index].remaining <= whole[index].policy.burst() / 2;
-        if !(0..whole.len()).any(much) {
+        let noted = |index: usize| whole[index].policy.is_worth_noting(&settled.decisions[index]);
+        if !(0..whole.len()).any(noted) {
             return;
         }
         let now = self.worker.clock.unix_micros();
         self.charging(exchange, whole, |charges| {
-            for index in (0..charges.len()).filter(|&index| much(index)) {
+            for index in (0..charges.len()).filter(|&index| noted(index)) {
                 let Time { micros, part } = settled.decisions[index].arrival;
                 let micros = (now + micros).saturating_sub(settled.now);
                 self.worker.memory.note(charges[index].key, Time { micros, part });
@@ -215,15 +217,19 @@ impl RateLimit {
         self.verdict(&decisions, now, terms, counted)
     }
 
-    fn push_commands(&self, link: &Link, exchange: &Exchange, pipeline: &mut Pipeline) -> usize {
-        let Worker { prefix, memory, clock, .. } = &self.worker;
+    fn push_commands(&self, exchange: &Exchange, pipeline: &mut Pipeline) -> usize {
+        let Worker { prefix, memory, clock, apart, .. } = &self.worker;
         self.charging(exchange, self.agreed.whole(), |charges| {
             let mut floors = Vec::new();
             if memory.stood_in(|| clock.unix_micros()) {
                 let now = clock.unix_micros();
-                floors.extend(charges.iter().map(|charge| memory.state(charge.key).map_or_else(Time::default, |state| state.ahead(now))));
+                floors.extend(
+                    charges
+                        .iter()
+                        .map(|charge| memory.state(charge.key).map_or_else(Time::default, |state| state.ahead(now))),
+                );
             }
-            counted_in_redis::ask(pipeline, prefix, charges, &floors, None, link.is_cluster())
+            counted_in_redis::ask(pipeline, prefix, charges, &floors, None, *apart)
         })
     }
 
@@ -322,10 +328,10 @@ impl Ask for RateLimit {
     }
 
     fn ask(&self, exchange: &mut Exchange, pipeline: &mut Pipeline) -> usize {
-        match &self.worker.link {
-            Some(link) if self.gathered && !self.limits.is_empty() => self.push_commands(link, exchange, pipeline),
-            _ => 0,
+        if !self.gathered || self.worker.link.is_none() || self.limits.is_empty() {
+            return 0;
         }
+        self.push_commands(exchange, pipeline)
     }
 }
 

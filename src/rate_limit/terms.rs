@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::algorithm::gcra::Policy;
 use super::fields::Fields;
-use super::quota::Quota;
 use super::{Limit, Settings};
 
 /// The terms of one limit.

@@ -19,6 +19,7 @@ pub mod address;
 mod backoff;
 pub mod coherence;
 mod connect;
+pub mod fleet;
 pub mod key;
 mod lease;
 mod link;

@@ -3,8 +3,8 @@
 //! 1. On one server, one call of one script settles all limits of a request: it charges all of them or none, in one step.
 //! 2. The script only moves the states; it answers with those it judged by, and `gcra` reads from them what is left.
 //! 3. Keys are `PREFIX limit:{NAME:KEY}`. In a cluster each has a slot of its own, so there each limit has a call of its
-//!    own. If one refuses then, what others were charged is taken back behind. Until that is done they may refuse what
-//!    they should not; what they should refuse never passes.
+//!    own. If one refuses then, what others were charged is taken back behind (`gcra`, rule 8). Until that is done they may
+//!    refuse what they should not.
 //! 4. What was counted elsewhere while Redis was away comes along as a *floor*: how far ahead of now the state is at least.
 //!
 //! # Why
@@ -25,7 +25,8 @@ use super::Charge;
 /// The scripts; a link that counts limits is made with them.
 pub const SCRIPTS: [&str; 2] = [include_str!("scripts/gcra.lua"), include_str!("scripts/refund.lua")];
 
-static SHAS: LazyLock<[String; 2]> = LazyLock::new(|| SCRIPTS.map(|text| redis::Script::new(text).get_hash().to_owned()));
+static SHAS: LazyLock<[String; 2]> =
+    LazyLock::new(|| SCRIPTS.map(|text| redis::Script::new(text).get_hash().to_owned()));
 
 /// What Redis says under the limits of a request.
 #[derive(Debug, PartialEq, Eq)]
