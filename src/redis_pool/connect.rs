@@ -1,24 +1,45 @@
 //! How bb8 makes a connection, and knows a broken one.
+//!
+//! 1. A connection that is being made is the trial of a half-open breaker: it has signed on, holds all scripts, and is
+//!    sound ([`Connector::is_valid`]) before any request sees it.
+//! 2. It is also ready for writes, where there are scripts: an empty one that may write is refused where a real one
+//!    would be (`READONLY`).
+//! 3. What Redis says about a single command (`MISCONF`, `NOPERM` …) does not keep a connection from being made.
+//!
+//! # Why
+//! Rule 2: a replica answers every PING. Its breaker would close, to be opened by the next request, and so on.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use bb8_redis::bb8::{ManageConnection, Pool};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind};
+use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, Script, ServerError, Value};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::address::{Endpoint, Login, Server};
+use super::fault::{Effect, Fault};
 use super::{Settings, transport};
 
 /// The least time a connection gets to come about: name, TCP, TLS and AUTH take several trips, and no request waits.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// Makes connections to one place, with all scripts loaded.
+/// May write, and does not.
+const WRITES_NOTHING: &str = "#!lua\nreturn 1";
+
+/// Where a node is.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// Always there.
+    Fixed(Endpoint),
+}
+
+/// Makes connections to one place.
 #[derive(Debug)]
 pub(super) struct Connector {
-    endpoint: Endpoint,
+    place: Place,
     server: Server,
     timeout: Duration,
     scripts: Box<[&'static str]>,
@@ -34,9 +55,9 @@ pub(super) struct Leased {
 }
 
 /// A pool of `settings.connections`, none of them made yet.
-pub(super) fn pool(endpoint: Endpoint, settings: &Settings, scripts: &[&'static str]) -> Pool<Connector> {
+pub(super) fn pool(place: Place, settings: &Settings, scripts: &[&'static str]) -> Pool<Connector> {
     let server = settings.server.clone();
-    let connector = Connector { endpoint, server, timeout: settings.timeout, scripts: scripts.into() };
+    let connector = Connector { place, server, timeout: settings.timeout, scripts: scripts.into() };
     // A lease is tested by its task, and lasts until it breaks.
     let pool = Pool::builder()
         .max_size(settings.connections.max(1))
@@ -47,9 +68,28 @@ pub(super) fn pool(endpoint: Endpoint, settings: &Settings, scripts: &[&'static 
     pool.build_unchecked(connector)
 }
 
+impl Place {
+    /// Where it is now.
+    async fn endpoint(&self) -> Result<Endpoint, Fault> {
+        match self {
+            Self::Fixed(endpoint) => Ok(endpoint.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(endpoint) => endpoint.fmt(f),
+        }
+    }
+}
+
 impl Connector {
-    async fn open(&self) -> Result<Leased, RedisError> {
-        let stream = transport::open(&self.endpoint, self.server.tls.as_ref()).await?;
+    async fn open(&self) -> Result<Leased, Fault> {
+        let endpoint = self.place.endpoint().await?;
+        let opened = transport::open(&endpoint, self.server.tls.as_ref()).await;
+        let stream = opened.map_err(|error| not_opened(&error))?;
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(Some(CONNECT.max(self.timeout)))
             // One write for all that is sent in one turn of the event loop.
@@ -57,27 +97,32 @@ impl Connector {
             .set_write_backpressure_boundary(64 * 1024);
         // It says nothing by itself: what we say is answered with errors that can be told apart.
         let silent = RedisConnectionInfo::default().set_skip_set_lib_name();
-        let (handle, driver) = MultiplexedConnection::new_with_config(&silent, stream, config).await?;
+        let made = MultiplexedConnection::new_with_config(&silent, stream, config).await;
+        let (handle, driver) = made.map_err(|error| fault(&error))?;
         let driver = tokio::task::spawn_local(driver).abort_handle();
         let mut leased = Leased { handle, broken: false, driver };
         sign_on(&mut leased.handle, &self.server.login, self.server.database).await?;
         leased.handle.set_response_timeout(self.timeout);
         self.is_valid(&mut leased).await?;
-        load(&mut leased.handle, &self.scripts).await?;
+        if !self.scripts.is_empty() {
+            load(&mut leased.handle, &self.scripts).await?;
+            sound(Script::new(WRITES_NOTHING).load_async(&mut leased.handle).await.map(drop))?;
+            let nothing = redis::cmd("EVALSHA").arg(Script::new(WRITES_NOTHING).get_hash()).arg(0).to_owned();
+            sound(nothing.exec_async(&mut leased.handle).await)?;
+        }
         Ok(leased)
     }
 }
 
 impl ManageConnection for Connector {
     type Connection = Leased;
-    type Error = RedisError;
+    type Error = Fault;
 
-    async fn connect(&self) -> Result<Leased, RedisError> {
-        let limit = CONNECT.max(self.timeout);
-        timeout(limit, self.open()).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    async fn connect(&self) -> Result<Leased, Fault> {
+        timeout(CONNECT.max(self.timeout), self.open()).await.unwrap_or(Err(Fault::Timeout))
     }
 
-    async fn is_valid(&self, leased: &mut Leased) -> Result<(), RedisError> {
+    async fn is_valid(&self, leased: &mut Leased) -> Result<(), Fault> {
         ping(&mut leased.handle).await
     }
 
@@ -93,22 +138,27 @@ impl Drop for Leased {
 }
 
 /// Says who we are, and which database we mean.
-async fn sign_on(handle: &mut MultiplexedConnection, login: &Login, database: i64) -> Result<(), RedisError> {
+async fn sign_on(handle: &mut MultiplexedConnection, login: &Login, database: i64) -> Result<(), Fault> {
     if let Some((user, password)) = login.credentials() {
-        redis::cmd("AUTH").arg(user).arg(password).exec_async(handle).await?;
+        let answer = redis::cmd("AUTH").arg(user).arg(password).exec_async(handle).await;
+        answer.map_err(|error| match fault(&error) {
+            Fault::Refused => Fault::Auth,
+            other => other,
+        })?;
     }
     if database != 0 {
-        redis::cmd("SELECT").arg(database).exec_async(handle).await?;
+        redis::cmd("SELECT").arg(database).exec_async(handle).await.map_err(|error| fault(&error))?;
     }
     Ok(())
 }
+
 /// Asks whether Redis is there and serving (it is not while `LOADING`).
-pub(super) async fn ping(handle: &mut MultiplexedConnection) -> Result<(), RedisError> {
-    redis::cmd("PING").exec_async(handle).await
+pub(super) async fn ping(handle: &mut MultiplexedConnection) -> Result<(), Fault> {
+    sound(redis::cmd("PING").exec_async(handle).await)
 }
 
 /// Loads scripts, so that EVALSHA finds them.
-pub(super) async fn load(handle: &mut MultiplexedConnection, scripts: &[&'static str]) -> Result<(), RedisError> {
+pub(super) async fn load(handle: &mut MultiplexedConnection, scripts: &[&'static str]) -> Result<(), Fault> {
     if scripts.is_empty() {
         return Ok(());
     }
@@ -116,21 +166,50 @@ pub(super) async fn load(handle: &mut MultiplexedConnection, scripts: &[&'static
     for script in scripts {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(script);
     }
-    pipeline.exec_async(handle).await
+    pipeline.exec_async(handle).await.map_err(|error| fault(&error))
 }
 
-/// A word for logs and metrics.
-pub(super) fn word(error: &RedisError) -> &'static str {
+/// What fails a command alone does not make a connection unsound.
+fn sound(answer: Result<(), RedisError>) -> Result<(), Fault> {
+    match answer.map_err(|error| fault(&error)) {
+        Err(fault) if !matches!(fault.effect(), Effect::Command | Effect::Again) => Err(fault),
+        _ => Ok(()),
+    }
+}
+
+/// What a trip, or a single command, failed of.
+pub(super) fn fault(error: &RedisError) -> Fault {
     match error.kind() {
-        ErrorKind::AuthenticationFailed => "auth",
-        ErrorKind::Server(ServerErrorKind::BusyLoading) => "loading",
-        ErrorKind::Server(_) | ErrorKind::Extension => match error.code() {
-            Some("NOAUTH" | "WRONGPASS" | "NOPERM") => "auth",
-            _ => "refused",
-        },
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => "protocol",
-        ErrorKind::InvalidClientConfig => "url",
-        _ if error.is_timeout() => "timeout",
-        _ => "disconnected",
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Fault::Protocol,
+        ErrorKind::Server(_) | ErrorKind::Extension => {
+            // A transaction that was aborted, or a pipeline, is as its first command.
+            let errors = error.clone().into_server_errors();
+            errors.as_deref().and_then(<[_]>::first).map_or(Fault::Refused, |(_, error)| of_reply(error))
+        }
+        _ if error.is_timeout() => Fault::Timeout,
+        _ => Fault::Disconnected,
+    }
+}
+
+/// What one command of a pipeline failed of, if it did.
+pub(super) fn failure(value: &Value) -> Option<Fault> {
+    match value {
+        Value::ServerError(error) => Some(of_reply(error)),
+        _ => None,
+    }
+}
+
+fn of_reply(error: &ServerError) -> Fault {
+    Fault::of_reply(error.code(), error.details().unwrap_or_default())
+}
+
+/// Why no connection could be opened.
+fn not_opened(error: &io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Fault::Timeout,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => Fault::Disconnected,
+        // A name that no certificate could be for; a handshake that failed.
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => Fault::Tls,
+        _ => Fault::Unreachable,
     }
 }

@@ -1,20 +1,21 @@
 //! A worker's way to Redis: one trip, bounded in time, never a wait for a Redis that is known to be away.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::AtomicU8;
 
-use redis::Value;
+use redis::{Arg, Pipeline, Value};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 
-use crate::telemetry::registry::{Counter, Gauge, Registry};
+use crate::telemetry::registry::Registry;
 
+use super::Settings;
 use super::address::Topology;
-use super::lease::{Lane, Report};
-use super::{Settings, connect};
+use super::connect::Place;
+use super::fault::Fault;
+use super::node::Node;
+use super::standing::Standing;
 
 /// [`Link::shared_state`]: no connection has been made yet.
 pub const CONNECTING: u8 = 0;
@@ -23,40 +24,22 @@ pub const UP: u8 = 1;
 /// [`Link::shared_state`]: Redis is away.
 pub const DOWN: u8 = 2;
 
-/// What is sent without waiting and not yet answered, at most.
-const OUTSTANDING: usize = 1024;
-
 /// A worker's way to Redis; clones share it, and it ends with the last of them.
 #[derive(Clone)]
 pub struct Link(Rc<Kept>);
 
-/// Ends the tasks with the last clone.
 struct Kept {
-    shared: Rc<Shared>,
-    tasks: Vec<AbortHandle>,
+    node: Option<Node>,
+    standing: Rc<Standing>,
+    sends: Sends,
 }
 
-struct Shared {
-    lanes: Box<[Rc<Lane>]>,
-    scripts: Box<[&'static str]>,
-    next: Cell<usize>,
-    outstanding: Cell<usize>,
-    connected: Cell<u32>,
-    state: Arc<AtomicU8>,
-    up: watch::Sender<bool>,
-    /// For the log.
-    url: String,
-    worker: usize,
-    metrics: Metrics,
-}
-
-struct Metrics {
-    registry: Arc<Registry>,
-    worker: usize,
-    trips: Counter,
-    dropped: Counter,
-    up: Gauge,
-    errors: RefCell<HashMap<&'static str, Counter>>,
+/// What was sent without waiting and is not answered.
+struct Sends {
+    count: Cell<usize>,
+    bytes: Cell<usize>,
+    max_count: usize,
+    max_bytes: usize,
 }
 
 impl Link {
@@ -64,153 +47,88 @@ impl Link {
     ///
     /// `scripts` are the Lua texts that pipelines will call by `EVALSHA`. To be called inside a `LocalRuntime`.
     pub fn new(settings: &Settings, scripts: &[&'static str], registry: &Arc<Registry>, worker: usize) -> Self {
-        let lanes: Box<[_]> = (0..settings.connections.max(1)).map(|_| Rc::new(Lane::default())).collect();
-        let shared = Rc::new(Shared {
-            lanes,
-            scripts: scripts.into(),
-            next: Cell::new(0),
-            outstanding: Cell::new(0),
-            connected: Cell::new(0),
-            state: Arc::new(AtomicU8::new(CONNECTING)),
-            up: watch::Sender::new(false),
-            url: settings.shown(),
-            worker,
-            metrics: Metrics::new(registry, worker),
-        });
-        let Topology::Single(endpoint) = settings.server.topology.clone() else {
-            shared.failed("topology");
-            return Self(Rc::new(Kept { shared, tasks: Vec::new() }));
+        let standing = Rc::new(Standing::new(registry, worker));
+        let node = match &settings.server.topology {
+            Topology::Single(endpoint) => Some(Node::new(Place::Fixed(endpoint.clone()), settings, scripts, &standing)),
+            Topology::Sentinel { .. } | Topology::Cluster { .. } => None,
         };
-        let pool = connect::pool(endpoint, settings, scripts);
-        let keep = |lane: &Rc<Lane>| lane.clone().keep(pool.clone(), shared.clone());
-        let tasks = shared.lanes.iter().map(|lane| tokio::task::spawn_local(keep(lane)).abort_handle()).collect();
-        Self(Rc::new(Kept { shared, tasks }))
+        let sends = Sends {
+            count: Cell::new(0),
+            bytes: Cell::new(0),
+            max_count: settings.max_sends,
+            max_bytes: settings.max_send_bytes,
+        };
+        Self(Rc::new(Kept { node, standing, sends }))
     }
 
     /// Sends `pipeline` and waits for its answers, at most the configured time-out: one value for each command, a
     /// command's own failure being `redis::Value::ServerError`. Of a transaction: what EXEC answered.
     ///
     /// # Errors
-    /// A word for logs and metrics (`down`, `timeout`, `disconnected` …) if Redis could not be asked or did not answer.
-    /// What was sent may have been done all the same.
-    pub async fn query(&self, pipeline: &redis::Pipeline) -> Result<Vec<Value>, &'static str> {
+    /// A word for logs and metrics (`down`, `timeout`, `disconnected` …, see [`super::fault`]) if Redis could not be asked
+    /// or did not answer. What was sent may have been done all the same.
+    pub async fn query(&self, pipeline: &Pipeline) -> Result<Vec<Value>, &'static str> {
         if pipeline.is_empty() {
             return Ok(Vec::new());
         }
-        let shared = &*self.0.shared;
-        let Some(lane) = shared.pick() else {
-            shared.metrics.error("down");
-            return Err("down");
-        };
-        shared.metrics.trips.inc();
-        let answer = lane.trip(pipeline, &shared.scripts).await;
-        if let Err(reason) = answer {
-            shared.metrics.error(reason);
-        }
-        answer
+        let Some(node) = &self.0.node else { return Err(Fault::Down.word()) };
+        node.trip(pipeline).await.map_err(Fault::word)
     }
 
-    /// Sends `pipeline` without waiting. It is dropped, and counted as dropped, if Redis is away or 1024 are unanswered.
-    pub fn send(&self, pipeline: redis::Pipeline) {
-        let shared = &self.0.shared;
-        if !self.is_up() || shared.outstanding.get() >= OUTSTANDING {
-            return shared.metrics.dropped.inc();
+    /// Sends `pipeline` without waiting. It is dropped, and counted as dropped, if Redis is away, or more than
+    /// `max_sends` or `max_send_bytes` would be unanswered.
+    pub fn send(&self, pipeline: Pipeline) {
+        let (sends, bytes) = (&self.0.sends, size(&pipeline));
+        if !self.is_up() || !sends.have_room(bytes) {
+            return self.0.standing.metrics.dropped.inc();
         }
-        shared.outstanding.set(shared.outstanding.get() + 1);
+        sends.change(|count| count + 1, |all| all + bytes);
         let link = self.clone();
         tokio::task::spawn_local(async move {
             let _ = link.query(&pipeline).await;
-            let outstanding = &link.0.shared.outstanding;
-            outstanding.set(outstanding.get() - 1);
+            link.0.sends.change(|count| count - 1, |all| all - bytes);
         });
     }
 
     /// Whether Redis answers, as far as is known.
     pub fn is_up(&self) -> bool {
-        self.0.shared.lanes.iter().any(|lane| lane.is_up())
+        self.0.node.as_ref().is_some_and(Node::is_up)
     }
 
     /// [`CONNECTING`], [`UP`] or [`DOWN`], for other threads to read.
     pub fn shared_state(&self) -> Arc<AtomicU8> {
-        self.0.shared.state.clone()
+        self.0.standing.state().clone()
     }
 
     /// Tells when Redis goes (`false`) and comes back (`true`).
     pub fn subscribe(&self) -> watch::Receiver<bool> {
-        self.0.shared.up.subscribe()
+        self.0.standing.subscribe()
     }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
-        (0..self.shared.connected.get()).for_each(|_| self.shared.metrics.up.dec());
-        self.shared.state.store(DOWN, Ordering::Relaxed);
+        self.node = None;
+        self.standing.end();
     }
 }
 
-impl Shared {
-    /// The next connection that is up, in turn.
-    fn pick(&self) -> Option<&Lane> {
-        let lanes = &self.lanes;
-        let start = self.next.get();
-        let index = (0..lanes.len()).map(|step| (start + step) % lanes.len()).find(|&index| lanes[index].is_up())?;
-        self.next.set((index + 1) % lanes.len());
-        Some(&lanes[index])
+impl Sends {
+    fn have_room(&self, bytes: usize) -> bool {
+        self.count.get() < self.max_count && self.bytes.get().saturating_add(bytes) <= self.max_bytes
     }
 
-    fn turn(&self, state: u8) -> bool {
-        self.up.send_replace(state == UP);
-        self.state.swap(state, Ordering::Relaxed) != state
+    fn change(&self, count: impl Fn(usize) -> usize, bytes: impl Fn(usize) -> usize) {
+        self.count.set(count(self.count.get()));
+        self.bytes.set(bytes(self.bytes.get()));
     }
 }
 
-impl Report for Shared {
-    fn rose(&self) {
-        self.connected.set(self.connected.get() + 1);
-        self.metrics.up.inc();
-        if self.connected.get() == 1 && self.turn(UP) {
-            tracing::info!(url = %self.url, worker = self.worker, "Redis answers");
-        }
-    }
-
-    fn fell(&self, reason: &'static str) {
-        self.connected.set(self.connected.get().saturating_sub(1));
-        self.metrics.up.dec();
-        if self.connected.get() == 0 && self.turn(DOWN) {
-            tracing::warn!(url = %self.url, worker = self.worker, reason, "Redis is away");
-        }
-    }
-
-    fn failed(&self, reason: &'static str) {
-        self.metrics.error(reason);
-        if self.connected.get() == 0 && self.turn(DOWN) {
-            tracing::warn!(url = %self.url, worker = self.worker, reason, "Redis is away");
-        }
-    }
-}
-
-impl Metrics {
-    fn new(registry: &Arc<Registry>, worker: usize) -> Self {
-        let counter = |name, help| registry.counter(worker, name, help, &[]);
-        Self {
-            trips: counter("sidegate_redis_round_trips_total", "Round trips to Redis."),
-            dropped: counter(
-                "sidegate_redis_sends_dropped_total",
-                "Pipelines nobody waits for that were not sent, because Redis was away or too many were unanswered.",
-            ),
-            up: registry.gauge(worker, "sidegate_redis_up", "Connections to Redis that answer.", &[]),
-            errors: RefCell::default(),
-            registry: registry.clone(),
-            worker,
-        }
-    }
-
-    fn error(&self, kind: &'static str) {
-        let make = || {
-            let help = "Trips to Redis, or attempts to connect, that failed.";
-            self.registry.counter(self.worker, "sidegate_redis_errors_total", help, &[("kind", kind)])
-        };
-        self.errors.borrow_mut().entry(kind).or_insert_with(make).inc();
-    }
+/// The bytes of all arguments.
+fn size(pipeline: &Pipeline) -> usize {
+    let of_argument = |argument: Arg<&[u8]>| match argument {
+        Arg::Simple(bytes) => bytes.len(),
+        _ => 0,
+    };
+    pipeline.cmd_iter().flat_map(|command| command.args_iter()).map(of_argument).sum()
 }

@@ -1,15 +1,17 @@
 //! The only place that opens Redis.
 //!
-//! 1. Each worker has a [`Link`] of its own. Its connections live in a bb8 pool, which makes them, bounds their number and
-//!    throws broken ones away; a task leases each for as long as it works (`lease`).
-//! 2. A request never checks a connection out: it clones a handle onto one that is leased, so that the requests of one
-//!    turn of the event loop share a write and a read.
-//! 3. Redis away: the first request that finds out, by error or time-out, takes the connection down, and with it every
-//!    request that waits on it; later ones are refused at once (`down`). Only the task tries again.
-//! 4. A connection is up once it has answered a PING in time with all scripts loaded. It is PINGed every second while idle.
+//! 1. Each worker has a [`Link`] of its own, and through it a `node` for each endpoint. A node's connections live in a bb8
+//!    pool, which makes them, bounds their number and throws broken ones away; a task leases each for as long as it works.
+//! 2. A request never checks a connection out: it clones a handle onto one that is leased (`lane`), so that the requests
+//!    of one turn of the event loop share a write and a read.
+//! 3. Redis away: the first request that finds out, by error or time-out, opens the breaker, and with it frees every
+//!    request that waits; later ones are refused at once (`down`). Only the task tries again.
+//! 4. Whatever Redis says has a decided kind and effect (`fault`), a counter, and a line in the log that no number of
+//!    requests makes more than one a minute.
 //! 5. A script that Redis has forgotten (`SCRIPT FLUSH`, fail-over) is loaded again, and only the commands that missed it
 //!    are sent again.
-//! 6. Credentials are never shown.
+//! 6. What nobody waits for is bounded by count and by bytes, and dropped beyond.
+//! 7. Credentials are never shown.
 //!
 //! # Why
 //! Checking a connection out of bb8 for each request costs 13 µs, a clone of a leased one 2.8 µs: no PING first, and
@@ -18,11 +20,16 @@
 pub mod address;
 mod backoff;
 pub mod coherence;
+mod complaints;
 mod connect;
 pub mod fleet;
+pub mod fault;
 pub mod key;
-mod lease;
+mod lane;
 mod link;
+mod metrics;
+mod node;
+mod standing;
 pub mod tls;
 pub mod transport;
 

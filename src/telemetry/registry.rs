@@ -37,6 +37,7 @@ struct Family {
 enum Kind {
     Counter,
     Gauge,
+    Worst,
     Histogram,
 }
 
@@ -87,6 +88,11 @@ impl Registry {
         Gauge(Counter { slots: self.slots(Kind::Gauge, name, help, labels), worker: worker % self.workers })
     }
 
+    /// The slot of `worker` in a gauge of which the greatest of the workers is shown, not the sum: a state, the worst last.
+    pub fn worst(&self, worker: usize, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Gauge {
+        Gauge(Counter { slots: self.slots(Kind::Worst, name, help, labels), worker: worker % self.workers })
+    }
+
     /// The slot of `worker` in a histogram of durations, shown in seconds.
     pub fn histogram(
         &self,
@@ -106,6 +112,13 @@ impl Registry {
         }
     }
 
+    /// Shows those of a family no longer that nobody holds.
+    pub fn forget_unused(&self, name: &str) {
+        if let Some(family) = self.families.lock().get_mut(name) {
+            family.members.retain(|_, slots| Arc::strong_count(slots) > 1);
+        }
+    }
+
     /// Everything, in the Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
         use std::fmt::Write as _;
@@ -113,15 +126,15 @@ impl Registry {
         for (name, family) in self.families.lock().iter() {
             let kind = match family.kind {
                 Kind::Counter => "counter",
-                Kind::Gauge => "gauge",
+                Kind::Gauge | Kind::Worst => "gauge",
                 Kind::Histogram => "histogram",
             };
             let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {kind}", family.help);
             for (labels, slots) in &family.members {
                 match family.kind {
-                    Kind::Counter | Kind::Gauge => {
+                    Kind::Counter | Kind::Gauge | Kind::Worst => {
                         let braces = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
-                        let _ = writeln!(out, "{name}{braces} {}", slots.sum(0) as i64);
+                        let _ = writeln!(out, "{name}{braces} {}", family.kind.shown(slots) as i64);
                     }
                     Kind::Histogram => slots.render_histogram(&mut out, name, labels),
                 }
@@ -133,14 +146,25 @@ impl Registry {
     /// The value of one counter or gauge, for tests and the admin API; 0 if there is none.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let families = self.families.lock();
-        let member = families.get(name).and_then(|family| family.members.get(&label_text(labels)));
-        member.map_or(0, |slots| slots.sum(0))
+        let Some(family) = families.get(name) else { return 0 };
+        family.members.get(&label_text(labels)).map_or(0, |slots| family.kind.shown(slots))
+    }
+}
+
+impl Kind {
+    /// What the slots of a counter or gauge come to.
+    fn shown(self, slots: &Slots) -> u64 {
+        if self == Self::Worst { slots.most(0) } else { slots.sum(0) }
     }
 }
 
 impl Slots {
     fn sum(&self, index: usize) -> u64 {
         self.0.iter().fold(0, |sum, line| sum.wrapping_add(line.0[index].load(Ordering::Relaxed)))
+    }
+
+    fn most(&self, index: usize) -> u64 {
+        self.0.iter().map(|line| line.0[index].load(Ordering::Relaxed)).max().unwrap_or(0)
     }
 
     fn render_histogram(&self, out: &mut String, name: &str, labels: &str) {

@@ -1,0 +1,112 @@
+//! How a link stands: what its nodes tell it, for the rooms, for other threads, for the log and the metrics.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::sync::watch;
+
+use crate::clock::instant;
+use crate::telemetry::registry::Registry;
+
+use super::complaints::Complaints;
+use super::fault::{Effect, Fault};
+use super::metrics::Metrics;
+use super::{CONNECTING, DOWN, UP};
+
+/// How a link stands.
+pub(super) struct Standing {
+    /// Counters.
+    pub(super) metrics: Metrics,
+    state: Arc<AtomicU8>,
+    up: watch::Sender<bool>,
+    /// Nodes whose breaker is closed.
+    closed: Cell<usize>,
+    of_absence: RefCell<Complaints>,
+    of_commands: RefCell<Complaints>,
+    /// The log's last word is that Redis is away.
+    said_away: Cell<bool>,
+    worker: usize,
+}
+
+impl Standing {
+    /// Of a link that has no connection yet.
+    pub(super) fn new(registry: &Arc<Registry>, worker: usize) -> Self {
+        Self {
+            metrics: Metrics::new(registry, worker),
+            state: Arc::new(AtomicU8::new(CONNECTING)),
+            up: watch::Sender::new(false),
+            closed: Cell::new(0),
+            of_absence: RefCell::default(),
+            of_commands: RefCell::default(),
+            said_away: Cell::new(false),
+            worker,
+        }
+    }
+
+    /// [`CONNECTING`], [`UP`] or [`DOWN`].
+    pub(super) fn state(&self) -> &Arc<AtomicU8> {
+        &self.state
+    }
+
+    /// Tells when Redis goes and comes back.
+    pub(super) fn subscribe(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
+    }
+
+    /// The breaker of a node has closed.
+    pub(super) fn closed(&self, endpoint: &str) {
+        self.closed.set(self.closed.get() + 1);
+        if self.closed.get() > 1 {
+            return;
+        }
+        let first = self.turn(UP) == CONNECTING;
+        if self.said_away.take() || first {
+            tracing::info!(endpoint, worker = self.worker, "Redis answers");
+        }
+    }
+
+    /// The breaker of a node has opened.
+    pub(super) fn opened(&self, endpoint: &str, fault: Fault) {
+        self.closed.set(self.closed.get().saturating_sub(1));
+        self.away(endpoint, fault);
+    }
+
+    /// A connection could not be made; no other of its node works.
+    pub(super) fn failed(&self, endpoint: &str, fault: Fault) {
+        self.metrics.error(fault);
+        self.away(endpoint, fault);
+    }
+
+    /// Something failed that may leave the breaker as it is.
+    pub(super) fn fault(&self, endpoint: &str, fault: Fault) {
+        self.metrics.error(fault);
+        // What opens the breaker is said when it does.
+        if matches!(fault.effect(), Effect::Command | Effect::Counted)
+            && let Some(times) = self.of_commands.borrow_mut().note(fault, instant())
+        {
+            tracing::warn!(endpoint, worker = self.worker, kind = fault.word(), times, "Redis fails commands");
+        }
+    }
+
+    /// The link ends.
+    pub(super) fn end(&self) {
+        self.state.store(DOWN, Ordering::Relaxed);
+    }
+
+    fn away(&self, endpoint: &str, fault: Fault) {
+        if self.closed.get() == 0
+            && self.turn(DOWN) != DOWN
+            && let Some(times) = self.of_absence.borrow_mut().note(fault, instant())
+        {
+            self.said_away.set(true);
+            tracing::warn!(endpoint, worker = self.worker, reason = fault.word(), times, "Redis is away");
+        }
+    }
+
+    /// Says what it was before.
+    fn turn(&self, state: u8) -> u8 {
+        self.up.send_replace(state == UP);
+        self.state.swap(state, Ordering::Relaxed)
+    }
+}
