@@ -19,7 +19,11 @@ pub fn secret(value: &Value<'_>) -> Result<SecretString, Fault> {
 /// # Errors
 /// As [`secret`].
 pub fn secret_url(value: &Value<'_>) -> Result<SecretString, Fault> {
-    read(value, |written| Some(written.find("//").map_or(0, |at| at + 2)..written.rfind('@')?))
+    read(value, |written| {
+        // A Unix socket's password stands in the query.
+        let end = if written.contains('?') { written.len() } else { written.rfind('@')? };
+        Some(written.find("//").map_or(0, |at| at + 2)..end)
+    })
 }
 
 /// Reads a secret; of a literal one, what `secret_part` names is never quoted.

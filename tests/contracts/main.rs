@@ -6,10 +6,14 @@ mod limits;
 mod link;
 mod one_trip;
 mod session;
+mod support;
 // Shared with tests/proxy, which uses more of it.
-#[allow(dead_code)]
-#[path = "../support/redis.rs"]
+#[allow(dead_code, unused_imports)]
+#[path = "../support/redis/mod.rs"]
 mod redis_server;
+#[allow(dead_code)]
+#[path = "../support/relay/mod.rs"]
+mod relay;
 
 use std::time::Duration;
 

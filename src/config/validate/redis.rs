@@ -87,8 +87,7 @@ fn section(table: &mut Table<'_>, named: &Result<Option<Address>, Fault>) -> Opt
         Topology::Sentinel { login, .. } => override_by(login, sentinel_login),
         _ => {
             for value in of_sentinels.into_iter().flatten() {
-                let help = "redis+sentinel://HOST,HOST/NAME, or leave it out";
-                reading.error(&value.at, Fault::with_help("this URL names no sentinels", help));
+                reading.warning(&value.at, "this login is for sentinels, and this URL names none");
             }
         }
     }

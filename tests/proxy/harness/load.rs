@@ -61,12 +61,24 @@ impl Load {
         ask: impl Fn(usize, usize) -> Vec<u8> + Send + Sync + 'static,
         right: impl Fn(&Answer) -> bool + Send + Sync + 'static,
     ) -> Self {
+        Self::judged(address, connections, ask, move |_, _, answer| right(answer))
+    }
+
+    /// The same; `right` also knows the number and turn that were asked.
+    pub fn judged(
+        address: &str,
+        connections: usize,
+        ask: impl Fn(usize, usize) -> Vec<u8> + Send + Sync + 'static,
+        right: impl Fn(usize, usize, &Answer) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (ask, right) = (Arc::new(ask), Arc::new(right));
         let threads = (0..connections).map(|number| {
             let (stop, answered, ask, right) = (stop.clone(), answered.clone(), ask.clone(), right.clone());
             let address = address.to_owned();
-            thread::spawn(move || one(&address, &stop, &answered, |turn| ask(number, turn), |answer| right(answer)))
+            thread::spawn(move || {
+                one(&address, &stop, &answered, |turn| ask(number, turn), |turn, answer| right(number, turn, answer))
+            })
         });
         Self { threads: threads.collect(), stop, answered }
     }
@@ -98,7 +110,7 @@ fn one(
     stop: &AtomicBool,
     answered: &AtomicU64,
     ask: impl Fn(usize) -> Vec<u8>,
-    right: impl Fn(&Answer) -> bool,
+    right: impl Fn(usize, &Answer) -> bool,
 ) -> Tally {
     let (mut tally, mut open) = (Tally::default(), None);
     for turn in 0..BOUND {
@@ -124,7 +136,7 @@ fn one(
             Ok(answer) if answer.cut_short => tally.failures.push(format!("{} cut short", answer.status)),
             Ok(answer) => {
                 *tally.answers.entry(answer.status).or_default() += 1;
-                tally.wrong += u64::from(!right(&answer));
+                tally.wrong += u64::from(!right(turn, &answer));
                 answered.fetch_add(1, Ordering::SeqCst);
                 let closing = answer.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
                 open = (!closing).then_some(client);

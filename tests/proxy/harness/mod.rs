@@ -8,8 +8,13 @@
 //! The clients and the origin are written on bare sockets: a library would refuse to send, or would repair, just what the
 //! proxy is to be tested with.
 
-#[path = "../../support/redis.rs"]
+// Shared with tests/contracts, which uses more of them.
+#[allow(dead_code, unused_imports)]
+#[path = "../../support/redis/mod.rs"]
 pub mod redis;
+#[allow(dead_code)]
+#[path = "../../support/relay/mod.rs"]
+pub mod relay;
 
 pub mod client;
 pub mod frames;
@@ -30,6 +35,7 @@ pub use client::{Answer, Client};
 pub use load::Load;
 pub use origin::{Origin, Reply};
 pub use redis::RedisServer;
+pub use relay::{Mode, Relay};
 pub use sidegate::{Configuration, Directory, Sidegate};
 
 /// How long anything may take before its test fails.

@@ -19,6 +19,7 @@ pub struct Configuration {
     listen: Vec<String>,
     server: String,
     redis: Option<String>,
+    redis_lines: String,
     app: String,
     upstream: String,
     rest: String,
@@ -41,6 +42,8 @@ impl Configuration {
             listen: vec!["127.0.0.1:0".into()],
             server: String::new(),
             redis: None,
+            // A test machine may be busy: Redis gets a second here, not the 50 ms of production.
+            redis_lines: "timeout = \"1s\"".into(),
             app: format!("[{url:?}]"),
             upstream: String::new(),
             rest: String::new(),
@@ -78,6 +81,12 @@ impl Configuration {
         self
     }
 
+    /// Lines of `[redis]`, the time-out (else 1 s) among them.
+    pub fn redis_lines(mut self, lines: &str) -> Self {
+        self.redis_lines = lines.to_owned();
+        self
+    }
+
     /// Tables of its own: limits, caches, sessions, routes.
     pub fn with(mut self, tables: &str) -> Self {
         self.rest += tables;
@@ -87,10 +96,8 @@ impl Configuration {
 
     /// The file.
     pub fn text(&self) -> String {
-        let Self { listen, server, app, upstream, rest, .. } = self;
-        // A test machine may be busy: Redis gets a second here, not the 50 ms of production.
-        let redis =
-            self.redis.as_ref().map_or(String::new(), |url| format!("[redis]\nurl = {url:?}\ntimeout = \"1s\"\n"));
+        let Self { listen, server, app, upstream, rest, redis_lines, .. } = self;
+        let redis = self.redis.as_ref().map_or(String::new(), |url| format!("[redis]\nurl = {url:?}\n{redis_lines}\n"));
         format!(
             "[server]\nlisten = {listen:?}\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\n[log]\nformat = \"json\"\n\n\
              {redis}\n[upstream.app]\nservers = {app}\n{upstream}\n{rest}"
