@@ -283,7 +283,6 @@ fn gather_parts(
         prefix: settings.redis.as_ref().map_or("", |redis| &redis.prefix).into(),
         apart: settings.redis.as_ref().is_some_and(|redis| matches!(redis.server.topology, Topology::Cluster { .. })),
         fleet: shared.fleet.clone(),
-        complaint: Rc::new(rate_limit::Complaint::new(shared.clock.clone())),
         clock: shared.clock.clone(),
         registry: registry.clone(),
         number,

@@ -16,8 +16,7 @@ use crate::redis_pool::{Link, key};
 use crate::telemetry::registry::Registry;
 use crate::telemetry::{LimitTrail, Record};
 
-use super::algorithm::gcra::{Decision, Time};
-use super::complaint::Complaint;
+use super::algorithm::gcra::Decision;
 use super::fields::{self, nearer};
 use super::metrics::Outcomes;
 use super::store::memory::MemoryStore;
@@ -45,8 +44,6 @@ pub struct Worker {
     pub apart: bool,
     /// How many instances share a quota while Redis is away.
     pub fleet: Arc<Fleet>,
-    /// Tells the log.
-    pub complaint: Rc<Complaint>,
     /// The time.
     pub clock: Clock,
     /// Every counter.
@@ -57,10 +54,10 @@ pub struct Worker {
 
 /// Limits that are settled together.
 pub struct RateLimit {
-    limits: Box<[Counted]>,
-    agreed: Agreed,
-    on_outage: OnOutage,
-    worker: Worker,
+    pub(super) limits: Box<[Counted]>,
+    pub(super) agreed: Agreed,
+    pub(super) on_outage: OnOutage,
+    pub(super) worker: Worker,
     /// The request alone says by what keys they count, so that `gather` can ask.
     gathered: bool,
     /// Room for the keys of a request, kept from one to the next.
@@ -68,11 +65,11 @@ pub struct RateLimit {
 }
 
 /// A limit, ready to count.
-struct Counted {
-    limit: Arc<Limit>,
+pub(super) struct Counted {
+    pub(super) limit: Arc<Limit>,
     /// `NAME:`, escaped.
     name: String,
-    outcomes: Outcomes,
+    pub(super) outcomes: Outcomes,
 }
 
 /// The keys of a request, one after the other, and where each ends.
@@ -159,89 +156,30 @@ impl RateLimit {
             });
             link.send(pipeline);
         }
-        if self.on_outage == OnOutage::Local {
-            self.note(exchange, settled);
-        }
+        self.note(exchange, settled);
         self.verdict(&settled.decisions, settled.now, whole, "redis")
     }
 
-    /// Keeps in mind who has spent half of what may be spent at once, or more: in an outage they go on from there.
-    fn note(&self, exchange: &Exchange, settled: &Settled) {
-        let whole = self.agreed.whole();
-        let noted = |index: usize| whole[index].policy.is_worth_noting(&settled.decisions[index]);
-        if !(0..whole.len()).any(noted) {
-            return;
-        }
-        let now = self.worker.clock.unix_micros();
-        self.charging(exchange, whole, |charges| {
-            for index in (0..charges.len()).filter(|&index| noted(index)) {
-                let Time { micros, part } = settled.decisions[index].arrival;
-                let micros = (now + micros).saturating_sub(settled.now);
-                self.worker.memory.note(charges[index].key, Time { micros, part });
-            }
-        });
-    }
-
-    fn without_redis(&self, exchange: &Exchange) -> Verdict {
-        let note = |counted| {
-            exchange.trail.borrow_mut().limit = self.limits.first().map(|nearest| LimitTrail {
-                name: nearest.limit.name.clone(),
-                refused: counted == "closed",
-                remaining: 0,
-                counted,
-            });
-        };
-        match self.on_outage {
-            OnOutage::Local => {
-                let share = self.agreed.share(self.worker.fleet.instances());
-                let longest = share.iter().map(|terms| terms.policy.tolerance().micros).max().unwrap_or(0);
-                self.worker.memory.stand_in(self.worker.clock.unix_micros() + longest);
-                self.in_memory(exchange, &share, "local")
-            }
-            OnOutage::Open => {
-                self.limits.iter().for_each(|counted| counted.outcomes.open.inc());
-                note("open");
-                Verdict::Unlimited
-            }
-            OnOutage::Closed => {
-                self.limits.iter().for_each(|counted| counted.outcomes.closed.inc());
-                note("closed");
-                Verdict::Closed
-            }
-        }
-    }
-
-    fn in_memory(&self, exchange: &Exchange, terms: &Rc<[Terms]>, counted: &'static str) -> Verdict {
+    pub(super) fn in_memory(&self, exchange: &Exchange, terms: &Rc<[Terms]>, counted: &'static str) -> Verdict {
         let now = self.worker.clock.unix_micros();
         let decisions = self.charging(exchange, terms, |charges| self.worker.memory.settle(charges, now));
         self.verdict(&decisions, now, terms, counted)
     }
 
     fn push_commands(&self, exchange: &Exchange, pipeline: &mut Pipeline) -> usize {
-        let Worker { prefix, memory, clock, apart, .. } = &self.worker;
+        let Worker { prefix, apart, .. } = &self.worker;
         self.charging(exchange, self.agreed.whole(), |charges| {
-            let mut floors = Vec::new();
-            if memory.stood_in(|| clock.unix_micros()) {
-                let now = clock.unix_micros();
-                floors.extend(
-                    charges
-                        .iter()
-                        .map(|charge| memory.state(charge.key).map_or_else(Time::default, |state| state.ahead(now))),
-                );
-            }
-            counted_in_redis::ask(pipeline, prefix, charges, &floors, None, *apart)
+            counted_in_redis::ask(pipeline, prefix, charges, &self.floors(charges), None, *apart)
         })
     }
 
     fn read(&self, values: &[Value]) -> Result<Settled, &'static str> {
         let limits = self.agreed.whole().iter().map(|terms| (&terms.policy, COST));
-        counted_in_redis::read(limits, values).inspect_err(|reason| {
-            self.worker.complaint.tell(reason, self.limits.iter().map(|counted| &*counted.limit.name));
-        })
+        counted_in_redis::read(limits, values)
     }
 
     /// Spells the keys of a request, and does something with them.
-    fn charging<R>(&self, exchange: &Exchange, terms: &[Terms], act: impl FnOnce(&[Charge<'_>]) -> R) -> R {
+    pub(super) fn charging<R>(&self, exchange: &Exchange, terms: &[Terms], act: impl FnOnce(&[Charge<'_>]) -> R) -> R {
         let mut keys = self.keys.take();
         keys.text.clear();
         keys.ends.clear();

@@ -59,7 +59,7 @@ mod tests {
     use crate::rate_limit::quota::Quota;
     use crate::rate_limit::store::{MemorySettings, OnOutage, memory::MemoryStore};
     use crate::rate_limit::trial::exchange;
-    use crate::rate_limit::{Complaint, Limit, Settings, Worker};
+    use crate::rate_limit::{Limit, Settings, Worker};
     use crate::redis_pool::fleet::Fleet;
     use crate::redis_pool::{self, DOWN, Link};
     use crate::telemetry::registry::Registry;
@@ -99,7 +99,6 @@ mod tests {
                 prefix: "sidegate:".into(),
                 apart: false,
                 fleet: Fleet::new(),
-                complaint: Rc::new(Complaint::new(self.clock.0.clone())),
                 clock: self.clock.0.clone(),
                 registry: self.registry.clone(),
                 number: 0,

@@ -5,25 +5,21 @@
 //! 2. A request is charged by all limits of its position in the stack in one step, or by none: a refusal costs nothing.
 //! 3. Limits that depend on the request alone are asked for by `gather`, together with all else the request needs. Those
 //!    keyed by who is logged in stand behind `session` and make a trip of their own.
-//! 4. Redis away, or unable to count: `on_outage` decides at once. `local` counts in memory, and each instance by its share
-//!    of the quota (`terms`): the fleet as last counted by `redis_pool::fleet` gives what one Redis would.
+//! 4. Redis away, or unable to count: `on_outage` decides at once. An outage resets no quota, and gives none twice
+//!    (`outage`).
 //! 5. Every answer of a limited route tells the limit nearest to refusal (`fields`), whoever gave it: the app, the cache
 //!    or sidegate. A refusal is a 429 that says when the same request will pass.
-//! 6. An outage neither resets a quota nor gives it twice. Who had spent half of what may be spent at once, or more, as far as
-//!    an instance was told by Redis, goes on from there. What was counted in memory counts in Redis when that is back, be
-//!    it empty. So one client may gain, at most: at the start of an outage half of what may be spent at once (all of
-//!    it at an instance it had not come to lately); at its end what it has spent at instances it comes to no more.
 //!
 //! # Why
 //! A refused client that keeps trying must not push its own return further away, and one limit must not spend another's
 //! quota on requests that never happen.
 
 pub mod algorithm;
-mod complaint;
 pub mod fields;
 mod judge;
 mod layer;
 mod metrics;
+mod outage;
 pub mod partition;
 pub mod quota;
 pub mod store;
@@ -31,7 +27,6 @@ mod terms;
 #[cfg(test)]
 pub(crate) mod trial;
 
-pub use complaint::Complaint;
 pub use judge::{RateLimit, Worker};
 pub use layer::layer;
 

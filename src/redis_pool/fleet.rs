@@ -123,25 +123,20 @@ impl Fleet {
         let life = u64::try_from(pace.life.as_millis()).unwrap_or(u64::MAX);
         pipeline.cmd("EVALSHA").arg(script.get_hash()).arg(1).arg(key).arg(&*self.id).arg(life);
         let mut up = link.subscribe();
-        let (mut answers, mut complained) = (0, false);
+        let mut answers = 0;
         loop {
             up.mark_unchanged();
-            let told = if link.is_up() { counted(&link, &pipeline).await } else { Err("down") };
+            let told = if link.is_up() { counted(&link, &pipeline).await } else { None };
             match told {
-                Ok(told) => {
-                    (answers, complained) = (answers + 1, false);
+                Some(told) => {
+                    answers += 1;
                     let instances = believed(self.instances(), told, answers);
                     self.instances.store(instances, Ordering::Relaxed);
                     shown.instances.set(u64::from(instances));
                     shown.counted.set(shown.clock.unix_seconds());
                 }
-                Err(reason) => {
-                    answers = 0;
-                    // Of a Redis that is away the link tells.
-                    if link.is_up() && !std::mem::replace(&mut complained, true) {
-                        tracing::warn!(reason, instances = self.instances(), "instances cannot be counted");
-                    }
-                }
+                // The link has told the log.
+                None => answers = 0,
             }
             // Whichever is first: it is time, or Redis has gone or come.
             let _ = timeout(pace.every, up.changed()).await;
@@ -155,10 +150,10 @@ fn believed(before: u32, told: u32, answers: u32) -> u32 {
     told.max(least)
 }
 
-async fn counted(link: &Link, pipeline: &Pipeline) -> Result<u32, &'static str> {
-    match link.query(pipeline).await?.first() {
-        Some(Value::Int(told)) => u32::try_from(*told).map_err(|_| "protocol"),
-        _ => Err("refused"),
+async fn counted(link: &Link, pipeline: &Pipeline) -> Option<u32> {
+    match link.query(pipeline).await.ok()?.first() {
+        Some(Value::Int(told)) => u32::try_from(*told).ok(),
+        _ => None,
     }
 }
 

@@ -2,9 +2,11 @@
 //! Needs redis-server.
 
 mod cache;
+mod fleet;
 mod limits;
 mod link;
 mod one_trip;
+mod outage;
 mod session;
 mod support;
 // Shared with tests/proxy, which uses more of it.

@@ -14,7 +14,7 @@ use sidegate::rate_limit::partition::{Key, Part};
 use sidegate::rate_limit::quota::Quota;
 use sidegate::rate_limit::store::memory::MemoryStore;
 use sidegate::rate_limit::store::{MemorySettings, redis::SCRIPTS};
-use sidegate::rate_limit::{self, Complaint, Limit, RateLimit, Settings, Worker};
+use sidegate::rate_limit::{self, Limit, RateLimit, Settings, Worker};
 use sidegate::redis_pool::Link;
 use sidegate::redis_pool::fleet::Fleet;
 use sidegate::telemetry::Record;
@@ -69,7 +69,6 @@ fn limits(name: &str, part: Part, amount: u64, link: &Link, registry: &Arc<Regis
         prefix: "sidegate:".into(),
         apart: false,
         fleet: Fleet::new(),
-        complaint: Rc::new(Complaint::new(Clock::System)),
         clock: Clock::System,
         registry: registry.clone(),
         number: 0,
@@ -132,9 +131,12 @@ fn limits_go_local_when_redis_is_killed_and_back_by_themselves() {
 
         let (ok, refused) = (StatusCode::OK, StatusCode::TOO_MANY_REQUESTS);
         // Redis comes back empty each time; what was spent stays spent.
-        for (counted, statuses) in
-            [("redis", [ok, ok, ok, refused]), ("local", [refused; 4]), ("redis", [refused; 4]), ("local", [refused; 4])]
-        {
+        for (counted, statuses) in [
+            ("redis", [ok, ok, ok, refused]),
+            ("local", [refused; 4]),
+            ("redis", [refused; 4]),
+            ("local", [refused; 4]),
+        ] {
             for status in statuses {
                 assert_eq!(call().await, (status, Some(counted)));
             }

@@ -345,7 +345,9 @@ mod tests {
                 return decision.allowed;
             }
             let decision = self.whole.decide(self.redis.max(*local), now, 1);
-            self.redis = if decision.allowed { Some(decision.arrival) } else { self.redis };
+            if decision.allowed || *local > self.redis {
+                self.redis = Some(decision.arrival);
+            }
             if self.whole.is_worth_noting(&decision) {
                 *local = Some(decision.arrival);
             }

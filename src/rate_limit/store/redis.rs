@@ -6,6 +6,7 @@
 //!    own. If one refuses then, what others were charged is taken back behind (`gcra`, rule 8). Until that is done they may
 //!    refuse what they should not.
 //! 4. What was counted elsewhere while Redis was away comes along as a *floor*: how far ahead of now the state is at least.
+//!    It is known to Redis from then on, whether the request is charged or refused.
 //!
 //! # Why
 //! Redis `TIME` is one clock for the whole fleet. And the less is computed in Lua, the less has to be proven equal.
@@ -17,6 +18,7 @@ use std::sync::LazyLock;
 
 use redis::{Pipeline, Value};
 
+use crate::redis_pool::fault::Fault;
 use crate::redis_pool::key;
 
 use super::super::algorithm::gcra::{self, Decision, Policy, Time};
@@ -101,7 +103,7 @@ pub fn take_back(pipeline: &mut Pipeline, prefix: &str, charge: &Charge<'_>, bef
 /// Reads what Redis says under `limits`, each given as (policy, cost): from one value for all of them, or one for each.
 ///
 /// # Errors
-/// A word, if a script failed or is not ours.
+/// A word: that of the fault (`redis_pool::fault`; the link has told the log of it), or `script` if the answer is none of ours.
 pub fn read<'a>(
     limits: impl ExactSizeIterator<Item = (&'a Policy, u64)> + Clone,
     values: &[Value],
@@ -145,7 +147,9 @@ fn read_together<'a>(
 ) -> Result<(u64, Vec<Decision>), &'static str> {
     let numbers = match value {
         Value::Array(numbers) => numbers,
-        Value::ServerError(error) => return Err(word(error.code())),
+        Value::ServerError(error) => {
+            return Err(Fault::of_reply(error.code(), error.details().unwrap_or_default()).word());
+        }
         _ => return Err("script"),
     };
     let whole = |number: &Value| match number {
@@ -163,20 +167,5 @@ fn read_together<'a>(
             if agreed { Ok((*now, decisions)) } else { Err("script") }
         }
         _ => Err("script"),
-    }
-}
-
-/// What Redis said instead of deciding.
-fn word(code: &str) -> &'static str {
-    match code {
-        "WRONGTYPE" => "wrong type",
-        "OOM" => "out of memory",
-        "NOPERM" => "no permission",
-        "READONLY" => "read only",
-        "MISCONF" => "not persisted",
-        "BUSY" => "busy",
-        "CLUSTERDOWN" => "cluster down",
-        "MOVED" | "ASK" | "TRYAGAIN" | "CROSSSLOT" => "moved",
-        _ => "script",
     }
 }

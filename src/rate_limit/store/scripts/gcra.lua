@@ -25,7 +25,13 @@ local function later(micros, part, than, than_part)
   return micros > than or (micros == than and part > than_part)
 end
 
-local answer, after, fits = { 1, now }, {}, true
+local function keep(key, micros, part)
+  -- Until it would say "full" again, and a second: a server that takes over may have a clock that is ahead.
+  local life = math.ceil((micros + 1 - now) / 1000) + 1000
+  redis.call('SET', key, string.format('%.0f:%.0f', micros, part), 'PX', string.format('%.0f', life))
+end
+
+local answer, raised, after, fits = { 1, now }, {}, {}, true
 local floors = #KEYS * 5 + 2
 if not ARGV[floors] then
   floors = nil
@@ -49,6 +55,7 @@ for i = 1, #KEYS do
     local floor, floor_part = now + tonumber(ARGV[at]), math.min(tonumber(ARGV[at + 1]), parts - 1)
     if later(floor, floor_part, micros, part) then
       micros, part = floor, floor_part
+      raised[#raised + 1] = i
     end
   end
   if later(micros, part, latest, latest_part) then
@@ -63,11 +70,13 @@ end
 
 if fits then
   for i = 1, #KEYS do
-    -- Until it would say "full" again, and a second: a server that takes over may have a clock that is ahead.
-    local life = math.ceil((after[i][1] + 1 - now) / 1000) + 1000
-    redis.call('SET', KEYS[i], string.format('%.0f:%.0f', after[i][1], after[i][2]), 'PX', string.format('%.0f', life))
+    keep(KEYS[i], after[i][1], after[i][2])
   end
 else
   answer[1] = 0
+  -- Nothing is charged; but what was counted elsewhere is from now on known here, to whoever asks.
+  for _, i in ipairs(raised) do
+    keep(KEYS[i], answer[2 * i + 1], answer[2 * i + 2])
+  end
 end
 return answer
