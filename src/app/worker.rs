@@ -23,7 +23,9 @@ use crate::listener::connection::{Metrics, Served};
 use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
 use crate::listener::{self, Bind};
-use crate::rate_limit::{Limit, RateLimit};
+use crate::rate_limit::{self, Limit, RateLimit};
+use crate::redis_pool::address::Topology;
+use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
 use crate::route::cors::Cors;
@@ -100,6 +102,8 @@ impl Worker {
 struct Materials {
     server: Arc<listener::Settings>,
     redis: Option<(redis_pool::Settings, Link)>,
+    /// Tells the other instances of this one; of the first worker alone.
+    member: Option<Rc<Member>>,
     upstreams: HashMap<Arc<str>, (upstream::Settings, Rc<Upstream>)>,
     access: Option<Rc<AccessLog>>,
 }
@@ -198,6 +202,10 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     };
     drop(prepared);
     finish(&shared, &accepting_still, deadline).await;
+    let member = current.borrow().materials.member.clone();
+    if let Some(member) = member {
+        member.leave().await;
+    }
     if let Some(access) = &current.borrow().materials.access {
         access.flush();
     }
@@ -240,10 +248,16 @@ fn gather_parts(
     let registry = &shared.registry;
     let redis = settings.redis.as_ref().map(|redis| {
         let kept = before.and_then(|before| before.redis.as_ref()).filter(|(known, _)| known == redis);
-        let new = || Link::new(redis, &[crate::rate_limit::store::redis::SCRIPT], registry, number);
+        let scripts = [&rate_limit::store::redis::SCRIPTS[..], &[fleet::SCRIPT]].concat();
+        let new = || Link::new(redis, &scripts, registry, number);
         (redis.clone(), kept.map_or_else(new, |(_, link)| link.clone()))
     });
     let link = redis.as_ref().map(|(_, link)| link.clone());
+    let member = redis.as_ref().filter(|_| number == 0).map(|(redis, link)| {
+        let kept = before.filter(|before| before.redis.as_ref().is_some_and(|(known, _)| known == redis));
+        let new = || shared.fleet.join(link, &redis.prefix, Pace::default(), shared.clock.clone(), registry, number);
+        kept.and_then(|before| before.member.clone()).unwrap_or_else(|| Rc::new(new()))
+    });
     let mut upstreams = HashMap::new();
     for app in &settings.upstreams {
         let kept = before.and_then(|before| before.upstreams.get(&app.name)).filter(|(known, _)| known == app);
@@ -263,7 +277,17 @@ fn gather_parts(
     let labels: Vec<Arc<str>> = settings.routes.iter().map(|route| route.label.clone()).collect();
     let identity =
         Rc::new(IdentityFields::new(identity_fields(settings)).telling(told_of_certificates(settings).to_vec()));
-    let room = Room { number, shared, stores, settings, link: &link, identity: &identity };
+    let limits = rate_limit::Worker {
+        memory: stores.limits.clone(),
+        link: link.clone(),
+        prefix: settings.redis.as_ref().map_or("", |redis| &redis.prefix).into(),
+        apart: settings.redis.as_ref().is_some_and(|redis| matches!(redis.server.topology, Topology::Cluster { .. })),
+        fleet: shared.fleet.clone(),
+        clock: shared.clock.clone(),
+        registry: registry.clone(),
+        number,
+    };
+    let room = Room { number, shared, stores, settings, link: &link, limits: &limits, identity: &identity };
     let routes = settings.routes.iter().map(|route| {
         let (_, upstream) = &upstreams[&settings.upstreams[route.upstream].name];
         room.route(route, upstream.clone())
@@ -278,7 +302,7 @@ fn gather_parts(
         routes: routes.collect::<Result<_, _>>()?,
     };
     let server = Arc::new(settings.server.clone());
-    Ok((Materials { server, redis, upstreams, access }, parts))
+    Ok((Materials { server, redis, member, upstreams, access }, parts))
 }
 
 /// What the routes of a worker are made in.
@@ -288,6 +312,7 @@ struct Room<'a> {
     stores: &'a Stores,
     settings: &'a Settings,
     link: &'a Option<Link>,
+    limits: &'a rate_limit::Worker,
     identity: &'a Rc<IdentityFields>,
 }
 
@@ -309,9 +334,9 @@ impl Room<'_> {
             strictness: route.strictness(&self.settings.routes),
             cors: route.cors.as_deref().map(Cors::new),
             response_fields: Some(&route.response_fields).filter(|edits| !edits.is_empty()).cloned().map(Rc::new),
-            by_request: self.limits(by_request),
+            by_request: self.limits(&by_request),
             session,
-            by_principal: self.limits(by_principal),
+            by_principal: self.limits(&by_principal),
             cache: self.cache(route)?,
             upstream,
             terms: Terms {
@@ -327,12 +352,8 @@ impl Room<'_> {
         self.settings.redis.as_ref().map_or("", |redis| &redis.prefix)
     }
 
-    fn limits(&self, limits: Vec<Arc<Limit>>) -> Option<Rc<RateLimit>> {
-        let Self { number, shared, stores, settings, link, .. } = self;
-        (!limits.is_empty()).then(|| {
-            let (memory, link, clock) = (stores.limits.clone(), (*link).clone(), shared.clock.clone());
-            RateLimit::new(limits, settings.limits, memory, link, self.prefix(), clock, &shared.registry, *number)
-        })
+    fn limits(&self, limits: &[Arc<Limit>]) -> Option<Rc<RateLimit>> {
+        (!limits.is_empty()).then(|| RateLimit::new(limits, self.settings.limits, self.limits))
     }
 
     /// Where nothing is stored at all nothing needs invalidating; elsewhere every route's writes invalidate.

@@ -12,6 +12,7 @@ mod cache;
 mod crowd;
 mod errors;
 mod faults;
+mod fleet;
 mod forwarding;
 mod full_redis;
 mod fuzz_answers;
