@@ -179,7 +179,7 @@ pub struct Exchange {
     /// What the stores answered; by `gather`.
     pub answers: Answers,
     /// Who is logged in; by `session`.
-    pub principal: Option<Rc<Principal>>,
+    pub principal: Option<Arc<Principal>>,
     /// What was decided and why, for the access log.
     pub trail: Trail,
 }

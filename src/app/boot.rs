@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::drain::drain;
 use super::files::Files;
+use super::near;
 use super::reload::{self, Asked};
 use super::shared::Shared;
 use super::signals::{Signal, Signals};
@@ -120,6 +121,8 @@ async fn live(life: Life) -> Result<(), Failure> {
         (0..shared.workers).map(|number| Worker::start(number, shared.clone())).collect();
     let workers = started.map_err(system)?;
     shared.rosters.tend(&settings, &shared.registry, shared.workers).map_err(system)?;
+    shared.track();
+    near::warn(&settings);
     reload::prepare(&workers, &settings, &shared.stores()).await.map_err(Failure::System)?;
     let bound = opened.iter().map(|(bind, ..)| bind.clone()).collect::<Vec<_>>();
     listen(&workers, opened).await;

@@ -18,6 +18,8 @@ const PROCESS: u64 = 32;
 const WORKER: u64 = 5;
 /// Connections to the admin listener, and what it listens with.
 const ADMIN: u64 = 72;
+/// Being told of changes in Redis: a runtime, connections to the masters and the hold that workers keep on them.
+const TRACKING: u64 = 32;
 
 /// What the system allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +69,7 @@ fn aside(settings: &Settings) -> u64 {
     let workers = settings.server.workers as u64;
     let apps: u64 = settings.upstreams.iter().map(|app| app.max_connections as u64).sum();
     // A connection that is being replaced is open beside its successor.
-    let redis = settings.redis.as_ref().map_or(0, |redis| (redis.connections as u64 + 1) * workers);
+    let redis = settings.redis.as_ref().map_or(0, |redis| (redis.connections as u64 + 1) * workers + TRACKING);
     let sockets = settings.server.listen.len() as u64 * (workers + 1);
     PROCESS + WORKER * workers + ADMIN + sockets + apps + redis
 }

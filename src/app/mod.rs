@@ -6,7 +6,8 @@
 //!    it began with.
 //! 4. Told to stop, the process says it is not ready, stops accepting, finishes what it has begun within the grace
 //!    period, and exits with 0. Told twice, it exits at once. See `drain`.
-//! 5. Files (descriptors) for the apps and Redis are set aside before clients get any. See `files`.
+//! 5. What is remembered of Redis is kept over a reload that changes nothing about it. See `near`.
+//! 6. Files (descriptors) for the apps and Redis are set aside before clients get any. See `files`.
 //!
 //! # Why
 //! Workers share nothing but what is built here ([`Shared`]), so a worker never waits for another one.
@@ -14,6 +15,7 @@
 mod boot;
 mod drain;
 mod files;
+mod near;
 mod reload;
 mod rosters;
 mod shared;
@@ -23,4 +25,5 @@ mod worker;
 
 pub use boot::{Failure, Source, Start, run};
 pub use files::Files;
+pub use near::{prefixes, untrackable};
 pub use shared::Shared;

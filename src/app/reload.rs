@@ -19,6 +19,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::boot::{Listeners, Opened, Source, listen};
 use super::files::Files;
+use super::near;
 use super::shared::{Shared, Stores};
 use super::worker::{Command, Worker};
 use crate::config::settings::Settings;
@@ -124,6 +125,7 @@ async fn apply(
         tracing::error!("{error}");
     }
     shared.adopt(stores);
+    near::warn(&new);
     shared.admission.bound(bounds);
     if let Some(fewer) = fewer {
         tracing::warn!("{fewer}");

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU8;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::near::Near;
 use super::rosters::Rosters;
 use crate::clock::Clock;
 use crate::config::settings::{MemorySettings, Settings};
@@ -52,26 +53,31 @@ pub struct Stores {
     pub responses: Arc<cache::store::MemoryStore>,
     /// Invalidations that Redis could not be told.
     pub owed: Arc<cache::store::Owed>,
+    /// What is remembered of Redis.
+    pub near: Arc<Near>,
 }
 
 impl Stores {
-    fn new(bounds: MemorySettings) -> Self {
+    fn new(settings: &Settings) -> Self {
+        let bounds = settings.memory;
         Self {
             bounds,
             limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
             responses: cache::store::MemoryStore::new(bounds.cache),
             owed: cache::store::Owed::new(),
+            near: Near::new(settings),
         }
     }
 
-    /// Stores within `bounds`: those there are, where their bound did not change.
-    fn within(&self, bounds: MemorySettings) -> Self {
-        let new = Self::new(bounds);
+    /// Stores for `settings`: those there are, where their bounds did not change.
+    fn within(&self, settings: &Settings) -> Self {
+        let (bounds, new) = (settings.memory, Self::new(settings));
         Self {
             bounds,
             limits: if bounds.limits == self.bounds.limits { self.limits.clone() } else { new.limits },
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
             owed: self.owed.clone(),
+            near: self.near.within(settings),
         }
     }
 }
@@ -95,7 +101,7 @@ impl Shared {
             sessions,
             draining: watch::Sender::new(false),
             workers: server.workers,
-            stores: Mutex::new(Stores::new(settings.memory)),
+            stores: Mutex::new(Stores::new(settings)),
             rosters: Rosters::default(),
             fleet: Fleet::new(),
             redis: Mutex::default(),
@@ -109,12 +115,22 @@ impl Shared {
 
     /// Stores for `settings`: not in force until [`Shared::adopt`].
     pub fn stores_for(&self, settings: &Settings) -> Stores {
-        self.stores.lock().within(settings.memory)
+        self.stores.lock().within(settings)
     }
 
     /// Puts `stores` in force.
     pub fn adopt(&self, stores: Stores) {
+        let (old, new) = (self.stores().near, stores.near.clone());
         *self.stores.lock() = stores;
+        if !Arc::ptr_eq(&old, &new) {
+            old.stop();
+            new.start(&self.registry, self.workers);
+        }
+    }
+
+    /// Begins to be told of what changes in Redis.
+    pub fn track(&self) {
+        self.stores().near.start(&self.registry, self.workers);
     }
 
     /// Tells probes what `worker` sees of Redis; `None`: it has none.

@@ -324,7 +324,7 @@ impl Room<'_> {
         let session = route.session.as_ref().map(|(definition, mode)| {
             let store = match (self.link, &self.shared.sessions) {
                 (None, Some(memory)) => Store::Memory(memory.clone()),
-                _ => Store::Redis,
+                _ => Store::Redis(self.stores.near.sessions.clone()),
             };
             Session::new(definition.clone(), *mode, store, registry, self.number)
         });
@@ -373,7 +373,7 @@ impl Room<'_> {
         let worker = cache::Worker {
             memory: self.stores.responses.clone(),
             link: self.link.clone(),
-            near: None,
+            near: self.stores.near.responses.clone(),
             prefix: self.prefix().into(),
             owed: self.stores.owed.clone(),
             clock: self.shared.clock.clone(),

@@ -4,14 +4,23 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use crate::app::Files;
+use humantime::format_duration;
+use tokio::time::timeout;
+
+use crate::app::{self, Files};
 use crate::config::settings::{RouteSettings, Settings};
 use crate::config::{self, Loaded};
+use crate::redis_pool::near::{Mode as Told, covering};
+use crate::redis_pool::tracking::probe;
 use crate::session::Mode;
 
 /// Exit code for a configuration that cannot be used.
 const UNUSABLE: u8 = 2;
+
+/// How long Redis may take to say how it would tell of changes.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Checks the file at `path`: errors and warnings go to standard error, the summary to standard output.
 pub fn check(path: &Path) -> ExitCode {
@@ -26,7 +35,12 @@ pub fn check(path: &Path) -> ExitCode {
                 Ok((_, None)) => {}
                 Ok((_, Some(said))) | Err(said) => eprintln!("warning: if it ran here: {said}\n"),
             }
-            let said = write!(std::io::stdout(), "{}: well\n\n{}", path.display(), summary(&settings));
+            for prefix in app::untrackable(&settings) {
+                eprintln!("warning: sessions under `{prefix}` are not remembered near: limits are counted under it\n");
+            }
+            let mut summary = summary(&settings);
+            summary.push_str(&near(&settings));
+            let said = write!(std::io::stdout(), "{}: well\n\n{summary}", path.display());
             if said.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(report) => {
@@ -57,6 +71,32 @@ pub fn summary(settings: &Settings) -> String {
     for route in &settings.routes {
         said.line("route", &policies(route, settings));
     }
+    said.0
+}
+
+/// How changes of what is remembered near would be told: asks Redis, which need not be there.
+fn near(settings: &Settings) -> String {
+    let mut said = Said::default();
+    let prefixes = app::prefixes(settings);
+    let Some(redis) = settings.redis.as_ref().filter(|_| !prefixes.is_empty()) else { return said.0 };
+    let covering = covering(prefixes.iter().map(|prefix| &**prefix));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let told = runtime.map_err(|_| "no runtime").and_then(|runtime| {
+        let asked = runtime.block_on(async { timeout(PATIENCE, probe(redis, &covering)).await });
+        // A lookup of a host name may still be waiting for its resolver.
+        runtime.shutdown_background();
+        asked.unwrap_or(Err("timeout"))
+    });
+    said.line("near", &match told {
+        Ok(Told::Tracking) => "Redis tells of every change (client tracking)".to_owned(),
+        Ok(Told::PubSub) => {
+            let (age, most) = (settings.near.session_age(Told::PubSub), settings.near.response_max_age);
+            let (age, most) = (format_duration(age), format_duration(most));
+            format!("Redis refuses client tracking: changes by others are noticed after {age} (sessions), {most} (responses)")
+        }
+        Err("refused") => "Redis refuses client tracking and pub/sub: nothing is remembered".to_owned(),
+        Err(reason) => format!("unknown: Redis cannot be asked now ({reason})"),
+    });
     said.0
 }
 

@@ -12,7 +12,7 @@ use super::quantity::{shown_duration as time, shown_size as size};
 use super::settings::{RouteSettings, Settings};
 use crate::rate_limit::Limit;
 use crate::route::fields::Edits;
-use crate::session::{Carrier, Definition, Format, Mode};
+use crate::session::{Carrier, Definition, Format, Mode, OnOutage};
 use crate::upstream::rewrite::{Path, Rewrite};
 use crate::{cache, upstream};
 
@@ -94,8 +94,11 @@ pub fn sections(settings: &Settings) -> Vec<Section> {
     sections.extend(settings.redis.as_ref().map(redis::section));
     sections.push(near::section(&settings.near));
     let memory = &settings.memory;
-    let memory =
-        vec![("limit_keys", plain(memory.limits.max_keys)), ("responses", plain(size(memory.cache.max_bytes)))];
+    let memory = vec![
+        ("limit_keys", plain(memory.limits.max_keys)),
+        ("responses", plain(size(memory.cache.max_bytes))),
+        ("grace_sessions", plain(size(memory.sessions.max_bytes))),
+    ];
     sections.push(Section { name: "memory".into(), lines: memory });
     let limits = &settings.limits;
     let limits = vec![
@@ -265,6 +268,8 @@ fn session(session: &Definition) -> Section {
         ("forward", list(forward)),
         ("attributes", list(session.attributes.iter().cloned())),
         ("retry_after", plain(time(session.retry_after))),
+        ("on_outage", plain(if session.on_outage == OnOutage::Closed { "closed" } else { "grace" })),
+        ("grace", plain(session.on_outage.grace().map_or("none".into(), time))),
     ];
     Section { name: format!("session.{}", session.name), lines }
 }

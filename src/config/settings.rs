@@ -51,6 +51,8 @@ pub struct MemorySettings {
     pub limits: rate_limit::store::MemorySettings,
     /// `responses`.
     pub cache: cache::MemorySettings,
+    /// `grace_sessions`.
+    pub sessions: session::MemorySettings,
 }
 
 /// `[[route]]`.

@@ -169,7 +169,7 @@ mod tests {
             let bench = Bench::new();
             let (by_address, by_user) = (bench.limits(&[("per-address", outer)]), bench.limits(&[("user", inner)]));
             let mut request = caller();
-            request.principal = Some(Rc::new(Principal {
+            request.principal = Some(Arc::new(Principal {
                 session: "web".into(),
                 user: "7".into(),
                 session_digest: "d".into(),

@@ -274,6 +274,7 @@ impl std::fmt::Display for Key {
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
+    use std::sync::Arc;
 
     use super::*;
     use crate::exchange::{ClientCertificate, Principal};
@@ -344,7 +345,7 @@ mod tests {
         let mut request = exchange("GET", "/", "192.0.2.1", &[]);
         let parts = [Part::SessionField("a".into()), Part::SessionField("b".into())];
         let mut of = |a: &str, b: &str| {
-            request.principal = Some(Rc::new(Principal {
+            request.principal = Some(Arc::new(Principal {
                 session: "web".into(),
                 user: "7".into(),
                 session_digest: "d".into(),

@@ -21,7 +21,8 @@
 //! after the acknowledgement therefore finds the news in the socket's queue at the latest, and looking there (one
 //! `poll(2)` that never waits) is enough to serve nothing that is known to be over. Without it the answer would depend on
 //! which thread the system lets run first. Over a network the news needs its time like everything else, and the fence
-//! covers what has arrived.
+//! covers what has arrived. So it does of FLUSHDB and FLUSHALL, whose news Redis writes some microseconds after the
+//! acknowledgement.
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;

@@ -80,7 +80,8 @@ impl Mode {
     }
 }
 
-/// The channel on which the names of invalidated keys are published while [`Coherence::announces`] says so.
+/// The channel on which the name of each invalidated key is published while [`Coherence::announces`] says so: behind the
+/// change, in one pipeline with it. Redis writes last to who asked first: when both are acknowledged the news is there.
 ///
 /// [`Coherence::announces`]: super::coherence::Coherence::announces
 pub fn channel(prefix: &str) -> String {

@@ -20,6 +20,8 @@ const TEXT: usize = 16 << 20;
 const DEPTH: usize = 16;
 /// How many values may belong to one, at any depth: each key that one command changes may come in one message.
 const VALUES: usize = 1 << 20;
+/// Bytes of room that are kept when nothing is unread.
+const KEPT: usize = 64 << 10;
 /// Bytes of one value, at most.
 const WHOLE: usize = 64 << 20;
 
@@ -109,6 +111,7 @@ impl Reader {
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.at == self.bytes.len() {
             self.bytes.clear();
+            self.bytes.shrink_to(KEPT);
             (self.at, self.looked) = (0, 0);
         } else if self.at > self.bytes.len() / 2 {
             self.bytes.drain(..self.at);

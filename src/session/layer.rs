@@ -9,21 +9,24 @@ use tower::Layer;
 
 use super::credential::{Credential, credential};
 use super::digest::Key;
-use super::format::{Wanted, json};
+use super::format::json;
+use super::store::known::{Known, Reading};
 use super::store::memory::MemoryStore;
-use super::store::redis;
+use super::store::redis::{self, Told};
+use super::store::remembered::Remembered;
 use super::verdict::{Admission, Found, Verdict, admit, judge};
 use super::{Definition, Mode, identity};
 use crate::body::Body;
-use crate::exchange::{self, Answer, Exchange, Next, Slot, pass};
+use crate::exchange::{self, Answer, Exchange, Next, Principal, Slot, pass};
 use crate::gather::Ask;
+use crate::redis_pool::near::Counts;
 use crate::telemetry::registry::{Counter, Registry};
 
 /// Where the records are.
 #[derive(Clone, Debug)]
 pub enum Store {
-    /// In the app's Redis; asked by `gather`.
-    Redis,
+    /// In the app's Redis, asked by `gather`; and what this process remembers of them.
+    Redis(Arc<Remembered>),
     /// In this process.
     Memory(Arc<MemoryStore>),
 }
@@ -33,40 +36,86 @@ pub struct Session {
     definition: Arc<Definition>,
     mode: Mode,
     store: Store,
-    wanted: Wanted,
+    reading: Arc<Reading>,
+    /// Logins may be remembered near.
+    near: bool,
+    near_counts: Counts,
     verdicts: [Counter; Verdict::LABELS.len()],
+    believed: Counter,
 }
 
 impl Session {
     /// The session of a route, on `worker`.
     pub fn new(definition: Arc<Definition>, mode: Mode, store: Store, registry: &Registry, worker: usize) -> Rc<Self> {
+        let session = ("session", &*definition.name);
         let verdicts = Verdict::LABELS.map(|verdict| {
-            let labels = [("session", &*definition.name), ("verdict", verdict)];
+            let labels = [session, ("verdict", verdict)];
             registry.counter(worker, "sidegate_session_verdicts_total", "Requests by session and verdict.", &labels)
         });
-        let wanted = Wanted::of(&definition);
-        Rc::new(Self { definition, mode, store, wanted, verdicts })
+        let help = "Requests that passed on a login remembered from before Redis went away.";
+        let believed = registry.counter(worker, "sidegate_session_grace_total", help, &[session]);
+        let near = matches!(&store, Store::Redis(remembered) if remembered.hears_of(&definition.prefix));
+        let near_counts = Counts::new(registry, worker, "session");
+        let reading = Reading::of(&definition);
+        Rc::new(Self { definition, mode, store, reading, near, near_counts, verdicts, believed })
     }
 
     fn credential<'r>(&self, request: &'r Request<Body>) -> Credential<'r> {
         credential(&self.definition.carriers, request.headers(), request.uri().query())
     }
 
-    fn found(&self, credential: &Credential<'_>, answer: Answer) -> Found {
-        let Credential::Identifier(identifier) = credential else { return Found::Nothing };
-        match &self.store {
-            Store::Redis => redis::found(self.definition.format, &self.wanted, answer),
-            Store::Memory(memory) => memory.record(identifier).map_or(Found::Nothing, |bytes| {
-                json::record(&self.wanted, &bytes).map_or_else(Found::Unreadable, Found::Record)
-            }),
-        }
-    }
-
     fn judge(&self, exchange: &mut Exchange) -> Verdict {
         let answer = exchange.answers.take(Slot::Session);
         let credential = self.credential(&exchange.request);
-        let found = self.found(&credential, answer);
-        judge(&self.definition.name, &credential, found, Key::of_process())
+        let judge = |found| judge(&self.definition.name, &credential, found, Key::of_process());
+        let Credential::Identifier(identifier) = &credential else { return judge(Found::Nothing) };
+        match (&self.store, answer) {
+            (Store::Memory(memory), _) => judge(memory.record(identifier).map_or(Found::Nothing, |bytes| {
+                json::record(self.reading.wanted(), &bytes).map_or_else(Found::Unreadable, Found::Record)
+            })),
+            (Store::Redis(_), Answer::Near(login)) => {
+                judge(login.downcast::<Principal>().map_or(Found::Refused("not asked"), Found::Known))
+            }
+            (Store::Redis(remembered), answer) => {
+                let key = redis::key(&self.definition, identifier);
+                let mut told = redis::told(self.definition.format, self.reading.wanted(), answer);
+                self.believe(remembered, &key, &mut told);
+                let life = told.life;
+                let verdict = judge(told.found);
+                match &verdict {
+                    Verdict::Valid(principal) => {
+                        if let Some(life) = life {
+                            let (reading, asked) = (self.reading.clone(), exchange.trail.borrow().started);
+                            let known = Known { reading, principal: principal.clone(), asked, life, era: 0 };
+                            self.remember(remembered, &key, known, exchange);
+                        }
+                    }
+                    Verdict::Anonymous | Verdict::Expired | Verdict::Rejected(_) => remembered.forget(key.as_bytes()),
+                    Verdict::Believed(_) | Verdict::Absent | Verdict::Unknown(_) => {}
+                }
+                verdict
+            }
+        }
+    }
+
+    /// While Redis is away: who was logged in a short while ago, if the configuration says so.
+    fn believe(&self, remembered: &Remembered, key: &str, told: &mut Told) {
+        if let (Found::Unavailable(_), Some(grace)) = (&told.found, self.definition.on_outage.grace())
+            && let Some(principal) = remembered.believed(key.as_bytes(), &self.reading, grace)
+        {
+            told.found = Found::Believed(principal);
+        }
+    }
+
+    fn remember(&self, remembered: &Remembered, key: &str, known: Known, exchange: &Exchange) {
+        if self.definition.on_outage.grace().is_some() {
+            remembered.keep_for_grace(key.as_bytes(), known.clone());
+        }
+        if let Some(note) = exchange.answers.note(Slot::Session)
+            && !remembered.keep_near(key.as_bytes(), note, known)
+        {
+            self.near_counts.raced();
+        }
     }
 
     fn record(&self, verdict: &Verdict, exchange: &Exchange) {
@@ -74,8 +123,11 @@ impl Session {
         let mut trail = exchange.trail.borrow_mut();
         trail.session = Some(verdict.label());
         trail.session_reason = verdict.reason();
-        if let Verdict::Valid(principal) = verdict {
+        if let Verdict::Valid(principal) | Verdict::Believed(principal) = verdict {
             trail.user = Some(principal.user.clone());
+        }
+        if matches!(verdict, Verdict::Believed(_)) {
+            self.believed.inc();
         }
     }
 }
@@ -86,12 +138,27 @@ impl Ask for Session {
     }
 
     fn ask(&self, exchange: &mut Exchange, pipeline: &mut Pipeline) -> usize {
-        if !matches!(self.store, Store::Redis) || is_preflight(&exchange.request) {
+        let Store::Redis(remembered) = &self.store else { return 0 };
+        if is_preflight(&exchange.request) {
             return 0;
         }
         let Credential::Identifier(identifier) = self.credential(&exchange.request) else { return 0 };
-        redis::ask(&self.definition, &self.wanted, &identifier, pipeline);
-        1
+        let key = redis::key(&self.definition, &identifier);
+        let mut note = None;
+        if self.near {
+            if let Some(login) = remembered.login(key.as_bytes(), &self.reading) {
+                self.near_counts.hit();
+                exchange.answers.put(Slot::Session, Answer::Near(login));
+                return 0;
+            }
+            note = remembered.note(key.as_bytes());
+            if note.is_some() {
+                self.near_counts.missed();
+            }
+            exchange.answers.set_note(Slot::Session, note);
+        }
+        let may_be_remembered = note.is_some() || self.definition.on_outage.grace().is_some();
+        redis::ask(self.definition.format, self.reading.wanted(), &key, may_be_remembered, pipeline)
     }
 }
 
@@ -109,7 +176,7 @@ pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next
                 Admission::Pass => pass(next, exchange).await,
                 Admission::PassAs(principal) => {
                     identity::forward(&session.definition, &principal, exchange.request.headers_mut());
-                    exchange.principal = Some(Rc::new(principal));
+                    exchange.principal = Some(principal);
                     pass(next, exchange).await
                 }
                 Admission::Refuse(reply) => {

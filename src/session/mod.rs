@@ -13,6 +13,9 @@
 //! 8. The app learns who is logged in from the identity fields. What a client sends under their names, in any
 //!    spelling, is removed on every route.
 //! 9. Records are read, never written, and their TTL is left alone: they are the app's.
+//! 10. A login that Redis told of is remembered while it is certain that it stands, and Redis is not asked again (`near`).
+//! 11. Where `on_outage = "grace"`, rule 6 has an exception: a login that Redis confirmed a short while ago, and that
+//!     nothing has contradicted since, is believed while Redis is away (`grace`). Whoever else asks gets 503.
 //!
 //! # Why
 //! Rule 6: a client that gets 401 forgets its login, and a second of trouble has logged everybody out.
@@ -52,6 +55,41 @@ pub struct Definition {
     pub attributes: Vec<String>,
     /// What to answer while the store is away: 503 with Retry-After of this long.
     pub retry_after: Duration,
+    /// To whom that is answered.
+    pub on_outage: OnOutage,
+}
+
+/// Who passes while the store is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnOutage {
+    /// Nobody who sends an identifier.
+    #[default]
+    Closed,
+    /// Whose login the store confirmed within this time.
+    Grace(Duration),
+}
+
+impl OnOutage {
+    /// How long a login is believed, if it is.
+    pub fn grace(self) -> Option<Duration> {
+        match self {
+            Self::Closed => None,
+            Self::Grace(grace) => Some(grace),
+        }
+    }
+}
+
+/// `[memory]`, as far as sessions are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemorySettings {
+    /// Bytes of logins that are believed while Redis is away.
+    pub max_bytes: u64,
+}
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self { max_bytes: 16 * 1024 * 1024 }
+    }
 }
 
 /// How a session record is written.

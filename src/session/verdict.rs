@@ -18,15 +18,23 @@ pub enum Found {
     Nothing,
     /// There is something that cannot be read; says why.
     Unreadable(&'static str),
-    /// The store cannot be asked; says why.
+    /// A login that is remembered, and certain.
+    Known(Arc<Principal>),
+    /// A login that is remembered; the store cannot be asked whether it stands.
+    Believed(Arc<Principal>),
+    /// The store cannot be asked, for a time; says why.
     Unavailable(&'static str),
+    /// The store does not answer this question; says why.
+    Refused(&'static str),
 }
 
 /// What is known about the one who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Logged in.
-    Valid(Principal),
+    Valid(Arc<Principal>),
+    /// Was logged in a short while ago, and nobody can tell at the moment; passes as who is logged in (`on_outage`).
+    Believed(Arc<Principal>),
     /// There is a session, but nobody is logged in.
     Anonymous,
     /// The session has ended, or never was.
@@ -43,7 +51,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// It goes on in this name.
-    PassAs(Principal),
+    PassAs(Arc<Principal>),
     /// It goes on in nobody's.
     Pass,
     /// It is answered here.
@@ -58,24 +66,26 @@ pub fn judge(session: &Arc<str>, credential: &Credential<'_>, found: Found, key:
         Credential::Identifier(identifier) => identifier,
     };
     match found {
-        Found::Unavailable(reason) => Verdict::Unknown(reason),
+        Found::Known(principal) => Verdict::Valid(principal),
+        Found::Believed(principal) => Verdict::Believed(principal),
+        Found::Unavailable(reason) | Found::Refused(reason) => Verdict::Unknown(reason),
         Found::Unreadable(reason) => Verdict::Rejected(reason),
         Found::Nothing => Verdict::Expired,
         Found::Record(Record { user: None, .. }) => Verdict::Anonymous,
-        Found::Record(Record { user: Some(user), attributes }) => Verdict::Valid(Principal {
+        Found::Record(Record { user: Some(user), attributes }) => Verdict::Valid(Arc::new(Principal {
             session: session.clone(),
             user,
             session_digest: key.digest(identifier),
             session_key: crate::redis_pool::key::digest(identifier.as_bytes()),
             attributes,
-        }),
+        })),
     }
 }
 
 /// Rules 4 to 6 of the room.
 pub fn admit(definition: &Definition, mode: Mode, verdict: Verdict) -> Admission {
     match (verdict, mode) {
-        (Verdict::Valid(principal), _) => Admission::PassAs(principal),
+        (Verdict::Valid(principal) | Verdict::Believed(principal), _) => Admission::PassAs(principal),
         (Verdict::Unknown(_), _) => {
             let wait = definition.retry_after;
             let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -90,7 +100,7 @@ pub fn admit(definition: &Definition, mode: Mode, verdict: Verdict) -> Admission
 }
 
 impl Verdict {
-    /// All [labels](Self::label), in the order of the variants.
+    /// All [labels](Self::label), one for each answer that there is.
     pub const LABELS: [&str; 6] = ["valid", "anonymous", "expired", "absent", "rejected", "unknown"];
 
     /// Its name in logs and metrics.
@@ -101,7 +111,7 @@ impl Verdict {
     /// Its place among [`Self::LABELS`].
     pub fn index(&self) -> usize {
         match self {
-            Self::Valid(_) => 0,
+            Self::Valid(_) | Self::Believed(_) => 0,
             Self::Anonymous => 1,
             Self::Expired => 2,
             Self::Absent => 3,
@@ -114,6 +124,7 @@ impl Verdict {
     pub fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Rejected(reason) | Self::Unknown(reason) => Some(reason),
+            Self::Believed(_) => Some("grace"),
             _ => None,
         }
     }
@@ -123,7 +134,7 @@ impl Verdict {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{Carrier, Format};
+    use super::super::{Carrier, Format, OnOutage};
     use super::*;
 
     fn verdict(found: Found) -> Verdict {
@@ -140,6 +151,7 @@ mod tests {
             forward: Vec::new(),
             attributes: Vec::new(),
             retry_after: Duration::from_millis(1500),
+            on_outage: OnOutage::Closed,
         };
         admit(&definition, mode, verdict)
     }
@@ -165,6 +177,21 @@ mod tests {
         let reply = Admission::Refuse(LocalReply::SessionStoreDown { retry_after: 2 });
         for mode in [Mode::Required, Mode::Optional] {
             assert_eq!(admitted(verdict(Found::Unavailable("down")), mode), reply);
+            assert_eq!(admitted(verdict(Found::Refused("error")), mode), reply);
+        }
+    }
+
+    #[test]
+    fn whoever_is_believed_passes_as_who_is_logged_in_and_the_log_says_why() {
+        let Verdict::Valid(principal) = verdict(Found::Record(Record { user: Some("5".into()), attributes: vec![] }))
+        else {
+            panic!("a login")
+        };
+        assert_eq!(verdict(Found::Known(principal.clone())), Verdict::Valid(principal.clone()));
+        let believed = verdict(Found::Believed(principal.clone()));
+        assert_eq!((believed.label(), believed.reason()), ("valid", Some("grace")));
+        for mode in [Mode::Required, Mode::Optional] {
+            assert_eq!(admitted(believed.clone(), mode), Admission::PassAs(principal.clone()));
         }
     }
 

@@ -8,6 +8,7 @@ mod faults;
 mod fleet;
 mod limits;
 mod link;
+mod near;
 mod one_trip;
 mod outage;
 mod session;

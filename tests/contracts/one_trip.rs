@@ -49,7 +49,7 @@ pub fn request() -> Exchange {
         client: Client { address: [192, 0, 2, 1].into(), trusted: false, scheme: Scheme::Http },
         parameters: Vec::new(),
         answers: Answers::default(),
-        principal: Some(Rc::new(Principal {
+        principal: Some(Arc::new(Principal {
             session: "web".into(),
             user: "7".into(),
             session_digest: "d".into(),

@@ -1,4 +1,5 @@
-//! What every store of sessions promises, and what the layer makes of it: process memory, Redis with JSON, Redis with hashes.
+//! What every store of sessions promises, and what the layer makes of it: process memory, Redis with JSON or hashes, and the
+//! near tier in front of both.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -13,14 +14,22 @@ use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use serde_json::{Value as Json, json};
 use sidegate::body::Body;
 use sidegate::clock::{Clock, ManualClock, instant};
-use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Scheme, Slot};
+use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Principal, Scheme, Slot};
 use sidegate::gather::Ask as _;
+use sidegate::redis_pool;
+use sidegate::redis_pool::coherence::Coherence;
+use sidegate::redis_pool::near::{self, Tier as _};
+use sidegate::redis_pool::tracking::{Terms, Tracking};
 use sidegate::session::credential::{Credential, credential};
 use sidegate::session::digest::Key;
 use sidegate::session::format::Wanted;
 use sidegate::session::store::memory::MemoryStore;
+use sidegate::session::store::remembered::{Bounds, Remembered};
 use sidegate::session::verdict::{Found, Verdict, judge};
-use sidegate::session::{Carrier, Definition, Format, IdentityFields, Mode, Session, Store, layer, store, strip_layer};
+use sidegate::session::{
+    Carrier, Definition, Format, IdentityFields, MemorySettings, Mode, OnOutage, Session, Store, layer, store,
+    strip_layer,
+};
 use sidegate::telemetry::Record;
 use sidegate::telemetry::registry::Registry;
 use tower::{Layer as _, Service as _, service_fn};
@@ -33,7 +42,18 @@ const NOBODY: &str = "nobody-0123456789";
 /// A store of one kind, and the app's way to write to it.
 enum Shelf {
     Memory(Arc<MemoryStore>, Arc<ManualClock>),
-    Redis { connection: MultiplexedConnection, format: Format, server: RefCell<RedisServer> },
+    Redis(Box<OverRedis>),
+}
+
+struct OverRedis {
+    connection: MultiplexedConnection,
+    format: Format,
+    server: RefCell<RedisServer>,
+    remembered: Arc<Remembered>,
+    coherence: Arc<Coherence>,
+    /// Tells of every change, if anybody does.
+    tracking: Option<Tracking>,
+    on_outage: OnOutage,
 }
 
 impl Shelf {
@@ -45,38 +65,101 @@ impl Shelf {
     async fn redis(format: Format) -> Self {
         let server = RedisServer::start();
         let connection = server.client().get_multiplexed_async_connection().await.expect("a connection");
-        Self::Redis { connection, format, server: RefCell::new(server) }
+        let (coherence, memory) = (Coherence::new(), MemorySettings::default());
+        let bounds = Bounds::new(near::Settings::default(), memory, ["session:"], "sidegate:limit:");
+        let remembered = Remembered::new(bounds, coherence.clone());
+        let server = RefCell::new(server);
+        let on_outage = OnOutage::Closed;
+        let tracking = None;
+        Self::Redis(OverRedis { connection, format, server, remembered, coherence, tracking, on_outage }.into())
     }
 
-    async fn each() -> [Self; 3] {
-        [Self::memory(), Self::redis(Format::Json).await, Self::redis(Format::Hash).await]
+    /// As [`Shelf::redis`], with every change told by Redis itself.
+    async fn near(format: Format) -> Self {
+        let mut shelf = Self::redis(format).await;
+        shelf.track().await;
+        shelf
     }
 
-    fn format(&self) -> Format {
+    async fn track(&mut self) {
+        let Self::Redis(over) = self else { panic!("only Redis tells") };
+        let terms = Terms {
+            redis: redis_pool::Settings::of_url(&over.server.borrow().url()).expect("a URL"),
+            near: near::Settings::default(),
+            tiers: vec![over.remembered.clone()],
+            coherence: over.coherence.clone(),
+        };
+        over.tracking = Some(Tracking::start(terms, Registry::new(1), 0).expect("a thread"));
+        self.heard().await;
+    }
+
+    /// Until all that has been told so far is applied.
+    async fn heard(&self) {
+        let over = self.over_redis();
+        while over.tracking.is_some() && over.coherence.era().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// As [`Shelf::redis`], remembering near though nobody tells of changes.
+    async fn untold(format: Format) -> Self {
+        let shelf = Self::redis(format).await;
+        shelf.over_redis().coherence.begin();
+        shelf
+    }
+
+    /// As [`Shelf::redis`], believing for a minute; changes are not told.
+    async fn grace(format: Format) -> Self {
+        let mut shelf = Self::redis(format).await;
+        let Self::Redis(over) = &mut shelf else { unreachable!("made over Redis") };
+        over.on_outage = OnOutage::Grace(Duration::from_secs(60));
+        shelf
+    }
+
+    async fn each() -> [Self; 5] {
+        let (json, hash) = (Format::Json, Format::Hash);
+        let redis = [Self::redis(json).await, Self::redis(hash).await];
+        let [json_near, hash_near] = [Self::near(json).await, Self::near(hash).await];
+        let [json, hash] = redis;
+        [Self::memory(), json, hash, json_near, hash_near]
+    }
+
+    fn over_redis(&self) -> &OverRedis {
+        let Self::Redis(over) = self else { panic!("not over Redis") };
+        over
+    }
+
+    fn definition(&self) -> Definition {
         match self {
-            Self::Memory(..) => Format::Json,
-            Self::Redis { format, .. } => *format,
+            Self::Memory(..) => definition(Format::Json),
+            Self::Redis(over) => Definition { on_outage: over.on_outage, ..definition(over.format) },
         }
     }
 
     async fn run(&self, command: &[&str]) {
-        let Self::Redis { connection, .. } = self else { panic!("only Redis runs commands") };
         let mut line = redis::cmd(command[0]);
+        let connection = &self.over_redis().connection;
         line.arg(&command[1..]).exec_async(&mut connection.clone()).await.expect("Redis does as it is told");
+    }
+
+    fn kill(&self) {
+        self.over_redis().server.borrow_mut().kill();
     }
 
     /// The app logs somebody in, or gives a visitor a session.
     async fn put(&self, identifier: &str, attributes: &Json) {
         match self {
             Self::Memory(store, _) => store.put(identifier, attributes.to_string(), Duration::from_secs(60)),
-            Self::Redis { format: Format::Json, .. } => {
+            Self::Redis(over) if over.format == Format::Json => {
                 self.run(&["SET", &format!("session:{identifier}"), &attributes.to_string(), "EX", "60"]).await;
+                self.heard().await;
             }
-            Self::Redis { format: Format::Hash, .. } => {
+            Self::Redis(_) => {
                 for (name, value) in attributes.as_object().unwrap() {
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                     self.run(&["HSET", &format!("session:{identifier}"), name, &text]).await;
                 }
+                self.heard().await;
             }
         }
     }
@@ -85,7 +168,7 @@ impl Shelf {
     async fn remove(&self, identifier: &str) {
         match self {
             Self::Memory(store, _) => assert!(store.remove(identifier)),
-            Self::Redis { .. } => self.run(&["DEL", &format!("session:{identifier}")]).await,
+            Self::Redis(_) => self.run(&["DEL", &format!("session:{identifier}")]).await,
         }
     }
 
@@ -93,25 +176,22 @@ impl Shelf {
     async fn let_end(&self, identifier: &str) {
         match self {
             Self::Memory(_, hand) => hand.advance(Duration::from_secs(60)),
-            Self::Redis { .. } => {
+            Self::Redis(_) => {
                 self.run(&["PEXPIRE", &format!("session:{identifier}"), "1"]).await;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
     }
 
-    async fn answer(&self, session: &Session, exchange: &mut Exchange) -> Answer {
+    /// What `gather` does; says how many commands were sent.
+    async fn gather(&self, session: &Session, exchange: &mut Exchange) -> usize {
         let mut pipeline = redis::pipe();
         let asked = session.ask(exchange, &mut pipeline);
-        let Self::Redis { connection, .. } = self else {
-            assert_eq!(asked, 0, "memory is not asked over the wire");
-            return Answer::NotAsked;
-        };
-        if asked == 0 {
-            return Answer::NotAsked;
+        if asked > 0 {
+            let answer = self.over_redis().connection.clone().req_packed_commands(&pipeline, 0, asked).await;
+            exchange.answers.put(Slot::Session, answer.map_or(Answer::Unavailable("down"), Answer::Values));
         }
-        let answer = connection.clone().req_packed_commands(&pipeline, 0, asked).await;
-        answer.map_or(Answer::Unavailable("down"), Answer::Values)
+        asked
     }
 }
 
@@ -125,6 +205,7 @@ fn definition(format: Format) -> Definition {
         forward: vec![(field("x-user-id"), "user_id".into()), (field("x-user-name"), "name".into())],
         attributes: vec!["plan".into()],
         retry_after: Duration::from_secs(2),
+        on_outage: OnOutage::Closed,
     }
 }
 
@@ -132,14 +213,17 @@ fn field(name: &'static str) -> HeaderName {
     HeaderName::from_static(name)
 }
 
-/// The fields of a request that reached the app, and its user.
-type Reached = (HeaderMap, Option<String>);
+/// The fields of a request that reached the app, and in whose name.
+type Reached = (HeaderMap, Option<Arc<Principal>>);
 
 /// What came of one request.
 struct Outcome {
     /// The fields that reached the app, if anything did.
     app: Option<HeaderMap>,
     user: Option<String>,
+    principal: Option<Arc<Principal>>,
+    /// Commands that were sent to Redis.
+    asked: usize,
     status: StatusCode,
     fields: HeaderMap,
     content: Vec<u8>,
@@ -150,9 +234,9 @@ struct Outcome {
 async fn outcome(shelf: &Shelf, mode: Mode, method: Method, sent: &[(&'static str, &str)]) -> Outcome {
     let store = match shelf {
         Shelf::Memory(memory, _) => Store::Memory(memory.clone()),
-        Shelf::Redis { .. } => Store::Redis,
+        Shelf::Redis(over) => Store::Redis(over.remembered.clone()),
     };
-    let definition = Arc::new(definition(shelf.format()));
+    let definition = Arc::new(shelf.definition());
     let identity = Rc::new(IdentityFields::new(definition.forward.iter().map(|(name, _)| name.clone())));
     let registry = Registry::new(1);
     let session = Session::new(definition, mode, store, &registry, 0);
@@ -161,16 +245,14 @@ async fn outcome(shelf: &Shelf, mode: Mode, method: Method, sent: &[(&'static st
         request.headers_mut().append(*name, value.parse().unwrap());
     }
     let mut exchange = exchange(request);
-    let answer = shelf.answer(&session, &mut exchange).await;
-    exchange.answers.put(Slot::Session, answer);
+    let asked = shelf.gather(&session, &mut exchange).await;
     let trail = exchange.trail.clone();
 
     let reached: Rc<RefCell<Option<Reached>>> = Rc::default();
     let app = {
         let reached = reached.clone();
         service_fn(move |exchange: Box<Exchange>| {
-            let user = exchange.principal.as_ref().map(|principal| principal.user.clone());
-            *reached.borrow_mut() = Some((exchange.request.headers().clone(), user));
+            *reached.borrow_mut() = Some((exchange.request.headers().clone(), exchange.principal.clone()));
             async { Ok::<_, Infallible>(Response::new(Body::empty())) }
         })
     };
@@ -178,13 +260,16 @@ async fn outcome(shelf: &Shelf, mode: Mode, method: Method, sent: &[(&'static st
     let Ok(response) = stack.call(exchange).await;
     let (head, body) = response.into_parts();
     let content = body.collect().await.expect("whole content").to_bytes().to_vec();
-    let (app, user) = reached.take().map_or((None, None), |(fields, user)| (Some(fields), user));
+    let (app, principal) = reached.take().map_or((None, None), |(fields, principal)| (Some(fields), principal));
+    let user = principal.as_ref().map(|principal| principal.user.clone());
     let (verdict, reason) = (trail.borrow().session, trail.borrow().session_reason);
     if let Some(verdict) = verdict {
         let labels = [("session", "web"), ("verdict", verdict)];
         assert_eq!(registry.value("sidegate_session_verdicts_total", &labels), 1);
+        let believed = registry.value("sidegate_session_grace_total", &[("session", "web")]);
+        assert_eq!(believed, u64::from(reason == Some("grace")));
     }
-    Outcome { app, user, status: head.status, fields: head.headers, content, verdict, reason }
+    Outcome { app, user, principal, asked, status: head.status, fields: head.headers, content, verdict, reason }
 }
 
 async fn required(shelf: &Shelf, sent: &[(&'static str, &str)]) -> Outcome {
@@ -313,9 +398,7 @@ async fn a_key_of_another_type_or_without_a_record_is_no_session() {
 async fn an_outage_of_redis_is_503_in_both_modes_and_no_logout() {
     let shelf = Shelf::redis(Format::Json).await;
     shelf.put(ALICE, &json!({"user_id": 5})).await;
-    if let Shelf::Redis { server, .. } = &shelf {
-        server.borrow_mut().kill();
-    }
+    shelf.kill();
     for mode in [Mode::Required, Mode::Optional] {
         let outcome = outcome(&shelf, mode, Method::GET, &[("cookie", &cookie(ALICE))]).await;
         assert_eq!((outcome.status, outcome.verdict), (StatusCode::SERVICE_UNAVAILABLE, Some("unknown")));
@@ -324,6 +407,197 @@ async fn an_outage_of_redis_is_503_in_both_modes_and_no_logout() {
     }
     // Whoever has no credential needs no store.
     assert!(optional(&shelf, &[]).await.app.is_some());
+}
+
+#[tokio::test]
+async fn a_hot_login_asks_nothing_and_is_the_same_to_the_byte() {
+    for format in [Format::Json, Format::Hash] {
+        let (far, near) = (Shelf::redis(format).await, Shelf::near(format).await);
+        let sent = [("cookie", &*cookie(ALICE)), ("x-user-id", "1")];
+        let mut outcomes = Vec::new();
+        for shelf in [&far, &near] {
+            shelf.put(ALICE, &json!({"user_id": 5, "name": "Alice Müller", "plan": "pro"})).await;
+            for mode in [Mode::Required, Mode::Optional] {
+                outcomes.push(outcome(shelf, mode, Method::GET, &sent).await);
+            }
+        }
+        let asked: Vec<usize> = outcomes.iter().map(|outcome| outcome.asked).collect();
+        assert_eq!(asked, [1, 1, 2, 0], "{format:?}");
+        let same = |outcome: &Outcome| {
+            let Outcome { app, user, principal, verdict, reason, .. } = outcome;
+            (app.clone(), user.clone(), principal.clone(), *verdict, *reason)
+        };
+        assert!(outcomes.iter().all(|outcome| same(outcome) == same(&outcomes[0])), "{format:?}");
+        assert_eq!(outcomes[3].app.as_ref().expect("the app was asked")["x-user-name"], "Alice M%C3%BCller");
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_done_to_a_record_that_is_remembered_counts_from_the_next_request() {
+    let key = format!("session:{ALICE}");
+    let changes: [&[&str]; 7] = [
+        &["DEL", &key],
+        &["UNLINK", &key],
+        &["PEXPIRE", &key, "0"],
+        &["RENAME", &key, "session:elsewhere-0123456789"],
+        &["SET", &key, "{}"],
+        &["FLUSHDB"],
+        &["FLUSHALL"],
+    ];
+    for format in [Format::Json, Format::Hash] {
+        let shelf = Shelf::near(format).await;
+        for change in changes {
+            shelf.put(ALICE, &json!({"user_id": 5})).await;
+            let sent = cookie(ALICE);
+            for asked in [2, 0] {
+                let valid = required(&shelf, &[("cookie", &sent)]).await;
+                assert_eq!((valid.verdict, valid.asked), (Some("valid"), asked), "{format:?} {change:?}");
+            }
+            shelf.run(change).await;
+            let refused = required(&shelf, &[("cookie", &sent)]).await;
+            assert_eq!((refused.status, refused.asked > 0), (StatusCode::UNAUTHORIZED, true), "{format:?} {change:?}");
+            shelf.run(&["FLUSHDB"]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_told_of_changes_asks_each_time() {
+    let shelf = Shelf::near(Format::Json).await;
+    shelf.put(ALICE, &json!({"user_id": 5})).await;
+    let sent = cookie(ALICE);
+    assert_eq!(required(&shelf, &[("cookie", &sent)]).await.asked, 2);
+    assert_eq!(required(&shelf, &[("cookie", &sent)]).await.asked, 0);
+    // Nobody may be told again: the tier stays off.
+    shelf.run(&["ACL", "SETUSER", "default", "-client|tracking", "-subscribe"]).await;
+    shelf.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    for _ in 0..3 {
+        let valid = required(&shelf, &[("cookie", &sent)]).await;
+        assert!(valid.verdict == Some("valid") && valid.asked > 0, "the near tier is not off");
+    }
+    shelf.run(&["DEL", &format!("session:{ALICE}")]).await;
+    assert_eq!(required(&shelf, &[("cookie", &sent)]).await.verdict, Some("expired"));
+}
+
+#[tokio::test]
+async fn whoever_is_nobody_is_looked_up_each_time() {
+    for format in [Format::Json, Format::Hash] {
+        let shelf = Shelf::untold(format).await;
+        shelf.put(NOBODY, &json!({"name": "visitor"})).await;
+        shelf.run(&["RPUSH", "session:another-0123456789", "a"]).await;
+        for identifier in [NOBODY, ALICE, "another-0123456789"] {
+            for _ in 0..2 {
+                assert_eq!(required(&shelf, &[("cookie", &cookie(identifier))]).await.asked, 2, "{identifier}");
+            }
+        }
+        assert_eq!(shelf.over_redis().remembered.size(), near::Size::default());
+        // Nobody has to tell of the login.
+        shelf.put(ALICE, &json!({"user_id": 5})).await;
+        assert_eq!(required(&shelf, &[("cookie", &cookie(ALICE))]).await.verdict, Some("valid"));
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_ends_by_itself_ends_here_too_though_nobody_tells() {
+    let shelf = Shelf::untold(Format::Json).await;
+    let sent = cookie(ALICE);
+    shelf.run(&["SET", &format!("session:{ALICE}"), r#"{"user_id":5}"#, "PX", "1000"]).await;
+    assert_eq!(required(&shelf, &[("cookie", &sent)]).await.verdict, Some("valid"));
+    let mut connection = shelf.over_redis().connection.clone();
+    while redis::cmd("EXISTS").arg(format!("session:{ALICE}")).query_async(&mut connection).await == Ok(1) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let ended = required(&shelf, &[("cookie", &sent)]).await;
+    assert_eq!((ended.verdict, ended.asked), (Some("expired"), 2));
+}
+
+#[tokio::test]
+async fn where_pttl_is_refused_a_login_is_remembered_all_the_same() {
+    let shelf = Shelf::near(Format::Json).await;
+    shelf.put(ALICE, &json!({"user_id": 5})).await;
+    shelf.run(&["ACL", "SETUSER", "default", "-pttl"]).await;
+    assert_eq!(required(&shelf, &[("cookie", &cookie(ALICE))]).await.verdict, Some("valid"));
+    let hot = required(&shelf, &[("cookie", &cookie(ALICE))]).await;
+    assert_eq!((hot.verdict, hot.asked), (Some("valid"), 0));
+}
+
+#[tokio::test]
+async fn while_redis_is_away_grace_believes_whom_it_confirmed_and_nobody_else() {
+    for format in [Format::Json, Format::Hash] {
+        let shelf = Shelf::grace(format).await;
+        shelf.put(ALICE, &json!({"user_id": 5, "name": "Alice"})).await;
+        shelf.put(NOBODY, &json!({"name": "visitor"})).await;
+        shelf.put("stranger-0123456789", &json!({"user_id": 6})).await;
+        let before = required(&shelf, &[("cookie", &cookie(ALICE))]).await;
+        assert_eq!((before.verdict, before.reason), (Some("valid"), None));
+        assert_eq!(required(&shelf, &[("cookie", &cookie(NOBODY))]).await.verdict, Some("anonymous"));
+        shelf.kill();
+        for mode in [Mode::Required, Mode::Optional] {
+            let believed = outcome(&shelf, mode, Method::GET, &[("cookie", &cookie(ALICE))]).await;
+            assert_eq!((believed.verdict, believed.reason), (Some("valid"), Some("grace")));
+            assert_eq!((&believed.app, &believed.principal), (&before.app, &before.principal));
+            for unknown in [NOBODY, "stranger-0123456789", "unknown-0123456789"] {
+                let refused = outcome(&shelf, mode, Method::GET, &[("cookie", &cookie(unknown))]).await;
+                assert_eq!((refused.status, refused.verdict), (StatusCode::SERVICE_UNAVAILABLE, Some("unknown")));
+                assert!(refused.fields.contains_key("retry-after") && !refused.fields.contains_key("set-cookie"));
+            }
+        }
+        assert_eq!(required(&shelf, &[]).await.status, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn grace_believes_nobody_whom_redis_has_contradicted_since() {
+    let sent = cookie(ALICE);
+    for format in [Format::Json, Format::Hash] {
+        let ways: [&[&str]; 3] = [&["DEL"], &["SET", r#"{"name":"visitor"}"#], &["SET", "not json"]];
+        for way in ways {
+            let shelf = Shelf::grace(format).await;
+            shelf.put(ALICE, &json!({"user_id": 5})).await;
+            assert_eq!(required(&shelf, &[("cookie", &sent)]).await.verdict, Some("valid"));
+            let key = format!("session:{ALICE}");
+            shelf.run(&[&[way[0], &key], &way[1..]].concat()).await;
+            assert_eq!(required(&shelf, &[("cookie", &sent)]).await.status, StatusCode::UNAUTHORIZED);
+            shelf.kill();
+            assert_eq!(required(&shelf, &[("cookie", &sent)]).await.verdict, Some("unknown"), "{format:?} {way:?}");
+        }
+    }
+    let mut told = Shelf::grace(Format::Json).await;
+    told.track().await;
+    told.put(ALICE, &json!({"user_id": 5})).await;
+    assert_eq!(required(&told, &[("cookie", &sent)]).await.verdict, Some("valid"));
+    told.run(&["FLUSHDB"]).await;
+    told.heard().await;
+    told.kill();
+    assert_eq!(required(&told, &[("cookie", &sent)]).await.verdict, Some("unknown"), "it was told that all is gone");
+}
+
+#[tokio::test]
+async fn grace_believes_nobody_beyond_the_end_of_the_session_itself() {
+    let shelf = Shelf::grace(Format::Json).await;
+    shelf.run(&["SET", &format!("session:{ALICE}"), r#"{"user_id":5}"#, "PX", "1000"]).await;
+    assert_eq!(required(&shelf, &[("cookie", &cookie(ALICE))]).await.verdict, Some("valid"));
+    shelf.kill();
+    let mut reasons = Vec::new();
+    while reasons.last() != Some(&Some("down")) {
+        let outcome = required(&shelf, &[("cookie", &cookie(ALICE))]).await;
+        assert_ne!(outcome.status, StatusCode::UNAUTHORIZED);
+        reasons.push(outcome.reason);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(reasons.len() < 2000, "believed far beyond its end");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_refuses_us_is_no_outage_and_nobody_is_believed() {
+    let shelf = Shelf::grace(Format::Json).await;
+    shelf.put(ALICE, &json!({"user_id": 5})).await;
+    assert_eq!(required(&shelf, &[("cookie", &cookie(ALICE))]).await.verdict, Some("valid"));
+    shelf.run(&["ACL", "SETUSER", "default", "-get"]).await;
+    let refused = required(&shelf, &[("cookie", &cookie(ALICE))]).await;
+    assert_eq!((refused.status, refused.verdict), (StatusCode::SERVICE_UNAVAILABLE, Some("unknown")));
+    shelf.run(&["ACL", "SETUSER", "default", "+get"]).await;
+    assert_eq!(required(&shelf, &[("cookie", &cookie(ALICE))]).await.verdict, Some("valid"));
 }
 
 #[test]
@@ -379,7 +653,7 @@ fn captured_verdict(row: &Json) -> Verdict {
     let found = match &credential {
         Credential::Identifier(identifier) => {
             assert_eq!(format!("{}{identifier}", definition.prefix), text("redis_key"));
-            store::redis::found(format, &wanted, Answer::Values(vec![captured_value(row, format, &wanted)]))
+            store::redis::told(format, &wanted, Answer::Values(vec![captured_value(row, format, &wanted)])).found
         }
         _ => Found::Nothing,
     };

@@ -17,8 +17,11 @@ use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_m
 use crate::rate_limit::Limit;
 use crate::rate_limit::partition::{Key, Part};
 use crate::rate_limit::quota::Quota;
-use crate::session::{Carrier, Definition, Format};
+use crate::session::{Carrier, Definition, Format, OnOutage};
 use crate::upstream;
+
+/// The longest time for which a login is believed while Redis is away.
+const LONGEST_GRACE: Duration = Duration::from_secs(60 * 60);
 
 /// Definitions of one kind.
 pub struct Named<T> {
@@ -210,6 +213,7 @@ fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definition> {
         forward: Vec::new(),
         attributes: Vec::new(),
         retry_after: Duration::from_secs(5),
+        on_outage: OnOutage::Closed,
     };
     table.needs("format", "format = \"json\" (an object in a string key) or \"hash\"");
     table.set("format", &mut definition.format, format);
@@ -223,7 +227,28 @@ fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definition> {
         definition.forward = identity_fields(&forward, |path| attribute(path.text()?));
     }
     table.set("retry_after", &mut definition.retry_after, text(quantity::duration));
+    definition.on_outage = on_outage(table);
     Some(definition)
+}
+
+/// `on_outage` and `grace`.
+fn on_outage(table: &mut Table<'_>) -> OnOutage {
+    let mut believes = false;
+    table.set("on_outage", &mut believes, choice(&[("closed", false), ("grace", true)]));
+    let mut grace = Duration::from_secs(60);
+    table.set("grace", &mut grace, |value| {
+        let grace = quantity::duration(value.text()?)?;
+        if grace > LONGEST_GRACE {
+            let message = format!("a login that nobody confirmed for {} is too old", quantity::shown_duration(grace));
+            return Err(Fault::with_help(message, "at most an hour: a logout is not seen while Redis is away"));
+        }
+        if !believes {
+            let help = "on_outage = \"grace\" believes them for that long";
+            return Err(Fault::with_help("nobody is believed while Redis is away: `grace` does nothing", help));
+        }
+        Ok(grace)
+    });
+    if believes { OnOutage::Grace(grace) } else { OnOutage::Closed }
 }
 
 fn format(value: &Value<'_>) -> Result<Format, Fault> {

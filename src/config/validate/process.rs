@@ -11,7 +11,7 @@ use crate::listener::{self, Bind};
 use crate::rate_limit::store::OnOutage;
 use crate::route::Paths;
 use crate::telemetry::logs;
-use crate::{admin, cache, client_addr, rate_limit};
+use crate::{admin, cache, client_addr, rate_limit, session};
 
 /// The most that any count may be.
 const MANY: u64 = 1 << 32;
@@ -164,9 +164,12 @@ pub fn memory(table: &mut Table<'_>) -> MemorySettings {
     let cache::MemorySettings { mut max_bytes } = cache::MemorySettings::default();
     table.set("limit_keys", &mut max_keys, count(1..1_000_000_001));
     table.set("responses", &mut max_bytes, sized(0, 1 << 40));
+    let mut sessions = session::MemorySettings::default();
+    table.set("grace_sessions", &mut sessions.max_bytes, sized(64 << 10, 1 << 40));
     MemorySettings {
         limits: rate_limit::store::MemorySettings { max_keys },
         cache: cache::MemorySettings { max_bytes },
+        sessions,
     }
 }
 

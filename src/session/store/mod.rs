@@ -1,4 +1,9 @@
-//! Where session records live: the app's Redis, or this process (the demo, and apps in the same process).
+//! Where session records live: the app's Redis, or this process (the demo, and apps in the same process). And what is
+//! remembered of those in Redis.
 
+pub mod grace;
+pub mod known;
 pub mod memory;
+pub mod near;
 pub mod redis;
+pub mod remembered;

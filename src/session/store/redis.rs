@@ -1,45 +1,91 @@
-//! Session records in the app's Redis: which command asks for one, and what its answer says. No I/O: `gather` sends it.
+//! Session records in the app's Redis: which commands ask for one, and what their answers say. No I/O: `gather` sends them.
 //!
-//! 1. One command for each request: `GET` of a JSON record, `HMGET` of the wanted fields of a hash.
+//! 1. One command for each request: `GET` of a JSON record, `HMGET` of the wanted fields of a hash. Where the answer may
+//!    be remembered, `PTTL` of the same key comes with it: what is remembered never outlives its key.
 //! 2. A key of another type is no session, as is a key that is not there.
-//! 3. Any other error of Redis (loading, no permission, moved) is an outage: it says nothing about the session.
+//! 3. Any other error of Redis says nothing about the session. Loading, failing over, losing or moving its cluster's slot,
+//!    held up by a script: that is an outage, which passes. Everything else (no permission above all) is Redis refusing *us*.
+//! 4. `PTTL` may be refused: then the longest age alone bounds what is remembered.
+//!
+//! # Why
+//! Rule 3: who is believed during an outage is believed because it passes. A missing permission stays until somebody
+//! acts, and may have been taken away on purpose: it is not covered up by what was true before.
+
+use std::time::Duration;
 
 use redis::{Pipeline, Value};
 
+use super::known::Life;
 use crate::exchange::Answer;
 use crate::session::format::{Wanted, hash, json};
 use crate::session::verdict::Found;
 use crate::session::{Definition, Format};
 
-/// Adds the command that asks for the record of `identifier`.
-pub fn ask(definition: &Definition, wanted: &Wanted, identifier: &str, pipeline: &mut Pipeline) {
-    let key = [definition.prefix.as_str(), identifier].concat();
-    match definition.format {
+/// What Redis says while it cannot answer anybody.
+const OUTAGES: [&str; 7] = ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "BUSY"];
+
+/// What Redis says of a record.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Told {
+    /// What it is.
+    pub found: Found,
+    /// How long it is there, if that was asked and the record may be remembered.
+    pub life: Option<Life>,
+}
+
+/// The key of the record of `identifier`.
+pub fn key(definition: &Definition, identifier: &str) -> String {
+    [definition.prefix.as_str(), identifier].concat()
+}
+
+/// Adds the commands that ask for the record under `key`, and for how long it is there if it `may_be_remembered`; says
+/// how many.
+pub fn ask(format: Format, wanted: &Wanted, key: &str, may_be_remembered: bool, pipeline: &mut Pipeline) -> usize {
+    match format {
         Format::Json => pipeline.cmd("GET").arg(key),
         Format::Hash => pipeline.cmd("HMGET").arg(key).arg(wanted.paths()),
     };
+    if may_be_remembered {
+        pipeline.cmd("PTTL").arg(key);
+    }
+    1 + usize::from(may_be_remembered)
 }
 
 /// What the answer says.
-pub fn found(format: Format, wanted: &Wanted, answer: Answer) -> Found {
-    let value = match answer {
-        Answer::NotAsked | Answer::Near(_) => return Found::Unavailable("not asked"),
-        Answer::Unavailable(reason) => return Found::Unavailable(reason),
-        Answer::Values(mut values) => values.pop(),
+pub fn told(format: Format, wanted: &Wanted, answer: Answer) -> Told {
+    let values = match answer {
+        Answer::NotAsked | Answer::Near(_) => return Told { found: Found::Refused("not asked"), life: None },
+        Answer::Unavailable(reason) => return Told { found: Found::Unavailable(reason), life: None },
+        Answer::Values(values) => values,
     };
+    let mut values = values.into_iter();
+    Told { found: found(format, wanted, values.next()), life: values.next().and_then(|value| life(&value)) }
+}
+
+fn found(format: Format, wanted: &Wanted, value: Option<Value>) -> Found {
     match (format, value) {
-        (_, None) => Found::Unavailable("no answer"),
+        (_, None) => Found::Refused("no answer"),
         (_, Some(Value::ServerError(error))) if error.code() == "WRONGTYPE" => Found::Nothing,
-        (_, Some(Value::ServerError(_))) => Found::Unavailable("error"),
+        (_, Some(Value::ServerError(error))) if OUTAGES.contains(&error.code()) => Found::Unavailable("error"),
+        (_, Some(Value::ServerError(_))) => Found::Refused("error"),
         (Format::Json, Some(Value::Nil)) => Found::Nothing,
         (Format::Json, Some(value)) => match text(&value) {
             Some(bytes) => json::record(wanted, bytes).map_or_else(Found::Unreadable, Found::Record),
-            None => Found::Unavailable("unexpected answer"),
+            None => Found::Refused("unexpected answer"),
         },
         (Format::Hash, Some(Value::Array(values))) if values.len() == wanted.paths().len() => {
             hash::record(wanted, values.iter().map(text)).map_or(Found::Nothing, Found::Record)
         }
-        (Format::Hash, Some(_)) => Found::Unavailable("unexpected answer"),
+        (Format::Hash, Some(_)) => Found::Refused("unexpected answer"),
+    }
+}
+
+/// What `PTTL` says: -1: no end; -2: no key, which has ended since the record was read.
+fn life(value: &Value) -> Option<Life> {
+    match value {
+        Value::Int(-1) | Value::ServerError(_) => Some(Life::Endless),
+        Value::Int(left) => u64::try_from(*left).ok().map(|left| Life::Left(Duration::from_millis(left))),
+        _ => None,
     }
 }
 
@@ -57,25 +103,44 @@ mod tests {
     use super::*;
 
     fn says(format: Format, value: Value) -> Found {
-        found(format, &wanted(&["id", "name"]), Answer::Values(vec![value]))
+        told(format, &wanted(&["id", "name"]), Answer::Values(vec![value])).found
+    }
+
+    fn error(line: &str) -> Value {
+        redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap()
     }
 
     #[test]
     fn key_of_another_type_is_no_session() {
-        let error = redis::parse_redis_value(b"-WRONGTYPE Operation against a key\r\n").unwrap();
-        assert_eq!(says(Format::Json, error), Found::Nothing);
+        assert_eq!(says(Format::Json, error("WRONGTYPE Operation against a key")), Found::Nothing);
         assert_eq!(says(Format::Json, Value::Nil), Found::Nothing);
         assert_eq!(says(Format::Hash, Value::Array(vec![Value::Nil, Value::Nil])), Found::Nothing);
     }
 
     #[test]
     fn redis_that_cannot_answer_says_nothing_about_the_session() {
-        let error = redis::parse_redis_value(b"-LOADING Redis is loading\r\n").unwrap();
-        assert_eq!(says(Format::Hash, error), Found::Unavailable("error"));
-        assert_eq!(says(Format::Json, Value::Int(1)), Found::Unavailable("unexpected answer"));
-        assert_eq!(says(Format::Hash, Value::Array(vec![])), Found::Unavailable("unexpected answer"));
-        let wanted = wanted(&["id"]);
-        assert_eq!(found(Format::Json, &wanted, Answer::Unavailable("timeout")), Found::Unavailable("timeout"));
-        assert_eq!(found(Format::Json, &wanted, Answer::Values(vec![])), Found::Unavailable("no answer"));
+        let passing =
+            ["LOADING Redis is loading", "CLUSTERDOWN Hash slot not served", "MOVED 1 a:1", "BUSY Redis is busy"];
+        for passing in passing {
+            assert_eq!(says(Format::Hash, error(passing)), Found::Unavailable("error"), "{passing}");
+        }
+        for lasting in ["NOPERM this user has no permissions", "ERR unknown command 'GET'"] {
+            assert_eq!(says(Format::Json, error(lasting)), Found::Refused("error"), "{lasting}");
+        }
+        assert_eq!(says(Format::Json, Value::Int(1)), Found::Refused("unexpected answer"));
+        assert_eq!(says(Format::Hash, Value::Array(vec![])), Found::Refused("unexpected answer"));
+        let of = |answer| told(Format::Json, &wanted(&["id"]), answer).found;
+        assert_eq!(of(Answer::Unavailable("timeout")), Found::Unavailable("timeout"));
+        assert_eq!(of(Answer::Values(vec![])), Found::Refused("no answer"));
+    }
+
+    #[test]
+    fn the_life_of_a_key_bounds_what_is_remembered_of_it() {
+        let life = |value| told(Format::Json, &wanted(&["id"]), Answer::Values(vec![Value::Nil, value])).life;
+        assert_eq!(life(Value::Int(1500)), Some(Life::Left(Duration::from_millis(1500))));
+        assert_eq!(life(Value::Int(-1)), Some(Life::Endless));
+        assert_eq!(life(error("NOPERM no permissions to run the 'pttl' command")), Some(Life::Endless));
+        assert_eq!((life(Value::Int(-2)), life(Value::Nil)), (None, None), "it ended between the two answers");
+        assert_eq!(told(Format::Json, &wanted(&["id"]), Answer::Values(vec![Value::Nil])).life, None);
     }
 }

@@ -1,0 +1,256 @@
+//! Logins that this process remembers, by the Redis key of their record; bounded in bytes. No I/O, and time is an argument.
+//!
+//! 1. Only logins are remembered. Whoever is nobody is looked up each time: a login counts at once, and a flood of
+//!    invented identifiers leaves nothing behind.
+//! 2. What is remembered was read in one way ([`Reading`]) and counts for no other, before or after a reload.
+//! 3. It stands for a given time since Redis was asked, and never longer than its key.
+//! 4. Beyond the bound, what was used least is forgotten.
+//!
+//! # Why
+//! Kept is the principal, not the record: what the app, the limits and the log are told is then the same to the byte,
+//! and a request that finds it computes no digest.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
+
+use crate::exchange::Principal;
+use crate::redis_pool::near::Size;
+use crate::session::format::Wanted;
+use crate::session::{Definition, Format};
+
+/// How one definition reads a record.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reading {
+    session: Arc<str>,
+    format: Format,
+    wanted: Wanted,
+}
+
+/// A login as a record in Redis told it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// How the record was read.
+    pub reading: Arc<Reading>,
+    /// Who it is.
+    pub principal: Arc<Principal>,
+    /// When Redis was asked, or shortly before.
+    pub asked: Instant,
+    /// How long the key was there from then on.
+    pub life: Life,
+    /// The era (`redis_pool::coherence`) in which it was read; 0: outside any.
+    pub era: u64,
+}
+
+/// How long a key lives, as Redis says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Until somebody removes it; or it is not told.
+    Endless,
+    /// Until this has passed.
+    Left(Duration),
+}
+
+/// Logins by Redis key, within a bound.
+#[derive(Debug)]
+pub struct Shelf(Cache<Box<[u8]>, Arc<[Known]>, Bytes, ahash::RandomState>);
+
+/// Ways to read one record that are remembered beside each other; more definitions of one prefix take turns.
+const READINGS: usize = 8;
+
+impl Reading {
+    /// The way of `definition`.
+    pub fn of(definition: &Definition) -> Arc<Self> {
+        let wanted = Wanted::of(definition);
+        Arc::new(Self { session: definition.name.clone(), format: definition.format, wanted })
+    }
+
+    /// What is read of it.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+}
+
+impl Known {
+    /// Whether it stands at `now`, for `age` since Redis was asked (rule 3).
+    pub fn stands(&self, now: Instant, age: Duration) -> bool {
+        let passed = now.saturating_duration_since(self.asked);
+        passed < age && self.life.is_left_after(passed)
+    }
+}
+
+impl Life {
+    fn is_left_after(self, passed: Duration) -> bool {
+        match self {
+            Self::Endless => true,
+            Self::Left(left) => passed < left,
+        }
+    }
+}
+
+impl Shelf {
+    /// An empty shelf of at most `max_bytes`.
+    pub fn new(max_bytes: u64) -> Self {
+        const LOGIN: u64 = 512;
+        const SHARD: u64 = 1024 * 1024;
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity((max_bytes / LOGIN).clamp(16, 1 << 20) as usize)
+            .weight_capacity(max_bytes)
+            .shards((max_bytes / SHARD).clamp(1, 16) as usize)
+            .build();
+        let hasher = ahash::RandomState::new();
+        Self(match options {
+            Ok(options) => Cache::with_options(options, Bytes, hasher, DefaultLifecycle::default()),
+            Err(_) => Cache::with(16, max_bytes, Bytes, hasher, DefaultLifecycle::default()),
+        })
+    }
+
+    /// Who is logged in under `key`, read in this way, if what is remembered `stands`.
+    pub fn login(&self, key: &[u8], reading: &Arc<Reading>, stands: impl Fn(&Known) -> bool) -> Option<Arc<Principal>> {
+        let all = self.0.get(key)?;
+        let known = all.iter().find(|known| known.reading == *reading && stands(known))?;
+        Some(known.principal.clone())
+    }
+
+    /// Remembers a login, in the place of one that was read before it in the same way, or in an era that is over.
+    pub fn put(&self, key: &[u8], new: Known) {
+        let before = self.0.peek(key);
+        let others = || before.iter().flat_map(|all| all.iter()).filter(|known| known.era == new.era);
+        if others().any(|known| known.reading == new.reading && known.asked > new.asked) {
+            return;
+        }
+        let others: Vec<Known> = others().filter(|known| known.reading != new.reading).cloned().collect();
+        let excess = others.len().saturating_sub(READINGS - 1);
+        self.0.insert(key.into(), others.into_iter().skip(excess).chain([new]).collect());
+    }
+
+    /// Forgets what was read under `key`, in whatever way.
+    pub fn forget(&self, key: &[u8]) {
+        self.0.remove(key);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.0.clear();
+    }
+
+    /// What it holds, what stands no longer included.
+    pub fn size(&self) -> Size {
+        Size { entries: self.0.len() as u64, bytes: self.0.weight() }
+    }
+}
+
+/// Weighs logins by the bytes they take.
+#[derive(Clone, Debug)]
+struct Bytes;
+
+impl Weighter<Box<[u8]>, Arc<[Known]>> for Bytes {
+    fn weight(&self, key: &Box<[u8]>, all: &Arc<[Known]>) -> u64 {
+        let known = |known: &Known| {
+            let Principal { user, session_digest, session_key, attributes, .. } = &*known.principal;
+            let texts = attributes.iter().map(|(path, text)| path.len() + text.len() + 2 * size_of::<String>());
+            let strings = user.len() + session_digest.len() + session_key.len() + texts.sum::<usize>();
+            size_of::<Known>() + size_of::<Principal>() + strings
+        };
+        // The entry's own place in the cache, and the counts of its Arcs.
+        (key.len() + 96 + all.iter().map(known).sum::<usize>()) as u64
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::super::Carrier;
+    use super::*;
+    use crate::clock::instant;
+
+    /// A definition called `name` that reads `attribute` besides the user.
+    pub fn reading(name: &str, attribute: &str) -> Arc<Reading> {
+        Reading::of(&Definition {
+            name: name.into(),
+            format: Format::Json,
+            carriers: vec![Carrier::Bearer],
+            prefix: "session:".into(),
+            user: "id".into(),
+            forward: Vec::new(),
+            attributes: vec![attribute.to_owned()],
+            retry_after: Duration::from_secs(5),
+            on_outage: crate::session::OnOutage::Closed,
+        })
+    }
+
+    /// `user`, asked for at `asked` about a key that has no end.
+    pub fn known(reading: &Arc<Reading>, user: &str, asked: Instant) -> Known {
+        let principal = Arc::new(Principal {
+            session: reading.session.clone(),
+            user: user.into(),
+            session_digest: "d".repeat(32),
+            session_key: "k".repeat(32),
+            attributes: vec![("id".into(), user.into())],
+        });
+        Known { reading: reading.clone(), principal, asked, life: Life::Endless, era: 0 }
+    }
+
+    fn user(shelf: &Shelf, key: &[u8], reading: &Arc<Reading>) -> Option<String> {
+        shelf.login(key, reading, |_| true).map(|principal| principal.user.clone())
+    }
+
+    #[test]
+    fn it_stands_for_its_age_and_never_longer_than_its_key() {
+        let (start, second) = (instant(), Duration::from_secs(1));
+        let endless = known(&reading("web", "a"), "5", start);
+        assert!(endless.stands(start, 2 * second) && endless.stands(start + second, 2 * second));
+        assert!(!endless.stands(start + 2 * second, 2 * second));
+        let ending = Known { life: Life::Left(second), ..endless.clone() };
+        assert!(ending.stands(start, 2 * second) && !ending.stands(start + second, 2 * second));
+        assert!(!Known { life: Life::Left(Duration::ZERO), ..endless }.stands(start, second));
+    }
+
+    #[test]
+    fn what_was_read_in_one_way_counts_for_no_other() {
+        let shelf = Shelf::new(1 << 20);
+        let (web, other) = (reading("web", "plan"), reading("web", "role"));
+        shelf.put(b"k", known(&web, "5", instant()));
+        assert_eq!(user(&shelf, b"k", &reading("web", "plan")).as_deref(), Some("5"), "the same after a reload");
+        assert_eq!((user(&shelf, b"k", &other), user(&shelf, b"l", &web)), (None, None));
+        assert_eq!(user(&shelf, b"k", &reading("admin", "plan")), None);
+        shelf.put(b"k", known(&other, "6", instant()));
+        assert_eq!(user(&shelf, b"k", &web).as_deref(), Some("5"));
+        assert_eq!(user(&shelf, b"k", &other).as_deref(), Some("6"));
+        shelf.forget(b"k");
+        assert!(
+            user(&shelf, b"k", &web).is_none()
+                && user(&shelf, b"k", &other).is_none()
+                && shelf.size() == Size::default()
+        );
+    }
+
+    #[test]
+    fn the_later_reading_stays_whichever_comes_last() {
+        let shelf = Shelf::new(1 << 20);
+        let (web, start) = (reading("web", "plan"), instant());
+        shelf.put(b"k", known(&web, "new", start + Duration::from_secs(1)));
+        shelf.put(b"k", known(&web, "old", start));
+        assert_eq!(user(&shelf, b"k", &web).as_deref(), Some("new"));
+        let next_era = Known { era: 3, ..known(&web, "next", start) };
+        shelf.put(b"k", next_era);
+        assert_eq!(user(&shelf, b"k", &web).as_deref(), Some("next"));
+    }
+
+    #[test]
+    fn bytes_and_ways_to_read_are_bounded() {
+        let shelf = Shelf::new(64 * 1024);
+        let web = reading("web", "plan");
+        for number in 0..10_000 {
+            shelf.put(format!("session:{number:016}").as_bytes(), known(&web, "5", instant()));
+        }
+        let Size { entries, bytes } = shelf.size();
+        assert!(bytes <= 64 * 1024 && entries > 50, "{entries} in {bytes} bytes");
+        let ways: Vec<_> = (0..20).map(|number| reading("web", &number.to_string())).collect();
+        ways.iter().for_each(|way| shelf.put(b"k", known(way, "5", instant())));
+        let found: Vec<_> = ways.iter().map(|way| user(&shelf, b"k", way).is_some()).collect();
+        assert_eq!(found.iter().filter(|found| **found).count(), READINGS);
+        assert!(found[20 - READINGS..].iter().all(|found| *found), "the latest stay: {found:?}");
+    }
+}
