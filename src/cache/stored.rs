@@ -126,8 +126,7 @@ impl Entry {
             }
             Self::Response(response) => {
                 out.push(1);
-                put_head(&mut out, response);
-                put_content(&mut out, &response.content, shrunk.as_deref());
+                put_response(&mut out, response, shrunk.as_deref());
             }
         }
         let sum = checksum(&out[12..]);
@@ -159,8 +158,15 @@ impl Entry {
     }
 }
 
-fn put_head(out: &mut Vec<u8>, response: &StoredResponse) {
-    let StoredResponse { status, head, content: _, facts, generation, variant } = response;
+fn put_response(out: &mut Vec<u8>, response: &StoredResponse, shrunk: Option<&[u8]>) {
+    let StoredResponse { status, head, content, facts, generation, variant } = response;
+    match shrunk {
+        None => out.push(0),
+        Some(_) => {
+            out.push(1);
+            out.extend_from_slice(&(content.len() as u64).to_le_bytes());
+        }
+    }
     out.extend_from_slice(&generation.0.to_le_bytes());
     out.extend_from_slice(&facts.received.to_le_bytes());
     out.extend_from_slice(&facts.initial_age.to_le_bytes());
@@ -181,21 +187,7 @@ fn put_head(out: &mut Vec<u8>, response: &StoredResponse) {
         out.extend_from_slice(&(value.len() as u32).to_le_bytes());
         out.extend_from_slice(value.as_bytes());
     }
-}
-
-/// A byte that says how, the length where it was shrunk, and the content.
-fn put_content(out: &mut Vec<u8>, content: &[u8], shrunk: Option<&[u8]>) {
-    match shrunk {
-        None => {
-            out.push(0);
-            out.extend_from_slice(content);
-        }
-        Some(shrunk) => {
-            out.push(1);
-            out.extend_from_slice(&(content.len() as u64).to_le_bytes());
-            out.extend_from_slice(shrunk);
-        }
-    }
+    out.extend_from_slice(shrunk.unwrap_or(content));
 }
 
 /// Selecting fields are at least one and at most [`super::rules::vary::MAX_FIELDS`], so that a byte counts them, and
@@ -252,6 +244,11 @@ impl Reader {
     }
 
     fn response(&mut self, max_content: u64) -> Option<StoredResponse> {
+        let compressed_from = match self.u8()? {
+            0 => None,
+            1 => Some(self.u64().filter(|length| *length <= max_content)?),
+            _ => return None,
+        };
         let generation = Generation(self.array().map(u128::from_le_bytes)?);
         let (received, initial_age, lifetime) = (self.u64()?, self.u32()?, self.u32()?);
         let status = StatusCode::from_u16(self.array().map(u16::from_le_bytes)?).ok()?;
@@ -263,17 +260,16 @@ impl Reader {
         let count = self.u32()?;
         let mut head = HeaderMap::with_capacity(count.min(64) as usize + 2);
         for _ in 0..count {
-            let name = self.name()?;
-            head.try_append(name, HeaderValue::from_maybe_shared(self.text()?).ok()?).ok()?;
+            let (name, value) = (self.name()?, self.text()?);
+            // What is unfolded does not lie in these bytes: then nothing should hold on to them.
+            let value = if compressed_from.is_some() { Bytes::copy_from_slice(&value) } else { value };
+            head.try_append(name, HeaderValue::from_maybe_shared(value).ok()?).ok()?;
         }
         let facts = Facts { received, initial_age, lifetime, shareable };
-        let content = match self.u8()? {
-            0 => std::mem::take(&mut self.0),
-            1 => {
-                let length = self.u64().filter(|length| *length <= max_content)?;
-                content::unfolded(&self.0, usize::try_from(length).ok()?)?
-            }
-            _ => return None,
+        let rest = std::mem::take(&mut self.0);
+        let content = match compressed_from {
+            None => rest,
+            Some(length) => content::unfolded(&rest, usize::try_from(length).ok()?)?,
         };
         Some(StoredResponse { status, head, content, facts, generation, variant })
     }
@@ -362,14 +358,12 @@ mod tests {
             content in contents(), length: u64, at: prop::sample::Index, bit in 0..8_u8,
         ) {
             let entry = response(&content, false);
-            let mut plain = vec![1];
-            put_head(&mut plain, &entry);
             let mut shrunk = content::shrunk(&entry.head, &content).unwrap_or_else(|| b"\x28\xb5\x2f\xfd".to_vec());
             let at = at.index(shrunk.len());
             shrunk[at] ^= 1_u8 << bit;
-            plain.push(1);
-            plain.extend_from_slice(&(length % 5000).to_le_bytes());
-            plain.extend_from_slice(&shrunk);
+            let mut plain = vec![1];
+            put_response(&mut plain, &entry, Some(&shrunk));
+            plain[2..10].copy_from_slice(&(length % 5000).to_le_bytes());
             if let Some(Entry::Response(read)) = Entry::decode(sealed(&plain), 1 << 20) {
                 prop_assert_eq!(read.content.len() as u64, length % 5000);
             }
@@ -399,9 +393,8 @@ mod tests {
     fn a_bomb_unfolds_to_nothing() {
         let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
         let mut entry = vec![1];
-        put_head(&mut entry, &response(b"", false));
         // What it says is allowed, what it holds is not.
-        put_content(&mut entry, &[0; 1000], Some(&bomb));
+        put_response(&mut entry, &response(&[0; 1000], false), Some(&bomb));
         assert_eq!(Entry::decode(sealed(&entry), 1000), None);
     }
 
