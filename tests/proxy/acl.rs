@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::harness::redis::RedisCluster;
 use crate::harness::sidegate::run;
 use crate::harness::{Configuration, Directory, Load, Origin, RedisServer, Reply, client::request, until};
 
@@ -63,12 +64,15 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-/// A Redis with that user, also after a restart.
-fn redis() -> RedisServer {
+/// What gives a server that user, also after a restart.
+fn options() -> Vec<String> {
     // A user in the configuration begins with nothing: `reset` is for SETUSER alone.
     let rule = rule().into_iter().filter(|word| word != "reset");
-    let options: Vec<_> = ["--user", "sidegate"].map(str::to_owned).into_iter().chain(rule).collect();
-    RedisServer::start_with(&options.iter().map(String::as_str).collect::<Vec<_>>())
+    ["--user", "sidegate"].map(str::to_owned).into_iter().chain(rule).collect()
+}
+
+fn redis() -> RedisServer {
+    RedisServer::start_with(&options().iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn url(redis: &RedisServer) -> String {
@@ -137,6 +141,27 @@ fn everything_works_with_the_rights_that_readme_asks_for_and_nothing_is_refused(
     let (code, said, errors) = run(&arguments, &directory.file(""));
     assert!(code == 0 && said.contains("memory-usage"), "{said}{errors}");
     assert_eq!(refused(&redis), "");
+}
+
+#[test]
+fn they_are_enough_for_a_cluster_too() {
+    let cluster = RedisCluster::start_with(&options().iter().map(String::as_str).collect::<Vec<_>>());
+    let key = "session:alice-0123456789";
+    let set = ["SET", key, r#"{"user_id":7}"#, "EX", "600"];
+    cluster.nodes()[cluster.master_of(key)].ask::<()>(&set).expect("SET");
+    let app = Origin::answering(|_| Reply::text("app").field("Vary", "Accept-Language"));
+    let url = cluster.url().replacen("://", &format!("://sidegate:{PASSWORD}@"), 1);
+    let sidegate = Configuration::of(&app).redis_at(&url).with(TABLES).start();
+    until("Redis is up", || sidegate.ask_admin("/readyz").json()["redis"]["state"] == "up");
+    let mut client = sidegate.client();
+    for page in ["/one", "/two", "/three", "/four", "/five", "/six"] {
+        until("a hit", || client.get(page).field("x-cache") == Some("HIT"));
+        assert_eq!(client.ask("PUT", page, &[], b"x").status, 200);
+    }
+    until("a login", || client.get_with("/me/x", &[("Authorization", "Bearer alice-0123456789")]).status == 200);
+    for node in cluster.nodes() {
+        assert_eq!(refused(node), "");
+    }
 }
 
 #[test]
