@@ -5,5 +5,6 @@ pub mod check;
 pub mod demo;
 pub mod health;
 pub mod init;
+pub mod redis_report;
 
 pub use arguments::run;

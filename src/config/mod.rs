@@ -16,7 +16,7 @@ pub mod address;
 pub mod diagnostic;
 mod difference;
 mod pem;
-mod quantity;
+pub mod quantity;
 mod raw;
 mod secret;
 pub mod settings;

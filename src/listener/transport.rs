@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, Bytes, BytesMut};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -89,6 +89,27 @@ impl Transport {
     /// Whether both sides have settled on HTTP/2 (RFC 7301).
     pub fn speaks_http2(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+}
+
+/// What was read from a transport before whoever reads from it now came.
+pub struct Early(pub Bytes);
+
+impl Early {
+    /// Reads that first, then from `transport`.
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        transport: &mut Transport,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.0.is_empty() {
+            return Pin::new(transport).poll_read(cx, buf);
+        }
+        let some = self.0.len().min(buf.remaining());
+        buf.put_slice(&self.0[..some]);
+        self.0.advance(some);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -16,11 +16,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::judge::{Judge, Phase, Refusal};
-use super::transport::Transport;
+use super::transport::{Early, Transport};
 
 /// Bytes of interim answers that wait for a client to read; further ones are dropped.
 const MOST_INTERIM: usize = 64 * 1024;
@@ -106,31 +106,21 @@ impl Wire {
 /// The transport with its judge; what hyper reads from and writes to.
 pub struct Judged {
     transport: Transport,
-    /// Bytes that were read before hyper came.
-    prefix: Bytes,
+    /// What was read before hyper came.
+    early: Early,
     judge: Judge,
     wire: Rc<Wire>,
 }
 
 impl Judged {
-    /// Wraps `transport`, of which `prefix` has been read already.
-    pub fn new(transport: Transport, prefix: Bytes, judge: Judge, wire: Rc<Wire>) -> Self {
-        Self { transport, prefix, judge, wire }
+    /// Wraps `transport`, of which `early` has been read already.
+    pub fn new(transport: Transport, early: Bytes, judge: Judge, wire: Rc<Wire>) -> Self {
+        Self { transport, early: Early(early), judge, wire }
     }
 
     /// The transport.
     pub fn into_transport(self) -> Transport {
         self.transport
-    }
-
-    fn read_raw(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.prefix.has_remaining() {
-            let some = self.prefix.len().min(buf.remaining());
-            buf.put_slice(&self.prefix[..some]);
-            self.prefix.advance(some);
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.transport).poll_read(cx, buf)
     }
 
     fn write_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -171,7 +161,7 @@ impl AsyncRead for Judged {
             }
         }
         let before = buf.filled().len();
-        let result = this.read_raw(cx, buf);
+        let result = this.early.poll_read(cx, &mut this.transport, buf);
         this.wire.awaits_client.set(result.is_pending());
         ready!(result)?;
         let new = &buf.filled()[before..];

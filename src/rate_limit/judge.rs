@@ -273,8 +273,8 @@ impl Ask for RateLimit {
     }
 }
 
-/// `NAME:`, escaped such that the colon after it is the first.
-fn key_name(name: &str) -> String {
+/// How the keys of limit `name` begin: `NAME:`, escaped such that the colon after it is the first.
+pub fn key_name(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 1);
     for (index, piece) in name.split(':').enumerate() {
         if index > 0 {

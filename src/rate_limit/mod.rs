@@ -27,7 +27,7 @@ mod terms;
 #[cfg(test)]
 pub(crate) mod trial;
 
-pub use judge::{RateLimit, Worker};
+pub use judge::{RateLimit, Worker, key_name};
 pub use layer::layer;
 
 use std::sync::Arc;

@@ -19,6 +19,7 @@
 
 pub mod address;
 mod backoff;
+pub mod census;
 mod cluster;
 pub mod coherence;
 mod complaints;

@@ -25,7 +25,8 @@ use hyper::ext::ReasonPhrase;
 
 use super::connect::Failure;
 use super::content::{Fault, ToApp};
-use super::http1::{self, Asked, Broken, Head, Outgoing, Patience, Switched};
+use super::http1::{self, Asked, Broken, Head, Outgoing, Switched};
+use super::patience::Patience;
 use super::pool::{Lease, NoConnection};
 use super::retry::Reason;
 use super::rewrite::Rewrite;
@@ -352,10 +353,10 @@ fn receive(
         head.fields.append(VIA, via(head.version));
         let patience = match head.fields.get(CONTENT_TYPE) {
             // Nobody knows how long an event stream pauses, or lasts.
-            Some(kind) if kind.as_bytes().starts_with(b"text/event-stream") => Patience { pause: None, total: None },
+            Some(kind) if kind.as_bytes().starts_with(b"text/event-stream") => Patience::new(None, None),
             // Nor how long a call pauses; how long it lasts, client and app have agreed upon (`grpc-timeout`).
-            Some(kind) if grpc::is_grpc(kind) => Patience { pause: None, total },
-            _ => Patience { pause: upstream.idle, total },
+            Some(kind) if grpc::is_grpc(kind) => Patience::new(None, total),
+            _ => Patience::new(upstream.idle, total),
         };
         let of = (upstream.clone(), exchange.trail.clone());
         let content = match lease.sender() {

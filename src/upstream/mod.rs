@@ -1,8 +1,9 @@
 //! Forwards to the app and brings back its answer.
 //!
-//! `pool` has the connections, `connect` opens them, `sender` is one of them by protocol, `http1` and `http2` speak over it, `forward`
-//! decides what is sent and what is made of the answer, `content` is what the client sends, `hop` (pure) says which fields
-//! may pass, `watchdog` keeps the deadlines, `tls` says whom to believe.
+//! `pool` has the connections, `connect` opens them, `sender` is one of them by protocol, `http1` and `http2` speak over
+//! it, `forward` decides what is sent and what is made of the answer, `content` is what the client sends, `hop` (pure) says
+//! which fields may pass, `waiting` and `patience` say how long an answer's head and its content may take, `watchdog` keeps
+//! the deadlines, `tls` says whom to believe.
 //!
 //! Where there are several endpoints: `roster` knows them for all workers, `tend` resolves and checks them, `balance`
 //! (pure) chooses one, `standing` (pure) says how much each is used, after what `health` and `breaker` (both pure) make
@@ -18,6 +19,7 @@ pub mod health;
 pub mod hop;
 pub mod http1;
 pub mod http2;
+mod patience;
 mod pool;
 mod probe;
 mod proxy_protocol;

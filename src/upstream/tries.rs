@@ -81,13 +81,6 @@ impl Retries {
 }
 
 impl Tries {
-    /// Whether the request's head must be kept, because it may be wanted again after it was sent. `resettable`: a reset
-    /// would be a reason (its connection has carried others, or there are other endpoints).
-    pub fn may_want_a_copy(&self, resettable: bool) -> bool {
-        let policy = &self.retries.policy;
-        self.count < policy.most && ((policy.reset && resettable) || !policy.statuses.is_empty())
-    }
-
     /// Whether it is sent again for `reason`; if so, it is counted. `idle`: an idle connection was closed under it.
     pub fn again(&mut self, reason: Reason, idle: bool) -> bool {
         let retries = &*self.retries;

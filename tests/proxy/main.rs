@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod acl;
 mod admin;
 mod answers;
 mod cache;
@@ -13,6 +14,7 @@ mod errors;
 mod faults;
 mod fleet;
 mod forwarding;
+mod full_redis;
 mod fuzz_answers;
 mod fuzz_requests;
 mod grpc;
@@ -26,6 +28,7 @@ mod near;
 mod outage;
 mod protocol;
 mod raw;
+mod redis_report;
 mod reload;
 mod restart;
 mod routes;

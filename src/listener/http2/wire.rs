@@ -2,8 +2,8 @@
 //!
 //! 1. Bytes from an offending frame on are withheld; the offence waits in [`Line`] for the connection to end with it.
 //! 2. It notes progress, so that one tick can tell a client that has gone, or does not read, from one that is quiet.
-//! 3. When h2 closes the connection, some of what is still coming is read first (`linger`, `max_linger`): else the kernel would answer it with
-//!    a reset, and the client might never see why it was sent away.
+//! 3. When h2 closes the connection, some of what is still coming is read first (`linger`, `max_linger`): else the kernel
+//!    would answer it with a reset, and the client might never see why it was sent away.
 
 use std::cell::Cell;
 use std::io;
@@ -11,14 +11,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::abuse::{Abuse, Budget};
 use super::frames::{Frames, Offence};
 use crate::listener::Settings;
-use crate::listener::transport::Transport;
+use crate::listener::transport::{Early, Transport};
 
 /// Bytes written that are remembered: room for what h2 says at the end of a GOAWAY.
 const TAIL: usize = 32;
@@ -90,8 +90,8 @@ impl Line {
 /// The transport as h2 sees it.
 pub struct Watched {
     transport: Transport,
-    /// Bytes that were read before h2 came.
-    prefix: Bytes,
+    /// What was read before h2 came.
+    early: Early,
     frames: Frames,
     line: Rc<Line>,
     /// Bytes that are read of a client that is being sent away, at most.
@@ -101,21 +101,11 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Wraps `transport`, of which `prefix` has been read already.
-    pub fn new(transport: Transport, prefix: Bytes, settings: &Settings, line: Rc<Line>) -> Self {
+    /// Wraps `transport`, of which `early` has been read already.
+    pub fn new(transport: Transport, early: Bytes, settings: &Settings, line: Rc<Line>) -> Self {
         let frames = Frames::new(settings.http2, settings.max_streams, line.budget.clone());
         let linger = if settings.linger.time.is_zero() { 0 } else { settings.linger.size };
-        Self { transport, prefix, frames, line, linger, lingering: None }
-    }
-
-    fn read_raw(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.prefix.has_remaining() {
-            let some = self.prefix.len().min(buf.remaining());
-            buf.put_slice(&self.prefix[..some]);
-            self.prefix.advance(some);
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.transport).poll_read(cx, buf)
+        Self { transport, early: Early(early), frames, line, linger, lingering: None }
     }
 }
 
@@ -127,7 +117,7 @@ impl AsyncRead for Watched {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        ready!(this.read_raw(cx, buf))?;
+        ready!(this.early.poll_read(cx, &mut this.transport, buf))?;
         let new = &buf.filled()[before..];
         if new.is_empty() {
             return Poll::Ready(Ok(()));

@@ -40,6 +40,11 @@ impl Connection {
         Self { transport, read: Bytes::new(), partial: Vec::new(), looked_at: 0, answering: false }
     }
 
+    /// Whether more has been read from it than was asked for.
+    pub fn has_unread(&self) -> bool {
+        !self.read.is_empty()
+    }
+
     /// Whether nothing may be sent over it: it has ended, or the app has sent what nobody asked for (RFC 9112 §9.2).
     /// For connections without a request under way.
     ///
@@ -47,7 +52,7 @@ impl Connection {
     /// It asks the system, and not only what the system has told: between two looks at all sockets a worker may read
     /// the next request of a busy client, and what the app said meanwhile would answer it.
     pub fn is_closed(&mut self) -> bool {
-        if !self.read.is_empty() {
+        if self.has_unread() {
             return true;
         }
         let mut byte = [MaybeUninit::uninit()];

@@ -4,14 +4,12 @@
 //!    whole, and not a byte has come that nobody asked for; it is closed in every other case.
 //! 2. Reading it also drives what is left of the request's content: an app may answer while it still reads.
 //! 3. Content that is cut short, or whose framing is malformed, ends in an error: it is broken off towards the client,
-//!    and never looks complete. A pause longer than the time-out ends it likewise, unless the app is still taking the request,
-//!    or waits for the client to send it.
+//!    and never looks complete. Running out of `patience` ends it likewise.
 //! 4. What goes wrong is counted and logged by its RFC 9209 type; what is the client's fault is not the app's.
 
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -24,8 +22,8 @@ use crate::body::BodyError;
 use crate::telemetry::Trail;
 use crate::upstream::Upstream;
 use crate::upstream::content::Fault;
+use crate::upstream::patience::Patience;
 use crate::upstream::pool::Lease;
-use crate::upstream::watchdog::Deadline;
 
 /// The content of an answer.
 pub struct Content {
@@ -39,13 +37,7 @@ pub struct Content {
     outgoing: Option<Outgoing>,
     /// What was read ahead.
     early: Option<Frame<Bytes>>,
-    /// Longest pause; `None`: unbounded (event streams).
-    pause: Option<Duration>,
-    pausing: Option<Deadline>,
-    /// Pieces of the request that had been taken when the pause began.
-    pieces: u64,
-    /// When all of it must have come.
-    total: Option<Deadline>,
+    patience: Patience,
 }
 
 enum State {
@@ -64,14 +56,6 @@ pub enum Broken {
     Client(Fault),
 }
 
-/// How long content may take.
-pub struct Patience {
-    /// Longest pause; `None`: unbounded.
-    pub pause: Option<Duration>,
-    /// When all of it must have come.
-    pub total: Option<Deadline>,
-}
-
 impl Content {
     /// Content that comes by `lease`, for a request that is `outgoing` if it has not been sent whole.
     pub fn new(
@@ -79,27 +63,15 @@ impl Content {
         (lease, persistent): (Lease, bool),
         framing: Framing,
         outgoing: Option<Outgoing>,
-        Patience { pause, total }: Patience,
+        mut patience: Patience,
     ) -> Self {
         let state = match framing {
             Framing::Length(length) => State::Length(length),
             Framing::Chunked => State::Chunked(Box::default()),
             Framing::UntilClose => State::UntilClose,
         };
-        let pieces = outgoing.as_ref().map_or(0, |outgoing| outgoing.progress().pieces);
-        Self {
-            upstream,
-            trail,
-            lease: Some(lease),
-            persistent,
-            state,
-            outgoing,
-            early: None,
-            pause,
-            pausing: None,
-            pieces,
-            total,
-        }
+        patience.begin(outgoing.as_ref().map(Outgoing::progress));
+        Self { upstream, trail, lease: Some(lease), persistent, state, outgoing, early: None, patience }
     }
 
     /// Looks at what has come already, so that an answer that is broken from the start can still be a 502. Nobody is
@@ -127,10 +99,7 @@ impl Content {
             }
             if outgoing.is_done() {
                 self.outgoing = None;
-                // The app's turn begins.
-                if let (Some(pausing), Some(pause)) = (&self.pausing, self.pause) {
-                    pausing.extend(pause);
-                }
+                self.patience.moved();
             }
         }
         loop {
@@ -165,19 +134,7 @@ impl Content {
     }
 
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Option<(&'static str, BodyError)> {
-        if let Some(pause) = self.pause {
-            let pausing = self.pausing.get_or_insert_with(|| self.upstream.watchdog.deadline(pause));
-            if pausing.poll_late(cx) {
-                let progress = self.outgoing.as_ref().map(Outgoing::progress);
-                if !progress.is_some_and(|progress| progress.excuses(&mut self.pieces)) {
-                    return Some(("connection_read_timeout", BodyError::TimedOut("upstream idle")));
-                }
-                pausing.extend(pause);
-                pausing.poll_late(cx);
-            }
-        }
-        let late = self.total.as_ref().is_some_and(|total| total.poll_late(cx));
-        late.then_some(("http_response_timeout", BodyError::TimedOut("upstream total")))
+        self.patience.poll_late(cx, &self.upstream.watchdog, self.outgoing.as_ref().map(Outgoing::progress))
     }
 
     fn broken(&mut self, error: Option<&'static str>) {
@@ -235,9 +192,7 @@ impl HttpBody for Content {
         let this = self.get_mut();
         match this.poll_next(cx) {
             Poll::Ready(Ok(frame)) => {
-                if let (Some(pausing), Some(pause)) = (&this.pausing, this.pause) {
-                    pausing.extend(pause);
-                }
+                this.patience.moved();
                 Poll::Ready(frame.map(Ok))
             }
             Poll::Ready(Err(Broken::App(error))) => {

@@ -30,6 +30,7 @@ use http::StatusCode;
 
 use super::Upstream;
 use super::forward::NoAnswer;
+use super::patience::Patience;
 use super::pool::Lease;
 use super::tls;
 use super::waiting::Waiting;
@@ -39,7 +40,7 @@ use crate::exchange::Exchange;
 use crate::telemetry::Trail;
 
 pub use connection::Connection;
-pub use content::{Broken, Patience};
+pub use content::Broken;
 pub use head::{Bounds, Framing, Head, content_length};
 pub use outgoing::Outgoing;
 pub use reading::Reading;
@@ -90,7 +91,7 @@ pub async fn ask(connection: &mut Connection, outgoing: &mut Outgoing, asked: &A
                 return Poll::Ready(Err(NoAnswer::Malformed));
             }
             if head.status == StatusCode::CONTINUE {
-                // hyper tells the client itself, when the content is asked for.
+                // The client is told when its content is asked for.
                 outgoing.release();
             } else if let Some(client) = asked.exchange.interim.as_ref().filter(|_| asked.tells) {
                 client.send(head.status, &head.fields);

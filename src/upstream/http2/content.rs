@@ -3,14 +3,13 @@
 //! 1. A piece's share of the window goes back to the app when the next piece is asked for (RFC 9113 §5.2).
 //! 2. What is left of the request is sent by a task of its own: a client that does not read may still write, and the other
 //!    way round. That task ends with the answer.
-//! 3. Content that is cut short or not as long as announced ends in an error, as does a pause longer than the time-out
-//!    (unless the app is still taking the request, or waits for the client to send it): the stream is reset, and the answer never looks complete.
+//! 3. Content that is cut short or not as long as announced ends in an error, and so does content that has run out of
+//!    `patience`: the stream is reset, and the answer never looks complete.
 
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
@@ -23,9 +22,9 @@ use crate::body::BodyError;
 use crate::telemetry::Trail;
 use crate::upstream::Upstream;
 use crate::upstream::content::{Fault, Progress};
-use crate::upstream::http1::{Framing, Outgoing, Patience};
+use crate::upstream::http1::{Framing, Outgoing};
+use crate::upstream::patience::Patience;
 use crate::upstream::pool::Lease;
-use crate::upstream::watchdog::Deadline;
 
 /// The content of an answer.
 pub struct Content {
@@ -39,12 +38,7 @@ pub struct Content {
     announced: Option<u64>,
     only_trailers: bool,
     uploading: Option<Uploading>,
-    /// Longest pause; `None`: unbounded.
-    pause: Option<Duration>,
-    pausing: Option<Deadline>,
-    /// Pieces of the request that had been taken when the pause began.
-    pieces: u64,
-    total: Option<Deadline>,
+    patience: Patience,
 }
 
 /// The task that sends what is left of the request.
@@ -72,6 +66,10 @@ impl Uploading {
         });
         Self { task: task.abort_handle(), fault, progress }
     }
+
+    fn progress(&self) -> Progress {
+        self.progress.get()
+    }
 }
 
 impl Drop for Uploading {
@@ -87,13 +85,12 @@ impl Content {
         lease: Lease,
         (stream, framing): (RecvStream, Framing),
         unsent: Option<(Upload, Outgoing)>,
-        Patience { pause, total }: Patience,
+        mut patience: Patience,
     ) -> Self {
         let announced = if let Framing::Length(length) = framing { Some(length) } else { None };
         let (from, uploading) = (Some((stream, lease)), unsent.map(Uploading::start));
-        let (held, only_trailers, pausing) = (0, false, None);
-        let pieces = uploading.as_ref().map_or(0, |uploading| uploading.progress.get().pieces);
-        Self { upstream, trail, from, held, announced, only_trailers, uploading, pause, pausing, pieces, total }
+        patience.begin(uploading.as_ref().map(Uploading::progress));
+        Self { upstream, trail, from, held: 0, announced, only_trailers: false, uploading, patience }
     }
 
     /// The next frame; `None` at the end.
@@ -126,19 +123,7 @@ impl Content {
     }
 
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Option<(&'static str, BodyError)> {
-        if let Some(pause) = self.pause {
-            let pausing = self.pausing.get_or_insert_with(|| self.upstream.watchdog.deadline(pause));
-            if pausing.poll_late(cx) {
-                let progress = self.uploading.as_ref().map(|uploading| uploading.progress.get());
-                if !progress.is_some_and(|progress| progress.excuses(&mut self.pieces)) {
-                    return Some(("connection_read_timeout", BodyError::TimedOut("upstream idle")));
-                }
-                pausing.extend(pause);
-                pausing.poll_late(cx);
-            }
-        }
-        let late = self.total.as_ref().is_some_and(|total| total.poll_late(cx));
-        late.then_some(("http_response_timeout", BodyError::TimedOut("upstream total")))
+        self.patience.poll_late(cx, &self.upstream.watchdog, self.uploading.as_ref().map(Uploading::progress))
     }
 
     fn broken(&mut self, error: &'static str) {
@@ -156,9 +141,7 @@ impl HttpBody for Content {
         let this = self.get_mut();
         match this.poll_next(cx) {
             Poll::Ready(Ok(frame)) => {
-                if let (Some(pausing), Some(pause)) = (&this.pausing, this.pause) {
-                    pausing.extend(pause);
-                }
+                this.patience.moved();
                 Poll::Ready(frame.map(Ok))
             }
             Poll::Ready(Err(error)) => {

@@ -33,7 +33,8 @@ use http::{HeaderMap, Request, StatusCode, Uri, Version};
 
 use super::Upstream;
 use super::forward::NoAnswer;
-use super::http1::{Asked, Broken, Framing, Head, Outgoing, Patience, content_length};
+use super::http1::{Asked, Broken, Framing, Head, Outgoing, content_length};
+use super::patience::Patience;
 use super::pool::Lease;
 use super::tls;
 use super::waiting::Waiting;

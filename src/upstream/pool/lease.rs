@@ -92,10 +92,12 @@ impl Lease {
         tries.tried.push(self.local.clone());
     }
 
-    /// Gives a sound connection back, once its answer has been read to the end.
+    /// Gives a sound connection back, once its answer has been read to the end. Whether the app has closed it meanwhile
+    /// is found out by whoever wants it next: the system is asked once for each request, not twice.
     pub fn give_back(mut self) {
         let kept = !self.local.gone.get() && !self.pool.tells_client();
-        let usable = |sender: &mut Sender| kept && matches!(sender, Sender::Http1(_)) && !sender.is_closed();
+        let usable =
+            |sender: &mut Sender| kept && matches!(sender, Sender::Http1(connection) if !connection.has_unread());
         if let Some(sender) = self.sender.take_if(usable) {
             let since = self.pool.watchdog.now();
             self.local.idle.borrow_mut().push(Idle { sender, since });

@@ -84,6 +84,20 @@ fn an_address_that_is_gone_finishes_what_it_has_and_keeps_no_connection() {
 }
 
 #[test]
+fn a_connection_that_the_app_closed_before_it_was_given_back_carries_nothing_more() {
+    on_a_worker(async {
+        let (listener, address) = app().await;
+        let worker = Worker::start(|_| ());
+        worker.roster.resolved(0, Some(vec![address]));
+        let lease = worker.lease().await.expect("a new one");
+        drop(accepted(&listener).await);
+        lease.give_back();
+        let next = worker.lease().await.expect("another new one");
+        assert_eq!((next.reused, worker.pool.open.get()), (false, 1));
+    });
+}
+
+#[test]
 fn a_request_waits_for_the_first_address_and_no_longer_than_connect() {
     on_a_worker(async {
         let (listener, address) = app().await;
