@@ -53,7 +53,8 @@ pub async fn open(endpoint: &Endpoint, tls: Option<&Tls>) -> io::Result<Stream> 
     let socket = TcpStream::connect((host, port)).await?;
     tune(&socket)?;
     let Some(tls) = tls else { return Ok(Stream(Kind::Tcp(socket))) };
-    let secured = TlsConnector::from(tls.config()).connect(tls.name(host)?, socket).await?;
+    let secured = TlsConnector::from(tls.config()).connect(tls.name(host)?, socket).await;
+    let secured = secured.inspect_err(|error| tls.failed(endpoint, error))?;
     Ok(Stream(Kind::Tls(Box::new(secured))))
 }
 

@@ -262,4 +262,21 @@ mod tests {
         assert!(text.contains("sidegate_h_seconds_bucket{route=\"/\\\"a\\\"\",le=\"+Inf\"} 2\n"), "{text}");
         assert!(text.contains("sidegate_h_seconds_count{route=\"/\\\"a\\\"\"} 2\n"), "{text}");
     }
+
+    #[test]
+    fn a_state_is_shown_as_the_worst_of_the_workers_and_for_as_long_as_one_of_them_has_it() {
+        let registry = Registry::new(3);
+        let labels = [("endpoint", "a:1")];
+        let [first, second] = [0, 1].map(|worker| registry.worst(worker, "state", "A state.", &labels));
+        first.set(1);
+        second.set(2);
+        assert_eq!(registry.value("state", &labels), 2);
+        assert!(registry.render().contains("# TYPE state gauge\nstate{endpoint=\"a:1\"} 2\n"));
+        drop(second);
+        registry.forget_unused("state");
+        assert!(registry.render().contains("state{"));
+        drop(first);
+        registry.forget_unused("state");
+        assert!(!registry.render().contains("state{"));
+    }
 }

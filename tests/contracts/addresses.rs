@@ -10,6 +10,7 @@ use sidegate::config;
 use sidegate::redis_pool::{CONNECTING, DOWN, Link, Settings, UP};
 use sidegate::telemetry::registry::Registry;
 
+use crate::faults::Log;
 use crate::redis_server::{RedisServer, free_port};
 use crate::{becomes, on_a_worker};
 
@@ -144,7 +145,13 @@ fn tls_verifies_redis_and_shows_it_our_certificate() {
             (format!("{ca}, {name}"), (DOWN, vec!["tls"])),
         ] {
             let lines = format!("url = \"rediss://127.0.0.1:{tls_port}\"\ntls = {{ {tls} }}");
+            let (log, _here) = Log::here();
             assert_eq!(tried(&configured(&lines, "")).await, expected, "{tls}");
+            // Redis refuses our certificate after the handshake: that is said by the word alone.
+            let about_its_own = expected.0 == DOWN && tls.contains("client.pem");
+            let said = log.lines("TLS handshake with Redis failed");
+            assert_eq!(said.len(), usize::from(about_its_own), "{tls}: {said:?}");
+            assert!(said.iter().all(|line| line.contains("invalid peer certificate")), "{said:?}");
         }
         let lines = format!("url = \"rediss://127.0.0.1:{tls_port}/1\"\ntls = {{ {ca}, {ours}, {name} }}");
         let watched = loaded(&lines, "").files();

@@ -1,5 +1,7 @@
 //! What each thing that Redis says does to a link, with real servers that say it.
 
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
@@ -28,6 +30,36 @@ async fn codes(link: &Link, commands: &[&str]) -> Vec<String> {
         _ => "-".to_owned(),
     };
     link.query(&pipeline).await.unwrap().into_iter().map(code).collect()
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// From now on, for as long as the guard lives.
+    pub fn here() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let written = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || written.clone()).with_ansi(false).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The lines that contain `words`.
+    pub fn lines(&self, words: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 async fn until(what: &str, mut met: impl FnMut() -> bool) {
@@ -276,5 +308,41 @@ fn what_nobody_waits_for_is_bounded_by_its_bytes_too() {
             tokio::time::timeout(Duration::from_secs(5), arrived).await.expect("six of ten arrive");
             assert_eq!(codes(&link, &["PING"]).await, ["-"]);
         }
+    });
+}
+
+#[test]
+fn a_fault_that_hits_every_request_is_one_line_in_the_log_and_names_no_secret() {
+    let (log, _here) = Log::here();
+    on_a_worker(async {
+        let mut server = RedisServer::start();
+        server.ask::<()>(&["ACL", "SETUSER", "app", "on", ">hunter2", "~*", "&*", "+@all"]).unwrap();
+        let mut settings = settings(&server);
+        let login = &mut settings.server.login;
+        (login.user, login.password) = (Some("app".into()), Some("hunter2".into()));
+        let registry = Registry::new(1);
+        let link = Link::new(&settings, &[], &registry, 0);
+        becomes(&link, true).await;
+        server.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+        for _ in 0..1_000 {
+            assert_eq!(codes(&link, &["SET k v", "LPOP k"]).await, ["OOM", "-"]);
+        }
+        assert_eq!(errors(&registry, "oom"), 1_000);
+        let said = log.lines("Redis fails commands");
+        assert!(said.len() == 1 && said[0].contains("kind=\"oom\"") && said[0].contains("times=1"), "{said:?}");
+
+        server.kill();
+        becomes(&link, false).await;
+        let ping = redis::pipe().cmd("PING").to_owned();
+        for _ in 0..1_000 {
+            assert_eq!(link.query(&ping).await, Err("down"));
+        }
+        until("two trials", || errors(&registry, "unreachable") >= 2).await;
+        assert_eq!(log.lines("Redis is away").len(), 1, "{:?}", log.lines(""));
+        // Without its user: refused for another reason, and still no line of its own.
+        server.restart();
+        until("a refusal", || errors(&registry, "auth") > 0).await;
+        assert_eq!(log.lines("Redis").len(), 3, "{:?}", log.lines(""));
+        assert!(log.lines("hunter2").is_empty());
     });
 }
