@@ -27,6 +27,7 @@ use tower::{Layer as _, Service as _, service_fn};
 
 use crate::redis_server::RedisServer;
 
+mod cluster;
 mod near;
 mod trips;
 
@@ -118,7 +119,7 @@ impl Trial {
     /// With a near tier that is told of every change.
     async fn tracking(mut self) -> Self {
         let server = self.server.as_ref().expect("a server");
-        let (near, tracking) = near::tracked(server, Coherence::new()).await;
+        let (near, tracking) = near::tracked(crate::settings(server), Coherence::new()).await;
         (self.worker.near, self.tracking) = (Some(near), Some(tracking));
         self.route(|_| ())
     }

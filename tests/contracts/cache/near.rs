@@ -16,15 +16,10 @@ fn near_store(coherence: Arc<Coherence>) -> Arc<NearStore> {
     NearStore::new(&settings(), coherence, "sidegate:").expect("room for a near tier")
 }
 
-/// A near tier that is told of every change in `server`, as that of a process is.
-pub(super) async fn tracked(server: &RedisServer, coherence: Arc<Coherence>) -> (Arc<NearStore>, Tracking) {
+/// A near tier that is told of every change in `redis`, as that of a process is.
+pub(super) async fn tracked(redis: crate::Settings, coherence: Arc<Coherence>) -> (Arc<NearStore>, Tracking) {
     let near = near_store(coherence.clone());
-    let terms = Terms {
-        redis: crate::settings(server),
-        near: settings(),
-        tiers: vec![near.clone()],
-        coherence: coherence.clone(),
-    };
+    let terms = Terms { redis, near: settings(), tiers: vec![near.clone()], coherence: coherence.clone() };
     let tracking = Tracking::start(terms, Registry::new(1), 0).expect("a thread");
     era(&coherence).await;
     (near, tracking)
@@ -239,7 +234,7 @@ fn no_invalidation_is_lost_between_processes_that_remember() {
         let coherences = [Coherence::new(), Coherence::new()];
         let (mut processes, mut trackings) = (Vec::new(), Vec::new());
         for coherence in &coherences {
-            let (near, tracking) = tracked(&server, coherence.clone()).await;
+            let (near, tracking) = tracked(crate::settings(&server), coherence.clone()).await;
             let behind = |store: RedisStore| store.behind(Some(near), &registry, 0);
             processes.push(Process::on_redis(link(&server).await, behind));
             trackings.push(tracking);
