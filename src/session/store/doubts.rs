@@ -38,7 +38,9 @@ const EVERY: Duration = Duration::from_millis(100);
 
 /// Logins to ask about again, by key.
 #[derive(Debug, Default)]
-pub struct Doubts(Mutex<HashMap<Box<[u8]>, Arc<[Known]>>>);
+pub struct Doubts(Mutex<ByKey>);
+
+type ByKey = HashMap<Box<[u8]>, Arc<[Known]>>;
 
 impl Doubts {
     /// Also about these.
