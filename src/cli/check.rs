@@ -12,14 +12,17 @@ use tokio::time::timeout;
 use crate::app::{self, Files};
 use crate::config::settings::{RouteSettings, Settings};
 use crate::config::{self, Loaded};
+use crate::redis_pool;
+use crate::redis_pool::address::{Endpoint, Topology};
 use crate::redis_pool::near::{Mode as Told, covering};
+use crate::redis_pool::topology::roll_call;
 use crate::redis_pool::tracking::probe;
 use crate::session::Mode;
 
 /// Exit code for a configuration that cannot be used.
 const UNUSABLE: u8 = 2;
 
-/// How long Redis may take to say how it would tell of changes.
+/// How long Redis may take to say one thing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Checks the file at `path`: errors and warnings go to standard error, the summary to standard output.
@@ -39,6 +42,7 @@ pub fn check(path: &Path) -> ExitCode {
                 eprintln!("warning: sessions under `{prefix}` are not remembered near: limits are counted under it\n");
             }
             let mut summary = summary(&settings);
+            summary.push_str(&masters(&settings));
             summary.push_str(&near(&settings));
             let said = write!(std::io::stdout(), "{}: well\n\n{summary}", path.display());
             if said.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -74,19 +78,41 @@ pub fn summary(settings: &Settings) -> String {
     said.0
 }
 
+/// Who the masters are now, where the URL does not say it, and which of them do not answer: asks.
+fn masters(settings: &Settings) -> String {
+    let mut said = Said::default();
+    let named = |redis: &&redis_pool::Settings| !matches!(redis.server.topology, Topology::Single(_));
+    let Some(redis) = settings.redis.as_ref().filter(named) else { return said.0 };
+    let shown = |(master, away): &(Endpoint, Option<&str>)| match away {
+        None => master.to_string(),
+        Some(reason) => format!("{master} (away: {reason})"),
+    };
+    said.line(
+        "masters",
+        &match within(2 * PATIENCE, roll_call(&redis.server, PATIENCE)) {
+            Ok(masters) => masters.iter().map(shown).collect::<Vec<_>>().join(", "),
+            Err(reason) => format!("unknown: Redis cannot be asked now ({reason})"),
+        },
+    );
+    said.0
+}
+
+/// What Redis says, if it says it in time.
+fn within<T>(patience: Duration, asking: impl Future<Output = Result<T, &'static str>>) -> Result<T, &'static str> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|_| "no runtime")?;
+    let asked = runtime.block_on(async { timeout(patience, asking).await });
+    // A lookup of a host name may still be waiting for its resolver.
+    runtime.shutdown_background();
+    asked.unwrap_or(Err("timeout"))
+}
+
 /// How changes of what is remembered near would be told: asks Redis, which need not be there.
 fn near(settings: &Settings) -> String {
     let mut said = Said::default();
     let prefixes = app::prefixes(settings);
     let Some(redis) = settings.redis.as_ref().filter(|_| !prefixes.is_empty()) else { return said.0 };
     let covering = covering(prefixes.iter().map(|prefix| &**prefix));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let told = runtime.map_err(|_| "no runtime").and_then(|runtime| {
-        let asked = runtime.block_on(async { timeout(PATIENCE, probe(redis, &covering)).await });
-        // A lookup of a host name may still be waiting for its resolver.
-        runtime.shutdown_background();
-        asked.unwrap_or(Err("timeout"))
-    });
+    let told = within(PATIENCE, probe(redis, &covering));
     said.line("near", &match told {
         Ok(Told::Tracking) => "Redis tells of every change (client tracking)".to_owned(),
         Ok(Told::PubSub) => {

@@ -320,7 +320,7 @@ impl Cluster {
                 tracing::info!(url, masters, "the masters of the cluster are known");
             } else {
                 tracing::info!(url, masters, "slots of the cluster have other masters now");
-                self.settings.server.changes.tell();
+                self.standing.changed(&self.settings.server.changes);
             }
         }
         let before = self.members.take();
@@ -357,7 +357,7 @@ fn is_redirected(values: &[Value], member: &Member) -> bool {
 }
 
 /// What all of them come to, polled together on this task.
-async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+pub(super) async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut waiting: Vec<(Pin<Box<F>>, Option<F::Output>)> = futures.map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|context| {
         let mut done = true;

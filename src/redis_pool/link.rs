@@ -75,8 +75,8 @@ impl Link {
             Topology::Sentinel { master, .. } => {
                 let master = Arc::new(Master::new(master.clone()));
                 let node = Rc::new(Node::new(Place::Named(master.clone()), settings, scripts, &standing));
-                let (server, followed) = (server.clone(), Rc::downgrade(&node));
-                let follow = async move { master.follow(&server, CONNECT, &followed).await };
+                let (server, followed, standing) = (server.clone(), Rc::downgrade(&node), standing.clone());
+                let follow = async move { master.follow(&server, CONNECT, &followed, &standing).await };
                 (Reach::One(node), Some(tokio::task::spawn_local(follow).abort_handle()))
             }
             Topology::Cluster { .. } => {

@@ -25,6 +25,8 @@ pub(super) struct Metrics {
     pub(super) commands: Counter,
     /// Pipelines nobody waits for that were not sent.
     pub(super) dropped: Counter,
+    /// Changes of the masters, or of what they serve, that were followed.
+    pub(super) moves: Counter,
     /// Connections that answer.
     pub(super) up: Gauge,
     errors: [OnceCell<Counter>; Fault::ALL.len()],
@@ -42,6 +44,10 @@ impl Metrics {
             dropped: counter(
                 "sidegate_redis_sends_dropped_total",
                 "Pipelines nobody waits for that were not sent, because Redis was away or too much was unanswered.",
+            ),
+            moves: counter(
+                "sidegate_redis_topology_changes_total",
+                "Times that a worker found another master, or slots of a cluster with other masters.",
             ),
             up: registry.gauge(worker, "sidegate_redis_up", "Connections to Redis that answer.", &[]),
             errors: Default::default(),

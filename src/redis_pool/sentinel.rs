@@ -24,6 +24,7 @@ use super::address::{Endpoint, Server, Topology};
 use super::connect::failure;
 use super::fault::Fault;
 use super::node::Node;
+use super::standing::Standing;
 use super::topology::{ask, converse, put};
 
 /// How often a sentinel is asked whether the master is still the same.
@@ -56,7 +57,7 @@ impl Master {
 
     /// Sees to it that `node` has no connection to a server that is no longer the master, and that whoever asks is told
     /// ([`super::topology::Changes`]), for as long as it is polled.
-    pub(super) async fn follow(&self, server: &Server, limit: Duration, node: &Weak<Node>) {
+    pub(super) async fn follow(&self, server: &Server, limit: Duration, node: &Weak<Node>, standing: &Standing) {
         let mut found = self.current.subscribe();
         loop {
             let before = found.borrow_and_update().clone();
@@ -78,7 +79,7 @@ impl Master {
             };
             if another {
                 tracing::info!(master = %self.name, "another server is master now");
-                server.changes.tell();
+                standing.changed(&server.changes);
                 // The connections to the one before, if they still stand.
                 node.upgrade().inspect(|node| node.open(Fault::ReadOnly));
             }

@@ -12,6 +12,7 @@ use crate::telemetry::registry::Registry;
 use super::complaints::Complaints;
 use super::fault::{Effect, Fault};
 use super::metrics::Metrics;
+use super::topology::Changes;
 use super::{CONNECTING, DOWN, UP};
 
 /// How a link stands.
@@ -61,6 +62,12 @@ impl Standing {
         self.redirected.set(true);
     }
 
+    /// The masters are others now, or serve other slots; says so to whoever counts `changes`.
+    pub(super) fn changed(&self, changes: &Changes) {
+        self.metrics.moves.inc();
+        changes.tell();
+    }
+
     /// The breaker of a node has closed.
     pub(super) fn closed(&self, endpoint: &str) {
         self.closed.set(self.closed.get() + 1);
@@ -96,10 +103,8 @@ impl Standing {
     /// Something failed. What opens the breaker is said when it does.
     pub(super) fn fault(&self, endpoint: &str, fault: Fault) {
         self.metrics.error(fault);
-        if self.redirected.get() && matches!(fault, Fault::Moved | Fault::Ask | Fault::TryAgain) {
-            return;
-        }
-        if matches!(fault.effect(), Effect::Command | Effect::Again) {
+        let redirected = self.redirected.get() && matches!(fault, Fault::Moved | Fault::Ask | Fault::TryAgain);
+        if matches!(fault.effect(), Effect::Command | Effect::Again) && !redirected {
             self.complain(endpoint, fault);
         }
     }

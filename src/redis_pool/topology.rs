@@ -19,7 +19,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, Value};
 
 use super::address::{Endpoint, Login, Server, Topology};
-use super::connect::{fault, not_opened, sign_on};
+use super::cluster::together;
+use super::connect::{failure, fault, not_opened, sign_on};
 use super::fault::Fault;
 use super::slots::{self, Map};
 use super::{sentinel, transport};
@@ -66,6 +67,25 @@ pub async fn masters(server: &Server, limit: Duration) -> Result<Vec<Endpoint>, 
             Ok(masters)
         }
     }
+}
+
+/// The masters of `server` now, as [`masters`], and of each that does not answer within `limit` the reason.
+///
+/// # Errors
+/// As [`masters`].
+pub async fn roll_call(
+    server: &Server,
+    limit: Duration,
+) -> Result<Vec<(Endpoint, Option<&'static str>)>, &'static str> {
+    let masters = masters(server, limit).await?;
+    let mut ping = Pipeline::new();
+    ping.cmd("PING");
+    let asked = together(masters.iter().map(|master| ask(master, &server.login, server, limit, &ping))).await;
+    let away = asked.into_iter().map(|said| match said {
+        Ok(said) => said.first().and_then(failure).map(Fault::word),
+        Err(fault) => Some(fault.word()),
+    });
+    Ok(masters.iter().cloned().zip(away).collect())
 }
 
 /// The slot map, as the first of `nodes` that answers says.

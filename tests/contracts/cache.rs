@@ -25,7 +25,7 @@ use sidegate::telemetry::Record;
 use sidegate::telemetry::registry::Registry;
 use tower::{Layer as _, Service as _, service_fn};
 
-use crate::redis_server::RedisServer;
+use crate::redis_server::{RedisCluster, RedisServer};
 
 mod cluster;
 mod near;
@@ -39,7 +39,11 @@ fn as_worker(test: impl AsyncFnOnce()) {
 
 /// A way to `server`, once it is there.
 async fn link(server: &RedisServer) -> Link {
-    let settings = Settings { timeout: Duration::from_secs(2), ..Settings::of_url(&server.url()).unwrap() };
+    link_to(&server.url()).await
+}
+
+async fn link_to(url: &str) -> Link {
+    let settings = Settings { timeout: Duration::from_secs(2), ..Settings::of_url(url).unwrap() };
     let link = Link::new(&settings, &[], &Registry::new(1), 0);
     up(&link, true).await;
     link
@@ -565,29 +569,32 @@ fn while_redis_is_away_the_cache_is_bypassed_and_what_is_owed_is_paid_first() {
 
 #[test]
 fn when_too_much_is_owed_all_generations_are_deleted() {
-    as_worker(async || {
-        let server = RedisServer::start();
-        let link = link(&server).await;
-        let store = redis_store(link.clone(), "side*gate:");
-        let strange = redis_store(link, "sideXgate:");
-        let keys = (0..1200).map(|number| key(&format!("/{number}"))).collect::<Vec<_>>();
-        for key in &keys {
-            for store in [&store, &strange] {
-                let opened = store.look_up(question(key, Purpose::ReuseOrFill), Answer::NotAsked, None).await;
-                assert!(matches!(opened, Found::Nothing { generation: Some(_), .. }), "{opened:?}");
-            }
+    let (server, cluster) = (RedisServer::start(), RedisCluster::start());
+    for url in [server.url(), cluster.url()] {
+        as_worker(async || all_generations_are_deleted(link_to(&url).await).await);
+    }
+}
+
+async fn all_generations_are_deleted(link: Link) {
+    let store = redis_store(link.clone(), "side*gate:");
+    let strange = redis_store(link, "sideXgate:");
+    let keys = (0..1200).map(|number| key(&format!("/{number}"))).collect::<Vec<_>>();
+    for key in &keys {
+        for store in [&store, &strange] {
+            let opened = store.look_up(question(key, Purpose::ReuseOrFill), Answer::NotAsked, None).await;
+            assert!(matches!(opened, Found::Nothing { generation: Some(_), .. }), "{opened:?}");
         }
-        let owed = Owed::new();
-        owed.add(&(0..=20_000).map(|number| format!("example.com/{number}")).collect::<Vec<_>>());
-        store.settle(&owed).await;
-        assert!(!owed.is_any());
-        for key in &keys {
-            let nothing = |found: Found| matches!(found, Found::Nothing { generation: None, .. });
-            let question = question(key, Purpose::Reuse);
-            assert!(nothing(store.look_up(question, Answer::NotAsked, None).await));
-            assert!(!nothing(strange.look_up(question, Answer::NotAsked, None).await), "another's key was hit");
-        }
-    });
+    }
+    let owed = Owed::new();
+    owed.add(&(0..=20_000).map(|number| format!("example.com/{number}")).collect::<Vec<_>>());
+    store.settle(&owed).await;
+    assert!(!owed.is_any());
+    for key in &keys {
+        let nothing = |found: Found| matches!(found, Found::Nothing { generation: None, .. });
+        let question = question(key, Purpose::Reuse);
+        assert!(nothing(store.look_up(question, Answer::NotAsked, None).await));
+        assert!(!nothing(strange.look_up(question, Answer::NotAsked, None).await), "another's key was hit");
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! A cluster, and a Redis with sentinels, whose master changes under load: limits, cache and sessions together.
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::redis::{RedisCluster, RedisServer, Sentinels};
-use crate::harness::{Answer, Configuration, Load, Origin, Reply, Sidegate, client::request, until};
+use crate::harness::sidegate::run;
+use crate::harness::{Answer, Configuration, Directory, Load, Origin, Reply, Sidegate, client::request, until};
 
 const TABLES: &str = r#"
 [limit.many]
@@ -132,6 +134,15 @@ fn a_cluster_whose_masters_change_under_load_serves_nobody_wrongly() {
         cluster.finish_move(slot, from, to);
     });
     goes_on(&sidegate, || cluster.promote(3));
+    // Each node that is a master is shown, and no other.
+    let shown = |node: usize| {
+        format!("sidegate_redis_breaker_state{{endpoint=\"127.0.0.1:{}\"}} 0", cluster.nodes()[node].port())
+    };
+    until("the metrics show who is master", || {
+        let metrics = sidegate.ask_admin("/metrics").text();
+        (0..6).all(|node| metrics.contains(&shown(node)) == [3, 1, 2].contains(&node))
+    });
+    assert!(sidegate.metric("sidegate_redis_topology_changes_total") >= 2.0, "one of each worker");
 }
 
 #[test]
@@ -169,4 +180,31 @@ fn sentinels_that_name_another_master_under_load_are_followed() {
         sentinels.server(second).kill();
         sentinels.wait_for_other_master(second);
     });
+}
+
+#[test]
+fn check_lists_the_masters_and_those_that_are_away() {
+    let app = Origin::saying("app");
+    let masters = |url: &str| {
+        let directory = Directory::new();
+        let file = directory.file("sidegate.toml");
+        fs::write(&file, Configuration::of(&app).redis_at(url).with(TABLES).text()).expect("the file");
+        let (code, said, errors) = run(&["check", "--config", file.to_str().expect("a path")], &directory.file(""));
+        assert_eq!(code, 0, "{said}{errors}");
+        said.lines().find_map(|line| line.strip_prefix("masters")).expect("a line").trim().to_owned()
+    };
+    let place = |server: &RedisServer| format!("127.0.0.1:{}", server.port());
+
+    let sentinels = Sentinels::start();
+    let url = sentinels.url();
+    assert_eq!(masters(&url), place(&sentinels.servers()[0]));
+    drop(sentinels);
+    assert_eq!(masters(&url), "unknown: Redis cannot be asked now (unreachable)");
+
+    let mut cluster = RedisCluster::start();
+    let [first, second, third] = [0, 1, 2].map(|node| place(&cluster.nodes()[node]));
+    assert_eq!(masters(&cluster.url()), format!("{first}, {second}, {third}"));
+    // Without its replica nobody takes over.
+    [5, 2].into_iter().for_each(|node| cluster.node(node).kill());
+    assert_eq!(masters(&cluster.url()), format!("{first}, {second}, {third} (away: unreachable)"));
 }
