@@ -177,6 +177,10 @@ impl Coherence {
 
 impl Drop for Applying {
     fn drop(&mut self) {
+        // What was read is lost with who read it.
+        if std::thread::panicking() {
+            self.0.end();
+        }
         self.0.applying.fetch_sub(1, Ordering::Release);
     }
 }
@@ -228,11 +232,11 @@ mod tests {
     fn nothing_is_used_while_news_is_unread_or_not_applied() {
         let coherence = Coherence::new();
         let (ours, mut redis) = UnixStream::pair().unwrap();
-        let sockets: Vec<OwnedFd> = (0..AT_ONCE)
-            .map(|_| OwnedFd::from(UnixStream::pair().map(|(ours, other)| (ours, std::mem::forget(other))).unwrap().0))
-            .chain([ours.try_clone().unwrap().into()])
-            .collect();
-        coherence.begin_over(Mode::Tracking, sockets.into());
+        // More than are looked at in one call; the last one counts too.
+        let others: Vec<_> = (0..AT_ONCE).map(|_| UnixStream::pair().unwrap()).collect();
+        let sockets = others.iter().map(|(quiet, _)| quiet).chain([&ours]);
+        let sockets: Arc<[OwnedFd]> = sockets.map(|socket| socket.try_clone().unwrap().into()).collect();
+        coherence.begin_over(Mode::Tracking, sockets);
         assert!(coherence.era().is_some());
         redis.write_all(b"news").unwrap();
         assert!(coherence.era().is_none() && coherence.note(b"k").is_some());
@@ -243,6 +247,20 @@ mod tests {
         assert!(coherence.era().is_some());
         drop(redis);
         assert!(coherence.era().is_none(), "the end of the connection is news");
+    }
+
+    #[test]
+    fn who_panics_while_applying_ends_the_era() {
+        let coherence = Coherence::new();
+        coherence.begin();
+        let applying = coherence.applying();
+        let panicked = std::thread::spawn(move || {
+            let _applying = applying;
+            panic!("as a test wants it");
+        });
+        assert!(panicked.join().is_err() && coherence.mode().is_none());
+        coherence.begin();
+        assert!(coherence.era().is_some());
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //!    server that knows no RESP3: `SUBSCRIBE` to the channel of our own invalidations.
 //! 2. What has arrived is marked as not applied from before it is read until the tiers have been told ([`Applying`]); while
 //!    a message has arrived in part, it stays so.
-//! 3. Every answer, whatever it says, is a sign of life.
+//! 3. An answer is a sign of life, unless it says that the server is not in order (`LOADING`, `MASTERDOWN`, `NOAUTH` …): then
+//!    the connection counts as lost, and is made again soon. Any other error refuses a command for good.
 //! 4. While a PING is unanswered the mark is set as well, for at most [`UNANSWERED`].
 //!
 //! # Why rule 4
@@ -87,9 +88,10 @@ impl Feed {
             hello.extend([&b"AUTH"[..], user.as_bytes(), password.as_bytes()]);
         }
         let resp3 = match self.wire.ask(&hello).await? {
-            Value::Error(error) if is_about_login(&error) => return Err(away("auth")),
-            Value::Error(error) if error.starts_with(b"LOADING") => return Err(away("loading")),
-            Value::Error(_) => false,
+            Value::Error(error) => match disorder(&error) {
+                Some(reason) => return Err(away(reason)),
+                None => false,
+            },
             _ => true,
         };
         if let (false, Some((user, password))) = (resp3, credentials) {
@@ -125,15 +127,13 @@ impl Feed {
     pub(super) async fn subscribe(&mut self) -> Result<(), Refused> {
         self.mode = Mode::PubSub;
         // No key: it concerns nobody.
-        match self.wire.ask(&[b"PUBLISH", self.channel.as_bytes(), b""]).await? {
-            Value::Error(error) if error.starts_with(b"NOAUTH") => return Err(away("auth")),
-            Value::Error(_) => return Err(Refused { reason: "refused", lasting: true }),
-            _ => {}
+        if let Value::Error(error) = self.wire.ask(&[b"PUBLISH", self.channel.as_bytes(), b""]).await? {
+            return Err(refusal(&error));
         }
         self.wire.send(&[b"SUBSCRIBE", self.channel.as_bytes()]).await?;
         loop {
             match self.wire.receive().await? {
-                Value::Error(_) => return Err(Refused { reason: "refused", lasting: true }),
+                Value::Error(error) => return Err(refusal(&error)),
                 Value::Push(words) | Value::List(words) if says(&words, b"subscribe") => return Ok(()),
                 _ => {}
             }
@@ -230,8 +230,20 @@ fn says(words: &[Value], what: &[u8]) -> bool {
     matches!(words.first(), Some(Value::Text(said)) if said == what)
 }
 
-fn is_about_login(error: &[u8]) -> bool {
-    error.starts_with(b"WRONGPASS") || error.starts_with(b"NOAUTH")
+/// What an error says that is about the server and not about the command, in a word; `None`: it is about the command.
+fn disorder(error: &[u8]) -> Option<&'static str> {
+    let code = error.split(|byte| *byte == b' ').next().unwrap_or_default();
+    Some(match code {
+        b"NOAUTH" | b"WRONGPASS" => "auth",
+        b"LOADING" => "loading",
+        b"BUSY" => "busy",
+        b"MASTERDOWN" | b"CLUSTERDOWN" | b"READONLY" | b"MISCONF" | b"OOM" | b"TRYAGAIN" => "disorder",
+        _ => return None,
+    })
+}
+
+fn refusal(error: &[u8]) -> Refused {
+    disorder(error).map_or(Refused { reason: "refused", lasting: true }, away)
 }
 
 fn away(reason: &'static str) -> Refused {
@@ -313,6 +325,13 @@ impl Wire {
             }
             loop {
                 match self.reader.next() {
+                    Ok(Some(Value::Error(error))) => {
+                        self.asked = None;
+                        // What a slow script changes is told when it is done.
+                        if let Some(reason) = disorder(&error).filter(|reason| *reason != "busy") {
+                            return Poll::Ready(away(reason));
+                        }
+                    }
                     Ok(Some(value)) => {
                         if is_answer(&value) {
                             self.asked = None;

@@ -58,12 +58,17 @@ fn a_redis_that_is_quiet_but_there_is_kept() {
 }
 
 #[test]
-fn a_peer_that_went_without_a_word_and_one_that_talks_nonsense_are_given_up() {
+fn a_peer_that_goes_without_a_word_talks_nonsense_or_is_not_in_order_is_given_up() {
     let server = RedisServer::start();
     let relay = Relay::to(server.port());
     let tracked = Tracked::start(Settings::of_url(&relay.url()).unwrap());
     let mut eras = vec![tracked.new_era(&[])];
-    for (mode, reason) in [(relay::Mode::Freeze, "silent"), (relay::Mode::Garbage, "protocol")] {
+    for (mode, reason) in [
+        (relay::Mode::Freeze, "silent"),
+        (relay::Mode::Garbage, "protocol"),
+        (relay::Mode::fail("-LOADING Redis is loading the dataset in memory"), "loading"),
+        (relay::Mode::fail("-CLUSTERDOWN The cluster is down"), "disorder"),
+    ] {
         remember(&tracked, "sess:1");
         relay.turn(mode);
         until_true(reason, || tracked.losses(reason) > 0);
@@ -71,6 +76,7 @@ fn a_peer_that_went_without_a_word_and_one_that_talks_nonsense_are_given_up() {
         relay.turn(relay::Mode::Pass);
         eras.push(tracked.new_era(&eras));
     }
+    assert_eq!(tracked.losses("refused"), 0, "none of this is for good");
 }
 
 #[test]
