@@ -12,6 +12,7 @@ use super::rosters::Rosters;
 use crate::clock::Clock;
 use crate::config::settings::{MemorySettings, Settings};
 use crate::listener::admission::{Admission, Bounds};
+use crate::redis_pool::fleet::Fleet;
 use crate::telemetry::registry::Registry;
 use crate::telemetry::sink::Sink;
 use crate::{admin, cache, rate_limit, session};
@@ -34,6 +35,8 @@ pub struct Shared {
     pub draining: watch::Sender<bool>,
     /// What is known of the apps' endpoints.
     pub rosters: Rosters,
+    /// This instance and the others.
+    pub fleet: Arc<Fleet>,
     /// Worker threads.
     pub workers: usize,
     stores: Mutex<Stores>,
@@ -100,6 +103,7 @@ impl Shared {
             workers: server.workers,
             stores: Mutex::new(Stores::new(settings)),
             rosters: Rosters::default(),
+            fleet: Fleet::new(),
             redis: Mutex::default(),
         })
     }

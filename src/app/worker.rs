@@ -23,7 +23,8 @@ use crate::listener::connection::{Metrics, Served};
 use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
 use crate::listener::{self, Bind};
-use crate::rate_limit::{Limit, RateLimit};
+use crate::rate_limit::{self, Limit, RateLimit};
+use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
 use crate::route::cors::Cors;
@@ -101,6 +102,8 @@ impl Worker {
 struct Materials {
     server: Arc<listener::Settings>,
     redis: Option<(redis_pool::Settings, Link)>,
+    /// Tells the other instances of this one; of the first worker alone.
+    member: Option<Rc<Member>>,
     upstreams: HashMap<Arc<str>, (upstream::Settings, Rc<Upstream>)>,
     access: Option<Rc<AccessLog>>,
     /// Held for as long as Redis is to be asked about doubted logins.
@@ -201,6 +204,10 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     };
     drop(prepared);
     finish(&shared, &accepting_still, deadline).await;
+    let member = current.borrow().materials.member.clone();
+    if let Some(member) = member {
+        member.leave().await;
+    }
     if let Some(access) = &current.borrow().materials.access {
         access.flush();
     }
@@ -243,10 +250,16 @@ fn gather_parts(
     let registry = &shared.registry;
     let redis = settings.redis.as_ref().map(|redis| {
         let kept = before.and_then(|before| before.redis.as_ref()).filter(|(known, _)| known == redis);
-        let new = || Link::new(redis, &[crate::rate_limit::store::redis::SCRIPT], registry, number);
+        let scripts = [&rate_limit::store::redis::SCRIPTS[..], &[fleet::SCRIPT]].concat();
+        let new = || Link::new(redis, &scripts, registry, number);
         (redis.clone(), kept.map_or_else(new, |(_, link)| link.clone()))
     });
     let link = redis.as_ref().map(|(_, link)| link.clone());
+    let member = redis.as_ref().filter(|_| number == 0).map(|(redis, link)| {
+        let kept = before.filter(|before| before.redis.as_ref().is_some_and(|(known, _)| known == redis));
+        let new = || shared.fleet.join(link, &redis.prefix, Pace::default(), shared.clock.clone(), registry, number);
+        kept.and_then(|before| before.member.clone()).unwrap_or_else(|| Rc::new(new()))
+    });
     let mut upstreams = HashMap::new();
     for app in &settings.upstreams {
         let kept = before.and_then(|before| before.upstreams.get(&app.name)).filter(|(known, _)| known == app);
@@ -266,7 +279,17 @@ fn gather_parts(
     let labels: Vec<Arc<str>> = settings.routes.iter().map(|route| route.label.clone()).collect();
     let identity =
         Rc::new(IdentityFields::new(identity_fields(settings)).telling(told_of_certificates(settings).to_vec()));
-    let room = Room { number, shared, stores, settings, link: &link, identity: &identity };
+    let limits = rate_limit::Worker {
+        memory: stores.limits.clone(),
+        link: link.clone(),
+        prefix: settings.redis.as_ref().map_or("", |redis| &redis.prefix).into(),
+        apart: link.as_ref().is_some_and(Link::is_cluster),
+        fleet: shared.fleet.clone(),
+        clock: shared.clock.clone(),
+        registry: registry.clone(),
+        number,
+    };
+    let room = Room { number, shared, stores, settings, link: &link, limits: &limits, identity: &identity };
     let routes = settings.routes.iter().map(|route| {
         let (_, upstream) = &upstreams[&settings.upstreams[route.upstream].name];
         room.route(route, upstream.clone())
@@ -284,7 +307,7 @@ fn gather_parts(
     let believes = |route: &RouteSettings| route.session.iter().any(|(session, _)| session.on_outage.grace().is_some());
     let link = link.filter(|_| settings.routes.iter().any(believes));
     let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
-    Ok((Materials { server, redis, upstreams, access, _asking: asking }, parts))
+    Ok((Materials { server, redis, member, upstreams, access, _asking: asking }, parts))
 }
 
 /// What the routes of a worker are made in.
@@ -294,6 +317,7 @@ struct Room<'a> {
     stores: &'a Stores,
     settings: &'a Settings,
     link: &'a Option<Link>,
+    limits: &'a rate_limit::Worker,
     identity: &'a Rc<IdentityFields>,
 }
 
@@ -315,9 +339,9 @@ impl Room<'_> {
             strictness: route.strictness(&self.settings.routes),
             cors: route.cors.as_deref().map(Cors::new),
             response_fields: Some(&route.response_fields).filter(|edits| !edits.is_empty()).cloned().map(Rc::new),
-            by_request: self.limits(by_request),
+            by_request: self.limits(&by_request),
             session,
-            by_principal: self.limits(by_principal),
+            by_principal: self.limits(&by_principal),
             cache: self.cache(route)?,
             upstream,
             terms: Terms {
@@ -333,12 +357,8 @@ impl Room<'_> {
         self.settings.redis.as_ref().map_or("", |redis| &redis.prefix)
     }
 
-    fn limits(&self, limits: Vec<Arc<Limit>>) -> Option<Rc<RateLimit>> {
-        let Self { number, shared, stores, settings, link, .. } = self;
-        (!limits.is_empty()).then(|| {
-            let (memory, link, clock) = (stores.limits.clone(), (*link).clone(), shared.clock.clone());
-            RateLimit::new(limits, settings.limits, memory, link, self.prefix(), clock, &shared.registry, *number)
-        })
+    fn limits(&self, limits: &[Arc<Limit>]) -> Option<Rc<RateLimit>> {
+        (!limits.is_empty()).then(|| RateLimit::new(limits, self.settings.limits, self.limits))
     }
 
     /// Where nothing is stored at all nothing needs invalidating; elsewhere every route's writes invalidate.

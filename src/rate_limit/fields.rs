@@ -13,8 +13,9 @@
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::Settings;
 use super::algorithm::gcra::Decision;
-use super::{Limit, Settings};
+use super::quota::Quota;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -41,16 +42,17 @@ struct Draft {
 }
 
 impl Fields {
-    /// The fields of `limit`. A name that no field can carry is left out, and the draft's fields with it.
-    pub fn new(limit: &Limit, settings: Settings) -> Self {
+    /// The fields of the limit called `name`, which gives `quota`. A name that no field can carry is left out, and the
+    /// draft's fields with it.
+    pub fn new(name: &str, quota: Quota, settings: Settings) -> Self {
         // An sf-string (RFC 8941 §3.3.3).
-        let name = format!("\"{}\"", limit.name.replace('\\', "\\\\").replace('"', "\\\""));
-        let window = whole_seconds(u64::try_from(limit.quota.per.as_micros()).unwrap_or(u64::MAX));
-        let policy = format!("{name};q={};w={window}", limit.quota.amount);
+        let name = format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
+        let window = whole_seconds(u64::try_from(quota.per.as_micros()).unwrap_or(u64::MAX));
+        let policy = format!("{name};q={};w={window}", quota.amount);
         let writable = settings.draft_fields && name.is_ascii();
         let policy = HeaderValue::from_str(&policy).ok().filter(|_| writable);
         Self {
-            limit: limit.quota.amount.into(),
+            limit: quota.amount.into(),
             reset_in_seconds_left: settings.reset_in_seconds_left,
             draft: policy.map(|policy| Draft { policy, name }),
         }
@@ -114,13 +116,8 @@ mod tests {
 
     use super::*;
     use crate::rate_limit::algorithm::gcra::Time;
-    use crate::rate_limit::partition::{Key, Part};
-    use crate::rate_limit::quota::Quota;
 
-    fn limit(name: &str) -> Limit {
-        let quota = Quota { amount: 100, per: Duration::from_secs(60) };
-        Limit { name: name.into(), key: Key(vec![Part::Address]), quota, burst: 100 }
-    }
+    const QUOTA: Quota = Quota { amount: 100, per: Duration::from_secs(60) };
 
     fn written(settings: Settings) -> Vec<String> {
         let decision = Decision {
@@ -132,7 +129,7 @@ mod tests {
         };
         let mut fields = HeaderMap::new();
         fields.insert(REMAINING, HeaderValue::from_static("the app's"));
-        Fields::new(&limit("per-address"), settings).write(&decision, 1_000_000_000, &mut fields);
+        Fields::new("per-address", QUOTA, settings).write(&decision, 1_000_000_000, &mut fields);
         let mut lines: Vec<_> =
             fields.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort();

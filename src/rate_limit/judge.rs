@@ -11,15 +11,18 @@ use crate::clock::Clock;
 use crate::exchange::{Answer, Exchange, Slot};
 use crate::gather::Ask;
 use crate::local_reply::LocalReply;
+use crate::redis_pool::fleet::Fleet;
 use crate::redis_pool::{Link, key};
 use crate::telemetry::registry::Registry;
 use crate::telemetry::{LimitTrail, Record};
 
-use super::algorithm::gcra::{Decision, Policy};
-use super::fields::{self, Fields, nearer};
+use super::algorithm::gcra::Decision;
+use super::fields::{self, nearer};
 use super::metrics::Outcomes;
 use super::store::memory::MemoryStore;
-use super::store::{Charge, OnOutage, redis as counted_in_redis};
+use super::store::redis::{self as counted_in_redis, Settled};
+use super::store::{Charge, OnOutage};
+use super::terms::{Agreed, Terms};
 use super::{Limit, Settings};
 
 /// What every request costs, in quota units.
@@ -28,14 +31,33 @@ const COST: u64 = 1;
 /// The seconds after which a client may try again while limits cannot be counted.
 const STORE_DOWN: u64 = 1;
 
+/// What the limits of one worker have in common.
+#[derive(Clone)]
+pub struct Worker {
+    /// Counts without Redis.
+    pub memory: Arc<MemoryStore>,
+    /// The way to Redis, if limits are counted there.
+    pub link: Option<Link>,
+    /// Before every Redis key.
+    pub prefix: Box<str>,
+    /// Redis is a cluster: the limits of a request are settled apart, since their keys are in different slots.
+    pub apart: bool,
+    /// How many instances share a quota while Redis is away.
+    pub fleet: Arc<Fleet>,
+    /// The time.
+    pub clock: Clock,
+    /// Every counter.
+    pub registry: Arc<Registry>,
+    /// Which worker it is.
+    pub number: usize,
+}
+
 /// Limits that are settled together.
 pub struct RateLimit {
-    limits: Box<[Counted]>,
-    settings: Settings,
-    memory: Arc<MemoryStore>,
-    link: Option<Link>,
-    prefix: Box<str>,
-    clock: Clock,
+    pub(super) limits: Box<[Counted]>,
+    pub(super) agreed: Agreed,
+    pub(super) on_outage: OnOutage,
+    pub(super) worker: Worker,
     /// The request alone says by what keys they count, so that `gather` can ask.
     gathered: bool,
     /// Room for the keys of a request, kept from one to the next.
@@ -43,14 +65,11 @@ pub struct RateLimit {
 }
 
 /// A limit, ready to count.
-struct Counted {
-    limit: Arc<Limit>,
-    policy: Policy,
-    fields: Fields,
+pub(super) struct Counted {
+    pub(super) limit: Arc<Limit>,
     /// `NAME:`, escaped.
     name: String,
-    quota: String,
-    outcomes: Outcomes,
+    pub(super) outcomes: Outcomes,
 }
 
 /// The keys of a request, one after the other, and where each ends.
@@ -75,43 +94,38 @@ pub(super) enum Verdict {
 /// The limit nearest to refusal.
 pub(super) struct Standing {
     index: usize,
+    terms: Rc<[Terms]>,
     decision: Decision,
     now: u64,
     counted: &'static str,
 }
 
 impl RateLimit {
-    /// `limits`, counted in Redis over `link`, or without one in `memory`. `prefix` stands before every Redis key.
+    /// `limits`, counted in Redis over the worker's link, or without one in its memory.
     ///
     /// The limits of a route that [need a session](super::partition::Key::needs_session) belong into one of their own,
     /// behind `session`.
-    #[allow(clippy::too_many_arguments)]
-    pub fn new(
-        limits: Vec<Arc<Limit>>,
-        settings: Settings,
-        memory: Arc<MemoryStore>,
-        link: Option<Link>,
-        prefix: &str,
-        clock: Clock,
-        registry: &Arc<Registry>,
-        worker: usize,
-    ) -> Rc<Self> {
-        let gathered = !limits.iter().any(|limit| limit.key.needs_session());
-        let counted = |limit: Arc<Limit>| Counted {
-            policy: Policy::new(limit.quota, limit.burst),
-            fields: Fields::new(&limit, settings),
+    pub fn new(limits: &[Arc<Limit>], settings: Settings, worker: &Worker) -> Rc<Self> {
+        let counted = |limit: &Arc<Limit>| Counted {
             name: key_name(&limit.name),
-            quota: limit.quota.to_string(),
-            outcomes: Outcomes::new(&limit.name, registry, worker),
-            limit,
+            outcomes: Outcomes::new(&limit.name, &worker.registry, worker.number),
+            limit: limit.clone(),
         };
-        let limits = limits.into_iter().map(counted).collect();
-        Rc::new(Self { limits, settings, memory, link, prefix: prefix.into(), clock, gathered, keys: Cell::default() })
+        Rc::new(Self {
+            limits: limits.iter().map(counted).collect(),
+            agreed: Agreed::new(limits, settings),
+            on_outage: settings.on_outage,
+            worker: worker.clone(),
+            gathered: !limits.iter().any(|limit| limit.key.needs_session()),
+            keys: Cell::default(),
+        })
     }
 
     /// Decides about a request, and charges it.
     pub(super) async fn judge(&self, exchange: &mut Exchange) -> Verdict {
-        let Some(link) = &self.link else { return self.in_memory(exchange, "memory") };
+        let Some(link) = &self.worker.link else {
+            return self.in_memory(exchange, self.agreed.whole(), "memory");
+        };
         if self.limits.is_empty() {
             return Verdict::Unlimited;
         }
@@ -121,57 +135,51 @@ impl RateLimit {
             Answer::Unavailable(reason) => Err(reason),
             Answer::NotAsked | Answer::Near(_) => {
                 let mut pipeline = Pipeline::with_capacity(1);
-                self.push_command(exchange, &mut pipeline);
+                self.push_commands(exchange, &mut pipeline);
                 link.query(&pipeline).await.and_then(|values| self.read(&values))
             }
         };
         match settled {
-            Ok((now, decisions)) => self.verdict(&decisions, now, "redis"),
+            Ok(settled) => self.by_redis(link, exchange, &settled),
             Err(_) => self.without_redis(exchange),
         }
     }
 
-    fn without_redis(&self, exchange: &Exchange) -> Verdict {
-        let note = |counted| {
-            exchange.trail.borrow_mut().limit = self.limits.first().map(|nearest| LimitTrail {
-                name: nearest.limit.name.clone(),
-                refused: counted == "closed",
-                remaining: 0,
-                counted,
+    fn by_redis(&self, link: &Link, exchange: &Exchange, settled: &Settled) -> Verdict {
+        let whole = self.agreed.whole();
+        if !settled.refunds.is_empty() {
+            let mut pipeline = Pipeline::with_capacity(settled.refunds.len());
+            self.charging(exchange, whole, |charges| {
+                for &(index, before) in &settled.refunds {
+                    counted_in_redis::take_back(&mut pipeline, &self.worker.prefix, &charges[index], before, None);
+                }
             });
-        };
-        match self.settings.on_outage {
-            OnOutage::Local => self.in_memory(exchange, "local"),
-            OnOutage::Open => {
-                self.limits.iter().for_each(|counted| counted.outcomes.open.inc());
-                note("open");
-                Verdict::Unlimited
-            }
-            OnOutage::Closed => {
-                self.limits.iter().for_each(|counted| counted.outcomes.closed.inc());
-                note("closed");
-                Verdict::Closed
-            }
+            link.send(pipeline);
         }
+        self.note(exchange, settled);
+        self.verdict(&settled.decisions, settled.now, whole, "redis")
     }
 
-    fn in_memory(&self, exchange: &Exchange, counted: &'static str) -> Verdict {
-        let now = self.clock.unix_micros();
-        let decisions = self.charging(exchange, |charges| self.memory.settle(charges, now));
-        self.verdict(&decisions, now, counted)
+    pub(super) fn in_memory(&self, exchange: &Exchange, terms: &Rc<[Terms]>, counted: &'static str) -> Verdict {
+        let now = self.worker.clock.unix_micros();
+        let decisions = self.charging(exchange, terms, |charges| self.worker.memory.settle(charges, now));
+        self.verdict(&decisions, now, terms, counted)
     }
 
-    fn push_command(&self, exchange: &Exchange, pipeline: &mut Pipeline) {
-        self.charging(exchange, |charges| counted_in_redis::ask(pipeline, &self.prefix, charges, None));
+    fn push_commands(&self, exchange: &Exchange, pipeline: &mut Pipeline) -> usize {
+        let Worker { prefix, apart, .. } = &self.worker;
+        self.charging(exchange, self.agreed.whole(), |charges| {
+            counted_in_redis::ask(pipeline, prefix, charges, &self.floors(charges), None, *apart)
+        })
     }
 
-    fn read(&self, values: &[Value]) -> Result<(u64, Vec<Decision>), &'static str> {
-        let limits = self.limits.iter().map(|counted| (&counted.policy, COST));
-        counted_in_redis::read(limits, values.first().ok_or("protocol")?)
+    fn read(&self, values: &[Value]) -> Result<Settled, &'static str> {
+        let limits = self.agreed.whole().iter().map(|terms| (&terms.policy, COST));
+        counted_in_redis::read(limits, values)
     }
 
     /// Spells the keys of a request, and does something with them.
-    fn charging<R>(&self, exchange: &Exchange, act: impl FnOnce(&[Charge<'_>]) -> R) -> R {
+    pub(super) fn charging<R>(&self, exchange: &Exchange, terms: &[Terms], act: impl FnOnce(&[Charge<'_>]) -> R) -> R {
         let mut keys = self.keys.take();
         keys.text.clear();
         keys.ends.clear();
@@ -181,17 +189,17 @@ impl RateLimit {
             keys.ends.push(keys.text.len());
         }
         let mut start = 0;
-        let spelt = self.limits.iter().zip(&keys.ends).map(|(counted, &end)| {
+        let spelt = terms.iter().zip(&keys.ends).map(|(terms, &end)| {
             let key = &keys.text[start..end];
             start = end;
-            Charge { key, policy: &counted.policy, cost: COST }
+            Charge { key, policy: &terms.policy, cost: COST }
         });
         let done = act(&spelt.collect::<Vec<_>>());
         self.keys.set(keys);
         done
     }
 
-    fn verdict(&self, decisions: &[Decision], now: u64, counted: &'static str) -> Verdict {
+    fn verdict(&self, decisions: &[Decision], now: u64, terms: &Rc<[Terms]>, counted: &'static str) -> Verdict {
         let within = decisions.iter().all(|decision| decision.allowed);
         for (limit, decision) in self.limits.iter().zip(decisions) {
             let outcomes = &limit.outcomes;
@@ -206,7 +214,7 @@ impl RateLimit {
         }
         let rank = |index: usize| {
             let decision: &Decision = &decisions[index];
-            (!decision.allowed, decision.remaining, self.limits[index].policy.burst())
+            (!decision.allowed, decision.remaining, terms[index].policy.burst())
         };
         let nearest = (0..decisions.len()).reduce(|nearest, other| {
             let waits = decisions[other].retry_after.cmp(&decisions[nearest].retry_after);
@@ -214,21 +222,21 @@ impl RateLimit {
             if waits.is_gt() || waits.is_eq() && nearer(rank(other), rank(nearest)) { other } else { nearest }
         });
         let Some(index) = nearest else { return Verdict::Unlimited };
-        let standing = Standing { index, decision: decisions[index], now, counted };
+        let standing = Standing { index, terms: terms.clone(), decision: decisions[index], now, counted };
         if within { Verdict::Within(standing) } else { Verdict::Beyond(standing) }
     }
 
     /// Tells a client where it stands, and the access log, unless a limit nearer to refusal has done so.
     pub(super) fn show(&self, standing: &Standing, record: &mut Record, fields: &mut HeaderMap) {
-        let Counted { limit, fields: written, .. } = &self.limits[standing.index];
-        let decision = &standing.decision;
+        let Counted { limit, .. } = &self.limits[standing.index];
+        let (terms, decision) = (&standing.terms[standing.index], &standing.decision);
         // Once a limit is on record, the fields in the answer are its.
         if let (Some(other), Some((remaining, quota))) = (&record.limit, fields::shown(fields))
-            && !nearer((!decision.allowed, decision.remaining, limit.quota.amount), (other.refused, remaining, quota))
+            && !nearer((!decision.allowed, decision.remaining, terms.amount), (other.refused, remaining, quota))
         {
             return;
         }
-        written.write(decision, standing.now, fields);
+        terms.fields.write(decision, standing.now, fields);
         record.limit = Some(LimitTrail {
             name: limit.name.clone(),
             refused: !decision.allowed,
@@ -239,11 +247,10 @@ impl RateLimit {
 
     /// The refusal by the limit nearest to it.
     pub(super) fn refusal(&self, standing: &Standing) -> LocalReply {
-        let Counted { limit, quota, .. } = &self.limits[standing.index];
         LocalReply::RateLimited {
-            limit: limit.name.clone(),
+            limit: self.limits[standing.index].limit.name.clone(),
             retry_after: fields::retry_after(standing.decision.retry_after),
-            quota: quota.clone(),
+            quota: standing.terms[standing.index].quota.clone(),
         }
     }
 
@@ -259,11 +266,10 @@ impl Ask for RateLimit {
     }
 
     fn ask(&self, exchange: &mut Exchange, pipeline: &mut Pipeline) -> usize {
-        if !self.gathered || self.link.is_none() || self.limits.is_empty() {
+        if !self.gathered || self.worker.link.is_none() || self.limits.is_empty() {
             return 0;
         }
-        self.push_command(exchange, pipeline);
-        1
+        self.push_commands(exchange, pipeline)
     }
 }
 

@@ -59,7 +59,8 @@ mod tests {
     use crate::rate_limit::quota::Quota;
     use crate::rate_limit::store::{MemorySettings, OnOutage, memory::MemoryStore};
     use crate::rate_limit::trial::exchange;
-    use crate::rate_limit::{Limit, Settings};
+    use crate::rate_limit::{Limit, Settings, Worker};
+    use crate::redis_pool::fleet::Fleet;
     use crate::redis_pool::{self, DOWN, Link};
     use crate::telemetry::registry::Registry;
 
@@ -91,9 +92,18 @@ mod tests {
                 let quota = Quota { amount, per: Duration::from_secs(60) };
                 Arc::new(Limit { name: name.into(), key: Key(vec![part]), quota, burst: amount })
             };
-            let limits = limits.iter().map(limit).collect();
-            let (memory, link, clock) = (self.memory.clone(), self.link.clone(), self.clock.0.clone());
-            RateLimit::new(limits, self.settings, memory, link, "sidegate:", clock, &self.registry, 0)
+            let limits: Vec<_> = limits.iter().map(limit).collect();
+            let worker = Worker {
+                memory: self.memory.clone(),
+                link: self.link.clone(),
+                prefix: "sidegate:".into(),
+                apart: false,
+                fleet: Fleet::new(),
+                clock: self.clock.0.clone(),
+                registry: self.registry.clone(),
+                number: 0,
+            };
+            RateLimit::new(&limits, self.settings, &worker)
         }
 
         fn outcomes(&self, limit: &str, outcome: &str) -> u64 {

@@ -5,7 +5,8 @@
 //! 2. A request is charged by all limits of its position in the stack in one step, or by none: a refusal costs nothing.
 //! 3. Limits that depend on the request alone are asked for by `gather`, together with all else the request needs. Those
 //!    keyed by who is logged in stand behind `session` and make a trip of their own.
-//! 4. Redis away, or unable to count: `on_outage` decides at once. Counters in memory then start full.
+//! 4. Redis away, or unable to count: `on_outage` decides at once. An outage resets no quota, and gives none twice
+//!    (`outage`).
 //! 5. Every answer of a limited route tells the limit nearest to refusal (`fields`), whoever gave it: the app, the cache
 //!    or sidegate. A refusal is a 429 that says when the same request will pass.
 //!
@@ -18,13 +19,15 @@ pub mod fields;
 mod judge;
 mod layer;
 mod metrics;
+mod outage;
 pub mod partition;
 pub mod quota;
 pub mod store;
+mod terms;
 #[cfg(test)]
 pub(crate) mod trial;
 
-pub use judge::RateLimit;
+pub use judge::{RateLimit, Worker};
 pub use layer::layer;
 
 use std::sync::Arc;

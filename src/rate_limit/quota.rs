@@ -11,6 +11,20 @@ pub struct Quota {
     pub per: Duration,
 }
 
+impl Quota {
+    /// What each of `instances` may promise of it: whole units, and never more than an equal share gives.
+    pub fn share(self, instances: u32) -> Self {
+        let instances = u64::from(instances.max(1));
+        match self.amount / instances {
+            0 => {
+                let micros = (self.per.as_micros() * u128::from(instances)).div_ceil(u128::from(self.amount.max(1)));
+                Self { amount: 1, per: Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)) }
+            }
+            amount => Self { amount, per: self.per },
+        }
+    }
+}
+
 impl std::str::FromStr for Quota {
     type Err = String;
 
@@ -72,6 +86,16 @@ mod reading {
             assert_eq!(text.parse::<Quota>().unwrap().to_string(), text);
         }
         assert_eq!("5_000 per 2 hours".parse::<Quota>().unwrap().to_string(), "5000 per 2h");
+    }
+
+    #[test]
+    fn a_share_is_whole_units_and_never_more_than_it_gives() {
+        let share = |text: &str, instances| text.parse::<Quota>().unwrap().share(instances).to_string();
+        assert_eq!(share("100 per minute", 1), "100 per minute");
+        assert_eq!(share("100 per minute", 3), "33 per minute");
+        assert_eq!(share("2 per minute", 3), "1 per 1m 30s");
+        assert_eq!(share("3 per second", 7), "1 per 2s 333ms 334us");
+        assert_eq!(share("1 per hour", 0), "1 per hour");
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod coherence;
 mod complaints;
 mod connect;
 pub mod fault;
+pub mod fleet;
 pub mod key;
 mod lane;
 mod link;

@@ -7,7 +7,7 @@ use redis::{Pipeline, Value};
 use sidegate::rate_limit::algorithm::gcra::{Decision, Policy, Time, settle};
 use sidegate::rate_limit::quota::Quota;
 use sidegate::rate_limit::store::memory::MemoryStore;
-use sidegate::rate_limit::store::redis::{SCRIPT, ask, read};
+use sidegate::rate_limit::store::redis::{SCRIPTS, ask, read, take_back};
 use sidegate::rate_limit::store::{Charge, MemorySettings};
 use sidegate::redis_pool::Link;
 
@@ -16,6 +16,9 @@ use crate::{link, on_a_worker};
 
 /// What one limit is asked: which key, which policy, what cost.
 type Asked = (usize, usize, u64);
+
+/// When, what, and how far ahead of that the states are at least.
+type Step = (u64, Vec<Asked>, Vec<Time>);
 
 const NOW: u64 = 1_795_236_000_000_000;
 
@@ -30,7 +33,7 @@ impl Store {
             Self::Memory(store) => store.settle(charges, now),
             Self::Redis(link) => {
                 let mut pipeline = Pipeline::new();
-                ask(&mut pipeline, "sidegate:", charges, Some(now));
+                ask(&mut pipeline, "sidegate:", charges, &[], Some(now), false);
                 let values = link.query(&pipeline).await.expect("Redis answers");
                 decisions(charges, &values[0]).1
             }
@@ -43,7 +46,7 @@ fn over_both(run: impl AsyncFn(Store)) {
     on_a_worker(run(Store::Memory(MemoryStore::new(MemorySettings::default()))));
     on_a_worker(async {
         let server = RedisServer::start();
-        run(Store::Redis(link(&server, &[SCRIPT]).await)).await;
+        run(Store::Redis(link(&server, &SCRIPTS).await)).await;
     });
 }
 
@@ -53,7 +56,8 @@ fn policy(amount: u64, seconds: u64, burst: u64) -> Policy {
 
 fn decisions(charges: &[Charge<'_>], value: &Value) -> (u64, Vec<Decision>) {
     let limits = charges.iter().map(|charge| (charge.policy, charge.cost));
-    read(limits, value).unwrap_or_else(|why| panic!("{why}: {value:?}"))
+    let settled = read(limits, std::slice::from_ref(value)).unwrap_or_else(|why| panic!("{why}: {value:?}"));
+    (settled.now, settled.decisions)
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn a_state_left_by_a_slower_policy_strands_nobody() {
 fn lua_decides_what_rust_decides_over_long_random_sequences() {
     let server = RedisServer::start();
     let mut connection = server.client().get_connection().unwrap();
-    redis::cmd("SCRIPT").arg("LOAD").arg(SCRIPT).exec(&mut connection).unwrap();
+    load(&mut connection);
     let seed = fastrand::u64(..);
     fastrand::seed(seed);
     let mut refusals = 0;
@@ -140,8 +144,8 @@ fn lua_decides_what_rust_decides_over_long_random_sequences() {
         // The second policy stands for the first one's after a reload.
         let policies = [some(), some(), some()];
         let mut now = NOW + fastrand::u64(..1_000_000);
-        let steps: Vec<(u64, Vec<Asked>)> = (0..400)
-            .map(|_| {
+        let steps: Vec<Step> = (0..400)
+            .map(|turn| {
                 let longest = policies[fastrand::usize(..3)].span(fastrand::u64(1..4)).micros;
                 now += one_of(&[0, 0, 1, fastrand::u64(..=longest), longest]);
                 // Keys differ within a request.
@@ -149,10 +153,16 @@ fn lua_decides_what_rust_decides_over_long_random_sequences() {
                     let policy = if key == 0 { fastrand::usize(..2) } else { key };
                     (key, policy, fastrand::u64(1..3))
                 });
+                let limits: Vec<_> = limits.collect();
+                let floors = limits.iter().filter(|_| turn % 3 == 0).map(|&(_, policy, _)| Time {
+                    micros: one_of(&[0, 1, fastrand::u64(..=longest), longest]),
+                    part: one_of(&[0, 1, 6, 2_999_999]).min(policies[policy].parts() - 1),
+                });
+                let floors = floors.collect();
                 // A clock may also be set back.
-                (now - one_of(&[0, 0, 0, 1, longest.min(NOW / 2)]), limits.collect::<Vec<_>>())
+                (now - one_of(&[0, 0, 0, 1, longest.min(NOW / 2)]), limits, floors)
             })
-            .filter(|(_, limits)| !limits.is_empty())
+            .filter(|(_, limits, _)| !limits.is_empty())
             .collect();
         let keys = [0, 1, 2].map(|key| format!("r{round}:{key}"));
         let charges = |limits: &[Asked]| -> Vec<Charge<'_>> {
@@ -161,37 +171,130 @@ fn lua_decides_what_rust_decides_over_long_random_sequences() {
         };
 
         let mut pipeline = redis::pipe();
-        steps.iter().for_each(|(now, limits)| ask(&mut pipeline, "sidegate:", &charges(limits), Some(*now)));
+        for (now, limits, floors) in &steps {
+            assert_eq!(ask(&mut pipeline, "sidegate:", &charges(limits), floors, Some(*now), false), 1);
+        }
         let answers: Vec<Value> = pipeline.query(&mut connection).unwrap();
 
         let mut states: [Option<Time>; 3] = [None; 3];
-        for (step, ((now, limits), answer)) in steps.iter().zip(&answers).enumerate() {
-            let judged = limits.iter().map(|&(key, policy, cost)| (&policies[policy], states[key], cost));
+        for (step, ((now, limits, floors), answer)) in steps.iter().zip(&answers).enumerate() {
+            let judged = limits.iter().enumerate().map(|(index, &(key, policy, cost))| {
+                let floor = floors.get(index).map(|floor| Time { micros: now + floor.micros, ..*floor });
+                (&policies[policy], states[key].max(floor), cost)
+            });
             let expected = settle(judged, *now);
             assert_eq!(
                 decisions(&charges(limits), answer),
                 (*now, expected.clone()),
-                "seed {seed}, round {round}, step {step}, {policies:?} {limits:?} {states:?}"
+                "seed {seed}, round {round}, step {step}, {policies:?} {limits:?} {floors:?} {states:?}"
             );
             if expected.iter().all(|decision| decision.allowed) {
                 limits.iter().zip(&expected).for_each(|((key, ..), decision)| states[*key] = Some(decision.arrival));
             } else {
                 refusals += 1;
+                // What was counted elsewhere is known from now on.
+                for (((key, ..), decision), floor) in limits.iter().zip(&expected).zip(floors) {
+                    let floor = Time { micros: now + floor.micros, ..*floor };
+                    if states[*key].is_none_or(|known| known < floor) && floor.after(*now) > 0 {
+                        states[*key] = Some(decision.arrival);
+                    }
+                }
             }
         }
     }
     assert!(refusals > 1_000, "the sequences refuse now and then: {refusals}");
 }
 
+fn load(connection: &mut redis::Connection) {
+    SCRIPTS.iter().for_each(|script| redis::cmd("SCRIPT").arg("LOAD").arg(script).exec(connection).unwrap());
+}
+
+#[test]
+fn lua_takes_back_what_rust_takes_back_over_long_random_sequences() {
+    let server = RedisServer::start();
+    let mut connection = server.client().get_connection().unwrap();
+    load(&mut connection);
+    let seed = fastrand::u64(..);
+    fastrand::seed(seed);
+    let one_of = |numbers: &[u64]| numbers[fastrand::usize(..numbers.len())];
+    let (mut back, mut gone) = (0, 0);
+    for round in 0..60 {
+        let policy = policy(one_of(&[1, 7, 13, 999, 700_000, 3_000_000]), one_of(&[1, 7, 60, 3_600]), 30);
+        let (key, interval) = (format!("r{round}:a"), policy.span(1).micros.max(4));
+        let charge = Charge { key: &key, policy: &policy, cost: 1 };
+        let (mut now, mut state, mut owed) = (NOW, None::<Time>, Vec::new());
+        let mut pipeline = redis::pipe();
+        let mut expected = Vec::new();
+        for _ in 0..200 {
+            now += one_of(&[0, 0, 1, fastrand::u64(..interval / 2), fastrand::u64(..3 * interval)]);
+            if !owed.is_empty() && fastrand::bool() {
+                let before = owed.swap_remove(fastrand::usize(..owed.len()));
+                take_back(&mut pipeline, "sidegate:", &charge, before, Some(now));
+                let left = policy.refund(state, before, now, 1);
+                back += u32::from(left != state);
+                gone += u32::from(left.is_none());
+                state = left;
+            } else {
+                ask(&mut pipeline, "sidegate:", &[charge], &[], Some(now), false);
+                let decision = policy.decide(state, now, 1);
+                if decision.allowed {
+                    state = Some(decision.arrival);
+                    owed.push(policy.before(decision.arrival, 1));
+                }
+            }
+            pipeline.cmd("GET").arg(format!("sidegate:limit:{{{key}}}"));
+            expected.push((now, state));
+        }
+        let answers: Vec<Value> = pipeline.query(&mut connection).unwrap();
+        for (step, (said, (now, expected))) in answers.chunks(2).zip(expected).enumerate() {
+            let kept: Option<String> = redis::from_redis_value(said[1].clone()).unwrap();
+            let kept = kept.map(|text| {
+                let (micros, part) = text.split_once(':').expect("µs and a part");
+                Time { micros: micros.parse().unwrap(), part: part.parse().unwrap() }
+            });
+            // What says "full" may stay until it expires.
+            let [kept, expected] = [kept, expected].map(|state| state.filter(|state| state.after(now) > 0));
+            assert_eq!(kept, expected, "seed {seed}, round {round}, step {step}, {policy:?}");
+        }
+    }
+    assert!(back > 1_000 && gone > 100, "{back} {gone}");
+}
+
+#[test]
+fn settled_apart_a_refusal_by_one_limit_leaves_the_others_as_they_were() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let link = link(&server, &SCRIPTS).await;
+        let (wide, narrow) = (policy(10, 60, 10), policy(2, 60, 2));
+        let both =
+            [Charge { key: "wide:a", policy: &wide, cost: 1 }, Charge { key: "narrow:a", policy: &narrow, cost: 1 }];
+        let limits = both.iter().map(|charge| (charge.policy, charge.cost));
+        for turn in 0..20 {
+            let mut pipeline = Pipeline::new();
+            assert_eq!(ask(&mut pipeline, "sidegate:", &both, &[], Some(NOW), true), 2);
+            let settled = read(limits.clone(), &link.query(&pipeline).await.unwrap()).unwrap();
+            let remaining: Vec<u64> = settled.decisions.iter().map(|decision| decision.remaining).collect();
+            let spent = (turn + 1).min(2);
+            assert_eq!((settled.now, remaining), (NOW, vec![10 - spent, 2 - spent]), "turn {turn}");
+            assert_eq!(settled.refunds.len(), usize::from(turn >= 2));
+            let mut pipeline = Pipeline::new();
+            for (index, before) in settled.refunds {
+                take_back(&mut pipeline, "sidegate:", &both[index], before, Some(NOW));
+            }
+            assert!(link.query(&pipeline).await.unwrap().iter().all(|value| *value == Value::Int(1)));
+        }
+    });
+}
+
 #[test]
 fn every_key_expires_once_it_would_say_full_and_time_comes_from_redis() {
     on_a_worker(async {
         let server = RedisServer::start();
-        let link = link(&server, &[SCRIPT]).await;
+        let link = link(&server, &SCRIPTS).await;
         let policy = policy(10, 60, 10);
         let charges = [Charge { key: "per-address:192.0.2.1", policy: &policy, cost: 5 }];
         let mut pipeline = Pipeline::new();
-        ask(&mut pipeline, "sidegate:", &charges, None);
+        ask(&mut pipeline, "sidegate:", &charges, &[], None, false);
         pipeline.cmd("PTTL").arg("sidegate:limit:{per-address:192.0.2.1}");
         pipeline.cmd("TIME");
         let values = link.query(&pipeline).await.unwrap();
@@ -209,14 +312,14 @@ fn every_key_expires_once_it_would_say_full_and_time_comes_from_redis() {
 fn a_key_of_another_type_is_an_error_and_not_a_decision() {
     on_a_worker(async {
         let server = RedisServer::start();
-        let link = link(&server, &[SCRIPT]).await;
+        let link = link(&server, &SCRIPTS).await;
         let policy = policy(10, 60, 10);
         let charges = [Charge { key: "a:b", policy: &policy, cost: 1 }];
         let mut pipeline = Pipeline::new();
         pipeline.cmd("LPUSH").arg("sidegate:limit:{a:b}").arg("x");
-        ask(&mut pipeline, "sidegate:", &charges, None);
+        ask(&mut pipeline, "sidegate:", &charges, &[], None, false);
         let values = link.query(&pipeline).await.unwrap();
-        assert_eq!(read([(&policy, 1)].into_iter(), &values[1]), Err("script"));
+        assert_eq!(read([(&policy, 1)].into_iter(), &values[1..]), Err("wrongtype"));
         assert!(link.is_up());
     });
 }

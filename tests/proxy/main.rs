@@ -11,6 +11,7 @@ mod cache;
 mod crowd;
 mod errors;
 mod faults;
+mod fleet;
 mod forwarding;
 mod fuzz_answers;
 mod fuzz_requests;

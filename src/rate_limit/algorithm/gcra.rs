@@ -9,12 +9,24 @@
 //! 4. A state further ahead than the policy in force allows (an earlier policy's, or a clock set back) counts as just
 //!    empty: a client waits for what it spends, never for what another policy meant by it.
 //! 5. Several limits of one request are settled together: one refuses, none is charged.
+//! 6. A state is a moment, so it means the same to every store: of two that know a client, the later state counts.
+//! 7. One of `n` shares has intervals `n` times as long and the same tolerance, or one interval where that is longer. In a
+//!    time `w`, `n` shares together thus allow at most max(`burst`, `n`) and what the whole earns in `w`.
+//! 8. A charge is taken back less what time has given back since, so that nothing is given twice. That is exact for one
+//!    charge at a time. Of several that wait to be taken back, each was added to the others: the state may then be early
+//!    by the time it takes to take them back, until it has passed.
 //!
-//! `store/scripts/gcra.lua` moves the state by the same steps; what the state means is read here for both stores.
+//! `store/scripts/*.lua` move the state by the same steps; what the state means is read here for both stores.
 //!
 //! # Why
 //! Rounding the interval to microseconds would make 700,000 per second 500,000, and any division on the way would
 //! add up. Pairs of integers below 2^53 are also all that Lua's numbers can hold exactly.
+//!
+//! Of rule 7: one share allows `k` requests in `w` only if `k` of its intervals fit into `w` and its tolerance, and `n` times
+//! that is the bound. Were the tolerance divided as well, the state of the whole would be beyond it, and cut.
+//!
+//! Of rule 8: without the charge, the state would not have moved until time reached what the charge was added to, and
+//! with time since. Taking back all of it would leave the state before where it would be, by as much as it took.
 
 use crate::rate_limit::quota::Quota;
 
@@ -66,6 +78,15 @@ impl Policy {
         policy
     }
 
+    /// One of `instances` equal shares of it: of at least one unit at once.
+    pub fn share(&self, instances: u32) -> Self {
+        let per = self.per.saturating_mul(u64::from(instances.max(1))).min(LONGEST);
+        let mut share = Self { per, ..*self };
+        share.tolerance = self.tolerance.max(share.span(1));
+        share.burst = share.units(share.tolerance).max(1);
+        share
+    }
+
     /// Units that may be spent at once when full.
     pub fn burst(&self) -> u64 {
         self.burst
@@ -111,6 +132,30 @@ impl Policy {
         }
     }
 
+    /// Whether so much is spent that an instance keeps it in mind, for when it has to do without the store: half of what may
+    /// be spent at once.
+    pub fn is_worth_noting(&self, decision: &Decision) -> bool {
+        decision.remaining <= self.burst / 2
+    }
+
+    /// The state that a charge of `cost` units was added to, if it then was `arrival`.
+    pub fn before(&self, arrival: Time, cost: u64) -> Time {
+        self.minus(arrival, self.span(cost))
+    }
+
+    /// The state once a charge of `cost` units that was added to `before` is taken back at `now` (µs since the Unix epoch).
+    pub fn refund(&self, stored: Option<Time>, before: Time, now: u64, cost: u64) -> Option<Time> {
+        let charged = self.span(cost);
+        let earned = Time { micros: now.saturating_sub(before.micros), part: 0 };
+        if earned >= charged {
+            return stored;
+        }
+        let back = self.minus(charged, earned);
+        let left = self.reckon(stored, now);
+        let full = Time { micros: now, part: 0 };
+        (left > self.plus(full, back)).then(|| self.minus(left, back))
+    }
+
     /// The stored state in this policy's parts, never in the past.
     fn reckon(&self, stored: Option<Time>, now: u64) -> Time {
         let now = Time { micros: now, part: 0 };
@@ -141,6 +186,11 @@ impl Policy {
 }
 
 impl Time {
+    /// How far ahead of `now` (µs since the Unix epoch) it is; nothing if it has passed.
+    pub fn ahead(self, now: u64) -> Self {
+        self.micros.checked_sub(now).map_or_else(Self::default, |micros| Self { micros, ..self })
+    }
+
     /// µs from `now` until it, rounded up; 0 if it has passed.
     pub fn after(self, now: u64) -> u64 {
         (self.micros + u64::from(self.part > 0)).saturating_sub(now)
@@ -242,6 +292,69 @@ mod tests {
         proptest::collection::vec(prop_oneof![Just(0), 0..1_000u64, 0..5_000u64, 0..60_000u64], 1..300)
     }
 
+    /// Of a schedule: how long after the last one in 1/1000 of an interval, and at which instance.
+    fn schedules() -> impl Strategy<Value = Vec<(u64, usize)>> {
+        let steps = prop_oneof![Just(0), 0..1_000u64, 0..5_000u64, 0..60_000u64];
+        proptest::collection::vec((steps, 0..8usize), 1..200)
+    }
+
+    fn part_of_interval(policy: &Policy, step: u64) -> u64 {
+        (u128::from(step) * u128::from(policy.per) / u128::from(policy.amount) / 1000) as u64
+    }
+
+    /// No window of `allowed` moments holds more than `most` says of it (from, to), and what is earned in it.
+    fn bounded(policy: &Policy, allowed: &[u64], most: impl Fn(u64, u64) -> u64) -> Result<(), TestCaseError> {
+        for (first, from) in allowed.iter().enumerate() {
+            for (last, to) in allowed.iter().enumerate().skip(first) {
+                let earned = policy.units(Time { micros: to - from, part: 0 });
+                let (count, most) = ((last - first + 1) as u64, most(*from, *to) + earned);
+                prop_assert!(count <= most, "{count} instead of {most} from {from} to {to}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn one_share_is_the_whole_and_each_of_several_gives_one_at_least() {
+        let whole = policy(10, 60, 10);
+        assert_eq!(whole.share(1), whole);
+        assert_eq!([2, 3, 4, 10, 11].map(|instances| whole.share(instances).burst()), [5, 3, 2, 1, 1]);
+        assert_eq!(whole.share(3).span(1), Time { micros: 18_000_000, part: 0 });
+        assert_eq!(whole.share(3).tolerance(), whole.tolerance(), "a state of the whole is within it");
+    }
+
+    /// Instances, and the Redis they share: as `judge` has it, with one clock.
+    struct Instances {
+        whole: Policy,
+        share: Policy,
+        redis: Option<Time>,
+        away: bool,
+        local: Vec<Option<Time>>,
+    }
+
+    impl Instances {
+        fn new(whole: Policy, count: usize) -> Self {
+            Self { whole, share: whole.share(count as u32), redis: None, away: false, local: vec![None; count] }
+        }
+
+        fn ask(&mut self, instance: usize, now: u64) -> bool {
+            let local = &mut self.local[instance];
+            if self.away {
+                let decision = self.share.decide(*local, now, 1);
+                *local = Some(decision.arrival);
+                return decision.allowed;
+            }
+            let decision = self.whole.decide(self.redis.max(*local), now, 1);
+            if decision.allowed || *local > self.redis {
+                self.redis = Some(decision.arrival);
+            }
+            if self.whole.is_worth_noting(&decision) {
+                *local = Some(decision.arrival);
+            }
+            decision.allowed
+        }
+    }
+
     proptest! {
         #[test]
         fn no_window_holds_more_than_the_burst_and_what_is_earned_in_it(policy in policies(), steps in steps()) {
@@ -291,6 +404,101 @@ mod tests {
                 prop_assert!(!policy.decide(state, now, remaining + 1).allowed);
                 prop_assert_eq!(policy.decide(state, now + decision.reset_after, 0).remaining, policy.burst);
             }
+        }
+
+        #[test]
+        fn the_shares_of_all_instances_together_allow_what_the_whole_does(
+            policy in policies(), instances in 1..8usize, schedule in schedules(),
+        ) {
+            let mut fleet = Instances { away: true, ..Instances::new(policy, instances) };
+            let (mut now, mut allowed) = (NOW, Vec::new());
+            for (step, instance) in schedule {
+                now += part_of_interval(&policy, step);
+                if fleet.ask(instance % instances, now) {
+                    allowed.push(now);
+                }
+            }
+            bounded(&policy, &allowed, |_, _| policy.burst.max(instances as u64))?;
+        }
+
+        #[test]
+        fn an_outage_gives_a_client_of_one_instance_half_its_burst_at_most(
+            policy in policies(), schedule in schedules(), turns in proptest::collection::vec((0..200usize, any::<bool>()), 0..6),
+        ) {
+            let mut one = Instances::new(policy, 1);
+            let (mut now, mut allowed, mut outages) = (NOW, Vec::new(), Vec::new());
+            for (index, (step, _)) in schedule.into_iter().enumerate() {
+                for (_, empty) in turns.iter().filter(|(turn, _)| *turn == index) {
+                    one.away = !one.away;
+                    if one.away {
+                        outages.push(now);
+                    }
+                    one.redis = one.redis.filter(|_| !empty);
+                }
+                now += part_of_interval(&policy, step);
+                if one.ask(0, now) {
+                    allowed.push(now);
+                }
+            }
+            let half = |from: u64, to: u64| outages.iter().filter(|at| (from..=to).contains(*at)).count() as u64 * (policy.burst / 2);
+            bounded(&policy, &allowed, |from, to| policy.burst + half(from, to))?;
+        }
+
+        #[test]
+        fn an_outage_gives_a_client_of_all_instances_little_more(
+            policy in policies(), instances in 2..6usize, schedule in schedules(),
+            start in 0..200usize, length in 0..200usize, empty in any::<bool>(),
+        ) {
+            let mut fleet = Instances::new(policy, instances);
+            let (mut now, mut allowed) = (NOW, Vec::new());
+            for (index, (step, _)) in schedule.into_iter().enumerate() {
+                fleet.away = (start..start + length).contains(&index);
+                fleet.redis = fleet.redis.filter(|_| !(fleet.away && empty));
+                now += part_of_interval(&policy, step);
+                // In turn.
+                if fleet.ask(index % instances, now) {
+                    allowed.push(now);
+                }
+            }
+            bounded(&policy, &allowed, |_, _| policy.burst + policy.burst / 2 + 2 * instances as u64)?;
+        }
+
+        #[test]
+        fn what_is_taken_back_is_not_given_twice(
+            policy in policies(), at_once in 1..5usize,
+            schedule in proptest::collection::vec((0..3_000u64, any::<bool>(), 0..3_000u64), 1..100),
+        ) {
+            // With what was charged for requests that another limit refused, and without it.
+            let (mut with, mut without, mut owed) = (None, None, Vec::<(u64, Time)>::new());
+            let (mut now, mut taken_back, mut longest) = (NOW, 0, 0);
+            for (step, kept, delay) in schedule {
+                now += part_of_interval(&policy, step);
+                owed.sort_by_key(|(due, _)| *due);
+                for (due, before) in owed.extract_if(.., |(due, _)| *due <= now) {
+                    with = policy.refund(with, before, due, 1);
+                }
+                let decision = policy.decide(with, now, 1);
+                if !decision.allowed || (!kept && owed.len() == at_once) {
+                    continue;
+                }
+                with = Some(decision.arrival);
+                if kept {
+                    without = Some(policy.plus(policy.reckon(without, now), policy.span(1)));
+                } else {
+                    let delay = part_of_interval(&policy, delay);
+                    (longest, taken_back) = (delay.max(longest), taken_back + 1);
+                    owed.push((now + delay, policy.before(decision.arrival, 1)));
+                }
+                // One at a time is exact; of several each may count as idle time what was none of its own.
+                let short = policy.reckon(without, now).micros.saturating_sub(policy.reckon(with, now).micros);
+                prop_assert!(short <= (at_once as u64 - 1) * longest, "{short} µs short");
+            }
+            owed.sort_by_key(|(due, _)| *due);
+            for (due, before) in owed {
+                (now, with) = (due.max(now), policy.refund(with, before, due, 1));
+            }
+            // It is taken back whole, but for a part of a µs each time.
+            prop_assert!(without.is_some() || with.map_or(0, |state| state.after(now)) <= taken_back);
         }
     }
 }

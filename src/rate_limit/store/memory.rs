@@ -4,6 +4,8 @@
 //! 2. The limits of one request are settled in one step: their shards are locked together, in order.
 //! 3. There is room for `max_keys`. A new key takes, once there is no room, the place of the one nearest to being full
 //!    again among a few picked at random: the less a counter still says, the sooner it is forgotten.
+//! 4. While Redis counts, the store is told what Redis said of clients that have spent much. While Redis is away it *stands
+//!    in*, and goes on from there. What it has counted then is told to Redis for as long as it says anything.
 //!
 //! # Why
 //! To find the very nearest, everything would have to be kept in order on every request. A sample of eight misses the
@@ -11,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
@@ -28,6 +31,8 @@ const SAMPLE: usize = 8;
 pub struct MemoryStore {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
+    /// Until when (µs since the Unix epoch) what was counted in place of Redis says anything; 0: nothing was.
+    stood_in_until: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -46,7 +51,7 @@ impl MemoryStore {
         let hasher = RandomState::new();
         let shard = || Shard { index: HashMap::with_hasher(hasher.clone()), counters: Vec::new(), room: keys / count };
         let shards = (0..count).map(|_| Mutex::new(shard())).collect();
-        Arc::new(Self { shards, hasher })
+        Arc::new(Self { shards, hasher, stood_in_until: AtomicU64::new(0) })
     }
 
     /// Settles `charges` at `now` (µs since the Unix epoch): all are charged or, if one is refused, none. One decision for
@@ -85,6 +90,36 @@ impl MemoryStore {
             }
         }
         decisions
+    }
+
+    /// What is known of `key`.
+    pub fn state(&self, key: &str) -> Option<Time> {
+        self.shards[self.place(key)].lock().state(key)
+    }
+
+    /// Another store says that `arrival` is the state of `key`.
+    pub fn note(&self, key: &str, arrival: Time) {
+        self.shards[self.place(key)].lock().set(key, arrival);
+    }
+
+    /// Requests were counted here in place of Redis; that says something until then (µs since the Unix epoch).
+    pub fn stand_in(&self, until: u64) {
+        self.stood_in_until.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// Whether what was counted here in place of Redis says anything still. `now` (µs since the Unix epoch) is asked only if
+    /// it may.
+    pub fn stood_in(&self, now: impl FnOnce() -> u64) -> bool {
+        let until = self.stood_in_until.load(Ordering::Relaxed);
+        if until == 0 {
+            return false;
+        }
+        let says = now() < until;
+        if !says {
+            // Unless it has begun to stand in again.
+            let _ = self.stood_in_until.compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        says
     }
 
     /// Keys counted now.
@@ -183,6 +218,24 @@ mod tests {
             spend(&store, &client.to_string(), 1);
         }
         assert!(!spend(&store, "greedy", 1).allowed);
+    }
+
+    #[test]
+    fn what_it_counted_in_place_of_redis_says_something_for_a_while() {
+        let store = store(10);
+        assert!(!store.stood_in(|| panic!("nobody asks for the time")));
+        store.stand_in(NOW + 10);
+        store.stand_in(NOW + 5);
+        assert!(store.stood_in(|| NOW + 9) && !store.stood_in(|| NOW + 10));
+        assert!(!store.stood_in(|| panic!("it is over")));
+    }
+
+    #[test]
+    fn what_another_store_says_of_a_key_counts() {
+        let store = store(10);
+        store.note("a", policy().decide(None, NOW, 10).arrival);
+        assert!(!spend(&store, "a", 1).allowed);
+        assert_eq!((store.state("a").map(|state| state.after(NOW)), store.state("b")), (Some(60_000_000), None));
     }
 
     #[test]

@@ -1,30 +1,71 @@
-//! Counters in Redis: one call of one script for all limits of a request, judged by the clock of Redis.
+//! Counters in Redis, judged by the clock of Redis.
 //!
-//! 1. The script charges all limits or none, in one step.
-//! 2. It only moves the states; it answers with those it judged by, and `gcra` reads from them what is left.
-//! 3. Keys are `PREFIX limit:{NAME:KEY}`. The commands for a request are one for each group of keys in the same place;
-//!    here, on one server, there is one group.
+//! 1. On one server, one call of one script settles all limits of a request: it charges all of them or none, in one step.
+//! 2. The script only moves the states; it answers with those it judged by, and `gcra` reads from them what is left.
+//! 3. Keys are `PREFIX limit:{NAME:KEY}`. In a cluster each has a slot of its own, so there each limit has a call of its
+//!    own. If one refuses then, what others were charged is taken back behind (`gcra`, rule 8). Until that is done they may
+//!    refuse what they should not.
+//! 4. What was counted elsewhere while Redis was away comes along as a *floor*: how far ahead of now the state is at least.
+//!    It is known to Redis from then on, whether the request is charged or refused.
 //!
 //! # Why
 //! Redis `TIME` is one clock for the whole fleet. And the less is computed in Lua, the less has to be proven equal.
+//!
+//! With KEY alone in the braces, limits by the same key would share a slot. But users know the keys by the limit's
+//! name, limits by different keys would be apart all the same, and one command each is what a cluster spreads best.
 
 use std::sync::LazyLock;
 
 use redis::{Pipeline, Value};
 
+use crate::redis_pool::fault::Fault;
 use crate::redis_pool::key;
 
 use super::super::algorithm::gcra::{self, Decision, Policy, Time};
 use super::Charge;
 
-/// The script; a link that counts limits is made with it.
-pub const SCRIPT: &str = include_str!("scripts/gcra.lua");
+/// The scripts; a link that counts limits is made with them.
+pub const SCRIPTS: [&str; 2] = [include_str!("scripts/gcra.lua"), include_str!("scripts/refund.lua")];
 
-static SCRIPT_SHA: LazyLock<String> = LazyLock::new(|| redis::Script::new(SCRIPT).get_hash().to_owned());
+static SHAS: LazyLock<[String; 2]> =
+    LazyLock::new(|| SCRIPTS.map(|text| redis::Script::new(text).get_hash().to_owned()));
 
-/// Adds the command that settles `charges`. `now` (µs since the Unix epoch) instead of the clock of Redis.
-pub fn ask(pipeline: &mut Pipeline, prefix: &str, charges: &[Charge<'_>], now: Option<u64>) {
-    let command = pipeline.cmd("EVALSHA").arg(SCRIPT_SHA.as_str()).arg(charges.len());
+/// What Redis says under the limits of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// When, by the clock of Redis (µs since the Unix epoch); the decisions' states are in this time.
+    pub now: u64,
+    /// One for each limit, in order.
+    pub decisions: Vec<Decision>,
+    /// Limits, by their place, that were charged while another refused; and the state, by the clock of their own server, that
+    /// the charge was added to.
+    pub refunds: Vec<(usize, Time)>,
+}
+
+/// Adds the commands that settle `charges`, and says how many: one for all of them, or one for each if they are `apart`.
+///
+/// `floors`, one for each charge or none at all, say how far ahead of now states are at least. `now` (µs since the Unix epoch)
+/// instead of the clock of Redis.
+pub fn ask(
+    pipeline: &mut Pipeline,
+    prefix: &str,
+    charges: &[Charge<'_>],
+    floors: &[Time],
+    now: Option<u64>,
+    apart: bool,
+) -> usize {
+    let together = if apart { 1 } else { charges.len().max(1) };
+    let mut floors = floors.chunks(together);
+    let groups = charges.chunks(together);
+    let count = groups.len();
+    for group in groups {
+        ask_together(pipeline, prefix, group, floors.next().unwrap_or_default(), now);
+    }
+    count
+}
+
+fn ask_together(pipeline: &mut Pipeline, prefix: &str, charges: &[Charge<'_>], floors: &[Time], now: Option<u64>) {
+    let command = pipeline.cmd("EVALSHA").arg(SHAS[0].as_str()).arg(charges.len());
     let mut name = String::with_capacity(96);
     for charge in charges {
         name.clear();
@@ -41,18 +82,76 @@ pub fn ask(pipeline: &mut Pipeline, prefix: &str, charges: &[Charge<'_>], now: O
             command.arg(number);
         }
     }
+    for floor in floors {
+        command.arg(floor.micros).arg(floor.part);
+    }
 }
 
-/// What Redis says under `limits`, each given as (policy, cost), and when (µs since the Unix epoch): one decision for each,
-/// in order.
+/// Adds the command that takes back what `charge` took when the state was `before`. `now` as for [`ask`].
+pub fn take_back(pipeline: &mut Pipeline, prefix: &str, charge: &Charge<'_>, before: Time, now: Option<u64>) {
+    let mut name = String::with_capacity(96);
+    key::push_tagged(&mut name, prefix, "limit", charge.key);
+    let command = pipeline.cmd("EVALSHA").arg(SHAS[1].as_str()).arg(1).arg(name);
+    match now {
+        Some(now) => command.arg(now),
+        None => command.arg(""),
+    };
+    let interval = charge.policy.span(charge.cost);
+    command.arg(interval.micros).arg(interval.part).arg(before.micros).arg(charge.policy.parts());
+}
+
+/// Reads what Redis says under `limits`, each given as (policy, cost): from one value for all of them, or one for each.
 ///
 /// # Errors
-/// A word, if the script failed or is not ours.
+/// A word: that of the fault (`redis_pool::fault`; the link has told the log of it), or `script` if the answer is none of ours.
 pub fn read<'a>(
+    limits: impl ExactSizeIterator<Item = (&'a Policy, u64)> + Clone,
+    values: &[Value],
+) -> Result<Settled, &'static str> {
+    if let [value] = values {
+        let (now, decisions) = read_together(limits, value)?;
+        return Ok(Settled { now, decisions, refunds: Vec::new() });
+    }
+    if values.len() != limits.len() {
+        return Err("protocol");
+    }
+    let mut said = Vec::with_capacity(values.len());
+    for (limit, value) in limits.clone().zip(values) {
+        let (now, decisions) = read_together(std::iter::once(limit), value)?;
+        said.extend(decisions.into_iter().map(|decision| (now, decision)));
+    }
+    Ok(settle_apart(limits, &said))
+}
+
+/// Puts together what was decided `apart`, each at a moment of its own server's clock: if one refuses, none is to have been
+/// charged.
+fn settle_apart<'a>(limits: impl Iterator<Item = (&'a Policy, u64)>, apart: &[(u64, Decision)]) -> Settled {
+    let within = apart.iter().all(|(_, decision)| decision.allowed);
+    let now = apart.first().map_or(0, |(now, _)| *now);
+    let mut settled = Settled { now, decisions: Vec::with_capacity(apart.len()), refunds: Vec::new() };
+    for (index, ((policy, cost), &(then, mut decision))) in limits.zip(apart).enumerate() {
+        if decision.allowed && !within {
+            let before = policy.before(decision.arrival, cost);
+            settled.refunds.push((index, before));
+            decision = policy.decide(Some(before), then, 0);
+        }
+        decision.arrival.micros = (now + decision.arrival.micros).saturating_sub(then);
+        settled.decisions.push(decision);
+    }
+    settled
+}
+
+fn read_together<'a>(
     limits: impl ExactSizeIterator<Item = (&'a Policy, u64)> + Clone,
     value: &Value,
 ) -> Result<(u64, Vec<Decision>), &'static str> {
-    let Value::Array(numbers) = value else { return Err("script") };
+    let numbers = match value {
+        Value::Array(numbers) => numbers,
+        Value::ServerError(error) => {
+            return Err(Fault::of_reply(error.code(), error.details().unwrap_or_default()).word());
+        }
+        _ => return Err("script"),
+    };
     let whole = |number: &Value| match number {
         Value::Int(number) => u64::try_from(*number).ok(),
         _ => None,

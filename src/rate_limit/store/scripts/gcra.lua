@@ -3,7 +3,8 @@
 --
 -- KEYS  one for each limit
 -- ARGV  now in µs since the Unix epoch, or '' for this server's clock; then for each limit
---       interval (µs, part), tolerance (µs, part), quota (= parts in a µs)
+--       interval (µs, part), tolerance (µs, part), quota (= parts in a µs); then, if anything was counted elsewhere, for
+--       each limit how far ahead of now its state is there at least (µs, part)
 -- Answers {1 if charged, now, and for each limit the state it was judged by (µs, part)}.
 
 local now = tonumber(ARGV[1])
@@ -24,7 +25,17 @@ local function later(micros, part, than, than_part)
   return micros > than or (micros == than and part > than_part)
 end
 
-local answer, after, fits = { 1, now }, {}, true
+local function keep(key, micros, part)
+  -- Until it would say "full" again, and a second: a server that takes over may have a clock that is ahead.
+  local life = math.ceil((micros + 1 - now) / 1000) + 1000
+  redis.call('SET', key, string.format('%.0f:%.0f', micros, part), 'PX', string.format('%.0f', life))
+end
+
+local answer, raised, after, fits = { 1, now }, {}, {}, true
+local floors = #KEYS * 5 + 2
+if not ARGV[floors] then
+  floors = nil
+end
 
 for i = 1, #KEYS do
   local arg = (i - 1) * 5 + 2
@@ -39,6 +50,14 @@ for i = 1, #KEYS do
       micros, part = tonumber(stored_micros), math.min(tonumber(stored_part), parts - 1)
     end
   end
+  if floors then
+    local at = floors + (i - 1) * 2
+    local floor, floor_part = now + tonumber(ARGV[at]), math.min(tonumber(ARGV[at + 1]), parts - 1)
+    if later(floor, floor_part, micros, part) then
+      micros, part = floor, floor_part
+      raised[#raised + 1] = i
+    end
+  end
   if later(micros, part, latest, latest_part) then
     micros, part = latest, latest_part
   end
@@ -51,11 +70,13 @@ end
 
 if fits then
   for i = 1, #KEYS do
-    -- Until it would say "full" again, and a second: a server that takes over may have a clock that is ahead.
-    local life = math.ceil((after[i][1] + 1 - now) / 1000) + 1000
-    redis.call('SET', KEYS[i], string.format('%.0f:%.0f', after[i][1], after[i][2]), 'PX', string.format('%.0f', life))
+    keep(KEYS[i], after[i][1], after[i][2])
   end
 else
   answer[1] = 0
+  -- Nothing is charged; but what was counted elsewhere is from now on known here, to whoever asks.
+  for _, i in ipairs(raised) do
+    keep(KEYS[i], answer[2 * i + 1], answer[2 * i + 2])
+  end
 end
 return answer

@@ -1,0 +1,88 @@
+//! What becomes of limits while Redis is away or cannot count, and of what was counted meanwhile.
+//!
+//! 1. `on_outage` decides, for this request: `local` counts in memory, `open` lets it pass, `closed` refuses it.
+//! 2. Counted in memory, an instance gives its share of the quota (`terms`), and tells its clients so. Of how many: as last
+//!    counted by `redis_pool::fleet`.
+//! 3. While Redis counts, an instance keeps in mind what it is told of clients that have spent half of what may be spent at
+//!    once, or more. In an outage they go on from there.
+//! 4. For as long as what was counted in memory says anything, it goes along with each question to Redis, as a floor.
+//! 5. So an outage resets no quota, and gives none twice. One client may gain: at its start less than half of what may be
+//!    spent at once (at an instance that has not seen it lately: all of that instance's share); at its end what it was
+//!    given by instances that it comes to no more, if Redis comes back empty. And where there are more instances than units
+//!    that may be spent at once, each gives one all the same.
+//! 6. In a cluster, of which one master may be away, a request is decided as a whole: what the others charged stays charged.
+//!
+//! # Why
+//! To keep everybody in mind would cost each request 300 instructions (its key, a lock, a look-up) and the store a place
+//! for each client. Whoever has spent less than half pays a comparison; and a client that is refused, or soon will be, is
+//! in mind always.
+
+use super::algorithm::gcra::Time;
+use super::judge::{RateLimit, Verdict};
+use super::store::redis::Settled;
+use super::store::{Charge, OnOutage};
+use crate::exchange::Exchange;
+use crate::telemetry::LimitTrail;
+
+impl RateLimit {
+    /// Decides about a request that Redis did not.
+    pub(super) fn without_redis(&self, exchange: &Exchange) -> Verdict {
+        let note = |counted| {
+            exchange.trail.borrow_mut().limit = self.limits.first().map(|nearest| LimitTrail {
+                name: nearest.limit.name.clone(),
+                refused: counted == "closed",
+                remaining: 0,
+                counted,
+            });
+        };
+        match self.on_outage {
+            OnOutage::Local => {
+                let share = self.agreed.share(self.worker.fleet.instances());
+                let longest = share.iter().map(|terms| terms.policy.tolerance().micros).max().unwrap_or(0);
+                self.worker.memory.stand_in(self.worker.clock.unix_micros() + longest);
+                self.in_memory(exchange, &share, "local")
+            }
+            OnOutage::Open => {
+                self.limits.iter().for_each(|counted| counted.outcomes.open.inc());
+                note("open");
+                Verdict::Unlimited
+            }
+            OnOutage::Closed => {
+                self.limits.iter().for_each(|counted| counted.outcomes.closed.inc());
+                note("closed");
+                Verdict::Closed
+            }
+        }
+    }
+
+    /// Keeps in mind what Redis said of who has spent much.
+    pub(super) fn note(&self, exchange: &Exchange, settled: &Settled) {
+        if self.on_outage != OnOutage::Local {
+            return;
+        }
+        let whole = self.agreed.whole();
+        let noted = |index: usize| whole[index].policy.is_worth_noting(&settled.decisions[index]);
+        if !(0..whole.len()).any(noted) {
+            return;
+        }
+        let now = self.worker.clock.unix_micros();
+        self.charging(exchange, whole, |charges| {
+            for index in (0..charges.len()).filter(|&index| noted(index)) {
+                let Time { micros, part } = settled.decisions[index].arrival;
+                let micros = (now + micros).saturating_sub(settled.now);
+                self.worker.memory.note(charges[index].key, Time { micros, part });
+            }
+        });
+    }
+
+    /// How far ahead of now the states of `charges` are at least, if anything was counted in place of Redis.
+    pub(super) fn floors(&self, charges: &[Charge<'_>]) -> Vec<Time> {
+        let (memory, clock) = (&self.worker.memory, &self.worker.clock);
+        if !memory.stood_in(|| clock.unix_micros()) {
+            return Vec::new();
+        }
+        let now = clock.unix_micros();
+        let floor = |charge: &Charge<'_>| memory.state(charge.key).map_or_else(Time::default, |state| state.ahead(now));
+        charges.iter().map(floor).collect()
+    }
+}
