@@ -17,7 +17,6 @@
 //! as something is asked of them: the one that is about to get its first slot is in no map.
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -51,6 +50,8 @@ pub(super) struct Cluster {
     settings: Settings,
     scripts: Box<[&'static str]>,
     standing: Rc<Standing>,
+    /// For the log.
+    url: String,
     map: RefCell<Map>,
     /// The masters of the map, in its order, and after them the nodes that are in no map.
     members: RefCell<Vec<Rc<Member>>>,
@@ -77,6 +78,7 @@ impl Cluster {
             settings: settings.clone(),
             scripts: scripts.into(),
             standing: standing.clone(),
+            url: settings.shown(),
             map: RefCell::default(),
             members: RefCell::default(),
             turn: Cell::new(0),
@@ -164,7 +166,7 @@ impl Cluster {
                 Ok(member) => split.add(member, command, place, false),
                 Err(fault) => {
                     self.doubt_if(true);
-                    self.standing.metrics.error(fault);
+                    self.standing.fault(&self.url, fault);
                     whole[place] = unanswered(fault);
                 }
             }
@@ -289,7 +291,7 @@ impl Cluster {
         loop {
             match self.look().await {
                 Ok(map) => self.adopt(map),
-                Err(fault) => self.standing.failed(&self.settings.shown(), fault),
+                Err(fault) => self.standing.failed(&self.url, fault),
             }
             let masters = self.masters();
             let well = !masters.is_empty() && masters.iter().all(|master| master.is_up());
@@ -315,7 +317,7 @@ impl Cluster {
     /// Makes `map` the map in force: keeps the nodes that it names, and those that other nodes named since the last.
     fn adopt(&self, map: Map) {
         if !map.same(&self.map.borrow()) {
-            let (url, masters) = (self.settings.shown(), map.masters().len());
+            let (url, masters) = (&self.url, map.masters().len());
             if self.map.borrow().masters().is_empty() {
                 tracing::info!(url, masters, "the masters of the cluster are known");
             } else {
@@ -358,10 +360,11 @@ fn is_redirected(values: &[Value], member: &Member) -> bool {
 
 /// What all of them come to, polled together on this task.
 pub(super) async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut waiting: Vec<(Pin<Box<F>>, Option<F::Output>)> = futures.map(|future| (Box::pin(future), None)).collect();
+    let mut waiting: Vec<_> = futures.map(Box::pin).collect();
+    let mut outputs: Vec<_> = waiting.iter().map(|_| None).collect();
     std::future::poll_fn(|context| {
         let mut done = true;
-        for (future, output) in waiting.iter_mut().filter(|(_, output)| output.is_none()) {
+        for (future, output) in waiting.iter_mut().zip(&mut outputs).filter(|(_, output)| output.is_none()) {
             match future.as_mut().poll(context) {
                 Poll::Ready(value) => *output = Some(value),
                 Poll::Pending => done = false,
@@ -370,5 +373,5 @@ pub(super) async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec
         if done { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    waiting.into_iter().filter_map(|(_, output)| output).collect()
+    outputs.into_iter().flatten().collect()
 }

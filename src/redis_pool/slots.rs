@@ -66,15 +66,15 @@ pub fn key(command: &Cmd) -> Option<&[u8]> {
         _ => b"".as_slice(),
     });
     let name = words.next()?;
-    let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
-    if SCRIPTED.iter().any(|other| is(other)) {
+    let among = |names: &[&str]| names.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()));
+    if among(&SCRIPTED) {
         let keys = words.nth(1)?;
         return if keys == b"0" { None } else { words.next() };
     }
-    if KEYLESS.iter().any(|other| is(other)) {
+    if among(&KEYLESS) {
         return None;
     }
-    if SUBCOMMANDED.iter().any(|other| is(other)) {
+    if among(&SUBCOMMANDED) {
         words.next()?;
     }
     words.next()
