@@ -104,23 +104,27 @@ impl RedisStore {
     }
 
     /// What is stored. `answer` is what Redis said to [`RedisStore::ask`], and `note` how things stood then.
-    pub async fn look_up(&self, question: Question<'_>, answer: Answer, mut note: Option<Note>) -> Found {
-        let mut answer = Some(answer);
-        if let Some(Answer::NotAsked) = answer {
-            let (mut answers, mut pipeline) = (Answers::default(), Pipeline::new());
-            answer = if self.ask(question, &mut answers, &mut pipeline) == 0 {
-                Some(answers.take(Slot::Cache))
-            } else {
-                note = answers.note(Slot::Cache);
-                Some(self.link.query(&pipeline).await.map_or_else(Answer::Unavailable, Answer::Values))
-            };
-        }
-        match answer.unwrap_or_default() {
+    pub async fn look_up(&self, question: Question<'_>, answer: Answer, note: Option<Note>) -> Found {
+        let (answer, note) = match answer {
+            Answer::NotAsked => self.answer(question).await,
+            answer => (answer, note),
+        };
+        match answer {
             Answer::Values(values) => self.read(question, values, note).await,
             Answer::Near(response) => response.downcast().map_or(Found::Unavailable("near"), Found::Stored),
             Answer::Unavailable(reason) => Found::Unavailable(reason),
             Answer::NotAsked => Found::Unavailable("not-asked"),
         }
+    }
+
+    /// What `gather` would have left.
+    async fn answer(&self, question: Question<'_>) -> (Answer, Option<Note>) {
+        let (mut answers, mut pipeline) = (Answers::default(), Pipeline::new());
+        if self.ask(question, &mut answers, &mut pipeline) > 0 {
+            let answer = self.link.query(&pipeline).await.map_or_else(Answer::Unavailable, Answer::Values);
+            answers.put(Slot::Cache, answer);
+        }
+        (answers.take(Slot::Cache), answers.note(Slot::Cache))
     }
 
     async fn read(&self, question: Question<'_>, values: Vec<Value>, note: Option<Note>) -> Found {
