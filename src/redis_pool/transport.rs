@@ -1,8 +1,8 @@
 //! The bytes of one connection to Redis: TCP, TLS or a Unix socket.
 //!
 //! 1. What is sent goes out at once (`TCP_NODELAY`): the pipeline has put together what belongs together.
-//! 2. A peer that has gone without a word is noticed by the kernel: what nobody acknowledges for [`UNACKNOWLEDGED`] ends
-//!    the connection, and so does silence on a connection that is idle, after [`IDLE`] and [`PROBES`].
+//! 2. A peer that has gone without a word is noticed by the kernel: what nobody acknowledges for 5 s ends
+//!    the connection, and so does silence on a connection that is idle, after `IDLE` and `PROBES`.
 //! 3. No time-out of its own: who opens a connection knows how long to wait.
 //!
 //! # Why

@@ -684,14 +684,12 @@ enum Writer {
     Written(u64),
 }
 
+/// What is done by one who is no sidegate.
+type Outside<'a> = &'a mut dyn FnMut(Option<&str>);
+
 /// Steps of four readers and two writers of `processes`, in an order drawn from `seed`. `outside` is
 /// done now and then, by one who is no sidegate; given the name of the place's generation it deletes that.
-async fn no_invalidation_is_lost(
-    processes: &[Process],
-    seed: u64,
-    steps: usize,
-    mut outside: Option<&mut dyn FnMut(Option<&str>)>,
-) {
+async fn no_invalidation_is_lost(processes: &[Process], seed: u64, steps: usize, mut outside: Option<Outside<'_>>) {
     let mut random = fastrand::Rng::with_seed(seed);
     let place = format!("/model-{seed}");
     let key = key(&place);

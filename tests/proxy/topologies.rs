@@ -168,8 +168,14 @@ fn sentinels_that_name_another_master_under_load_are_followed() {
     (0..MANY).for_each(|number| log_in(number, &sentinels.servers()[before]));
     let app = app();
     let sidegate = Configuration::of(&app).redis_at(&sentinels.url()).with(TABLES).start();
+    // What is remembered near hides that Redis is away, until it is not remembered any more.
+    let followed = |times: u32| {
+        let name = "sidegate_redis_topology_changes_total";
+        until("each worker follows", || sidegate.metric(name) >= f64::from(2 * times));
+    };
     goes_on(&sidegate, || {
         sentinels.fail_over();
+        followed(1);
     });
     let second = sentinels.master();
     until("the first follows the second", || {
@@ -179,6 +185,7 @@ fn sentinels_that_name_another_master_under_load_are_followed() {
     goes_on(&sidegate, || {
         sentinels.server(second).kill();
         sentinels.wait_for_other_master(second);
+        followed(2);
     });
 }
 

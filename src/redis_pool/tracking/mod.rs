@@ -7,7 +7,7 @@
 //!    the masters are others.
 //! 3. At the end of an era, and when a database was flushed, all tiers are emptied.
 //! 4. Where a master refuses tracking, all tell by pub/sub ([`Mode::PubSub`]); where that is refused too there is no era, and
-//!    it is asked again after [`REFUSED`]. What is in force is logged whenever it changes, and not otherwise.
+//!    it is asked again after 10 s. What is in force is logged whenever it changes, and not otherwise.
 //! 5. Connections that are lost are made again with growing waits, never at a request's expense.
 //!
 //! # Why BCAST
