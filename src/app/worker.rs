@@ -368,12 +368,14 @@ impl Room<'_> {
         }
         let parameters: Vec<&str> = route.pattern.parameters().map(|name| &**name).collect();
         let on_write = route.on_write.iter().map(|text| Template::parse(text, &parameters));
+        let identity = route.session.iter().flat_map(|(session, _)| &session.forward).map(|(name, _)| name.clone());
         let on_route = OnRoute {
             policy: route.cache.clone(),
             credentials: route.session.is_some(),
             certificates: !told_of_certificates(self.settings).is_empty(),
             slash_is_text: route.pattern.slash_is_text,
             on_write: on_write.collect::<Result<_, _>>().map_err(|error| format!("{}: {error}", route.label))?,
+            written_late: identity.collect(),
         };
         let worker = cache::Worker {
             memory: self.stores.responses.clone(),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AGE, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
 use tower::Layer;
 
@@ -63,6 +63,8 @@ pub struct OnRoute {
     pub slash_is_text: bool,
     /// Paths that a successful write here invalidates besides its own.
     pub on_write: Vec<Template>,
+    /// Fields that are written between `gather` and here: those that tell the app who is logged in.
+    pub written_late: Rc<[HeaderName]>,
 }
 
 /// What the caches of all routes have in common on one worker.
@@ -160,7 +162,8 @@ impl Cache {
                     compress: policy.compress,
                     max_content: policy.max_body,
                 });
-                let store = RedisStore::new(link, prefix, clock.clone(), form).behind(near, &registry, number);
+                let store = RedisStore::new(link, prefix, clock.clone(), form, route.written_late.clone());
+                let store = store.behind(near, &registry, number);
                 (Store::Redis(Box::new(store)), owed)
             }
             // What was owed to a Redis that is configured no more is nothing to this store, and nobody could settle it.

@@ -246,7 +246,7 @@ impl Reader {
     fn response(&mut self, max_content: u64) -> Option<StoredResponse> {
         let compressed_from = match self.u8()? {
             0 => None,
-            1 => Some(self.u64().filter(|length| *length <= max_content)?),
+            1 => Some(self.u64().filter(|length| *length <= max_content.min(content::LARGEST as u64))?),
             _ => return None,
         };
         let generation = Generation(self.array().map(u128::from_le_bytes)?);

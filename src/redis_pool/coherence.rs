@@ -81,7 +81,7 @@ impl Coherence {
         Arc::new(Self {
             era: AtomicU64::new(0),
             applying: AtomicUsize::new(0),
-            announces: AtomicBool::new(false),
+            announces: AtomicBool::new(true),
             sockets: Mutex::default(),
             gates,
             hasher: RandomState::new(),
@@ -110,7 +110,7 @@ impl Coherence {
     }
 
     /// Who invalidates a key has to publish its name ([`channel`](super::near::channel)), for nobody else will tell. Says
-    /// so from the first era that needs it until one that does not.
+    /// so until an era has shown that Redis itself tells: other instances may be remembering already.
     pub fn announces(&self) -> bool {
         self.announces.load(Ordering::Acquire)
     }

@@ -101,7 +101,8 @@ pub trait Tier: Send + Sync {
     /// one that it knows nothing about, and must not take time for it.
     fn changed(&self, key: &[u8]);
 
-    /// Lets go of everything: the era in which it was remembered has ended.
+    /// Lets go of everything: the era in which it was remembered has ended, or, if one is in force, all may have changed
+    /// before it began.
     fn empty(&self);
 
     /// What it holds now.

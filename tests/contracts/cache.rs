@@ -643,7 +643,7 @@ fn question(key: &Key, purpose: Purpose) -> Question<'_> {
 
 fn redis_store(link: Link, prefix: &str) -> RedisStore {
     let (clock, _) = Clock::manual(0);
-    RedisStore::new(link, prefix.into(), clock, Form { compress: true, max_content: 1000 })
+    RedisStore::new(link, prefix.into(), clock, Form { compress: true, max_content: 1000 }, Rc::default())
 }
 
 /// The store of a process, and its way to Redis if that is where it is.

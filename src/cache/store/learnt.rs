@@ -3,14 +3,18 @@
 //! 1. Of each URI whose answer varies, the fields are remembered; the least used of them are forgotten.
 //! 2. Of any other, the fields learnt last are the *guess*: most apps vary in one way everywhere.
 //!
+//! 3. Of fields that a layer between `gather` and the cache writes (identity fields) neither is remembered: when Redis is
+//!    asked they are not what they will be, and would name the variant of somebody else.
+//!
 //! # Why
 //! Without rule 1 each look-up of a variant would take two trips: one to learn the fields, one for the variant. Without
 //! rule 2 each URI would take two the first time. Both only say what to ask for: what is found is judged by what it
 //! says itself.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use quick_cache::unsync::Cache as Bounded;
 
 use super::names::EntryName;
@@ -23,12 +27,13 @@ const REMEMBERED: usize = 4096;
 pub(super) struct Learnt {
     by_uri: RefCell<Bounded<Digest, Selecting>>,
     last: RefCell<Option<Selecting>>,
+    written_late: Rc<[HeaderName]>,
 }
 
 impl Learnt {
-    /// Nothing yet.
-    pub(super) fn new() -> Self {
-        Self { by_uri: RefCell::new(Bounded::new(REMEMBERED)), last: RefCell::default() }
+    /// Nothing yet. `written_late` are the fields of rule 3.
+    pub(super) fn new(written_late: Rc<[HeaderName]>) -> Self {
+        Self { by_uri: RefCell::new(Bounded::new(REMEMBERED)), last: RefCell::default(), written_late }
     }
 
     /// The entries that may answer a request for the URI, the likeliest first: the variant, if its fields are known;
@@ -53,6 +58,9 @@ impl Learnt {
 
     /// The answers of a URI vary so.
     pub(super) fn learn(&self, digest: Digest, selecting: &Selecting) {
+        if selecting.names().iter().any(|name| self.written_late.contains(name)) {
+            return self.forget(&digest);
+        }
         if !self.is_guess(selecting) {
             self.last.replace(Some(selecting.clone()));
         }
@@ -73,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_uri_that_is_not_known_is_taken_to_vary_as_the_one_learnt_last() {
-        let learnt = Learnt::new();
+        let learnt = Learnt::new(Rc::default());
         let request = HeaderMap::from_iter([(http::header::ACCEPT, "text/html".parse().unwrap())]);
         let (one, other) = ([1; 32], [2; 32]);
         assert_eq!(learnt.candidates(one, &request), (EntryName { digest: one, variant: None }, None));
@@ -86,5 +94,15 @@ mod tests {
         assert!(learnt.varies(&one) && !learnt.varies(&other));
         learnt.forget(&one);
         assert!(!learnt.varies(&one));
+    }
+
+    #[test]
+    fn what_identity_fields_will_select_is_not_guessed_before_they_are_written() {
+        let user: HeaderName = "x-user-id".parse().unwrap();
+        let learnt = Learnt::new(Rc::new([user.clone()]));
+        learnt.learn([1; 32], &Selecting::new(vec![http::header::ACCEPT, user]).unwrap());
+        let primary = EntryName { digest: [1; 32], variant: None };
+        assert_eq!(learnt.candidates([1; 32], &HeaderMap::new()), (primary, None));
+        assert!(!learnt.varies(&[1; 32]));
     }
 }

@@ -19,10 +19,12 @@
 //! fleet, each time, to forget the place. The end is therefore rounded up to a whole [`STEP`], and `EXPIREAT … GT` changes
 //! nothing where it stands there already. A minute is added for clocks that differ; an end in the past is refused by `GT`.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderName;
 use redis::{Pipeline, Value};
 
 use super::learnt::Learnt;
@@ -63,8 +65,9 @@ pub struct RedisStore {
 
 impl RedisStore {
     /// A store under `prefix`, with content in this form.
-    pub fn new(link: Link, prefix: Arc<str>, clock: Clock, form: Form) -> Self {
-        Self { link, prefix, clock, form, near: None, learnt: Learnt::new(), mint: Mint::new() }
+    /// Between `ask` and `look_up` the request's fields of these names may change.
+    pub fn new(link: Link, prefix: Arc<str>, clock: Clock, form: Form, written_late: Rc<[HeaderName]>) -> Self {
+        Self { link, prefix, clock, form, near: None, learnt: Learnt::new(written_late), mint: Mint::new() }
     }
 
     /// With this near tier, if there is one, before it.
@@ -107,6 +110,11 @@ impl RedisStore {
     pub async fn look_up(&self, question: Question<'_>, answer: Answer, note: Option<Note>) -> Found {
         let (answer, note) = match answer {
             Answer::NotAsked => self.answer(question).await,
+            // What was right for the request as it came may not be right for it as it is now.
+            Answer::Near(response) => match response.downcast::<StoredResponse>() {
+                Ok(response) if response.selects(question.request) => return Found::Stored(response),
+                _ => self.answer(question).await,
+            },
             answer => (answer, note),
         };
         match answer {
@@ -136,8 +144,10 @@ impl RedisStore {
             return Found::Nothing { generation: None, other_variants: false };
         };
         let digest = key.digest();
+        let mut other_variants = self.learnt.varies(&digest);
         let entry = match values.next().and_then(|value| self.entry(value)) {
             Some(Entry::Variants(selecting)) => {
+                other_variants = true;
                 let guessed = self.learnt.is_guess(&selecting).then(|| values.next()).flatten();
                 self.learnt.learn(digest, &selecting);
                 let value = match guessed {
@@ -156,7 +166,7 @@ impl RedisStore {
                 self.remember(key, &response, note);
                 Found::Stored(response)
             }
-            _ => Found::Nothing { generation: Some(generation), other_variants: self.learnt.varies(&digest) },
+            _ => Found::Nothing { generation: Some(generation), other_variants },
         }
     }
 
@@ -261,7 +271,8 @@ impl RedisStore {
             }
         }
         let answers = self.link.query(&pipeline).await?;
-        let all = answers.iter().all(|answer| matches!(answer, Value::Int(_)));
+        // Who may not publish has deleted all the same.
+        let all = answers.iter().take(generations.len()).all(|answer| matches!(answer, Value::Int(_)));
         if all { Ok(()) } else { Err("refused") }
     }
 

@@ -22,7 +22,7 @@ use zstd::bulk::{Compressor, Decompressor};
 /// Bytes of content below which it is left alone.
 const SMALLEST: usize = 1024;
 /// Bytes of content above which it is left alone.
-const LARGEST: usize = 1024 * 1024;
+pub(super) const LARGEST: usize = 1024 * 1024;
 /// zstd's.
 const LEVEL: i32 = 1;
 

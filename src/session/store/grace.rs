@@ -1,12 +1,13 @@
 //! Logins in process memory that are believed while Redis is away, where `on_outage = "grace"` says so.
 //!
 //! 1. Believed is a login that Redis itself confirmed within the last `grace`, and whose key has not ended by itself.
-//! 2. Whatever contradicts it removes it at once: its key changed, Redis said that it is gone, unreadable or nobody's.
-//!    What was read before that is not put back after it.
-//! 3. It outlasts the loss of tracking: that is what it is for.
+//! 2. Whatever contradicts it removes it at once: news that its key changed, where changes are told; and Redis saying that it
+//!    is gone, unreadable or nobody's. What was read before that is not put back after it.
+//! 3. It outlasts the loss of tracking: that is what it is for. It does not outlast the return of it. Where changes are not
+//!    told at all, a logout that no request came after is not known of: it may be believed for the rest of `grace`.
 //!
 //! # Why
-//! Rule 2 does not lean on tracking, which may not be in force. Each gate keeps the time at which something was last
+//! That nothing is put back does not lean on tracking, which may not be in force. Each gate keeps the time at which something was last
 //! forgotten there, and what Redis was asked before that time is not remembered: two keys that share a gate cost each
 //! other a login to remember now and then, never a login too many.
 
