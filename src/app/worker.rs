@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::HeaderName;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout, timeout_at};
 
 use super::shared::{Shared, Stores};
 use crate::cache::rules::invalidation::Template;
@@ -40,6 +40,9 @@ use crate::upstream::{self, Upstream};
 
 /// How long a worker waits for a Redis that is new to it, at its start and at a reload.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
+
+/// How long a worker that ends waits for Redis to be told what it is owed.
+const LAST_DEBTS: Duration = Duration::from_secs(1);
 
 /// What a worker is told.
 pub enum Command {
@@ -204,6 +207,10 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     };
     drop(prepared);
     finish(&shared, &accepting_still, deadline).await;
+    let link = current.borrow().materials.redis.as_ref().map(|(_, link)| link.clone());
+    if let Some(link) = link {
+        pay(&shared, &link, deadline).await;
+    }
     let member = current.borrow().materials.member.clone();
     if let Some(member) = member {
         member.leave().await;
@@ -236,6 +243,18 @@ async fn finish(shared: &Shared, accepting: &Rc<()>, deadline: std::time::Instan
         () = ended => {}
         () = sleep_until(deadline) => {}
     }
+}
+
+/// Waits until Redis has been told what it is owed, if it can be told at all: not for long.
+async fn pay(shared: &Shared, link: &Link, deadline: std::time::Instant) {
+    let owed = shared.stores().owed;
+    let paying = async {
+        while owed.is_any() && link.is_up() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let deadline = Instant::from_std(deadline).min(Instant::now() + LAST_DEBTS);
+    let _ = timeout_at(deadline, paying).await;
 }
 
 /// Makes all that `settings` say, taking over from `before` what did not change.

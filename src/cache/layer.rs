@@ -12,6 +12,7 @@
 //! The future of a request is dropped with its connection. A write's must not be: the app may have done what it was
 //! asked, and nobody would invalidate.
 
+use std::cell::Cell;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -93,6 +94,8 @@ pub struct Cache {
     route: OnRoute,
     store: Store,
     owed: Arc<Owed>,
+    /// A task of this cache tells Redis what it is owed.
+    settling: Cell<bool>,
     clock: Clock,
     metrics: Metrics,
 }
@@ -171,7 +174,7 @@ impl Cache {
         };
         let name = route.policy.as_ref().map_or("none", |policy| &policy.name);
         let metrics = Metrics::new(&registry, number, name);
-        Rc::new(Self { route, store, owed, clock, metrics })
+        Rc::new(Self { route, store, owed, settling: Cell::new(false), clock, metrics })
     }
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
@@ -403,20 +406,22 @@ impl Cache {
         }
     }
 
-    async fn invalidate(&self, places: &[String]) {
+    async fn invalidate(self: &Rc<Self>, places: &[String]) {
         if let Err(reason) = self.store.invalidate(places).await {
             tracing::debug!(reason, places = places.len(), "an invalidation is owed to Redis");
             self.owed.add(places);
+            self.clone().settle();
         }
     }
 
-    /// Tells Redis what it is owed, behind the request that noticed.
+    /// Tells Redis what it is owed, behind the request that noticed, as soon as it can be told.
     fn settle(self: Rc<Self>) {
-        if matches!(&self.store, Store::Redis(store) if store.is_up()) {
+        if matches!(self.store, Store::Redis(_)) && !self.settling.replace(true) {
             tokio::task::spawn_local(async move {
                 if let Store::Redis(store) = &self.store {
-                    store.settle(&self.owed).await;
+                    store.settle_all(&self.owed).await;
                 }
+                self.settling.set(false);
             });
         }
     }

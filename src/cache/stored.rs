@@ -1,7 +1,8 @@
 //! A stored response, and its form outside this process.
 //!
 //! 1. Everything a hit needs was worked out when it was stored: a hit compares integers and clones a head.
-//! 2. The binary form carries a version and a checksum over everything else. Whatever does not read back exactly (an
+//! 2. The binary form carries a version and a checksum over everything else, and over the URI it answers for, which it does
+//!    not carry: what is moved to another key is none there. Whatever does not read back exactly (an
 //!    older version, a cut, a flipped bit, another program's value) is no stored response: a miss, never an error.
 //! 3. Not stored: hop-by-hop fields and those that `Connection` names (RFC 9110 §7.6.1), `Proxy-*` (RFC 9111 §3.1),
 //!    `Age`, and the fields that sidegate writes on every answer.
@@ -110,8 +111,8 @@ fn is_ours(name: &HeaderName) -> bool {
 }
 
 impl Entry {
-    /// The binary form.
-    pub fn encode(&self, form: Form) -> Vec<u8> {
+    /// The binary form, of the URI whose key has this digest.
+    pub fn encode(&self, uri: &Digest, form: Form) -> Vec<u8> {
         let shrunk = match self {
             Self::Response(response) if form.compress => content::shrunk(&response.head, &response.content),
             _ => None,
@@ -129,7 +130,7 @@ impl Entry {
                 put_response(&mut out, response, shrunk.as_deref());
             }
         }
-        let sum = checksum(&out[12..]);
+        let sum = checksum(uri, &out[12..]);
         out[4..12].copy_from_slice(&sum.to_le_bytes());
         out
     }
@@ -143,11 +144,11 @@ impl Entry {
 
     /// What [`Entry::encode`] made; `None` for anything else. Content that was not compressed is a slice of `bytes`;
     /// what was unfolds to at most `max_content` bytes.
-    pub fn decode(bytes: Bytes, max_content: u64) -> Option<Self> {
+    pub fn decode(bytes: Bytes, uri: &Digest, max_content: u64) -> Option<Self> {
         let mut reader = Reader(bytes);
         let version = reader.take(4)?;
         let sum = reader.u64()?;
-        if version != VERSION[..] || sum != checksum(&reader.0) {
+        if version != VERSION[..] || sum != checksum(uri, &reader.0) {
             return None;
         }
         match reader.u8()? {
@@ -276,16 +277,16 @@ impl Reader {
 }
 
 /// See the module's page. Four states side by side, so that the processor can work on them at once.
-fn checksum(bytes: &[u8]) -> u64 {
+fn checksum(uri: &Digest, bytes: &[u8]) -> u64 {
     const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
     let mut states = [bytes.len() as u64, 1, 2, 3];
-    let mut blocks = bytes.chunks_exact(32);
     let step = |state: u64, word: &[u8]| {
         let mut padded = [0; 8];
         padded[..word.len()].copy_from_slice(word);
         (state ^ u64::from_le_bytes(padded)).wrapping_mul(ODD).rotate_left(29)
     };
-    for block in &mut blocks {
+    let mut blocks = bytes.chunks_exact(32);
+    for block in std::iter::once(&uri[..]).chain(&mut blocks) {
         for (state, word) in states.iter_mut().zip(block.chunks_exact(8)) {
             *state = step(*state, word);
         }
@@ -301,6 +302,8 @@ mod tests {
     use super::*;
     use http::header::{CONTENT_TYPE, LINK};
     use proptest::prelude::*;
+
+    const URI: Digest = [7; 32];
 
     fn response(content: &[u8], variant: bool) -> StoredResponse {
         let mut head = HeaderMap::new();
@@ -333,24 +336,24 @@ mod tests {
         fn whatever_is_encoded_reads_back_exactly(content in contents(), variant: bool, compress: bool) {
             let entry = Entry::Response(response(&content, variant).into());
             let form = Form { compress, ..COMPRESSED };
-            prop_assert_eq!(Entry::decode(entry.encode(form).into(), 1 << 20), Some(entry));
+            prop_assert_eq!(Entry::decode(entry.encode(&URI, form).into(), &URI, 1 << 20), Some(entry));
         }
 
         #[test]
         fn a_flipped_bit_or_a_cut_is_a_miss(content in contents(), variant: bool, at: prop::sample::Index, bit in 0..8_u8) {
-            let whole = Entry::Response(response(&content, variant).into()).encode(COMPRESSED);
+            let whole = Entry::Response(response(&content, variant).into()).encode(&URI, COMPRESSED);
             let at = at.index(whole.len());
             let mut flipped = whole.clone();
             flipped[at] ^= 1_u8 << bit;
-            prop_assert_eq!(Entry::decode(flipped.into(), 1 << 20), None);
-            prop_assert_eq!(Entry::decode(Bytes::copy_from_slice(&whole[..at]), 1 << 20), None);
+            prop_assert_eq!(Entry::decode(flipped.into(), &URI, 1 << 20), None);
+            prop_assert_eq!(Entry::decode(Bytes::copy_from_slice(&whole[..at]), &URI, 1 << 20), None);
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
-            prop_assert_eq!(Entry::decode(bytes.clone().into(), 1 << 20), None);
+            prop_assert_eq!(Entry::decode(bytes.clone().into(), &URI, 1 << 20), None);
             // Behind a right version and checksum, where a reader of lengths could be led astray.
-            let _ = Entry::decode(sealed(&bytes), 1 << 20);
+            let _ = Entry::decode(sealed(&bytes), &URI, 1 << 20);
         }
 
         #[test]
@@ -364,7 +367,7 @@ mod tests {
             let mut plain = vec![1];
             put_response(&mut plain, &entry, Some(&shrunk));
             plain[2..10].copy_from_slice(&(length % 5000).to_le_bytes());
-            if let Some(Entry::Response(read)) = Entry::decode(sealed(&plain), 1 << 20) {
+            if let Some(Entry::Response(read)) = Entry::decode(sealed(&plain), &URI, 1 << 20) {
                 prop_assert_eq!(read.content.len() as u64, length % 5000);
             }
         }
@@ -372,7 +375,7 @@ mod tests {
 
     fn sealed(bytes: &[u8]) -> Bytes {
         let mut sealed = VERSION.to_vec();
-        sealed.extend_from_slice(&checksum(bytes).to_le_bytes());
+        sealed.extend_from_slice(&checksum(&URI, bytes).to_le_bytes());
         sealed.extend_from_slice(bytes);
         sealed.into()
     }
@@ -381,12 +384,12 @@ mod tests {
     fn content_is_compressed_where_it_gains_by_it_and_unfolds_no_further_than_allowed() {
         let page = "<p>stored</p>".repeat(1000);
         let entry = Entry::Response(response(page.as_bytes(), false).into());
-        let (plain, shrunk) = (entry.encode(PLAIN), entry.encode(COMPRESSED));
+        let (plain, shrunk) = (entry.encode(&URI, PLAIN), entry.encode(&URI, COMPRESSED));
         assert!(plain.len() > page.len() && shrunk.len() < 1000, "{} bytes of {}", shrunk.len(), plain.len());
         let length = page.len() as u64;
-        assert!(Entry::decode(shrunk.clone().into(), length).is_some());
-        assert_eq!(Entry::decode(shrunk.into(), length - 1), None);
-        assert!(Entry::decode(plain.into(), 0).is_some(), "what is not compressed cannot grow");
+        assert!(Entry::decode(shrunk.clone().into(), &URI, length).is_some());
+        assert_eq!(Entry::decode(shrunk.into(), &URI, length - 1), None);
+        assert!(Entry::decode(plain.into(), &URI, 0).is_some(), "what is not compressed cannot grow");
     }
 
     #[test]
@@ -395,13 +398,20 @@ mod tests {
         let mut entry = vec![1];
         // What it says is allowed, what it holds is not.
         put_response(&mut entry, &response(&[0; 1000], false), Some(&bomb));
-        assert_eq!(Entry::decode(sealed(&entry), 1000), None);
+        assert_eq!(Entry::decode(sealed(&entry), &URI, 1000), None);
+    }
+
+    #[test]
+    fn what_is_moved_to_another_key_is_none_there() {
+        let entry = Entry::Response(response(b"content", false).into()).encode(&URI, PLAIN);
+        assert!(Entry::decode(entry.clone().into(), &URI, 1 << 20).is_some());
+        assert_eq!(Entry::decode(entry.into(), &[8; 32], 1 << 20), None);
     }
 
     #[test]
     fn a_list_of_selecting_fields_reads_back() {
         let entry = Entry::Variants(Selecting::new(vec!["accept".parse().unwrap()]).unwrap());
-        assert_eq!(Entry::decode(entry.encode(COMPRESSED).into(), 0), Some(entry));
+        assert_eq!(Entry::decode(entry.encode(&URI, COMPRESSED).into(), &URI, 0), Some(entry));
     }
 
     #[test]

@@ -26,12 +26,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderName;
 use redis::{Pipeline, Value};
+use tokio::time::{sleep, timeout};
 
 use super::learnt::Learnt;
 use super::names::{EntryName, Names};
 use super::near::{KIND, NearStore};
 use super::{Found, Generation, Mint, Owed, Purpose, Question};
 use crate::cache::key::Key;
+use crate::cache::rules::vary::Digest;
 use crate::cache::stored::{Entry, Form, StoredResponse};
 use crate::clock::Clock;
 use crate::exchange::{Answer, Answers, Note, Slot};
@@ -49,6 +51,10 @@ pub const STEP: u64 = 600;
 const CLOCKS: u64 = 60;
 /// How long selecting fields are kept, at least.
 const SELECTING: Duration = Duration::from_secs(3600);
+/// How long a write waits for another connection, once, when the one broke by which it was to invalidate.
+const SOON: Duration = Duration::from_millis(100);
+/// How often Redis is told of what it is owed.
+const AGAIN: Duration = Duration::from_millis(20);
 /// Keys that are deleted, or walked past, in one trip.
 const BATCH: usize = 500;
 
@@ -145,7 +151,7 @@ impl RedisStore {
         };
         let digest = key.digest();
         let mut other_variants = self.learnt.varies(&digest);
-        let entry = match values.next().and_then(|value| self.entry(value)) {
+        let entry = match values.next().and_then(|value| self.entry(&digest, value)) {
             Some(Entry::Variants(selecting)) => {
                 other_variants = true;
                 let guessed = self.learnt.is_guess(&selecting).then(|| values.next()).flatten();
@@ -157,7 +163,7 @@ impl RedisStore {
                         Err(reason) => return Found::Unavailable(reason),
                     },
                 };
-                self.entry(value)
+                self.entry(&digest, value)
             }
             entry => entry,
         };
@@ -187,9 +193,9 @@ impl RedisStore {
         }
     }
 
-    fn entry(&self, value: Value) -> Option<Entry> {
+    fn entry(&self, digest: &Digest, value: Value) -> Option<Entry> {
         match value {
-            Value::BulkString(bytes) => Entry::decode(Bytes::from(bytes), self.form.max_content),
+            Value::BulkString(bytes) => Entry::decode(Bytes::from(bytes), digest, self.form.max_content),
             _ => None,
         }
     }
@@ -221,7 +227,7 @@ impl RedisStore {
             None => self.learnt.forget(&digest),
             Some((selecting, _)) => {
                 self.learnt.learn(digest, selecting);
-                let list = Entry::Variants(selecting.clone()).encode(self.form);
+                let list = Entry::Variants(selecting.clone()).encode(&digest, self.form);
                 let life = life.max(SELECTING).as_millis() as u64;
                 pipeline
                     .cmd("SET")
@@ -232,7 +238,7 @@ impl RedisStore {
             }
         }
         let (name, entry) = (names.entry(&EntryName { digest, variant }), Entry::Response(response.into()));
-        pipeline.cmd("SET").arg(name).arg(entry.encode(self.form)).arg("PX").arg(life.as_millis() as u64);
+        pipeline.cmd("SET").arg(name).arg(entry.encode(&digest, self.form)).arg("PX").arg(life.as_millis() as u64);
         let end = (now + life.as_secs() + CLOCKS).next_multiple_of(STEP);
         pipeline.cmd("EXPIREAT").arg(names.generation()).arg(end).arg("GT");
         self.link.send(pipeline);
@@ -248,6 +254,10 @@ impl RedisStore {
         for batch in places.chunks(BATCH) {
             let generations = batch.iter().map(Names::generation).collect::<Vec<_>>();
             told = self.delete(&generations).await;
+            if told == Err("disconnected") && self.returns().await {
+                // A connection that breaks is no outage yet, and to delete twice does no harm.
+                told = self.delete(&generations).await;
+            }
             if told.is_err() {
                 break;
             }
@@ -276,9 +286,20 @@ impl RedisStore {
         if all { Ok(()) } else { Err("refused") }
     }
 
-    /// Whether Redis answers, as far as is known.
-    pub fn is_up(&self) -> bool {
-        self.link.is_up()
+    /// Whether there is a connection again soon.
+    async fn returns(&self) -> bool {
+        let mut up = self.link.subscribe();
+        timeout(SOON, up.wait_for(|up| *up)).await.is_ok_and(|up| up.is_ok())
+    }
+
+    /// Tells Redis what it is owed, as soon as it answers, again and again until nothing is owed.
+    pub async fn settle_all(&self, owed: &Owed) {
+        while owed.is_any() {
+            if self.link.is_up() {
+                self.settle(owed).await;
+            }
+            sleep(AGAIN).await;
+        }
     }
 
     /// Tells Redis what it is owed. What fails stays owed; somebody else being at it already is no failure.

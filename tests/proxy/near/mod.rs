@@ -2,8 +2,10 @@
 
 mod fleet;
 
+use std::sync::Mutex;
+
 use crate::harness::sidegate::run;
-use crate::harness::{Answer, Client, Configuration, Directory, Origin, RedisServer, Sidegate, until};
+use crate::harness::{Answer, Client, Configuration, Directory, Origin, RedisServer, Reply, Sidegate, until};
 
 /// A route for those who are logged in, one whose answers are stored.
 const TABLES: &str = r#"
@@ -175,4 +177,68 @@ fn check_asks_redis_how_it_would_tell() {
     assert_eq!(check(), "Redis tells of every change (client tracking)");
     redis.kill();
     assert_eq!(check(), "unknown: Redis cannot be asked now (disconnected)");
+}
+
+#[test]
+fn what_varies_by_who_is_logged_in_is_never_given_to_somebody_else() {
+    let redis = RedisServer::start();
+    let app = Origin::answering(|request| {
+        let plan = request.field("x-plan").unwrap_or("none").to_owned();
+        Reply::text(plan).field("Cache-Control", "public, max-age=600").field("Vary", "X-Plan")
+    });
+    let plans =
+        [("basic-0123456789", r#"{"user":"1"}"#, "none"), ("pro-0123456789", r#"{"user":"2","plan":"pro"}"#, "pro")];
+    for (id, record, _) in plans {
+        let () = redis.ask(&["SET", &format!("session:{id}"), record, "EX", "600"]).expect("SET");
+    }
+    let tables = r#"
+        [session.web]
+        format = "json"
+        from = "bearer"
+        user = "user"
+        forward = { X-Plan = "plan" }
+
+        [cache.pages]
+
+        [[route]]
+        path = "/{*rest}"
+        session = { use = "web", mode = "optional" }
+        cache = "pages"
+    "#;
+    let sidegate = Configuration::of(&app).redis(&redis).with(tables).start();
+    is_told(&sidegate);
+    let mut client = sidegate.client();
+    let mut hits = [0; 3];
+    for turn in 0..120 {
+        let (answer, expected) = match plans.get(turn % 3) {
+            Some((id, _, plan)) => (client.get_with("/page", &[("Authorization", &format!("Bearer {id}"))]), *plan),
+            None => (client.get("/page"), "none"),
+        };
+        assert_eq!(answer.text(), expected, "turn {turn}");
+        hits[turn % 3] += usize::from(answer.field("x-cache") == Some("HIT"));
+    }
+    assert!(hits.iter().all(|hits| *hits > 20), "{hits:?}");
+}
+
+#[test]
+fn an_invalidation_that_met_a_broken_connection_is_told_though_nobody_reads_here_any_more() {
+    let redis = RedisServer::start();
+    let written = Mutex::new(Vec::new());
+    let app = Origin::answering(move |request| {
+        let mut written = written.lock().expect("no panic before");
+        if request.method == "PUT" {
+            written.clone_from(&request.content);
+        }
+        Reply::text(String::from_utf8_lossy(&written).into_owned())
+    });
+    let start = || Configuration::of(&app).redis(&redis).with(TABLES).start();
+    let (writer, reader) = (start(), start());
+    is_told(&reader);
+    for turn in 0..5 {
+        let (path, version) = (format!("/pages/{turn}"), format!("version {turn}"));
+        until("it is stored", || reader.get(&path).field("x-cache") == Some("HIT"));
+        let _: i64 = redis.ask(&["CLIENT", "KILL", "TYPE", "normal"]).expect("CLIENT KILL");
+        assert_eq!(writer.client().ask("PUT", &path, &[], version.as_bytes()).status, 200);
+        until("the other instance hears of it", || reader.get(&path).text() == version);
+    }
 }
