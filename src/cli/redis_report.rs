@@ -89,6 +89,7 @@ fn sentence(why: &'static str) -> String {
         "auth" => "it refuses the user or the password",
         "noperm" => "its user may not do this (README says which rights are needed)",
         "tls" => "the TLS handshake failed",
+        "nomaster" => "no sentinel knows a master of that name",
         _ => return why.to_owned(),
     };
     format!("{sentence} ({why})")

@@ -242,4 +242,16 @@ mod tests {
             assert!(row.filter(|line| line.contains(&format!("`{}`", fault.word()))).count() == 1, "{}", fault.word());
         }
     }
+
+    #[test]
+    fn readme_says_once_what_is_done_about_each() {
+        let (_, section) = include_str!("../../README.md").split_once("### When it goes wrong").unwrap();
+        let table: Vec<_> = section.lines().skip_while(|line| !line.starts_with("| kind |")).collect();
+        let kinds = table.iter().take_while(|line| line.starts_with('|')).filter_map(|row| row.split('|').nth(1));
+        let mut said: Vec<_> = kinds.flat_map(|kinds| kinds.split('`').skip(1).step_by(2)).collect();
+        said.sort_unstable();
+        let mut words = Fault::ALL.map(Fault::word);
+        words.sort_unstable();
+        assert_eq!(said, words);
+    }
 }

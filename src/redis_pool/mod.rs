@@ -55,7 +55,7 @@ use self::address::{Address, Server};
 pub struct Settings {
     /// Where, and as whom. Shown without its logins.
     pub server: Server,
-    /// Before every key of limits and cache.
+    /// Before every key of ours, and the name of our channel.
     pub prefix: String,
     /// How long anything a request waits for may take.
     pub timeout: Duration,

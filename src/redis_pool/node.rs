@@ -126,9 +126,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
         (0..self.core.up.get()).for_each(|_| self.core.standing.metrics.up.dec());
-        if self.is_up() {
-            self.core.standing.left();
-        }
+        self.core.standing.left(&self.core.endpoint, self.is_up());
     }
 }
 

@@ -51,7 +51,10 @@ impl Master {
     /// As [`master`].
     pub(super) async fn find(&self, server: &Server, limit: Duration) -> Result<Endpoint, Fault> {
         let found = master(server, limit).await?;
-        self.current.send_replace(Some(found.clone()));
+        let before = self.current.send_replace(Some(found.clone()));
+        if before.as_ref() != Some(&found) {
+            tracing::info!(master = %self.name, endpoint = %found, "the master is known");
+        }
         Ok(found)
     }
 

@@ -1,6 +1,7 @@
 //! How a link stands: what its nodes tell it, for the rooms, for other threads, for the log and the metrics.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -24,6 +25,9 @@ pub(super) struct Standing {
     /// Nodes whose breaker is closed.
     closed: Cell<usize>,
     of_absence: RefCell<Complaints>,
+    of_parts: RefCell<Complaints>,
+    /// Nodes that the log's last word says are away, while others answer.
+    parts_away: RefCell<BTreeSet<String>>,
     of_commands: RefCell<Complaints>,
     /// The log's last word is that Redis is away.
     said_away: Cell<bool>,
@@ -40,6 +44,8 @@ impl Standing {
             up: watch::Sender::new(false),
             closed: Cell::new(0),
             of_absence: RefCell::default(),
+            of_parts: RefCell::default(),
+            parts_away: RefCell::default(),
             of_commands: RefCell::default(),
             said_away: Cell::new(false),
             redirected: Cell::new(false),
@@ -71,11 +77,9 @@ impl Standing {
     /// The breaker of a node has closed.
     pub(super) fn closed(&self, endpoint: &str) {
         self.closed.set(self.closed.get() + 1);
-        if self.closed.get() > 1 {
-            return;
-        }
-        let first = self.turn(UP) == CONNECTING;
-        if self.said_away.take() || first {
+        let said_away = self.parts_away.borrow_mut().remove(endpoint);
+        let first = self.closed.get() == 1 && self.turn(UP) == CONNECTING;
+        if self.said_away.take() || said_away || first {
             tracing::info!(endpoint, worker = self.worker, "Redis answers");
         }
     }
@@ -86,8 +90,12 @@ impl Standing {
         self.away(endpoint, fault);
     }
 
-    /// A node whose breaker was closed is no longer one of the link's.
-    pub(super) fn left(&self) {
+    /// A node is no longer one of the link's.
+    pub(super) fn left(&self, endpoint: &str, was_closed: bool) {
+        self.parts_away.borrow_mut().remove(endpoint);
+        if !was_closed {
+            return;
+        }
         self.closed.set(self.closed.get().saturating_sub(1));
         if self.closed.get() == 0 {
             self.turn(DOWN);
@@ -122,8 +130,12 @@ impl Standing {
     }
 
     fn away(&self, endpoint: &str, fault: Fault) {
-        if self.closed.get() == 0
-            && self.turn(DOWN) != DOWN
+        if self.closed.get() > 0 {
+            if let Some(times) = self.of_parts.borrow_mut().note(fault, instant()) {
+                self.parts_away.borrow_mut().insert(endpoint.to_owned());
+                tracing::warn!(endpoint, worker = self.worker, reason = fault.word(), times, "a part of Redis is away");
+            }
+        } else if self.turn(DOWN) != DOWN
             && let Some(times) = self.of_absence.borrow_mut().note(fault, instant())
         {
             self.said_away.set(true);

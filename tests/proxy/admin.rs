@@ -31,6 +31,33 @@ fn metrics_health_and_readiness_are_served_apart_from_the_proxy() {
 }
 
 #[test]
+fn every_metric_stands_in_the_table_of_readme() {
+    let readme = include_str!("../../README.md");
+    let app = Origin::saying("app");
+    let mut redis = RedisServer::start();
+    let tables = "[cache.pages]\nttl = \"60s\"\n[limit.many]\nkey = \"address\"\nquota = \"1000000 per hour\"\n\
+        [session.web]\nformat = \"json\"\n[[route]]\npath = \"/me\"\nsession = \"web\"\n\
+        [[route]]\npath = \"/{*rest}\"\nlimits = [\"many\"]\ncache = \"pages\"\n";
+    let sidegate = Configuration::of(&app).redis(&redis).with(tables).start();
+    assert_eq!(sidegate.client().get("/page").status, 200);
+    redis.kill();
+    // Families of what goes wrong are there from the first time on.
+    until("an outage in the metrics", || {
+        let metrics = sidegate.ask_admin("/metrics").text();
+        ["redis_errors", "near_losses"].iter().all(|family| metrics.contains(&format!("\nsidegate_{family}_total{{")))
+    });
+    let metrics = sidegate.ask_admin("/metrics").text();
+    let families: Vec<_> =
+        metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_whitespace().next()).collect();
+    assert!(families.len() > 40, "{families:?}");
+    let rows: Vec<_> = readme.lines().filter(|line| line.starts_with("| `")).collect();
+    for family in families {
+        let names = [format!("`{family}`"), format!("`{family}{{")];
+        assert!(rows.iter().any(|row| names.iter().any(|name| row.contains(name))), "README has no {family}");
+    }
+}
+
+#[test]
 fn no_label_takes_a_clients_value() {
     let app = Origin::saying("app");
     let sidegate = Configuration::of(&app).start();

@@ -162,6 +162,25 @@ fn a_cluster_that_loses_a_master_under_load_recovers_when_its_replica_has_taken_
 }
 
 #[test]
+fn a_master_that_goes_and_comes_back_while_others_answer_is_in_the_log() {
+    let mut cluster = RedisCluster::start();
+    let endpoint = format!("127.0.0.1:{}", cluster.nodes()[2].port());
+    let app = app();
+    let sidegate = Configuration::of(&app).redis_at(&cluster.url()).with(TABLES).start();
+    until("each of two workers is connected to each master", || sidegate.metric("sidegate_redis_up") == 6.0);
+    let said = |message: &str| {
+        let lines = sidegate.logged(message);
+        lines.iter().filter(|line| line["endpoint"] == endpoint.as_str()).count()
+    };
+    let before = said("Redis answers");
+    // Without its replica nobody takes over.
+    [5, 2].into_iter().for_each(|node| cluster.node(node).kill());
+    until("each worker says who is away", || said("a part of Redis is away") >= 2);
+    cluster.node(2).restart();
+    until("each worker says that it is back", || said("Redis answers") >= before + 2);
+}
+
+#[test]
 fn sentinels_that_name_another_master_under_load_are_followed() {
     let mut sentinels = Sentinels::start();
     let before = sentinels.master();

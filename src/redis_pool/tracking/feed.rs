@@ -28,6 +28,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use super::Refused;
 use crate::redis_pool::address::{Endpoint, Server};
 use crate::redis_pool::coherence::{Applying, Coherence};
+use crate::redis_pool::connect::not_opened;
 use crate::redis_pool::near::{self, Mode};
 use crate::redis_pool::resp::{Reader, Value, push_command};
 use crate::redis_pool::transport::{self, Stream};
@@ -65,7 +66,8 @@ impl Feed {
         prefixes: &[String],
         channel: String,
     ) -> Result<Self, Refused> {
-        let stream = transport::open(endpoint, server.tls.as_ref()).await.map_err(|error| away(word(&error)))?;
+        let stream = transport::open(endpoint, server.tls.as_ref()).await;
+        let stream = stream.map_err(|error| away(not_opened(&error).word()))?;
         let mut feed = Self { wire: Wire::new(stream), mode: Mode::Tracking, channel };
         let tracking = feed.hello(server).await? && feed.track(prefixes).await?;
         if !tracking {
@@ -250,6 +252,7 @@ fn away(reason: &'static str) -> Refused {
     Refused { reason, lasting: false }
 }
 
+/// Why a connection that stood is of no use any more.
 fn word(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::InvalidData => "tls",

@@ -84,7 +84,7 @@ fn a_redis_that_comes_late_and_one_that_is_restarted_are_tracked() {
     let mut server = RedisServer::start();
     server.kill();
     let tracked = Tracked::of(&server);
-    until_true("it is missed", || tracked.losses("disconnected") > 0);
+    until_true("it is missed", || tracked.losses("unreachable") > 0);
     server.restart();
     let era = tracked.new_era(&[]);
     remember(&tracked, "sess:1");

@@ -176,7 +176,7 @@ fn check_asks_redis_how_it_would_tell() {
     };
     assert_eq!(check(), "Redis tells of every change (client tracking)");
     redis.kill();
-    assert_eq!(check(), "unknown: Redis cannot be asked now (disconnected)");
+    assert_eq!(check(), "unknown: Redis cannot be asked now (unreachable)");
 }
 
 #[test]
