@@ -97,11 +97,13 @@ const KEYLESS: [&str; 21] = [
 pub(super) struct Map {
     owners: Box<[u16]>,
     masters: Vec<Endpoint>,
+    /// Of each master; of all together no more than [`MAX_MASTERS`].
+    replicas: Vec<Vec<Endpoint>>,
 }
 
 impl Default for Map {
     fn default() -> Self {
-        Self { owners: vec![NOBODY; usize::from(SLOTS)].into(), masters: Vec::new() }
+        Self { owners: vec![NOBODY; usize::from(SLOTS)].into(), masters: Vec::new(), replicas: Vec::new() }
     }
 }
 
@@ -127,12 +129,14 @@ impl Map {
             _ => None,
         };
         let (from, to) = (bound()?, bound()?);
-        // Behind it stand its replicas.
         let master = endpoint(range.next()?, asked)?;
         let owner = match self.masters.iter().position(|known| *known == master) {
             Some(owner) => owner,
             None if self.masters.len() < MAX_MASTERS => {
                 self.masters.push(master);
+                // Behind it stand those of its replicas that do not fail.
+                let room = MAX_MASTERS.saturating_sub(self.replicas.iter().map(Vec::len).sum());
+                self.replicas.push(range.filter_map(|node| endpoint(node, asked)).take(room).collect());
                 self.masters.len() - 1
             }
             None => return Some(()),
@@ -151,7 +155,12 @@ impl Map {
         &self.masters
     }
 
-    /// Whether both say the same.
+    /// The replicas of each of the [masters](Map::masters).
+    pub(super) fn replicas(&self) -> &[Vec<Endpoint>] {
+        &self.replicas
+    }
+
+    /// Whether both say the same about the masters.
     pub(super) fn same(&self, other: &Self) -> bool {
         self.owners == other.owners && self.masters == other.masters
     }
@@ -272,6 +281,7 @@ mod tests {
         assert_eq!((owner(101), owner(199)), (None, None));
         assert_eq!(owner(16_383), Some(tcp("seed", 7002)), "it did not name itself");
         assert_eq!(map.masters().len(), 2, "replicas are none");
+        assert_eq!(map.replicas(), [vec![tcp("b", 7001)], vec![]]);
         assert!(map.same(&map) && !map.same(&Map::default()));
     }
 
