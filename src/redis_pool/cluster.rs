@@ -9,7 +9,7 @@
 //!    where nothing is answered does the whole pipeline fail.
 //! 4. The map is learnt in the background: at the start, every [`LOOK`], and at once when a node says `MOVED` or
 //!    `CLUSTERDOWN` or cannot be asked; as long as a master is away, every [`EAGER`]. The nodes that are up are asked in
-//!    turn; where none is, all that are known, and the seeds.
+//!    turn; where none is, all that are known, and the seeds. With the masters come their replicas (`replicas`).
 //! 5. A transaction goes to the node of its first key as it is, and is not redirected.
 //!
 //! # Why

@@ -5,6 +5,8 @@
 //!    says that it is one. Until somebody is found there is no connection, and requests do not wait for one.
 //! 2. Once there is, a sentinel is asked again every second ([`LOOK`]). If it calls another server master, and that one
 //!    agrees, the connection is taken down, however well it works.
+//! 3. Where replicas are wanted a sentinel is asked for them as often. Those that it holds for down or disconnected, and those
+//!    that have lost their master, are left out.
 //!
 //! # Why
 //! A master that was cut off from the others, or stood still, knows nothing of its successor: it goes on to answer, and

@@ -3,7 +3,8 @@
 //! 1. The slot is the CRC-16/XMODEM of the key's *hash tag*, modulo 16,384. The tag is what stands between the first `{` and
 //!    the first `}` after it; where that is nothing, or there is no such pair, it is the whole key.
 //! 2. A command is sent by its first key. That its other keys lie in the same slot is the business of who writes it.
-//! 3. The map is what `CLUSTER SLOTS` of one node says. A slot that nobody serves is in no map.
+//! 3. The map is what `CLUSTER SLOTS` of one node says. A slot that nobody serves is in no map. It also knows the replicas of
+//!    each master, but for those that the node holds for failed.
 //!
 //! # Why
 //! An array of all slots and not a list of ranges: a look-up is one load however often the cluster has been resharded, for
