@@ -378,12 +378,17 @@ pub struct Note {
     pub epoch: u64,
 }
 
+/// A question that is asked beside the slot's own, of a server that may be behind, and what that server says to it or why
+/// it does not. Dropped, it asks for nobody.
+pub type Aside = tokio::task::JoinHandle<(redis::Pipeline, Result<Vec<redis::Value>, &'static str>)>;
+
 /// What Redis said, by question.
 #[derive(Debug, Default)]
 pub struct Answers {
     answers: [Answer; 3],
     notes: [Option<Note>; 3],
     undos: [Option<Undo>; 3],
+    aside: Option<Aside>,
 }
 
 impl Answers {
@@ -409,6 +414,16 @@ impl Answers {
     /// Leaves an answer.
     pub fn put(&mut self, slot: Slot, answer: Answer) {
         self.answers[slot as usize] = answer;
+    }
+
+    /// What is asked aside for [`Slot::Cache`], if anything is.
+    pub fn take_aside(&mut self) -> Option<Aside> {
+        self.aside.take()
+    }
+
+    /// Leaves that.
+    pub fn set_aside(&mut self, aside: Aside) {
+        self.aside = Some(aside);
     }
 
     /// How things stood when the question of `slot` was asked; `None`: its answer is not to be remembered.

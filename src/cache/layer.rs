@@ -215,6 +215,7 @@ impl Cache {
             self.clone().settle();
         }
         let (answer, note) = (exchange.answers.take(Slot::Cache), exchange.answers.note(Slot::Cache));
+        let aside = exchange.answers.take_aside();
         let tier = self.tier(&answer);
         let key = match self.key_of_read(exchange) {
             Ok(key) => key,
@@ -222,7 +223,7 @@ impl Cache {
         };
         let head = exchange.request.headers();
         let question = Question { key: &key, request: head, purpose: purpose(exchange) };
-        let found = self.store.look_up(question, answer, note).await;
+        let found = self.store.look_up(question, answer, note, aside).await;
         // A write may have failed to invalidate since the store was asked.
         if self.owed.covers(key.place()) {
             return Action::PassBy { reason: "owed" };

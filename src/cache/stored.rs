@@ -30,6 +30,9 @@ mod content;
 
 const VERSION: [u8; 4] = *b"sgc\x02";
 
+/// The bytes before the rest of the binary form: version and checksum, which tell it from every other.
+pub const SEAL: usize = 12;
+
 /// How content stands in the binary form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form {
@@ -130,8 +133,8 @@ impl Entry {
                 put_response(&mut out, response, shrunk.as_deref());
             }
         }
-        let sum = checksum(uri, &out[12..]);
-        out[4..12].copy_from_slice(&sum.to_le_bytes());
+        let sum = checksum(uri, &out[SEAL..]);
+        out[4..SEAL].copy_from_slice(&sum.to_le_bytes());
         out
     }
 

@@ -9,7 +9,7 @@
 //!    where nothing is answered does the whole pipeline fail.
 //! 4. The map is learnt in the background: at the start, every [`LOOK`], and at once when a node says `MOVED` or
 //!    `CLUSTERDOWN` or cannot be asked; as long as a master is away, every [`EAGER`]. The nodes that are up are asked in
-//!    turn; where none is, all that are known, and the seeds.
+//!    turn; where none is, all that are known, and the seeds. With the masters come their replicas (`replicas`).
 //! 5. A transaction goes to the node of its first key as it is, and is not redirected.
 //!
 //! # Why
@@ -31,6 +31,7 @@ use super::connect::{CONNECT, Place, failure};
 use super::fault::Fault;
 use super::node::Node;
 use super::redirect::Redirect;
+use super::replicas::{Replica, Replicas};
 use super::slots::{self, MAX_MASTERS, Map};
 use super::split::{Split, unanswered, why};
 use super::standing::Standing;
@@ -58,6 +59,7 @@ pub(super) struct Cluster {
     /// Who is asked for the map next.
     turn: Cell<usize>,
     doubt: Notify,
+    replicas: Option<Rc<Replicas>>,
 }
 
 /// A node that the cluster has, or had.
@@ -72,7 +74,12 @@ struct Member {
 
 impl Cluster {
     /// The cluster of `settings`, of which nothing is known yet.
-    pub(super) fn new(settings: &Settings, scripts: &[&'static str], standing: &Rc<Standing>) -> Self {
+    pub(super) fn new(
+        settings: &Settings,
+        scripts: &[&'static str],
+        standing: &Rc<Standing>,
+        replicas: Option<Rc<Replicas>>,
+    ) -> Self {
         standing.redirects();
         Self {
             settings: settings.clone(),
@@ -83,6 +90,7 @@ impl Cluster {
             members: RefCell::default(),
             turn: Cell::new(0),
             doubt: Notify::new(),
+            replicas,
         }
     }
 
@@ -95,6 +103,11 @@ impl Cluster {
     pub(super) fn masters(&self) -> Vec<Rc<Node>> {
         let members = self.members.borrow();
         members[..self.map.borrow().masters().len()].iter().map(|master| master.node.clone()).collect()
+    }
+
+    /// A replica that is up and has the slot of `key`.
+    pub(super) fn replica(&self, key: &[u8]) -> Option<Replica> {
+        self.replicas.as_ref()?.pick(self.map.borrow().owner(slots::slot(key))?)
     }
 
     /// As [`super::Link::query`], but what a part of the nodes cannot answer is [`super::why_unanswered`].
@@ -333,6 +346,7 @@ impl Cluster {
         let named = before.iter().filter(|member| member.named.take());
         let guests: Vec<_> = named.filter(|guest| !members.iter().any(|member| Rc::ptr_eq(member, guest))).collect();
         members.extend(guests.into_iter().cloned());
+        self.replicas.as_ref().inspect(|replicas| replicas.adopt(map.replicas()));
         self.map.replace(map);
         self.members.replace(members);
     }

@@ -38,6 +38,8 @@ pub(super) enum Place {
     Fixed(Endpoint),
     /// Where the sentinels say that the master is.
     Named(Arc<Master>),
+    /// Always there, and a replica in a cluster: it answers reads to who says that they may be behind (`READONLY`).
+    Replica(Endpoint),
 }
 
 /// Makes connections to one place.
@@ -76,7 +78,7 @@ impl Place {
     /// Where it is now.
     async fn endpoint(&self, server: &Server, limit: Duration) -> Result<Endpoint, Fault> {
         match self {
-            Self::Fixed(endpoint) => Ok(endpoint.clone()),
+            Self::Fixed(endpoint) | Self::Replica(endpoint) => Ok(endpoint.clone()),
             Self::Named(master) => master.find(server, limit).await,
         }
     }
@@ -85,7 +87,7 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fixed(endpoint) => endpoint.fmt(f),
+            Self::Fixed(endpoint) | Self::Replica(endpoint) => endpoint.fmt(f),
             Self::Named(master) => master.fmt(f),
         }
     }
@@ -107,6 +109,9 @@ impl Connector {
         let driver = tokio::task::spawn_local(driver).abort_handle();
         let mut leased = Leased { handle, broken: false, driver };
         sign_on(&mut leased.handle, &self.server.login, self.server.database).await?;
+        if let Place::Replica(_) = self.place {
+            redis::cmd("READONLY").exec_async(&mut leased.handle).await.map_err(|error| fault(&error))?;
+        }
         leased.handle.set_response_timeout(self.timeout);
         self.is_valid(&mut leased).await?;
         prepare(&mut leased.handle, &self.scripts).await?;

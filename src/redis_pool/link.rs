@@ -17,7 +17,8 @@ use super::cluster::Cluster;
 use super::connect::{CONNECT, Place};
 use super::fault::Fault;
 use super::node::Node;
-use super::sentinel::Master;
+use super::replicas::{Replica, Replicas};
+use super::sentinel::{self, Master};
 use super::standing::Standing;
 use super::topology::Changes;
 
@@ -43,8 +44,8 @@ struct Kept {
 
 /// Whom a link reaches.
 enum Reach {
-    /// One server, or the one that is master.
-    One(Rc<Node>),
+    /// One server, or the one that is master; its replicas.
+    One(Rc<Node>, Option<Rc<Replicas>>),
     /// All masters of a cluster.
     Cluster(Rc<Cluster>),
 }
@@ -66,21 +67,30 @@ impl Link {
     /// `scripts` are the Lua texts that pipelines will call by `EVALSHA`. To be called inside a `LocalRuntime`.
     pub fn new(settings: &Settings, scripts: &[&'static str], registry: &Arc<Registry>, worker: usize) -> Self {
         let standing = Rc::new(Standing::new(registry, worker));
+        let replicas = Replicas::new(settings, registry, worker);
         let server = &settings.server;
         let (reach, task) = match &server.topology {
             Topology::Single(endpoint) => {
                 let node = Node::new(Place::Fixed(endpoint.clone()), settings, scripts, &standing);
-                (Reach::One(Rc::new(node)), None)
+                (Reach::One(Rc::new(node), None), None)
             }
             Topology::Sentinel { master, .. } => {
                 let master = Arc::new(Master::new(master.clone()));
                 let node = Rc::new(Node::new(Place::Named(master.clone()), settings, scripts, &standing));
                 let (server, followed, standing) = (server.clone(), Rc::downgrade(&node), standing.clone());
-                let follow = async move { master.follow(&server, CONNECT, &followed, &standing).await };
-                (Reach::One(node), Some(tokio::task::spawn_local(follow).abort_handle()))
+                let sought = replicas.clone();
+                let follow = async move {
+                    let seek = async {
+                        if let Some(replicas) = sought {
+                            sentinel::seek_replicas(&server, CONNECT, |found| replicas.adopt(&[found])).await;
+                        }
+                    };
+                    tokio::join!(master.follow(&server, CONNECT, &followed, &standing), seek)
+                };
+                (Reach::One(node, replicas), Some(tokio::task::spawn_local(follow).abort_handle()))
             }
             Topology::Cluster { .. } => {
-                let cluster = Rc::new(Cluster::new(settings, scripts, &standing));
+                let cluster = Rc::new(Cluster::new(settings, scripts, &standing, replicas));
                 let kept = cluster.clone();
                 (
                     Reach::Cluster(cluster),
@@ -108,10 +118,19 @@ impl Link {
             return Ok(Vec::new());
         }
         let answer = match &self.0.reach {
-            Reach::One(node) => node.trip(pipeline).await,
+            Reach::One(node, _) => node.trip(pipeline).await,
             Reach::Cluster(cluster) => cluster.query(pipeline).await,
         };
         answer.map_err(Fault::word)
+    }
+
+    /// A replica that is up and has `key`; never one unless the configuration wants it. What it says may be older than what
+    /// [`Link::query`] would.
+    pub fn replica(&self, key: &[u8]) -> Option<Replica> {
+        match &self.0.reach {
+            Reach::One(_, replicas) => replicas.as_ref()?.pick(0),
+            Reach::Cluster(cluster) => cluster.replica(key),
+        }
     }
 
     /// Whether keys lie with several servers: then commands of one slot alone can be done in one step ([`super::slots`]).
@@ -128,7 +147,7 @@ impl Link {
     /// All that Redis keeps, in as many parts as servers keep it. None: it is not known yet who they are.
     pub fn shards(&self) -> Vec<Shard> {
         match &self.0.reach {
-            Reach::One(node) => vec![Shard(node.clone())],
+            Reach::One(node, _) => vec![Shard(node.clone())],
             Reach::Cluster(cluster) => cluster.masters().into_iter().map(Shard).collect(),
         }
     }
@@ -151,7 +170,7 @@ impl Link {
     /// Whether Redis answers, as far as is known.
     pub fn is_up(&self) -> bool {
         match &self.0.reach {
-            Reach::One(node) => node.is_up(),
+            Reach::One(node, _) => node.is_up(),
             Reach::Cluster(cluster) => cluster.is_up(),
         }
     }

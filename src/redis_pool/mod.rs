@@ -12,6 +12,7 @@
 //!    are sent again.
 //! 6. What nobody waits for is bounded by count and by bytes, and dropped beyond.
 //! 7. Credentials are never shown.
+//! 8. A replica is asked only by who says so ([`Link::replica`]), beside the master and never instead of it (`replicas`).
 //!
 //! # Why
 //! Checking a connection out of bb8 for each request costs 13 µs, a clone of a leased one 2.8 µs: no PING first, and
@@ -33,6 +34,7 @@ mod metrics;
 pub mod near;
 mod node;
 mod redirect;
+mod replicas;
 mod resp;
 mod sentinel;
 pub mod slots;
@@ -44,6 +46,7 @@ pub mod tracking;
 pub mod transport;
 
 pub use link::{CONNECTING, DOWN, Link, Shard, UP};
+pub use replicas::{Replica, ReplicaReads};
 pub use split::why_unanswered;
 
 use std::time::Duration;
@@ -67,6 +70,8 @@ pub struct Settings {
     pub max_sends: usize,
     /// The bytes of those, of each worker.
     pub max_send_bytes: usize,
+    /// What may be read from replicas, where it is known who they are.
+    pub replicas: ReplicaReads,
 }
 
 /// `[redis] breaker`.
@@ -97,6 +102,7 @@ impl Settings {
             breaker: Breaker::default(),
             max_sends: 1024,
             max_send_bytes: 16 << 20,
+            replicas: ReplicaReads::Never,
         }
     }
 

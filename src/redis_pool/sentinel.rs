@@ -5,6 +5,8 @@
 //!    says that it is one. Until somebody is found there is no connection, and requests do not wait for one.
 //! 2. Once there is, a sentinel is asked again every second ([`LOOK`]). If it calls another server master, and that one
 //!    agrees, the connection is taken down, however well it works.
+//! 3. Where replicas are wanted a sentinel is asked for them as often. Those that it holds for down or disconnected, and those
+//!    that have lost their master, are left out.
 //!
 //! # Why
 //! A master that was cut off from the others, or stood still, knows nothing of its successor: it goes on to answer, and
@@ -24,6 +26,7 @@ use super::address::{Endpoint, Server, Topology};
 use super::connect::failure;
 use super::fault::Fault;
 use super::node::Node;
+use super::slots::MAX_MASTERS;
 use super::standing::Standing;
 use super::topology::{ask, converse, put};
 
@@ -162,6 +165,48 @@ pub(super) async fn displaced(current: &Endpoint, server: &Server, limit: Durati
     }
 }
 
+/// Asks the sentinels every second ([`LOOK`]) for the replicas of the master that are sound, for as long as it is polled;
+/// `found` is told. `limit` is for each answer.
+pub(super) async fn seek_replicas(server: &Server, limit: Duration, found: impl Fn(Vec<Endpoint>)) {
+    let Topology::Sentinel { sentinels, master, login } = &server.topology else { return };
+    let mut question = Pipeline::new();
+    question.cmd("SENTINEL").arg("replicas").arg(&**master);
+    loop {
+        for sentinel in sentinels {
+            let looking = async |connection: &mut MultiplexedConnection| -> Result<(), Fault> {
+                loop {
+                    let said = put(connection, &question).await?.pop().unwrap_or_default();
+                    failure(&said).map_or(Ok(()), Err)?;
+                    let Value::Array(said) = said else { return Err(Fault::Protocol) };
+                    found(said.into_iter().filter_map(replica).take(MAX_MASTERS).collect());
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            let _ = converse(sentinel, login, server, limit, looking).await;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Where a replica is, by what a sentinel says about it: `[NAME, VALUE, …]`. `None`: it is not sound.
+fn replica(said: Value) -> Option<Endpoint> {
+    let Value::Array(said) = said else { return None };
+    let (mut place, mut sound) = ([Value::Nil, Value::Nil], true);
+    let mut said = said.into_iter();
+    while let (Some(Value::BulkString(name)), Some(value)) = (said.next(), said.next()) {
+        let Value::BulkString(text) = &value else { return None };
+        let mut words = text.split(|byte| *byte == b',');
+        match &name[..] {
+            b"ip" => place[0] = value,
+            b"port" => place[1] = value,
+            b"flags" => sound &= !words.any(|flag| matches!(flag, b"s_down" | b"o_down" | b"disconnected")),
+            b"master-link-status" => sound &= &text[..] == b"ok",
+            _ => {}
+        }
+    }
+    if sound { endpoint(Value::Array(place.into())) } else { None }
+}
+
 fn who(master: &str) -> Pipeline {
     let mut question = Pipeline::new();
     question.cmd("SENTINEL").arg("get-master-addr-by-name").arg(master);
@@ -201,5 +246,22 @@ mod tests {
         assert!(is_master(&Value::Array(vec![text("master"), Value::Int(0), Value::Array(vec![])])));
         assert!(!is_master(&Value::Array(vec![text("slave"), text("10.0.0.7")])));
         assert!(!is_master(&Value::Okay));
+    }
+
+    #[test]
+    fn a_replica_that_is_down_or_cut_off_is_none() {
+        for (flags, link, sound) in [
+            ("slave", "ok", true),
+            ("slave", "err", false),
+            ("s_down,slave", "ok", false),
+            ("slave,o_down", "ok", false),
+            ("slave,disconnected", "ok", false),
+        ] {
+            let said = ["name", "x", "ip", "10.0.0.8", "port", "6380", "flags", flags, "master-link-status", link];
+            let found = replica(Value::Array(said.map(text).into()));
+            let expected = Endpoint::Tcp { host: "10.0.0.8".into(), port: 6380 };
+            assert_eq!(found, sound.then_some(expected), "{flags} {link}");
+        }
+        assert_eq!(replica(Value::Array(vec![text("flags"), text("slave")])), None);
     }
 }

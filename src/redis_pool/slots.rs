@@ -3,7 +3,8 @@
 //! 1. The slot is the CRC-16/XMODEM of the key's *hash tag*, modulo 16,384. The tag is what stands between the first `{` and
 //!    the first `}` after it; where that is nothing, or there is no such pair, it is the whole key.
 //! 2. A command is sent by its first key. That its other keys lie in the same slot is the business of who writes it.
-//! 3. The map is what `CLUSTER SLOTS` of one node says. A slot that nobody serves is in no map.
+//! 3. The map is what `CLUSTER SLOTS` of one node says. A slot that nobody serves is in no map. It also knows the replicas of
+//!    each master, but for those that the node holds for failed.
 //!
 //! # Why
 //! An array of all slots and not a list of ranges: a look-up is one load however often the cluster has been resharded, for
@@ -97,11 +98,13 @@ const KEYLESS: [&str; 21] = [
 pub(super) struct Map {
     owners: Box<[u16]>,
     masters: Vec<Endpoint>,
+    /// Of each master; of all together no more than [`MAX_MASTERS`].
+    replicas: Vec<Vec<Endpoint>>,
 }
 
 impl Default for Map {
     fn default() -> Self {
-        Self { owners: vec![NOBODY; usize::from(SLOTS)].into(), masters: Vec::new() }
+        Self { owners: vec![NOBODY; usize::from(SLOTS)].into(), masters: Vec::new(), replicas: Vec::new() }
     }
 }
 
@@ -127,12 +130,14 @@ impl Map {
             _ => None,
         };
         let (from, to) = (bound()?, bound()?);
-        // Behind it stand its replicas.
         let master = endpoint(range.next()?, asked)?;
         let owner = match self.masters.iter().position(|known| *known == master) {
             Some(owner) => owner,
             None if self.masters.len() < MAX_MASTERS => {
                 self.masters.push(master);
+                // Behind it stand those of its replicas that do not fail.
+                let room = MAX_MASTERS.saturating_sub(self.replicas.iter().map(Vec::len).sum());
+                self.replicas.push(range.filter_map(|node| endpoint(node, asked)).take(room).collect());
                 self.masters.len() - 1
             }
             None => return Some(()),
@@ -151,7 +156,12 @@ impl Map {
         &self.masters
     }
 
-    /// Whether both say the same.
+    /// The replicas of each of the [masters](Map::masters).
+    pub(super) fn replicas(&self) -> &[Vec<Endpoint>] {
+        &self.replicas
+    }
+
+    /// Whether both say the same about the masters.
     pub(super) fn same(&self, other: &Self) -> bool {
         self.owners == other.owners && self.masters == other.masters
     }
@@ -272,6 +282,7 @@ mod tests {
         assert_eq!((owner(101), owner(199)), (None, None));
         assert_eq!(owner(16_383), Some(tcp("seed", 7002)), "it did not name itself");
         assert_eq!(map.masters().len(), 2, "replicas are none");
+        assert_eq!(map.replicas(), [vec![tcp("b", 7001)], vec![]]);
         assert!(map.same(&map) && !map.same(&Map::default()));
     }
 

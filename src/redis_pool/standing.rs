@@ -32,12 +32,23 @@ pub(super) struct Standing {
     /// The log's last word is that Redis is away.
     said_away: Cell<bool>,
     redirected: Cell<bool>,
+    /// Whose standing it is, for the log.
+    whose: &'static str,
     worker: usize,
 }
 
 impl Standing {
     /// Of a link that has no connection yet.
     pub(super) fn new(registry: &Arc<Registry>, worker: usize) -> Self {
+        Self::of("Redis", registry, worker)
+    }
+
+    /// Of replicas alone; none has a connection yet.
+    pub(super) fn of_replicas(registry: &Arc<Registry>, worker: usize) -> Self {
+        Self::of("a replica of Redis", registry, worker)
+    }
+
+    fn of(whose: &'static str, registry: &Arc<Registry>, worker: usize) -> Self {
         Self {
             metrics: Metrics::new(registry, worker),
             state: Arc::new(AtomicU8::new(CONNECTING)),
@@ -49,6 +60,7 @@ impl Standing {
             of_commands: RefCell::default(),
             said_away: Cell::new(false),
             redirected: Cell::new(false),
+            whose,
             worker,
         }
     }
@@ -80,7 +92,7 @@ impl Standing {
         let said_away = self.parts_away.borrow_mut().remove(endpoint);
         let first = self.closed.get() == 1 && self.turn(UP) == CONNECTING;
         if self.said_away.take() || said_away || first {
-            tracing::info!(endpoint, worker = self.worker, "Redis answers");
+            tracing::info!(endpoint, worker = self.worker, "{} answers", self.whose);
         }
     }
 
@@ -120,7 +132,7 @@ impl Standing {
     /// Says, if it is time, that something fails though the breaker is closed.
     pub(super) fn complain(&self, endpoint: &str, fault: Fault) {
         if let Some(times) = self.of_commands.borrow_mut().note(fault, instant()) {
-            tracing::warn!(endpoint, worker = self.worker, kind = fault.word(), times, "Redis fails commands");
+            tracing::warn!(endpoint, worker = self.worker, kind = fault.word(), times, "{} fails commands", self.whose);
         }
     }
 
@@ -139,7 +151,7 @@ impl Standing {
             && let Some(times) = self.of_absence.borrow_mut().note(fault, instant())
         {
             self.said_away.set(true);
-            tracing::warn!(endpoint, worker = self.worker, reason = fault.word(), times, "Redis is away");
+            tracing::warn!(endpoint, worker = self.worker, reason = fault.word(), times, "{} is away", self.whose);
         }
     }
 

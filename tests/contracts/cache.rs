@@ -29,6 +29,7 @@ use crate::redis_server::{RedisCluster, RedisServer};
 
 mod cluster;
 mod near;
+mod replicas;
 mod trips;
 
 /// Runs a test as a worker would.
@@ -581,7 +582,7 @@ async fn all_generations_are_deleted(link: Link) {
     let keys = (0..1200).map(|number| key(&format!("/{number}"))).collect::<Vec<_>>();
     for key in &keys {
         for store in [&store, &strange] {
-            let opened = store.look_up(question(key, Purpose::ReuseOrFill), Answer::NotAsked, None).await;
+            let opened = store.look_up(question(key, Purpose::ReuseOrFill), Answer::NotAsked, None, None).await;
             assert!(matches!(opened, Found::Nothing { generation: Some(_), .. }), "{opened:?}");
         }
     }
@@ -592,8 +593,8 @@ async fn all_generations_are_deleted(link: Link) {
     for key in &keys {
         let nothing = |found: Found| matches!(found, Found::Nothing { generation: None, .. });
         let question = question(key, Purpose::Reuse);
-        assert!(nothing(store.look_up(question, Answer::NotAsked, None).await));
-        assert!(!nothing(strange.look_up(question, Answer::NotAsked, None).await), "another's key was hit");
+        assert!(nothing(store.look_up(question, Answer::NotAsked, None, None).await));
+        assert!(!nothing(strange.look_up(question, Answer::NotAsked, None, None).await), "another's key was hit");
     }
 }
 
@@ -710,7 +711,10 @@ async fn no_invalidation_is_lost(processes: &[Process], seed: u64, steps: usize,
             *reader = match std::mem::replace(reader, Reader::Idle) {
                 Reader::Idle => Reader::Asked(process.ask(question).await, confirmed),
                 Reader::Asked(mut answers, known) => {
-                    match store.look_up(question, answers.take(Slot::Cache), answers.note(Slot::Cache)).await {
+                    match store
+                        .look_up(question, answers.take(Slot::Cache), answers.note(Slot::Cache), answers.take_aside())
+                        .await
+                    {
                         Found::Stored(stored) => {
                             let version = u64::from_le_bytes(stored.content.as_ref().try_into().expect("a version"));
                             // Of memory nothing is asked: it is looked up only now.

@@ -151,7 +151,8 @@ fn they_are_enough_for_a_cluster_too() {
     cluster.nodes()[cluster.master_of(key)].ask::<()>(&set).expect("SET");
     let app = Origin::answering(|_| Reply::text("app").field("Vary", "Accept-Language"));
     let url = cluster.url().replacen("://", &format!("://sidegate:{PASSWORD}@"), 1);
-    let sidegate = Configuration::of(&app).redis_at(&url).with(TABLES).start();
+    let configuration = Configuration::of(&app).redis_at(&url).redis_lines("timeout = \"1s\"\nreplicas = \"cache\"");
+    let sidegate = configuration.with(TABLES).start();
     until("Redis is up", || sidegate.ask_admin("/readyz").json()["redis"]["state"] == "up");
     let mut client = sidegate.client();
     for page in ["/one", "/two", "/three", "/four", "/five", "/six"] {
@@ -159,6 +160,12 @@ fn they_are_enough_for_a_cluster_too() {
         assert_eq!(client.ask("PUT", page, &[], b"x").status, 200);
     }
     until("a login", || client.get_with("/me/x", &[("Authorization", "Bearer alice-0123456789")]).status == 200);
+    until("replicas are read", || {
+        let page = client.get(&format!("/page-{}", fastrand::u32(..)));
+        assert_eq!(page.status, 200);
+        let statistics = cluster.nodes()[3..].iter().map(|node| node.ask::<String>(&["INFO", "commandstats"]));
+        statistics.map(|said| said.expect("INFO")).any(|said| said.contains("cmdstat_mget:"))
+    });
     for node in cluster.nodes() {
         assert_eq!(refused(node), "");
     }

@@ -57,7 +57,7 @@ use http::HeaderMap;
 
 use super::key::Key;
 use super::stored::StoredResponse;
-use crate::exchange::{Answer, Note};
+use crate::exchange::{Answer, Aside, Note};
 
 /// Names a stretch of a place's history between two writes. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,12 +134,18 @@ pub enum Store {
 }
 
 impl Store {
-    /// Rules 1 and 2. `answer` is what Redis said to [`RedisStore::ask`], and `note` how things stood then; if that was
-    /// not asked, it is now.
-    pub async fn look_up(&self, question: Question<'_>, answer: Answer, note: Option<Note>) -> Found {
+    /// Rules 1 and 2. `answer` is what Redis said to [`RedisStore::ask`], `note` how things stood then, and `aside`
+    /// what was asked of a replica; if that was not asked, it is now.
+    pub async fn look_up(
+        &self,
+        question: Question<'_>,
+        answer: Answer,
+        note: Option<Note>,
+        aside: Option<Aside>,
+    ) -> Found {
         match self {
             Self::Memory(memory) => memory.look_up(question),
-            Self::Redis(redis) => redis.look_up(question, answer, note).await,
+            Self::Redis(redis) => redis.look_up(question, answer, note, aside).await,
         }
     }
 

@@ -13,6 +13,7 @@
 //!    that is refused further in fills nothing. Whoever came to rely on it meanwhile has a miss.
 //! 4. A fill that took longer than [`OPEN`] is not kept: its generation may be gone, and nothing could be reused.
 //! 5. Whatever does not read back is a miss.
+//! 6. Where replicas may be read the entries come from one of them, at the same time (`aside`).
 //!
 //! # Why the life of a generation ends at a round time
 //! A generation outlives its entries if each of them extends it. To do so at each fill would tell every near tier of the
@@ -36,11 +37,12 @@ use crate::cache::key::Key;
 use crate::cache::rules::vary::Digest;
 use crate::cache::stored::{Entry, Form, StoredResponse};
 use crate::clock::Clock;
-use crate::exchange::{Answer, Answers, Note, Slot};
+use crate::exchange::{Answer, Answers, Aside, Note, Slot};
 use crate::redis_pool::Link;
 use crate::redis_pool::near::{Counts, channel};
 use crate::telemetry::registry::Registry;
 
+mod aside;
 mod everything;
 
 /// How long a generation lives before anything is stored under it: how long an app may take to answer.
@@ -105,26 +107,45 @@ impl RedisStore {
             let proposal = self.mint.generation().0.to_be_bytes();
             pipeline.cmd("SET").arg(&generation).arg(&proposal).arg("NX").arg("PX").arg(OPEN.as_millis() as u64);
         }
-        pipeline.cmd("MGET").arg(&generation);
-        for candidate in candidates() {
-            pipeline.arg(names.entry(&candidate));
-        }
-        1 + usize::from(opens)
+        let replica = self.link.replica(generation.as_bytes());
+        pipeline.cmd("MGET").arg(generation);
+        let entries = candidates().map(|candidate| names.entry(&candidate));
+        let seals = match replica {
+            None => {
+                entries.for_each(|entry| {
+                    pipeline.arg(entry);
+                });
+                0
+            }
+            Some(replica) => {
+                let (aside, seals) = aside::ask(replica, entries, pipeline);
+                answers.set_aside(aside);
+                seals
+            }
+        };
+        1 + usize::from(opens) + seals
     }
 
-    /// What is stored. `answer` is what Redis said to [`RedisStore::ask`], and `note` how things stood then.
-    pub async fn look_up(&self, question: Question<'_>, answer: Answer, note: Option<Note>) -> Found {
-        let (answer, note) = match answer {
+    /// What is stored. `answer` is what Redis said to [`RedisStore::ask`], `note` how things stood then, and `aside` what was
+    /// asked of a replica.
+    pub async fn look_up(
+        &self,
+        question: Question<'_>,
+        answer: Answer,
+        note: Option<Note>,
+        aside: Option<Aside>,
+    ) -> Found {
+        let (answer, note, aside) = match answer {
             Answer::NotAsked => self.answer(question).await,
             // What was right for the request as it came may not be right for it as it is now.
             Answer::Near(response) => match response.downcast::<StoredResponse>() {
                 Ok(response) if response.selects(question.request) => return Found::Stored(response),
                 _ => self.answer(question).await,
             },
-            answer => (answer, note),
+            answer => (answer, note, aside),
         };
         match answer {
-            Answer::Values(values) => self.read(question, values, note).await,
+            Answer::Values(values) => self.read(question, values, note, aside).await,
             Answer::Near(response) => response.downcast().map_or(Found::Unavailable("near"), Found::Stored),
             Answer::Unavailable(reason) => Found::Unavailable(reason),
             Answer::NotAsked => Found::Unavailable("not-asked"),
@@ -132,22 +153,37 @@ impl RedisStore {
     }
 
     /// What `gather` would have left.
-    async fn answer(&self, question: Question<'_>) -> (Answer, Option<Note>) {
+    async fn answer(&self, question: Question<'_>) -> (Answer, Option<Note>, Option<Aside>) {
         let (mut answers, mut pipeline) = (Answers::default(), Pipeline::new());
         if self.ask(question, &mut answers, &mut pipeline) > 0 {
             let answer = self.link.query(&pipeline).await.map_or_else(Answer::Unavailable, Answer::Values);
             answers.put(Slot::Cache, answer);
         }
-        (answers.take(Slot::Cache), answers.note(Slot::Cache))
+        (answers.take(Slot::Cache), answers.note(Slot::Cache), answers.take_aside())
     }
 
-    async fn read(&self, question: Question<'_>, values: Vec<Value>, note: Option<Note>) -> Found {
+    async fn read(
+        &self,
+        question: Question<'_>,
+        values: Vec<Value>,
+        note: Option<Note>,
+        aside: Option<Aside>,
+    ) -> Found {
         let Question { key, request, .. } = question;
         // Whether the proposal was taken does not matter: MGET came after it.
-        let Some(Value::Array(values)) = values.into_iter().next_back() else { return Found::Unavailable("refused") };
-        let mut values = values.into_iter();
-        let Some(generation) = values.next().and_then(generation) else {
+        let mut values = values.into_iter().skip_while(|value| !matches!(value, Value::Array(_)));
+        let Some(Value::Array(found)) = values.next() else { return Found::Unavailable("refused") };
+        let mut found = found.into_iter();
+        let Some(generation) = found.next().and_then(generation) else {
             return Found::Nothing { generation: None, other_variants: false };
+        };
+        let (mut values, late) = match aside {
+            None => (found, false),
+            // In a box is what only some need: it would make the future of every look-up larger.
+            Some(aside) => match Box::pin(self.whole(values.collect(), aside)).await {
+                Ok(whole) => (whole.values.into_iter(), whole.late),
+                Err(reason) => return Found::Unavailable(reason),
+            },
         };
         let digest = key.digest();
         let mut other_variants = self.learnt.varies(&digest);
@@ -158,6 +194,7 @@ impl RedisStore {
                 self.learnt.learn(digest, &selecting);
                 let value = match guessed {
                     Some(value) => value,
+                    None if late => Value::Nil,
                     None => match self.variant(key, selecting.variant(request)).await {
                         Ok(value) => value,
                         Err(reason) => return Found::Unavailable(reason),
@@ -203,7 +240,7 @@ impl RedisStore {
     /// If `answer` shows that the place of `key` was opened by this very look-up: what closes it again, without waiting.
     pub fn closing(&self, answer: &Answer, key: impl FnOnce() -> Option<Key>) -> Option<impl FnOnce() + 'static> {
         let Answer::Values(values) = answer else { return None };
-        let [Value::Okay, _] = values[..] else { return None };
+        let [Value::Okay, _, ..] = values[..] else { return None };
         let (link, generation) = (self.link.clone(), Names::of(&self.prefix, key()?.place()).generation());
         Some(move || {
             let mut pipeline = Pipeline::new();

@@ -29,6 +29,7 @@ pub(super) fn section(redis: &Settings) -> Section {
         ("breaker.longest_wait", plain(time(redis.breaker.longest_wait))),
         ("max_sends", plain(redis.max_sends)),
         ("max_send_bytes", plain(size(redis.max_send_bytes as u64))),
+        ("replicas", plain(format!("{:?}", redis.replicas).to_lowercase())),
     ];
     Section { name: "redis".into(), lines }
 }

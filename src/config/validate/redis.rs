@@ -4,10 +4,11 @@ use secrecy::ExposeSecret;
 
 use super::process::{count, prefix, sized};
 use super::tls;
-use crate::config::raw::{Fault, Placed, Table, Value, text};
+use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
 use crate::config::secret::{secret, secret_url};
 use crate::config::{Environment, quantity};
 use crate::redis_pool::Breaker;
+use crate::redis_pool::ReplicaReads;
 use crate::redis_pool::Settings;
 use crate::redis_pool::address::{Address, Endpoint, Login, Topology};
 
@@ -79,6 +80,8 @@ fn section(table: &mut Table<'_>, named: &Result<Option<Address>, Fault>) -> Opt
     table.section("breaker", |table| breaker(table, &mut rest.breaker));
     table.set("max_sends", &mut rest.max_sends, count(1..1_000_001));
     table.set("max_send_bytes", &mut rest.max_send_bytes, sized(64 << 10, 1 << 34));
+    let words = [("never", ReplicaReads::Never), ("cache", ReplicaReads::Cache)];
+    let replicas = table.read("replicas", choice(&words));
 
     let mut address = address?;
     override_by(&mut address.login, login);
@@ -103,6 +106,13 @@ fn section(table: &mut Table<'_>, named: &Result<Option<Address>, Fault>) -> Opt
         for host in hosts(&address.topology).filter(|host| !tls.can_verify(host)) {
             let help = "say it: tls = { server_name = \"redis.internal\" }";
             reading.error(&at, Fault::with_help(format!("`{host}` is no name that a certificate could be for"), help));
+        }
+    }
+    if let Some(Placed { value, at }) = replicas {
+        rest.replicas = value;
+        if value != ReplicaReads::Never && matches!(address.topology, Topology::Single(_)) {
+            let help = "a URL with redis+sentinel:// or redis+cluster://, or replicas = \"never\"";
+            reading.error(&at, Fault::with_help("nobody says what replicas a single server has", help));
         }
     }
     Some(Settings { server: address.with_tls(tls), ..rest })

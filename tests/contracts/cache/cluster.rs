@@ -24,7 +24,7 @@ async fn found(Process(store, _): &Process, purpose: Purpose) -> Vec<Found> {
     for key in places() {
         let asked = tokio::time::timeout(Duration::from_secs(20), async {
             loop {
-                match store.look_up(question(&key, purpose), Answer::NotAsked, None).await {
+                match store.look_up(question(&key, purpose), Answer::NotAsked, None, None).await {
                     Found::Unavailable(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                     found => break found,
                 }
