@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::clock::instant;
 use crate::telemetry::registry::Registry;
 
+use super::absence::Absence;
 use super::complaints::Complaints;
 use super::fault::{Effect, Fault};
 use super::metrics::Metrics;
@@ -69,7 +70,8 @@ impl Standing {
     }
 
     /// The breaker of a node has closed.
-    pub(super) fn closed(&self, endpoint: &str) {
+    pub(super) fn closed(&self, endpoint: &str, absence: &Absence) {
+        absence.ends(endpoint, self.worker);
         self.closed.set(self.closed.get() + 1);
         if self.closed.get() > 1 {
             return;
@@ -81,9 +83,21 @@ impl Standing {
     }
 
     /// The breaker of a node has opened.
-    pub(super) fn opened(&self, endpoint: &str, fault: Fault) {
+    pub(super) fn opened(&self, endpoint: &str, absence: &Absence, fault: Fault) {
         self.closed.set(self.closed.get().saturating_sub(1));
-        self.away(endpoint, fault);
+        self.node_away(endpoint, absence, fault);
+    }
+
+    /// A node was tried in vain.
+    pub(super) fn tried(&self, endpoint: &str, absence: &Absence, fault: Fault) {
+        self.metrics.error(fault);
+        self.node_away(endpoint, absence, fault);
+    }
+
+    /// A connection could not be made; others of its node work.
+    pub(super) fn lacks_a_connection(&self, endpoint: &str, absence: &Absence, fault: Fault) {
+        self.metrics.error(fault);
+        absence.lacks_a_connection(endpoint, self.worker, fault);
     }
 
     /// A node whose breaker was closed is no longer one of the link's.
@@ -94,7 +108,7 @@ impl Standing {
         }
     }
 
-    /// A connection could not be made; no other of its node works.
+    /// Nobody said what the cluster is.
     pub(super) fn failed(&self, endpoint: &str, fault: Fault) {
         self.metrics.error(fault);
         self.away(endpoint, fault);
@@ -119,6 +133,13 @@ impl Standing {
     /// The link ends.
     pub(super) fn end(&self) {
         self.state.store(DOWN, Ordering::Relaxed);
+    }
+
+    fn node_away(&self, endpoint: &str, absence: &Absence, fault: Fault) {
+        match self.closed.get() {
+            0 => self.away(endpoint, fault),
+            _ => absence.lasts(endpoint, self.worker, fault),
+        }
     }
 
     fn away(&self, endpoint: &str, fault: Fault) {
