@@ -80,7 +80,8 @@ pub async fn take(
         hashes: ahash::RandomState::new(),
         census: Census::default(),
     };
-    let masters = reach::masters(settings, PATIENCE.min(bounds.time)).await?;
+    let reached = timeout_at(until, reach::masters(settings, PATIENCE.min(bounds.time))).await;
+    let masters = reached.unwrap_or(Err(Fault::Timeout.word()))?;
     let ended = timeout_at(until, walk.all(masters, progress)).await;
     walk.census.cut = match ended {
         Ok(ended) => ended?,

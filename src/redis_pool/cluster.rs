@@ -4,13 +4,12 @@
 //!    and awaited together: it takes as long as the slowest of its nodes. Commands without a key go with the others.
 //! 2. Who is told `MOVED`, `ASK` or `TRYAGAIN` asks once more where it was told to, and once more after that ([`TRIPS`]). A
 //!    node that was not known until then is connected to, and waited for, but never longer than the time-out since it was
-//!    first named, whoever waits.
+//!    first named, whoever waits. All of it together takes no longer than the time-out.
 //! 3. A slot that nobody serves, and a node that is away, fail their own commands and no others (`split::unanswered`). Only
 //!    where nothing is answered does the whole pipeline fail.
 //! 4. The map is learnt in the background: at the start, every [`LOOK`], and at once when a node says `MOVED` or
 //!    `CLUSTERDOWN` or cannot be asked; as long as a master is away, every [`EAGER`]. The nodes that are up are asked in
 //!    turn; where none is, all that are known, and the seeds. With the masters come their replicas (`replicas`).
-//! 5. A transaction goes to the node of its first key as it is, and is not redirected.
 //!
 //! # Why
 //! In turn, since a node that was cut off goes on to say what it knew. And nodes that are not in the map are kept as long
@@ -115,12 +114,13 @@ impl Cluster {
     /// # Errors
     /// Nothing at all could be answered.
     pub(super) async fn query(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
+        let until = Instant::now() + self.settings.timeout;
         // In a box is what only some need: it would make the future of every request larger.
-        let Some(member) = self.sole(pipeline) else { return Box::pin(self.in_pieces(pipeline)).await };
+        let Some(member) = self.sole(pipeline) else { return Box::pin(self.in_pieces(pipeline, until)).await };
         let answer = member.node.trip(pipeline).await;
         match answer {
-            Ok(values) if !pipeline.is_transaction() && is_redirected(&values, &member) => {
-                Box::pin(self.again(pipeline, &member, values)).await
+            Ok(values) if is_redirected(&values, &member) => {
+                Box::pin(self.again(pipeline, &member, values, until)).await
             }
             answer => {
                 self.doubt_if(answer.is_err());
@@ -137,7 +137,6 @@ impl Cluster {
             match &sole {
                 None => sole = Some(member),
                 Some(first) if Rc::ptr_eq(first, &member) => {}
-                Some(_) if pipeline.is_transaction() => {}
                 Some(_) => return None,
             }
         }
@@ -162,12 +161,7 @@ impl Cluster {
         Some(members[index].clone())
     }
 
-    async fn in_pieces(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
-        if pipeline.is_transaction() {
-            self.doubt_if(true);
-            self.standing.metrics.error(Fault::Down);
-            return Err(Fault::Down);
-        }
+    async fn in_pieces(&self, pipeline: &Pipeline, until: Instant) -> Result<Vec<Value>, Fault> {
         let mut whole = vec![Value::Nil; pipeline.len()];
         let mut split = Split::default();
         for (place, command) in pipeline.cmd_iter().enumerate() {
@@ -184,7 +178,7 @@ impl Cluster {
                 }
             }
         }
-        self.settle(pipeline, split, whole, TRIPS).await
+        self.settle(pipeline, split, whole, 0, until).await
     }
 
     /// Asks again for what of `values`, the answer of `member` to `pipeline`, is no answer.
@@ -193,27 +187,32 @@ impl Cluster {
         pipeline: &Pipeline,
         member: &Rc<Member>,
         mut values: Vec<Value>,
+        until: Instant,
     ) -> Result<Vec<Value>, Fault> {
         let mut split = Split::default();
         for (place, command) in pipeline.cmd_iter().enumerate() {
             self.follow(member, command, (place, false), &mut values, &mut split);
         }
-        self.settle(pipeline, split, values, TRIPS - 1).await
+        self.settle(pipeline, split, values, 1, until).await
     }
 
+    /// Asks what `split` says, after so many `trips`, and again where that leads, until `until`.
     async fn settle(
         &self,
         pipeline: &Pipeline,
         mut split: Split<Rc<Member>>,
         mut whole: Vec<Value>,
         trips: usize,
+        until: Instant,
     ) -> Result<Vec<Value>, Fault> {
         let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
-        for _ in 0..trips {
+        for trip in trips..TRIPS {
             if split.0.is_empty() {
                 break;
             }
-            let answers = together(split.0.iter().map(|piece| self.trip(&piece.node, &piece.pipeline))).await;
+            let spent = trip > 0;
+            let asked = split.0.iter().map(|piece| self.trip(&piece.node, &piece.pipeline, spent, until));
+            let answers = together(asked).await;
             let mut next = Split::default();
             for (piece, answer) in split.0.iter().zip(answers) {
                 piece.give(answer, &mut whole);
@@ -234,9 +233,19 @@ impl Cluster {
         }
     }
 
-    async fn trip(&self, member: &Member, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
-        member.wait_for_the_first_connection().await;
-        let answer = member.node.trip(pipeline).await;
+    /// One trip to `member`; `spent`: some of the time is.
+    async fn trip(
+        &self,
+        member: &Member,
+        pipeline: &Pipeline,
+        spent: bool,
+        until: Instant,
+    ) -> Result<Vec<Value>, Fault> {
+        let waited = member.wait_for_the_first_connection(until).await;
+        let answer = match spent || waited {
+            true => member.node.trip_until(pipeline, until).await,
+            false => member.node.trip(pipeline).await,
+        };
         self.doubt_if(answer.is_err());
         answer
     }
@@ -359,11 +368,14 @@ impl PartialEq for Member {
 }
 
 impl Member {
-    /// A node that has just become known is worth a wait; one that was there and is away is not.
-    async fn wait_for_the_first_connection(&self) {
-        if !self.node.is_up() && Instant::now() < self.patience {
-            let _ = timeout_at(self.patience, self.node.closed()).await;
+    /// A node that has just become known is worth a wait; one that was there and is away is not. Whether it waited.
+    async fn wait_for_the_first_connection(&self, until: Instant) -> bool {
+        let until = self.patience.min(until);
+        let waits = !self.node.is_up() && Instant::now() < until;
+        if waits {
+            let _ = timeout_at(until, self.node.closed()).await;
         }
+        waits
     }
 }
 

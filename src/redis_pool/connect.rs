@@ -210,7 +210,7 @@ pub(super) fn fault(error: &RedisError) -> Fault {
     match error.kind() {
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Fault::Protocol,
         ErrorKind::Server(_) | ErrorKind::Extension => {
-            // A transaction that was aborted, or a pipeline, is as its first command.
+            // A pipeline is as the first of its commands that failed.
             let errors = error.clone().into_server_errors();
             errors.as_deref().and_then(<[_]>::first).map_or(Fault::Refused, |(_, error)| of_reply(error))
         }

@@ -3,7 +3,7 @@
 //! | word | what happened | effect |
 //! |---|---|---|
 //! | `down` | not asked: the breaker is open | none: it is open already |
-//! | `timeout` | no answer in time | counted: [`super::Breaker::failures`] in a row open the breaker |
+//! | `timeout` | no answer in time | counted: [`super::Breaker::failures`] in a row open the breaker, or cost one connection |
 //! | `unreachable` | nobody listens there, no such name, no route | no connection |
 //! | `tls` | the TLS handshake failed | no connection |
 //! | `maxclients` | Redis has as many clients as it takes | no connection |

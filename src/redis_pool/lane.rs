@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, RedisError, Value};
+use redis::{Arg, Cmd, Pipeline, Value};
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use super::connect::{failure, fault, load};
 use super::fault::{Effect, Fault};
+use super::split::Split;
 
 /// One connection, or its absence.
 #[derive(Default)]
@@ -17,6 +19,8 @@ pub(super) struct Lane {
     generation: Cell<u64>,
     /// Trips on it that were answered.
     answers: Cell<u64>,
+    /// Time-outs on it since the last answer.
+    late: Cell<u32>,
     lost: Notify,
 }
 
@@ -39,6 +43,7 @@ impl Lane {
     /// From now on there is one.
     pub(super) fn put_up(&self, handle: MultiplexedConnection) {
         self.generation.set(self.generation.get() + 1);
+        self.late.set(0);
         *self.handle.borrow_mut() = Some(handle);
     }
 
@@ -59,6 +64,13 @@ impl Lane {
     /// A trip on it was answered.
     pub(super) fn answered(&self) {
         self.answers.set(self.answers.get().wrapping_add(1));
+        self.late.set(0);
+    }
+
+    /// A trip on it was not answered in time; says how many in a row.
+    pub(super) fn late(&self) -> u32 {
+        self.late.set(self.late.get() + 1);
+        self.late.get()
     }
 
     /// Trips that were answered, so far.
@@ -66,7 +78,8 @@ impl Lane {
         self.answers.get()
     }
 
-    /// Sends `pipeline` over `handle` once, and what missed its script a second time.
+    /// Sends `pipeline` over `handle` once, and what missed its script a second time. The first answer is waited for as long
+    /// as the connection says, all others until `until`.
     ///
     /// # Errors
     /// [`Fault::Down`] if the connection was taken down meanwhile.
@@ -75,10 +88,11 @@ impl Lane {
         handle: &mut MultiplexedConnection,
         pipeline: &Pipeline,
         scripts: &[&'static str],
+        until: Instant,
     ) -> Result<Vec<Value>, Fault> {
         tokio::select! {
             biased;
-            answer = exchange(handle, pipeline, scripts) => answer,
+            answer = exchange(handle, pipeline, scripts, until) => answer,
             // Another request has found out already.
             () = self.lost.notified() => Err(Fault::Down),
         }
@@ -89,37 +103,49 @@ async fn exchange(
     handle: &mut MultiplexedConnection,
     pipeline: &Pipeline,
     scripts: &[&'static str],
+    until: Instant,
 ) -> Result<Vec<Value>, Fault> {
-    let sent = |error: RedisError| fault(&error);
-    let mut values = send(handle, pipeline).await.map_err(sent)?;
+    // The connection itself bounds how long this takes.
+    let mut values = send(handle, pipeline).await?;
     if values.iter().any(lacks_script) {
-        load(handle, scripts).await?;
-        if pipeline.is_transaction() {
-            return send(handle, pipeline).await.map_err(sent);
-        }
-        let mut again = Pipeline::new();
-        for (command, _) in pipeline.cmd_iter().zip(&values).filter(|(_, value)| lacks_script(value)) {
-            again.add_command(command.clone());
-        }
-        let missed = values.iter_mut().filter(|value| lacks_script(value));
-        missed.zip(send(handle, &again).await.map_err(sent)?).for_each(|(value, answer)| *value = answer);
+        // In a box: it would make the future of every request larger.
+        let again = Box::pin(again(handle, pipeline, scripts, &mut values));
+        timeout_at(until, again).await.unwrap_or(Err(Fault::Timeout))?;
     }
     Ok(values)
 }
 
-/// One value for each command; a command's own failure is a value too.
-async fn send(handle: &mut MultiplexedConnection, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
-    let count = pipeline.len();
-    if !pipeline.is_transaction() {
-        return handle.send_packed_commands(pipeline, 0, count).await;
+/// Loads the scripts, and asks again for what of `values` missed one; a node that was told `ASKING` is told so again.
+async fn again(
+    handle: &mut MultiplexedConnection,
+    pipeline: &Pipeline,
+    scripts: &[&'static str],
+    values: &mut [Value],
+) -> Result<(), Fault> {
+    load(handle, scripts).await?;
+    let (mut missed, mut asking) = (Split::default(), false);
+    for (place, command) in pipeline.cmd_iter().enumerate() {
+        if values.get(place).is_some_and(lacks_script) {
+            missed.add((), command, place, asking);
+        }
+        asking = is_asking(command);
     }
-    // MULTI and one QUEUED for each command come before what EXEC says.
-    Ok(match handle.send_packed_commands(pipeline, count + 1, 1).await?.pop() {
-        Some(Value::Array(values)) if values.len() == count => values,
-        said => vec![said.unwrap_or_default(); count],
-    })
+    for piece in missed.0 {
+        let answers = send(handle, &piece.pipeline).await?;
+        piece.give(Ok(answers), values);
+    }
+    Ok(())
+}
+
+/// One value for each command; a command's own failure is a value too.
+async fn send(handle: &mut MultiplexedConnection, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
+    handle.send_packed_commands(pipeline, 0, pipeline.len()).await.map_err(|error| fault(&error))
 }
 
 fn lacks_script(value: &Value) -> bool {
     failure(value).is_some_and(|fault| fault.effect() == Effect::Again)
+}
+
+fn is_asking(command: &Cmd) -> bool {
+    matches!(command.args_iter().next(), Some(Arg::Simple(b"ASKING")))
 }

@@ -107,8 +107,9 @@ impl Link {
         Self(Rc::new(Kept { reach, standing, sends, changes: server.changes.clone(), task }))
     }
 
-    /// Sends `pipeline` and waits for its answers, at most the configured time-out: one value for each command, a
-    /// command's own failure being `redis::Value::ServerError`. Of a transaction: what EXEC answered.
+    /// Sends `pipeline` and waits for its answers, at most the configured time-out in all, whatever has to be asked again:
+    /// one value for each command, a command's own failure being `redis::Value::ServerError`. What is to be done in one
+    /// step is a script: a transaction is refused unsent.
     ///
     /// # Errors
     /// A word for logs and metrics (`down`, `timeout`, `disconnected` …, see [`super::fault`]) if Redis could not be asked
@@ -116,6 +117,9 @@ impl Link {
     pub async fn query(&self, pipeline: &Pipeline) -> Result<Vec<Value>, &'static str> {
         if pipeline.is_empty() {
             return Ok(Vec::new());
+        }
+        if pipeline.is_transaction() {
+            return Err(Fault::Refused.word());
         }
         let answer = match &self.0.reach {
             Reach::One(node, _) => node.trip(pipeline).await,
@@ -192,6 +196,9 @@ impl Shard {
     /// # Errors
     /// As [`Link::query`].
     pub async fn query(&self, pipeline: &Pipeline) -> Result<Vec<Value>, &'static str> {
+        if pipeline.is_transaction() {
+            return Err(Fault::Refused.word());
+        }
         self.0.trip(pipeline).await.map_err(Fault::word)
     }
 }

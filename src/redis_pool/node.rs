@@ -3,7 +3,8 @@
 //! 1. The breaker is *closed* while there is a connection, *half-open* while the first one is being made, *open* in
 //!    between: then nothing waits ([`Fault::Down`]).
 //! 2. A connection that is lost goes alone. An endpoint that is unusable, or late [`Breaker::failures`] times in a row,
-//!    loses all its connections at once, and who waits on them goes on.
+//!    loses all its connections at once, and who waits on them goes on. A connection that is late as often by itself, or
+//!    silent when it is asked (rule 5) while there are others, goes alone: what others answer says nothing about it.
 //! 3. A trial is never on a request's time, and there is one at a time: the other connections follow the first.
 //! 4. Trials are further and further apart; the waits begin anew once a connection has held for the longest of them.
 //! 5. A connection that is silent for [`IDLE`] is asked whether it is there.
@@ -21,8 +22,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, Value};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
+use super::absence::Absence;
 use super::backoff::Backoff;
 use super::connect::{Connector, Place, failure, ping, pool};
 use super::fault::{Effect, Fault};
@@ -52,9 +54,12 @@ struct Core {
     /// Tells that the breaker has closed.
     closed: Notify,
     thresholds: Breaker,
+    /// How long a trip may take.
+    timeout: Duration,
     /// For the log and the metrics.
     endpoint: String,
     state: BreakerState,
+    absence: Absence,
     standing: Rc<Standing>,
 }
 
@@ -72,8 +77,10 @@ impl Node {
             late: Cell::new(0),
             closed: Notify::new(),
             thresholds: settings.breaker,
+            timeout: settings.timeout,
             state: standing.metrics.breaker(&endpoint),
             endpoint,
+            absence: Absence::default(),
             standing: standing.clone(),
         });
         let pool = pool(place, settings, scripts);
@@ -100,7 +107,8 @@ impl Node {
         };
         metrics.trips.inc();
         metrics.commands.add(pipeline.len() as u64);
-        let answer = lane.exchange(&mut handle, pipeline, &core.scripts).await;
+        let until = Instant::now() + core.timeout;
+        let answer = lane.exchange(&mut handle, pipeline, &core.scripts, until).await;
         match &answer {
             Ok(values) => {
                 core.answered(lane);
@@ -109,6 +117,20 @@ impl Node {
             Err(fault) => core.fault(lane, generation, *fault),
         }
         answer
+    }
+
+    /// As [`Node::trip`], with what is left of the time: it ends at `until`. A time-out is counted, but does not open the
+    /// breaker, since the time may have been spent elsewhere.
+    ///
+    /// # Errors
+    /// As [`Node::trip`].
+    pub(super) async fn trip_until(&self, pipeline: &Pipeline, until: Instant) -> Result<Vec<Value>, Fault> {
+        timeout_at(until, self.trip(pipeline)).await.unwrap_or_else(|_| {
+            let Core { standing, endpoint, .. } = &*self.core;
+            standing.fault(endpoint, Fault::Timeout);
+            standing.complain(endpoint, Fault::Timeout);
+            Err(Fault::Timeout)
+        })
     }
 
     /// Waits until the breaker closes; not for one that is closed already.
@@ -126,7 +148,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
         (0..self.core.up.get()).for_each(|_| self.core.standing.metrics.up.dec());
-        self.core.standing.left(&self.core.endpoint, self.is_up());
+        self.core.standing.left(self.is_up());
     }
 }
 
@@ -161,10 +183,14 @@ impl Core {
             Effect::Unusable => self.open(fault),
             Effect::Counted => {
                 self.late.set(self.late.get() + 1);
+                let late_alone = lane.late();
                 if self.late.get() >= self.thresholds.failures {
                     self.open(fault);
                 } else {
                     self.standing.complain(&self.endpoint, fault);
+                    if late_alone >= self.thresholds.failures {
+                        self.take_down(lane, fault);
+                    }
                 }
             }
             Effect::None | Effect::Command | Effect::Again => {}
@@ -183,7 +209,7 @@ impl Core {
         self.standing.metrics.up.dec();
         if !self.is_up() {
             self.state.set(OPEN);
-            self.standing.opened(&self.endpoint, fault);
+            self.standing.opened(&self.endpoint, &self.absence, fault);
         }
     }
 
@@ -194,7 +220,7 @@ impl Core {
         if self.up.get() == 1 {
             self.late.set(0);
             self.state.set(CLOSED);
-            self.standing.closed(&self.endpoint);
+            self.standing.closed(&self.endpoint, &self.absence);
             self.closed.notify_waiters();
         }
     }
@@ -220,10 +246,10 @@ impl Core {
                         backoff = Backoff::default();
                     }
                 }
-                Err(fault) if self.is_up() => self.standing.metrics.error(fault),
+                Err(fault) if self.is_up() => self.standing.lacks_a_connection(&self.endpoint, &self.absence, fault),
                 Err(fault) => {
                     self.state.set(OPEN);
-                    self.standing.failed(&self.endpoint, fault);
+                    self.standing.tried(&self.endpoint, &self.absence, fault);
                 }
             }
             sleep(backoff.next(&self.thresholds, fastrand::f64())).await;
@@ -244,7 +270,12 @@ impl Core {
                 asked = silent => match asked {
                     Ok(true) => self.answered(lane),
                     Ok(false) => {}
-                    Err(fault) => self.fault(lane, generation, fault),
+                    Err(fault) => {
+                        self.fault(lane, generation, fault);
+                        if self.up.get() > 1 && lane.is_still(generation) {
+                            self.take_down(lane, fault);
+                        }
+                    }
                 },
             }
         }

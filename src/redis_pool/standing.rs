@@ -1,7 +1,6 @@
 //! How a link stands: what its nodes tell it, for the rooms, for other threads, for the log and the metrics.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -10,6 +9,7 @@ use tokio::sync::watch;
 use crate::clock::instant;
 use crate::telemetry::registry::Registry;
 
+use super::absence::Absence;
 use super::complaints::Complaints;
 use super::fault::{Effect, Fault};
 use super::metrics::Metrics;
@@ -25,9 +25,6 @@ pub(super) struct Standing {
     /// Nodes whose breaker is closed.
     closed: Cell<usize>,
     of_absence: RefCell<Complaints>,
-    of_parts: RefCell<Complaints>,
-    /// Nodes that the log's last word says are away, while others answer.
-    parts_away: RefCell<BTreeSet<String>>,
     of_commands: RefCell<Complaints>,
     /// The log's last word is that Redis is away.
     said_away: Cell<bool>,
@@ -55,8 +52,6 @@ impl Standing {
             up: watch::Sender::new(false),
             closed: Cell::new(0),
             of_absence: RefCell::default(),
-            of_parts: RefCell::default(),
-            parts_away: RefCell::default(),
             of_commands: RefCell::default(),
             said_away: Cell::new(false),
             redirected: Cell::new(false),
@@ -87,24 +82,35 @@ impl Standing {
     }
 
     /// The breaker of a node has closed.
-    pub(super) fn closed(&self, endpoint: &str) {
+    pub(super) fn closed(&self, endpoint: &str, absence: &Absence) {
+        absence.ends(endpoint, self.worker);
         self.closed.set(self.closed.get() + 1);
-        let said_away = self.parts_away.borrow_mut().remove(endpoint);
         let first = self.closed.get() == 1 && self.turn(UP) == CONNECTING;
-        if self.said_away.take() || said_away || first {
+        if self.said_away.take() || first {
             tracing::info!(endpoint, worker = self.worker, "{} answers", self.whose);
         }
     }
 
     /// The breaker of a node has opened.
-    pub(super) fn opened(&self, endpoint: &str, fault: Fault) {
+    pub(super) fn opened(&self, endpoint: &str, absence: &Absence, fault: Fault) {
         self.closed.set(self.closed.get().saturating_sub(1));
-        self.away(endpoint, fault);
+        self.node_away(endpoint, absence, fault);
+    }
+
+    /// A node was tried in vain.
+    pub(super) fn tried(&self, endpoint: &str, absence: &Absence, fault: Fault) {
+        self.metrics.error(fault);
+        self.node_away(endpoint, absence, fault);
+    }
+
+    /// A connection could not be made; others of its node work.
+    pub(super) fn lacks_a_connection(&self, endpoint: &str, absence: &Absence, fault: Fault) {
+        self.metrics.error(fault);
+        absence.lacks_a_connection(endpoint, self.worker, fault);
     }
 
     /// A node is no longer one of the link's.
-    pub(super) fn left(&self, endpoint: &str, was_closed: bool) {
-        self.parts_away.borrow_mut().remove(endpoint);
+    pub(super) fn left(&self, was_closed: bool) {
         if !was_closed {
             return;
         }
@@ -114,7 +120,7 @@ impl Standing {
         }
     }
 
-    /// A connection could not be made; no other of its node works.
+    /// Nobody said what the cluster is.
     pub(super) fn failed(&self, endpoint: &str, fault: Fault) {
         self.metrics.error(fault);
         self.away(endpoint, fault);
@@ -141,12 +147,16 @@ impl Standing {
         self.state.store(DOWN, Ordering::Relaxed);
     }
 
+    fn node_away(&self, endpoint: &str, absence: &Absence, fault: Fault) {
+        match self.closed.get() {
+            0 => self.away(endpoint, fault),
+            _ => absence.lasts(endpoint, self.worker, fault),
+        }
+    }
+
     fn away(&self, endpoint: &str, fault: Fault) {
         if self.closed.get() > 0 {
-            if let Some(times) = self.of_parts.borrow_mut().note(fault, instant()) {
-                self.parts_away.borrow_mut().insert(endpoint.to_owned());
-                tracing::warn!(endpoint, worker = self.worker, reason = fault.word(), times, "a part of Redis is away");
-            }
+            self.complain(endpoint, fault);
         } else if self.turn(DOWN) != DOWN
             && let Some(times) = self.of_absence.borrow_mut().note(fault, instant())
         {

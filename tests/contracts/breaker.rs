@@ -104,6 +104,36 @@ fn a_lost_connection_goes_alone_and_the_last_of_them_opens_it_whatever_the_thres
 }
 
 #[test]
+fn a_connection_that_is_dead_beside_one_that_lives_goes_alone() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let relay = Relay::to(server.port());
+        let mut settings = Settings { timeout: Duration::from_millis(200), ..Settings::of_url(&relay.url()).unwrap() };
+        (settings.connections, settings.breaker.failures) = (2, 3);
+        let registry = Registry::new(1);
+        let link = Link::new(&settings, &[], &registry, 0);
+        let up = || registry.value("sidegate_redis_up", &[]);
+        until("two connections", || up() == 2).await;
+        relay.turn(Mode::Freeze);
+        assert_eq!(link.query(&ping()).await, Err("timeout"));
+        relay.turn(Mode::Pass);
+        // The other is asked every other time, and answers.
+        let (mut late, mut row) = (1, 0);
+        while row < 20 {
+            match link.query(&ping()).await {
+                Ok(_) => row += 1,
+                Err(word) => {
+                    assert_eq!((word, link.is_up()), ("timeout", true));
+                    (late, row) = (late + 1, 0);
+                }
+            }
+            assert!(late <= 3, "it goes on costing a time-out");
+        }
+        until("the dead one is replaced", || up() == 2).await;
+    });
+}
+
+#[test]
 fn an_endpoint_that_is_late_loses_all_its_connections_at_once_and_frees_who_waits_on_them() {
     on_a_worker(async {
         let server = RedisServer::start();

@@ -11,9 +11,11 @@ use sidegate::redis_pool::address::{Endpoint, Topology};
 use sidegate::redis_pool::{Link, Settings, slots, topology, why_unanswered};
 use sidegate::telemetry::registry::Registry;
 
+use crate::faults::Log;
 use crate::on_a_worker;
 use crate::redis_server::sentinel::MASTER;
 use crate::redis_server::{RedisCluster, Sentinels};
+use crate::relay::Relay;
 
 const SCRIPT: &str = "return redis.call('INCRBY', KEYS[1], ARGV[1])";
 
@@ -235,6 +237,73 @@ fn nobody_notices_that_a_slot_moves_to_another_master() {
         before.goes_on(200).await;
         assert_eq!((before.end(), during.end()), (0, 0), "commands without an answer");
         comes("whoever asks is told of it", async || settings.server.changes.count() > changes).await;
+    });
+}
+
+#[test]
+fn a_node_that_takes_over_a_slot_and_has_forgotten_the_script_is_asked_again_as_before() {
+    let cluster = RedisCluster::start();
+    on_a_worker(async {
+        let link = link_over(&cluster).await;
+        let (slot, from) = (cluster.slot("{moving}"), cluster.master_of("{moving}"));
+        let to = (from + 1) % 3;
+        cluster.begin_move(slot, from, to);
+        cluster.nodes()[to].ask::<()>(&["SCRIPT", "FLUSH"]).expect("flushed");
+        let mut count = Pipeline::new();
+        count.cmd("EVALSHA").arg(redis::Script::new(SCRIPT).get_hash()).arg(1).arg("{moving}").arg(7);
+        assert_eq!(link.query(&count).await, Ok(vec![Value::Int(7)]));
+        cluster.finish_move(slot, from, to);
+        cluster.wait_until_well();
+    });
+}
+
+#[test]
+fn a_command_that_is_sent_on_has_what_is_left_of_the_time() {
+    let mut relays = Vec::new();
+    let cluster = RedisCluster::announcing(&[], |port| {
+        relays.push(Relay::to(port));
+        relays.last().expect("a relay").port()
+    });
+    on_a_worker(async {
+        let settings = Settings { timeout: Duration::from_secs(1), ..settings(&cluster.url()) };
+        let registry = Registry::new(1);
+        let link = Link::new(&settings, &[SCRIPT], &registry, 0);
+        every_node_answers(&link).await;
+        let (slot, from) = (cluster.slot("{moving}"), cluster.master_of("{moving}"));
+        let to = (from + 1) % 3;
+        cluster.begin_move(slot, from, to);
+        // Each node answers in time, both together do not.
+        let late = |delay| [from, to].iter().for_each(|&node| relays[node].delay(Duration::ZERO, delay));
+        late(Duration::from_millis(700));
+        let question = pipeline(&[&["GET", "{moving}"]]);
+        assert_eq!(link.query(&question).await, Err("timeout"));
+        let endpoint = format!("127.0.0.1:{}", relays[to].port());
+        assert_eq!(registry.value("sidegate_redis_breaker_state", &[("endpoint", &endpoint)]), 0, "it is not to blame");
+        late(Duration::ZERO);
+        comes("an answer", async || link.query(&question).await == Ok(vec![Value::Nil])).await;
+    });
+}
+
+#[test]
+fn a_master_that_is_away_while_others_answer_is_named_in_the_log_and_so_is_its_return() {
+    let (log, _here) = Log::here();
+    let mut cluster = RedisCluster::start_with(&["--cluster-require-full-coverage", "no"]);
+    // Nobody is to take over.
+    for replica in 3..6 {
+        cluster.node(replica).kill();
+    }
+    on_a_worker(async {
+        let link = link_over(&cluster).await;
+        let port = cluster.nodes()[0].port().to_string();
+        let named = |words: &str| log.lines(words).into_iter().filter(|line| line.contains(&port)).collect::<Vec<_>>();
+        cluster.node(0).kill();
+        let refused = |line: &String| line.contains("reason=\"unreachable\"");
+        comes("its absence is named", async || named("a Redis node is away").iter().any(refused)).await;
+        assert!(link.is_up() && log.lines("Redis is away").is_empty());
+        cluster.node(0).restart();
+        comes("its return is named", async || !named("the Redis node answers again").is_empty()).await;
+        let said = named("a Redis node is away");
+        assert_eq!(said.iter().filter(|line| refused(line)).count(), 1, "{said:?}");
     });
 }
 
