@@ -114,8 +114,8 @@ impl fmt::Display for Master {
 pub(super) async fn master(server: &Server, limit: Duration) -> Result<Endpoint, Fault> {
     let Topology::Sentinel { sentinels, master, login } = &server.topology else { return Err(Fault::NoMaster) };
     let mut asked = JoinSet::new();
-    for sentinel in sentinels.iter().cloned() {
-        let (server, login, question) = (server.clone(), login.clone(), who(master));
+    for sentinel in sentinels {
+        let (sentinel, server, login, question) = (sentinel.clone(), server.clone(), login.clone(), who(master));
         asked.spawn(async move { vote(ask(&sentinel, &login, &server, limit, &question).await) });
     }
     let (mut votes, mut why) = (Vec::new(), Fault::NoMaster);
