@@ -339,9 +339,13 @@ impl Cluster {
     /// Makes `map` the map in force: keeps the nodes that it names, and those that other nodes named since the last.
     fn adopt(&self, map: Map) {
         if !map.same(&self.map.borrow()) {
-            let (url, masters) = (&self.url, map.masters().len());
-            if self.map.borrow().masters().is_empty() {
+            let (url, masters, before) = (&self.url, map.masters().len(), self.map.borrow());
+            if before.masters().is_empty() {
                 tracing::info!(url, masters, "the masters of the cluster are known");
+            } else if map.has_same_masters(&before) {
+                tracing::info!(url, masters, "slots of the cluster have moved");
+                self.standing.metrics.moves.inc();
+                self.settings.server.changes.tell_of_slots();
             } else {
                 tracing::info!(url, masters, "slots of the cluster have other masters now");
                 self.standing.changed(&self.settings.server.changes);

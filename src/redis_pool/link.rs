@@ -142,10 +142,10 @@ impl Link {
         matches!(self.0.reach, Reach::Cluster(_))
     }
 
-    /// How often the masters have changed ([`super::topology::Changes`]), as far as is known: what was learnt from all
+    /// How often slots have had other masters ([`super::topology::Changes`]), as far as is known: what was learnt from all
     /// [`Link::shards`] is of all that there is only if this is still the same.
     pub fn changes(&self) -> u64 {
-        self.0.changes.count()
+        self.0.changes.of_slots()
     }
 
     /// All that Redis keeps, in as many parts as servers keep it. None: it is not known yet who they are.

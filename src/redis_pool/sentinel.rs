@@ -1,18 +1,24 @@
 //! Which server is the master, when sentinels watch over it
 //! (<https://redis.io/docs/latest/develop/reference/sentinel-clients/>).
 //!
-//! 1. The sentinels are asked in turn; the first that knows the master is believed if that server, asked for its `ROLE`,
-//!    says that it is one. Until somebody is found there is no connection, and requests do not wait for one.
-//! 2. Once there is, a sentinel is asked again every second ([`LOOK`]). If it calls another server master, and that one
-//!    agrees, the connection is taken down, however well it works.
+//! 1. All sentinels are asked at once. Whom most of them name (`ballot`) is the master, if that server, asked for its
+//!    `ROLE`, says that it is one. Once more than half have named the same, or some have and the others say nothing for
+//!    [`SETTLE`], the others are not waited for. Until somebody is found there is no connection, and requests do not wait
+//!    for one.
+//! 2. Once there is, all sentinels are asked again every second ([`LOOK`]), each over a connection that is kept. If most
+//!    call another server master, and that one agrees, the connection is taken down, however well it works.
 //! 3. Where replicas are wanted a sentinel is asked for them as often. Those that it holds for down or disconnected, and those
 //!    that have lost their master, are left out.
 //!
 //! # Why
 //! A master that was cut off from the others, or stood still, knows nothing of its successor: it goes on to answer, and
-//! what is counted there will be forgotten. And a sentinel that was itself cut off still names the old one: so nobody is
-//! believed about a server that says otherwise itself.
+//! what is counted there will be forgotten. And a sentinel that was cut off with it still names the old one, which agrees:
+//! so no sentinel is believed alone while others can be asked, and nobody is believed about a server that says otherwise
+//! itself.
 
+mod ballot;
+
+use std::cell::RefCell;
 use std::fmt;
 use std::rc::Weak;
 use std::sync::Arc;
@@ -21,8 +27,12 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, Value};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
+use self::ballot::{Vote, ranked};
 use super::address::{Endpoint, Server, Topology};
+use super::cluster::together;
 use super::connect::failure;
 use super::fault::Fault;
 use super::node::Node;
@@ -30,8 +40,10 @@ use super::slots::MAX_MASTERS;
 use super::standing::Standing;
 use super::topology::{ask, converse, put};
 
-/// How often a sentinel is asked whether the master is still the same.
+/// How often the sentinels are asked whether the master is still the same.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long those that have said nothing are waited for once one has.
+const SETTLE: Duration = Duration::from_millis(250);
 
 /// The master, whichever server that is.
 #[derive(Debug)]
@@ -99,21 +111,37 @@ impl fmt::Display for Master {
     }
 }
 
-/// The master, as the first sentinel says that knows one which agrees; each server that is asked has at most `limit`.
+/// The master, as most sentinels say, or those of the others that name one which agrees; each server that is asked has at
+/// most `limit`.
 ///
 /// # Errors
 /// What asking the last of them failed of: [`Fault::NoMaster`] if it knows none of that name, and [`Fault::ReadOnly`] if
 /// whom it named says that it is no master.
 pub(super) async fn master(server: &Server, limit: Duration) -> Result<Endpoint, Fault> {
     let Topology::Sentinel { sentinels, master, login } = &server.topology else { return Err(Fault::NoMaster) };
-    let question = who(master);
-    let mut why = Fault::NoMaster;
+    let mut asked = JoinSet::new();
     for sentinel in sentinels {
-        match named(ask(sentinel, login, server, limit, &question).await) {
-            Ok(master) => match agrees(&master, server, limit).await {
-                Ok(()) => return Ok(master),
-                Err(fault) => why = fault,
-            },
+        let (sentinel, server, login, question) = (sentinel.clone(), server.clone(), login.clone(), who(master));
+        asked.spawn(async move { vote(ask(&sentinel, &login, &server, limit, &question).await) });
+    }
+    let (mut votes, mut why) = (Vec::new(), Fault::NoMaster);
+    // Until one has named a master there is nothing to settle for; each question ends by itself.
+    let mut until = Instant::now() + limit + SETTLE;
+    while let Ok(Some(said)) = timeout_at(until, asked.join_next()).await {
+        match said.unwrap_or(Err(Fault::Disconnected)) {
+            Ok(vote) => {
+                until = until.min(Instant::now() + SETTLE);
+                votes.push(vote);
+            }
+            Err(fault) => why = fault,
+        }
+        if ranked(&votes).first().is_some_and(|first| 2 * first.votes > sentinels.len()) {
+            break;
+        }
+    }
+    for candidate in ranked(&votes) {
+        match agrees(candidate.master, server, limit).await {
+            Ok(()) => return Ok(candidate.master.clone()),
             Err(fault) => why = fault,
         }
     }
@@ -142,26 +170,42 @@ pub(super) fn is_master(role: &Value) -> bool {
     }
 }
 
-/// Waits until a sentinel calls another than `current` master, and that one agrees. `limit` is for each answer.
-pub(super) async fn displaced(current: &Endpoint, server: &Server, limit: Duration) {
+/// Waits until the sentinels call another than `current` master, and that one agrees. `limit` is for each answer.
+async fn displaced(current: &Endpoint, server: &Server, limit: Duration) {
     let Topology::Sentinel { sentinels, master, login } = &server.topology else { return std::future::pending().await };
     let question = who(master);
-    loop {
-        for sentinel in sentinels {
-            let looking = async |connection: &mut MultiplexedConnection| {
-                loop {
-                    tokio::time::sleep(LOOK).await;
-                    let named = named(put(connection, &question).await)?;
-                    if named != *current && agrees(&named, server, limit).await.is_ok() {
-                        return Ok(());
-                    }
-                }
-            };
-            if converse(sentinel, login, server, limit, looking).await.is_ok() {
+    // What each said last; nothing, if it cannot be asked.
+    let said: Vec<RefCell<Option<Vote>>> = sentinels.iter().map(|_| RefCell::default()).collect();
+    let listening = together(sentinels.iter().zip(&said).map(|(sentinel, said)| {
+        let looking = async |connection: &mut MultiplexedConnection| -> Result<(), Fault> {
+            loop {
+                let now = vote(put(connection, &question).await)?;
+                said.replace(Some(now));
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        async move {
+            loop {
+                let _ = converse(sentinel, login, server, limit, &looking).await;
+                said.replace(None);
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }));
+    let judging = async {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let votes: Vec<Vote> = said.iter().filter_map(|said| said.borrow().clone()).collect();
+            if let Some(other) = ballot::successor(&votes, current)
+                && agrees(other, server, limit).await.is_ok()
+            {
                 return;
             }
         }
-        tokio::time::sleep(LOOK).await;
+    };
+    tokio::select! {
+        _ = listening => {}
+        () = judging => {}
     }
 }
 
@@ -207,15 +251,31 @@ fn replica(said: Value) -> Option<Endpoint> {
     if sound { endpoint(Value::Array(place.into())) } else { None }
 }
 
+/// Where the master is, and when it was appointed. Not every sentinel lets us know the second.
 fn who(master: &str) -> Pipeline {
     let mut question = Pipeline::new();
     question.cmd("SENTINEL").arg("get-master-addr-by-name").arg(master);
+    question.cmd("SENTINEL").arg("master").arg(master);
     question
 }
 
-fn named(said: Result<Vec<Value>, Fault>) -> Result<Endpoint, Fault> {
-    let said = said?.into_iter().next().unwrap_or_default();
-    failure(&said).map_or_else(|| endpoint(said).ok_or(Fault::NoMaster), Err)
+/// What a sentinel says to [`who`].
+fn vote(said: Result<Vec<Value>, Fault>) -> Result<Vote, Fault> {
+    let mut said = said?.into_iter();
+    let named = said.next().unwrap_or_default();
+    if let Some(fault) = failure(&named) {
+        return Err(fault);
+    }
+    let epoch = said.next().and_then(epoch).unwrap_or(0);
+    endpoint(named).map(|master| Vote { master, epoch }).ok_or(Fault::NoMaster)
+}
+
+/// Of `[FIELD, VALUE, …]` the `config-epoch`.
+fn epoch(said: Value) -> Option<u64> {
+    let Value::Array(said) = said else { return None };
+    let place = said.iter().position(|word| *word == Value::BulkString(b"config-epoch".into()))?;
+    let Value::BulkString(epoch) = said.get(place + 1)? else { return None };
+    std::str::from_utf8(epoch).ok()?.parse().ok()
 }
 
 /// `[HOST, PORT]`.
@@ -263,5 +323,18 @@ mod tests {
             assert_eq!(found, sound.then_some(expected), "{flags} {link}");
         }
         assert_eq!(replica(Value::Array(vec![text("flags"), text("slave")])), None);
+    }
+
+    #[test]
+    fn a_vote_needs_no_epoch_and_a_refusal_is_none() {
+        let named = Value::Array(vec![text("10.0.0.7"), text("6379")]);
+        let about = Value::Array(["name", "main", "config-epoch", "7", "quorum", "2"].map(text).into());
+        let epoch = |said| vote(Ok(said)).map(|vote| vote.epoch);
+        assert_eq!(epoch(vec![named.clone(), about]), Ok(7));
+        let refused = redis::parse_redis_value(b"-NOPERM this user has no permissions\r\n").unwrap();
+        assert_eq!(epoch(vec![named.clone(), refused.clone()]), Ok(0));
+        assert_eq!(epoch(vec![named]), Ok(0));
+        assert!(vote(Ok(vec![refused])).is_err_and(|fault| fault != Fault::NoMaster));
+        assert_eq!(vote(Ok(vec![Value::Nil])).err(), Some(Fault::NoMaster));
     }
 }

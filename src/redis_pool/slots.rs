@@ -161,6 +161,11 @@ impl Map {
         &self.replicas
     }
 
+    /// Whether the same masters serve the slots, whichever each does.
+    pub(super) fn has_same_masters(&self, other: &Self) -> bool {
+        self.masters.len() == other.masters.len() && self.masters.iter().all(|master| other.masters.contains(master))
+    }
+
     /// Whether both say the same about the masters.
     pub(super) fn same(&self, other: &Self) -> bool {
         self.owners == other.owners && self.masters == other.masters

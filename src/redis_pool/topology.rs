@@ -1,11 +1,13 @@
 //! Where the masters are now.
 //!
-//! 1. One server: itself. Sentinels: whom they call master, if it agrees (`sentinel`). A cluster: every master, as the first
+//! 1. One server: itself. Sentinels: whom most of them call master, if it agrees (`sentinel`). A cluster: every master, as the first
 //!    of the seeds that answers says; also one that serves no slot yet, since keys may lie there before a slot does (`ASK`).
 //! 2. What is asked for here goes over a connection of its own that is closed afterwards: no request ever waits for it.
-//! 3. Who learns that a master is another now, or serves other slots, says so through [`Changes`]: every [`Server`] that was
-//!    cloned from one shares them. Links do ([`Changes::tell`]); what keeps connections of its own to the masters looks at
-//!    [`Changes::count`] now and then, and asks for the [`masters`] again when it has moved.
+//! 3. Who learns that a master is another now says so through [`Changes`]: every [`Server`] that was cloned from one shares
+//!    them. Links do ([`Changes::tell`]); what keeps connections of its own to the masters waits for it
+//!    ([`Changes::after`]), and asks for the [`masters`] again.
+//! 4. That masters have exchanged slots and are the same as before is told apart ([`Changes::tell_of_slots`]): it concerns
+//!    who asks one master after the other ([`Changes::of_slots`]), and not who listens to all.
 //!
 //! # Why
 //! A link follows the servers in the background of its worker, and knows at once when a node says `MOVED`. The tracking of
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, Value};
+use tokio::sync::watch;
 
 use super::address::{Endpoint, Login, Server, Topology};
 use super::cluster::together;
@@ -28,7 +31,13 @@ use super::{sentinel, transport};
 /// Counts the changes of a topology that were noticed anywhere in this process; clones share the count. Two of them are
 /// always equal: what they count is no part of what is configured.
 #[derive(Clone, Debug, Default)]
-pub struct Changes(Arc<AtomicU64>);
+pub struct Changes(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    masters: watch::Sender<u64>,
+    slots: AtomicU64,
+}
 
 impl PartialEq for Changes {
     fn eq(&self, _: &Self) -> bool {
@@ -39,15 +48,31 @@ impl PartialEq for Changes {
 impl Eq for Changes {}
 
 impl Changes {
-    /// A master is another now, or serves other slots, or may.
+    /// A master is another now, or may be.
     pub fn tell(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        self.0.masters.send_modify(|count| *count += 1);
     }
 
-    /// How many changes there have been. The masters that were asked for after this count was taken are those of now for
-    /// as long as it stays the same.
+    /// How many changes of masters there have been. The masters that were asked for after this count was taken are those
+    /// of now for as long as it stays the same.
     pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        *self.0.masters.borrow()
+    }
+
+    /// Waits until [`Changes::count`] is no longer `count`.
+    pub async fn after(&self, count: u64) {
+        // It has a sender for as long as this is there.
+        let _ = self.0.masters.subscribe().wait_for(|now| *now != count).await;
+    }
+
+    /// The masters are the same, and serve other slots.
+    pub fn tell_of_slots(&self) {
+        self.0.slots.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often slots have had other masters: at every change of masters, and at every move between those that stay.
+    pub fn of_slots(&self) -> u64 {
+        self.count() + self.0.slots.load(Ordering::Acquire)
     }
 }
 
@@ -178,4 +203,27 @@ pub(super) async fn converse<T>(
 /// What went wrong.
 pub(super) async fn put(connection: &mut MultiplexedConnection, question: &Pipeline) -> Result<Vec<Value>, Fault> {
     connection.send_packed_commands(question, 0, question.len()).await.map_err(|error| fault(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_of_masters_wakes_who_waits_for_it_and_a_move_of_slots_does_not() {
+        let (told, other) = (Changes::default(), Changes::default());
+        let shared = told.clone();
+        let (count, slots) = (shared.count(), shared.of_slots());
+        told.tell_of_slots();
+        assert_eq!((shared.count(), shared.of_slots()), (count, slots + 1));
+        let mut change = std::pin::pin!(shared.after(count));
+        let now = Duration::ZERO;
+        assert!(tokio::time::timeout(now, &mut change).await.is_err());
+        other.tell();
+        assert!(tokio::time::timeout(now, &mut change).await.is_err(), "those of another server");
+        told.tell();
+        change.await;
+        assert_eq!((shared.count(), shared.of_slots()), (count + 1, slots + 2));
+        shared.after(count).await;
+    }
 }

@@ -226,7 +226,7 @@ fn nobody_notices_that_a_slot_moves_to_another_master() {
 
         let before = Traffic::start(&link, [keys("old"), self::keys()].concat(), false);
         before.goes_on(200).await;
-        let changes = settings.server.changes.count();
+        let (changes, slots) = (settings.server.changes.count(), link.changes());
         moving(RedisCluster::begin_move).await;
         let during = Traffic::start(&link, keys("new"), false);
         during.goes_on(100).await;
@@ -236,7 +236,8 @@ fn nobody_notices_that_a_slot_moves_to_another_master() {
         during.goes_on(100).await;
         before.goes_on(200).await;
         assert_eq!((before.end(), during.end()), (0, 0), "commands without an answer");
-        comes("whoever asks is told of it", async || settings.server.changes.count() > changes).await;
+        comes("whoever asks for slots is told of it", async || link.changes() > slots).await;
+        assert_eq!(settings.server.changes.count(), changes, "the masters are the same");
     });
 }
 
@@ -434,6 +435,47 @@ fn a_master_that_works_well_is_left_when_the_sentinels_name_another() {
         })
         .await;
         comes("the link is with the other", async || port_of(&link).await == Some(port)).await;
+    });
+}
+
+#[test]
+fn a_sentinel_that_was_left_behind_with_the_old_master_is_outvoted() {
+    let sentinels = Arc::new(Sentinels::start_with(Some("of-the-servers"), Some("of-the-sentinels")));
+    on_a_worker(async {
+        let (settings, link) = link_over_sentinels(&sentinels).await;
+        let ports = [0, 1].map(|number| sentinels.servers()[number].port());
+        assert_eq!(port_of(&link).await, Some(ports[0]));
+        let watched = sentinels.clone();
+        aside(move || {
+            watched.servers()[1].ask::<()>(&["REPLICAOF", "NO", "ONE"]).expect("a second master");
+            // The first that is asked names the old one, which says that it is a master.
+            for (sentinel, port) in watched.sentinels().iter().zip([ports[0], ports[1], ports[1]]) {
+                sentinel.ask::<()>(&["SENTINEL", "REMOVE", MASTER]).expect("forgotten");
+                let monitor = ["SENTINEL", "MONITOR", MASTER, "127.0.0.1", &port.to_string(), "2"];
+                sentinel.ask::<()>(&monitor).expect("a master");
+            }
+        })
+        .await;
+        comes("the link is with the other", async || port_of(&link).await == Some(ports[1])).await;
+        let masters = topology::masters(&settings.server, PATIENCE).await.expect("a master");
+        assert_eq!(masters.iter().map(port).collect::<Vec<_>>(), [ports[1]]);
+    });
+}
+
+#[test]
+fn sentinels_that_say_nothing_are_not_waited_for() {
+    let sentinels = Sentinels::start_with(Some("of-the-servers"), Some("of-the-sentinels"));
+    on_a_worker(async {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let silent = silent.local_addr().map(|address| (address, silent)).expect("an address");
+        let mut settings = sentinel_settings(&sentinels, "of-the-sentinels");
+        let Topology::Sentinel { sentinels: places, .. } = &mut settings.server.topology else { unreachable!() };
+        let dead = Endpoint::Tcp { host: "127.0.0.1".into(), port: silent.0.port() };
+        *places = [&[dead.clone(), dead.clone(), dead][..], &places[..1]].concat();
+        // Far longer than this test waits.
+        let asked = tokio::time::timeout(PATIENCE, topology::masters(&settings.server, 100 * PATIENCE));
+        let masters = asked.await.expect("no wait for those that say nothing").expect("a master");
+        assert_eq!(masters.iter().map(port).collect::<Vec<_>>(), [sentinels.servers()[0].port()]);
     });
 }
 

@@ -4,7 +4,7 @@
 //!    its own to every master (`feed`).
 //! 2. An era begins once every master has acknowledged that it will tell, and ends with the first of these connections
 //!    that is lost: when it breaks, when it says nothing for `near.silence` though it is asked every `near.ping`, or when
-//!    the masters are others.
+//!    the masters are others: as soon as a link knows, and every 5 s it is looked.
 //! 3. At the end of an era, and when a database was flushed, all tiers are emptied.
 //! 4. Where a master refuses tracking, all tell by pub/sub ([`Mode::PubSub`]); where that is refused too there is no era, and
 //!    it is asked again after 10 s. What is in force is logged whenever it changes, and not otherwise.
@@ -19,6 +19,7 @@ mod feed;
 mod metrics;
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::feed::{Feed, Told};
 use self::metrics::Metrics;
@@ -44,8 +45,8 @@ use crate::telemetry::registry::Registry;
 const CONNECT: Duration = Duration::from_secs(1);
 /// How long after a refusal that is not for want of a connection it is tried again.
 const REFUSED: Duration = Duration::from_secs(10);
-/// How often it is looked whether a link has noticed other masters.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often the masters are asked for anew, which takes connections of its own: what a link notices is told at once.
+const LOOK: Duration = Duration::from_secs(5);
 /// An era that lasted longer was none that ends as soon as it begins: the next wait is a short one.
 const LASTING: Duration = Duration::from_secs(1);
 
@@ -206,31 +207,36 @@ impl Keeper {
         }
         let reason = tokio::select! {
             Some(ended) = reading.join_next() => ended.unwrap_or("panicked"),
-            () = self.other_masters(masters, count) => "topology",
+            // Also while the masters are being asked for, which may take long.
+            () = self.terms.redis.server.changes.after(count) => "topology",
+            () = self.other_masters(&masters) => "topology",
+            never = self.show() => match never {},
         };
         era.end();
         lost(reason)
     }
 
-    /// Ends when the masters are no longer these, or a link has noticed something of the kind (`count` has moved); shows
-    /// meanwhile what the tiers hold.
-    async fn other_masters(&self, known: Vec<Endpoint>, count: u64) {
+    /// Ends when the masters are no longer `known`.
+    async fn other_masters(&self, known: &[Endpoint]) {
         let server = &self.terms.redis.server;
-        let mut looks = interval(LOOK.min(self.terms.near.ping));
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut asked = Instant::now();
-        while server.changes.count() == count {
-            looks.tick().await;
-            self.metrics.show(&self.terms.tiers);
-            if matches!(server.topology, Topology::Single(_)) || asked.elapsed() < self.terms.near.ping {
-                continue;
-            }
-            asked = Instant::now();
-            let same = |now: &Vec<Endpoint>| now.len() == known.len() && now.iter().all(|each| known.contains(each));
+        if matches!(server.topology, Topology::Single(_)) {
+            return std::future::pending().await;
+        }
+        let same = |now: &Vec<Endpoint>| now.len() == known.len() && now.iter().all(|each| known.contains(each));
+        loop {
+            sleep(LOOK).await;
             // Who cannot be asked has said nothing new.
             if masters(server, connecting(&self.terms.redis)).await.is_ok_and(|now| !same(&now)) {
                 return;
             }
+        }
+    }
+
+    /// Shows what the tiers hold, for as long as it is polled.
+    async fn show(&self) -> Infallible {
+        loop {
+            self.metrics.show(&self.terms.tiers);
+            sleep(self.terms.near.ping).await;
         }
     }
 

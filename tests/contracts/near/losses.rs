@@ -139,3 +139,23 @@ fn the_master_that_sentinels_appoint_is_followed() {
     let () = sentinels.servers()[master].ask(&["SET", "sess:after", "text"]).unwrap();
     until_true("the new master tells", || tracked.notebook.was_told("sess:after"));
 }
+
+#[test]
+fn an_era_ends_when_a_link_tells_of_another_master_though_no_sentinel_answers() {
+    let sentinels = Sentinels::start();
+    // Nobody who is asked where the master is gives up before this test does.
+    let settings = Settings { timeout: Duration::from_secs(600), ..Settings::of_url(&sentinels.url()).unwrap() };
+    let changes = settings.server.changes.clone();
+    let tracked = Tracked::start(settings);
+    let era = tracked.new_era(&[]);
+    remember(&tracked, "sess:1");
+    let signal = |signal| {
+        sentinels.sentinels().iter().for_each(|one| assert_eq!(unsafe { libc::kill(one.pid(), signal) }, 0));
+    };
+    signal(libc::SIGSTOP);
+    changes.tell();
+    until_true("the era ends", || tracked.losses("topology") > 0);
+    assert_eq!((tracked.coherence.era(), tracked.notebook.near("sess:1")), (None, None));
+    signal(libc::SIGCONT);
+    tracked.new_era(&[era]);
+}
