@@ -12,6 +12,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bb8_redis::bb8::{ManageConnection, Pool};
@@ -57,6 +58,8 @@ pub(super) struct Leased {
     pub(super) handle: MultiplexedConnection,
     /// Not to be used again: the pool throws it away.
     pub(super) broken: bool,
+    /// Counts the bytes that have come.
+    pub(super) received: Arc<AtomicU64>,
     driver: AbortHandle,
 }
 
@@ -97,6 +100,7 @@ impl Connector {
     async fn open(&self, endpoint: &Endpoint) -> Result<Leased, Fault> {
         let opened = transport::open(endpoint, self.server.tls.as_ref()).await;
         let stream = opened.map_err(|error| not_opened(&error))?;
+        let received = stream.received();
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(Some(CONNECT.max(self.timeout)))
             // One write for all that is sent in one turn of the event loop.
@@ -107,7 +111,7 @@ impl Connector {
         let made = MultiplexedConnection::new_with_config(&silent, stream, config).await;
         let (handle, driver) = made.map_err(|error| fault(&error))?;
         let driver = tokio::task::spawn_local(driver).abort_handle();
-        let mut leased = Leased { handle, broken: false, driver };
+        let mut leased = Leased { handle, broken: false, received, driver };
         sign_on(&mut leased.handle, &self.server.login, self.server.database).await?;
         if let Place::Replica(_) = self.place {
             redis::cmd("READONLY").exec_async(&mut leased.handle).await.map_err(|error| fault(&error))?;

@@ -1,6 +1,8 @@
 //! One connection of a node, or its absence: used by requests through clones.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use redis::aio::MultiplexedConnection;
 use redis::{Arg, Cmd, Pipeline, Value};
@@ -15,6 +17,7 @@ use super::split::Split;
 #[derive(Default)]
 pub(super) struct Lane {
     handle: RefCell<Option<MultiplexedConnection>>,
+    received: RefCell<Arc<AtomicU64>>,
     /// Which connection it is: what is learnt about an earlier one does not count.
     generation: Cell<u64>,
     /// Trips on it that were answered.
@@ -41,10 +44,16 @@ impl Lane {
     }
 
     /// From now on there is one.
-    pub(super) fn put_up(&self, handle: MultiplexedConnection) {
+    pub(super) fn put_up(&self, handle: MultiplexedConnection, received: Arc<AtomicU64>) {
         self.generation.set(self.generation.get() + 1);
         self.late.set(0);
         *self.handle.borrow_mut() = Some(handle);
+        self.received.replace(received);
+    }
+
+    /// Bytes that have come over it.
+    pub(super) fn received(&self) -> u64 {
+        self.received.borrow().load(Ordering::Relaxed)
     }
 
     /// From now on there is none, and who waits on it waits no longer; says whether there was one.

@@ -5,6 +5,7 @@
 //! 2. A connection that is lost goes alone. An endpoint that is unusable, or late [`Breaker::failures`] times in a row,
 //!    loses all its connections at once, and who waits on them goes on. A connection that is late as often by itself, or
 //!    silent when it is asked (rule 5) while there are others, goes alone: what others answer says nothing about it.
+//!    Who is late while bytes come goes on alone, and that is all: an answer may have to wait for larger ones before it.
 //! 3. A trial is never on a request's time, and there is one at a time: the other connections follow the first.
 //! 4. Trials are further and further apart; the waits begin anew once a connection has held for the longest of them.
 //! 5. A connection that is silent for [`IDLE`] is asked whether it is there.
@@ -26,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::absence::Absence;
 use super::backoff::Backoff;
-use super::connect::{Connector, Place, failure, ping, pool};
+use super::connect::{Connector, Leased, Place, failure, ping, pool};
 use super::fault::{Effect, Fault};
 use super::lane::Lane;
 use super::metrics::{BreakerState, CLOSED, HALF_OPEN, OPEN};
@@ -107,13 +108,15 @@ impl Node {
         };
         metrics.trips.inc();
         metrics.commands.add(pipeline.len() as u64);
-        let until = Instant::now() + core.timeout;
+        let (until, before) = (Instant::now() + core.timeout, lane.received());
         let answer = lane.exchange(&mut handle, pipeline, &core.scripts, until).await;
         match &answer {
             Ok(values) => {
                 core.answered(lane);
                 values.iter().filter_map(failure).for_each(|fault| core.fault(lane, generation, fault));
             }
+            // Bytes come, if not in time: what is late is behind much that is large, and goes on alone.
+            Err(Fault::Timeout) if lane.received() != before => core.slow(),
             Err(fault) => core.fault(lane, generation, *fault),
         }
         answer
@@ -126,9 +129,7 @@ impl Node {
     /// As [`Node::trip`].
     pub(super) async fn trip_until(&self, pipeline: &Pipeline, until: Instant) -> Result<Vec<Value>, Fault> {
         timeout_at(until, self.trip(pipeline)).await.unwrap_or_else(|_| {
-            let Core { standing, endpoint, .. } = &*self.core;
-            standing.fault(endpoint, Fault::Timeout);
-            standing.complain(endpoint, Fault::Timeout);
+            self.core.slow();
             Err(Fault::Timeout)
         })
     }
@@ -164,6 +165,12 @@ impl Core {
         self.next.set((index + 1) % lanes.len());
         let lane = &lanes[index];
         lane.handle().map(|(handle, generation)| (lane, handle, generation))
+    }
+
+    /// A time-out that says nothing about the endpoint.
+    fn slow(&self) {
+        self.standing.fault(&self.endpoint, Fault::Timeout);
+        self.standing.complain(&self.endpoint, Fault::Timeout);
     }
 
     fn answered(&self, lane: &Lane) {
@@ -213,8 +220,8 @@ impl Core {
         }
     }
 
-    fn put_up(&self, lane: &Lane, handle: MultiplexedConnection) {
-        lane.put_up(handle);
+    fn put_up(&self, lane: &Lane, leased: &Leased) {
+        lane.put_up(leased.handle.clone(), leased.received.clone());
         self.up.set(self.up.get() + 1);
         self.standing.metrics.up.inc();
         if self.up.get() == 1 {
@@ -239,7 +246,7 @@ impl Core {
             match lease(&pool).await {
                 Ok(mut leased) => {
                     let since = Instant::now();
-                    self.put_up(lane, leased.handle.clone());
+                    self.put_up(lane, &leased);
                     self.watch(lane).await;
                     leased.broken = true;
                     if since.elapsed() >= self.thresholds.longest_wait {
@@ -259,9 +266,10 @@ impl Core {
     /// Until the lane is taken down; finds out by itself whether it should be.
     async fn watch(&self, lane: &Lane) {
         while let Some((mut handle, generation)) = lane.handle() {
-            let before = lane.answers();
+            let (before, bytes) = (lane.answers(), Cell::new(lane.received()));
             let silent = async {
                 sleep(IDLE).await;
+                bytes.set(lane.received());
                 if lane.answers() == before { ping(&mut handle).await.map(|()| true) } else { Ok(false) }
             };
             tokio::select! {
@@ -270,6 +278,7 @@ impl Core {
                 asked = silent => match asked {
                     Ok(true) => self.answered(lane),
                     Ok(false) => {}
+                    Err(Fault::Timeout) if lane.received() != bytes.get() => self.slow(),
                     Err(fault) => {
                         self.fault(lane, generation, fault);
                         if self.up.get() > 1 && lane.is_still(generation) {

@@ -3,7 +3,8 @@
 //! 1. What is sent goes out at once (`TCP_NODELAY`): the pipeline has put together what belongs together.
 //! 2. A peer that has gone without a word is noticed by the kernel: what nobody acknowledges for 5 s ends
 //!    the connection, and so does silence on a connection that is idle, after `IDLE` and `PROBES`.
-//! 3. No time-out of its own: who opens a connection knows how long to wait.
+//! 3. No time-out of its own: who opens a connection knows how long to wait. What has come is counted, so that who waits
+//!    can tell a connection that is slow from one that is dead.
 //!
 //! # Why
 //! We open the sockets, not redis-rs: it can neither be told of the certificates in use nor show the socket, at which the
@@ -12,6 +13,8 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,7 +35,10 @@ const IDLE: Duration = Duration::from_secs(5);
 const PROBES: (Duration, u32) = (Duration::from_secs(1), 5);
 
 /// A connection's bytes, both ways.
-pub struct Stream(Kind);
+pub struct Stream {
+    kind: Kind,
+    received: Arc<AtomicU64>,
+}
 
 enum Kind {
     Tcp(TcpStream),
@@ -47,15 +53,15 @@ enum Kind {
 /// What the system or TLS said.
 pub async fn open(endpoint: &Endpoint, tls: Option<&Tls>) -> io::Result<Stream> {
     let (host, port) = match endpoint {
-        Endpoint::Unix(path) => return Ok(Stream(Kind::Unix(UnixStream::connect(path).await?))),
+        Endpoint::Unix(path) => return Ok(Stream::new(Kind::Unix(UnixStream::connect(path).await?))),
         Endpoint::Tcp { host, port } => (&**host, *port),
     };
     let socket = TcpStream::connect((host, port)).await?;
     tune(&socket)?;
-    let Some(tls) = tls else { return Ok(Stream(Kind::Tcp(socket))) };
+    let Some(tls) = tls else { return Ok(Stream::new(Kind::Tcp(socket))) };
     let secured = TlsConnector::from(tls.config()).connect(tls.name(host)?, socket).await;
     let secured = secured.inspect_err(|error| tls.failed(endpoint, error))?;
-    Ok(Stream(Kind::Tls(Box::new(secured))))
+    Ok(Stream::new(Kind::Tls(Box::new(secured))))
 }
 
 fn tune(socket: &TcpStream) -> io::Result<()> {
@@ -68,9 +74,20 @@ fn tune(socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+impl Stream {
+    fn new(kind: Kind) -> Self {
+        Self { kind, received: Arc::default() }
+    }
+
+    /// Counts the bytes that have come.
+    pub fn received(&self) -> Arc<AtomicU64> {
+        self.received.clone()
+    }
+}
+
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.0 {
+        match &self.kind {
             Kind::Tcp(socket) => socket.as_fd(),
             Kind::Tls(secured) => secured.get_ref().0.as_fd(),
             Kind::Unix(socket) => socket.as_fd(),
@@ -80,17 +97,21 @@ impl AsFd for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0 {
+        let Self { kind, received } = self.get_mut();
+        let before = into.filled().len();
+        let read = match kind {
             Kind::Tcp(socket) => Pin::new(socket).poll_read(context, into),
             Kind::Tls(secured) => Pin::new(secured).poll_read(context, into),
             Kind::Unix(socket) => Pin::new(socket).poll_read(context, into),
-        }
+        };
+        received.fetch_add((into.filled().len() - before) as u64, Ordering::Relaxed);
+        read
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().kind {
             Kind::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
             Kind::Tls(secured) => Pin::new(secured).poll_write(context, bytes),
             Kind::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
@@ -102,7 +123,7 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().kind {
             Kind::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, slices),
             Kind::Tls(secured) => Pin::new(secured).poll_write_vectored(context, slices),
             Kind::Unix(socket) => Pin::new(socket).poll_write_vectored(context, slices),
@@ -110,7 +131,7 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Tcp(socket) => socket.is_write_vectored(),
             Kind::Tls(secured) => secured.is_write_vectored(),
             Kind::Unix(socket) => socket.is_write_vectored(),
@@ -118,7 +139,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().kind {
             Kind::Tcp(socket) => Pin::new(socket).poll_flush(context),
             Kind::Tls(secured) => Pin::new(secured).poll_flush(context),
             Kind::Unix(socket) => Pin::new(socket).poll_flush(context),
@@ -126,7 +147,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().kind {
             Kind::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
             Kind::Tls(secured) => Pin::new(secured).poll_shutdown(context),
             Kind::Unix(socket) => Pin::new(socket).poll_shutdown(context),

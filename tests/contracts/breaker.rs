@@ -1,5 +1,7 @@
 //! When the breaker of an endpoint opens, what that does to those who wait, and how it closes again.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
@@ -130,6 +132,58 @@ fn a_connection_that_is_dead_beside_one_that_lives_goes_alone() {
             assert!(late <= 3, "it goes on costing a time-out");
         }
         until("the dead one is replaced", || up() == 2).await;
+    });
+}
+
+/// A port that leads to `server`, and from it no faster than 4 KiB in 4 ms.
+fn narrow(server: &RedisServer) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (own, port) = (listener.local_addr().expect("an address").port(), server.port());
+    std::thread::spawn(move || {
+        while let Ok((mut near, _)) = listener.accept() {
+            let Ok(mut far) = TcpStream::connect(("127.0.0.1", port)) else { return };
+            let (mut from, mut to) = (near.try_clone().expect("a clone"), far.try_clone().expect("a clone"));
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            std::thread::spawn(move || {
+                let mut some = [0; 4096];
+                while let Ok(length @ 1..) = far.read(&mut some) {
+                    if near.write_all(&some[..length]).is_err() {
+                        return;
+                    }
+                    std::thread::sleep(Duration::from_millis(4));
+                }
+            });
+        }
+    });
+    own
+}
+
+#[test]
+fn who_is_late_while_bytes_come_goes_on_alone() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let () = server.ask(&["SET", "large", &"x".repeat(2 << 20)]).expect("SET");
+        let mut settings = Settings::of_url(&format!("redis://127.0.0.1:{}", narrow(&server))).expect("a URL");
+        settings.timeout = Duration::from_millis(200);
+        let registry = Registry::new(1);
+        let link = Link::new(&settings, &[], &registry, 0);
+        becomes(&link, true).await;
+        let mut large = Pipeline::new();
+        large.cmd("GET").arg("large");
+        // Two seconds' worth.
+        assert_eq!(link.query(&large).await, Err("timeout"));
+        assert!(link.is_up(), "its connection works");
+        assert_eq!(link.query(&ping()).await, Err("timeout"), "it is behind the large one still");
+        assert!(link.is_up());
+        let mut answered = false;
+        for _ in 0..100 {
+            answered = link.query(&ping()).await.is_ok();
+            if answered {
+                break;
+            }
+        }
+        assert!(answered && errors(&registry, "disconnected") == 0, "over the same connection");
+        assert_eq!(registry.value("sidegate_redis_up", &[]), 1);
     });
 }
 

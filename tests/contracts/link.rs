@@ -70,9 +70,8 @@ fn a_trip_has_one_time_out_whatever_is_asked_again() {
         relay.delay(Duration::ZERO, Duration::from_millis(600));
         assert_eq!(link.query(&pipeline).await, Err("timeout"));
         assert_eq!(registry.value("sidegate_redis_errors_total", &[("kind", "timeout")]), 1);
-        assert!(!link.is_up());
+        assert!(link.is_up(), "Redis is slow, not away");
         relay.delay(Duration::ZERO, Duration::ZERO);
-        becomes(&link, true).await;
         assert_eq!(link.query(&pipeline).await.unwrap(), [Value::Int(1)]);
     });
 }
