@@ -101,8 +101,7 @@ pub trait Tier: Send + Sync {
     /// one that it knows nothing about, and must not take time for it.
     fn changed(&self, key: &[u8]);
 
-    /// Lets go of everything: the era in which it was remembered has ended, or, if one is in force, all may have changed
-    /// before it began.
+    /// Lets go of everything: the era in which it was remembered has ended.
     fn empty(&self);
 
     /// What it holds now.

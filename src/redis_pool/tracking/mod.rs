@@ -272,10 +272,7 @@ impl Era {
     fn begin(terms: Rc<Terms>, metrics: Rc<Metrics>, mode: Mode, sockets: Arc<[OwnedFd]>) -> Self {
         terms.coherence.begin_over(mode, sockets.clone());
         metrics.in_force(Some(mode));
-        let era = Self { terms, metrics, mode, sockets, ended: Cell::new(false) };
-        // What changed before it was not told.
-        era.empty();
-        era
+        Self { terms, metrics, mode, sockets, ended: Cell::new(false) }
     }
 
     fn apply(&self, told: Told<'_>) {

@@ -3,8 +3,8 @@
 //! 1. Believed is a login that Redis itself confirmed within the last `grace`, and whose key has not ended by itself.
 //! 2. Whatever contradicts it removes it at once: news that its key changed, where changes are told; and Redis saying that it
 //!    is gone, unreadable or nobody's. What was read before that is not put back after it.
-//! 3. It outlasts the loss of tracking: that is what it is for. It does not outlast the return of it. Where changes are not
-//!    told at all, a logout that no request came after is not known of: it may be believed for the rest of `grace`.
+//! 3. It outlasts the loss of tracking, and its return, which often comes before the links': that is what it is for. A logout
+//!    while changes are not told, and that no request came after, is not known of: it may be believed for the rest of `grace`.
 //!
 //! # Why
 //! That nothing is put back does not lean on tracking, which may not be in force. Each gate keeps the time at which something was last

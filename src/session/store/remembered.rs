@@ -1,9 +1,8 @@
 //! What this process remembers of the session records in Redis: to ask less often, and to know more while Redis is away.
 //!
 //! 1. Both memories hear of every change that tracking tells, and of everything that Redis itself says.
-//! 2. The loss of tracking empties the near tier and leaves the other (rule 3 of `grace`). The return of tracking empties
-//!    both, for what changed meanwhile was not told, and so does the news that all keys are gone: Redis is there then, and
-//!    says anew who is logged in.
+//! 2. The loss of tracking empties the near tier and leaves the other (rule 3 of `grace`). That all keys are gone is told
+//!    within an era, and empties both.
 //! 3. Under a prefix of which changes are not told, nothing is remembered near.
 
 use std::sync::Arc;
