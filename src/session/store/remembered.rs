@@ -134,10 +134,10 @@ impl Tier for Remembered {
     }
 
     fn empty(&self) {
-        self.near.clear();
         if self.near.hears() {
             self.grace.clear(instant());
         }
+        self.near.clear();
     }
 
     fn size(&self) -> Size {
