@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::algorithm::gcra::Policy;
+use super::algorithm::{Policy, gcra};
 use super::fields::Fields;
 use super::{Limit, Settings};
 
@@ -31,7 +31,7 @@ impl Terms {
     fn new(limit: &Limit, instances: u32, settings: Settings) -> Self {
         let quota = limit.quota.share(instances);
         Self {
-            policy: Policy::new(limit.quota, limit.burst).share(instances),
+            policy: Policy::Bucket(gcra::Policy::new(limit.quota, limit.burst)).share(instances),
             fields: Fields::new(&limit.name, quota, settings),
             amount: quota.amount,
             quota: quota.to_string(),
