@@ -10,7 +10,7 @@ use redis::{Pipeline, Value};
 use crate::clock::Clock;
 use crate::exchange::{Answer, Exchange, Slot};
 use crate::gather::Ask;
-use crate::local_reply::LocalReply;
+use crate::local_reply::{LocalReply, Refusal, Refused};
 use crate::redis_pool::fleet::Fleet;
 use crate::redis_pool::{Link, key};
 use crate::telemetry::registry::Registry;
@@ -247,11 +247,15 @@ impl RateLimit {
 
     /// The refusal by the limit nearest to it.
     pub(super) fn refusal(&self, standing: &Standing) -> LocalReply {
-        LocalReply::RateLimited {
-            limit: self.limits[standing.index].limit.name.clone(),
-            retry_after: fields::retry_after(standing.decision.retry_after),
+        let limit = &self.limits[standing.index].limit.name;
+        LocalReply::RateLimited(Box::new(Refused {
+            limit: limit.clone(),
             quota: standing.terms[standing.index].quota.clone(),
-        }
+            retry_after: Some(fields::retry_after(standing.decision.retry_after)),
+            violated: vec![limit.clone()],
+            reduced: standing.counted == "local",
+            refusal: Refusal::default(),
+        }))
     }
 
     /// The refusal because nothing can be counted.
