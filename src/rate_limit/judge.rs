@@ -17,7 +17,7 @@ use crate::telemetry::registry::Registry;
 use crate::telemetry::{LimitTrail, Record};
 
 use super::algorithm::gcra::Decision;
-use super::fields::{self, nearer};
+use super::fields::{self, Told, nearer};
 use super::metrics::Outcomes;
 use super::store::memory::MemoryStore;
 use super::store::redis::{self as counted_in_redis, Settled};
@@ -91,11 +91,11 @@ pub(super) enum Verdict {
     Closed,
 }
 
-/// The limit nearest to refusal.
+/// What the limits say, and which of them is nearest to refusal.
 pub(super) struct Standing {
-    index: usize,
+    nearest: usize,
     terms: Rc<[Terms]>,
-    decision: Decision,
+    decisions: Vec<Decision>,
     now: u64,
     counted: &'static str,
 }
@@ -140,12 +140,12 @@ impl RateLimit {
             }
         };
         match settled {
-            Ok(settled) => self.by_redis(link, exchange, &settled),
+            Ok(settled) => self.by_redis(link, exchange, settled),
             Err(_) => self.without_redis(exchange),
         }
     }
 
-    fn by_redis(&self, link: &Link, exchange: &Exchange, settled: &Settled) -> Verdict {
+    fn by_redis(&self, link: &Link, exchange: &Exchange, settled: Settled) -> Verdict {
         let whole = self.agreed.whole();
         if !settled.refunds.is_empty() {
             let mut pipeline = Pipeline::with_capacity(settled.refunds.len());
@@ -156,14 +156,14 @@ impl RateLimit {
             });
             link.send(pipeline);
         }
-        self.note(exchange, settled);
-        self.verdict(&settled.decisions, settled.now, whole, "redis")
+        self.note(exchange, &settled);
+        self.verdict(settled.decisions, settled.now, whole, "redis")
     }
 
     pub(super) fn in_memory(&self, exchange: &Exchange, terms: &Rc<[Terms]>, counted: &'static str) -> Verdict {
         let now = self.worker.clock.unix_micros();
         let decisions = self.charging(exchange, terms, |charges| self.worker.memory.settle(charges, now));
-        self.verdict(&decisions, now, terms, counted)
+        self.verdict(decisions, now, terms, counted)
     }
 
     fn push_commands(&self, exchange: &Exchange, pipeline: &mut Pipeline) -> usize {
@@ -199,9 +199,9 @@ impl RateLimit {
         done
     }
 
-    fn verdict(&self, decisions: &[Decision], now: u64, terms: &Rc<[Terms]>, counted: &'static str) -> Verdict {
+    fn verdict(&self, decisions: Vec<Decision>, now: u64, terms: &Rc<[Terms]>, counted: &'static str) -> Verdict {
         let within = decisions.iter().all(|decision| decision.allowed);
-        for (limit, decision) in self.limits.iter().zip(decisions) {
+        for (limit, decision) in self.limits.iter().zip(&decisions) {
             let outcomes = &limit.outcomes;
             match (counted == "local", decision.allowed) {
                 (false, false) => outcomes.refused.inc(),
@@ -221,38 +221,46 @@ impl RateLimit {
             // The longest wait is what the client has to be told.
             if waits.is_gt() || waits.is_eq() && nearer(rank(other), rank(nearest)) { other } else { nearest }
         });
-        let Some(index) = nearest else { return Verdict::Unlimited };
-        let standing = Standing { index, terms: terms.clone(), decision: decisions[index], now, counted };
+        let Some(nearest) = nearest else { return Verdict::Unlimited };
+        let standing = Standing { nearest, terms: terms.clone(), decisions, now, counted };
         if within { Verdict::Within(standing) } else { Verdict::Beyond(standing) }
     }
 
-    /// Tells a client where it stands, and the access log, unless a limit nearer to refusal has done so.
+    /// Tells a client where it stands; and the access log the nearest limit, unless one nearer to refusal is there.
     pub(super) fn show(&self, standing: &Standing, record: &mut Record, fields: &mut HeaderMap) {
-        let Counted { limit, .. } = &self.limits[standing.index];
-        let (terms, decision) = (&standing.terms[standing.index], &standing.decision);
+        let Counted { limit, .. } = &self.limits[standing.nearest];
+        let (terms, decision) = (&standing.terms[standing.nearest], &standing.decisions[standing.nearest]);
+        let after_another = record.limit.is_some();
         // Once a limit is on record, the fields in the answer are its.
-        if let (Some(other), Some((remaining, quota))) = (&record.limit, fields::shown(fields))
-            && !nearer((!decision.allowed, decision.remaining, terms.amount), (other.refused, remaining, quota))
-        {
-            return;
+        let nearest = match (&record.limit, fields::shown(fields)) {
+            (Some(other), Some((remaining, quota))) => {
+                nearer((!decision.allowed, decision.remaining, terms.amount), (other.refused, remaining, quota))
+            }
+            _ => true,
+        };
+        let told = |(terms, decision)| told(terms, decision);
+        let all = standing.terms.iter().zip(&standing.decisions).map(told);
+        let shown = nearest.then(|| told((terms, decision)));
+        fields::tell(all, shown, standing.now, after_another, fields);
+        if nearest {
+            record.limit = Some(LimitTrail {
+                name: limit.name.clone(),
+                refused: !decision.allowed,
+                remaining: decision.remaining,
+                counted: standing.counted,
+            });
         }
-        terms.fields.write(decision, standing.now, fields);
-        record.limit = Some(LimitTrail {
-            name: limit.name.clone(),
-            refused: !decision.allowed,
-            remaining: decision.remaining,
-            counted: standing.counted,
-        });
     }
 
     /// The refusal by the limit nearest to it.
     pub(super) fn refusal(&self, standing: &Standing) -> LocalReply {
-        let limit = &self.limits[standing.index].limit.name;
+        let name = |index: usize| self.limits[index].limit.name.clone();
+        let refusing = (0..self.limits.len()).filter(|&index| !standing.decisions[index].allowed);
         LocalReply::RateLimited(Box::new(Refused {
-            limit: limit.clone(),
-            quota: standing.terms[standing.index].quota.clone(),
-            retry_after: Some(fields::retry_after(standing.decision.retry_after)),
-            violated: vec![limit.clone()],
+            limit: name(standing.nearest),
+            quota: standing.terms[standing.nearest].quota.clone(),
+            retry_after: fields::retry_after(standing.decisions[standing.nearest].retry_after),
+            violated: refusing.map(name).collect(),
             reduced: standing.counted == "local",
             refusal: Refusal::default(),
         }))
@@ -261,6 +269,17 @@ impl RateLimit {
     /// The refusal because nothing can be counted.
     pub(super) fn store_down() -> LocalReply {
         LocalReply::LimitStoreDown { retry_after: STORE_DOWN }
+    }
+}
+
+fn told<'a>(terms: &'a Terms, decision: &Decision) -> Told<'a> {
+    Told {
+        fields: &terms.fields,
+        refused: !decision.allowed,
+        remaining: decision.remaining,
+        retry_after: decision.retry_after,
+        reset_after: decision.reset_after,
+        partition: None,
     }
 }
 
