@@ -10,14 +10,14 @@ use redis::{Pipeline, Value};
 use crate::clock::Clock;
 use crate::exchange::{Answer, Exchange, Slot};
 use crate::gather::Ask;
-use crate::local_reply::{LocalReply, Refusal, Refused};
+use crate::local_reply::{LocalReply, Refused};
 use crate::redis_pool::fleet::Fleet;
 use crate::redis_pool::{Link, key};
 use crate::telemetry::registry::Registry;
 use crate::telemetry::{LimitTrail, Record};
 
 use super::algorithm::gcra::Decision;
-use super::fields::{self, Told, nearer};
+use super::fields::{self, Partition, Told, nearer};
 use super::metrics::Outcomes;
 use super::store::memory::MemoryStore;
 use super::store::redis::{self as counted_in_redis, Settled};
@@ -60,6 +60,8 @@ pub struct RateLimit {
     pub(super) worker: Worker,
     /// The request alone says by what keys they count, so that `gather` can ask.
     gathered: bool,
+    /// Clients are told by what they are counted.
+    tells_partitions: bool,
     /// Room for the keys of a request, kept from one to the next.
     keys: Cell<Keys>,
 }
@@ -96,6 +98,8 @@ pub(super) struct Standing {
     nearest: usize,
     terms: Rc<[Terms]>,
     decisions: Vec<Decision>,
+    /// In the order of the decisions; empty: clients are not told.
+    partitions: Vec<Partition>,
     now: u64,
     counted: &'static str,
 }
@@ -117,6 +121,7 @@ impl RateLimit {
             on_outage: settings.on_outage,
             worker: worker.clone(),
             gathered: !limits.iter().any(|limit| limit.needs_session()),
+            tells_partitions: settings.draft_fields && settings.partition_keys,
             keys: Cell::default(),
         })
     }
@@ -157,13 +162,13 @@ impl RateLimit {
             link.send(pipeline);
         }
         self.note(exchange, &settled);
-        self.verdict(settled.decisions, settled.now, whole, "redis")
+        self.verdict(exchange, settled.decisions, settled.now, whole, "redis")
     }
 
     pub(super) fn in_memory(&self, exchange: &Exchange, terms: &Rc<[Terms]>, counted: &'static str) -> Verdict {
         let now = self.worker.clock.unix_micros();
         let decisions = self.charging(exchange, terms, |charges| self.worker.memory.settle(charges, now));
-        self.verdict(decisions, now, terms, counted)
+        self.verdict(exchange, decisions, now, terms, counted)
     }
 
     fn push_commands(&self, exchange: &Exchange, pipeline: &mut Pipeline) -> usize {
@@ -199,7 +204,14 @@ impl RateLimit {
         done
     }
 
-    fn verdict(&self, decisions: Vec<Decision>, now: u64, terms: &Rc<[Terms]>, counted: &'static str) -> Verdict {
+    fn verdict(
+        &self,
+        exchange: &Exchange,
+        decisions: Vec<Decision>,
+        now: u64,
+        terms: &Rc<[Terms]>,
+        counted: &'static str,
+    ) -> Verdict {
         let within = decisions.iter().all(|decision| decision.allowed);
         for (limit, decision) in self.limits.iter().zip(&decisions) {
             let outcomes = &limit.outcomes;
@@ -222,7 +234,11 @@ impl RateLimit {
             if waits.is_gt() || waits.is_eq() && nearer(rank(other), rank(nearest)) { other } else { nearest }
         });
         let Some(nearest) = nearest else { return Verdict::Unlimited };
-        let standing = Standing { nearest, terms: terms.clone(), decisions, now, counted };
+        let partitions = match self.tells_partitions {
+            true => self.charging(exchange, terms, |charges| charges.iter().map(|c| Partition::of(c.key)).collect()),
+            false => Vec::new(),
+        };
+        let standing = Standing { nearest, terms: terms.clone(), decisions, partitions, now, counted };
         if within { Verdict::Within(standing) } else { Verdict::Beyond(standing) }
     }
 
@@ -238,10 +254,10 @@ impl RateLimit {
             }
             _ => true,
         };
-        let told = |(terms, decision)| told(terms, decision);
-        let all = standing.terms.iter().zip(&standing.decisions).map(told);
-        let shown = nearest.then(|| told((terms, decision)));
+        let all = (0..standing.decisions.len()).map(|index| standing.told(index));
+        let shown = nearest.then(|| standing.told(standing.nearest));
         fields::tell(all, shown, standing.now, after_another, fields);
+        self.warn(standing, fields);
         if nearest {
             record.limit = Some(LimitTrail {
                 name: limit.name.clone(),
@@ -252,17 +268,31 @@ impl RateLimit {
         }
     }
 
+    /// Warns of every limit that is nearly used up; a request that is refused needs no warning.
+    fn warn(&self, standing: &Standing, fields: &mut HeaderMap) {
+        if !standing.decisions[standing.nearest].allowed {
+            return;
+        }
+        for ((counted, terms), decision) in self.limits.iter().zip(&*standing.terms).zip(&standing.decisions) {
+            let Some(at) = counted.limit.warn_at else { continue };
+            if let Some(warning) = fields::warning(&counted.limit.name, at, decision.remaining, terms.policy.burst()) {
+                fields.append(fields::WARNING, warning);
+                counted.outcomes.warnings.inc();
+            }
+        }
+    }
+
     /// The refusal by the limit nearest to it.
     pub(super) fn refusal(&self, standing: &Standing) -> LocalReply {
         let name = |index: usize| self.limits[index].limit.name.clone();
-        let refusing = (0..self.limits.len()).filter(|&index| !standing.decisions[index].allowed);
+        let refusing = standing.decisions.iter().enumerate().filter(|(_, decision)| !decision.allowed);
         LocalReply::RateLimited(Box::new(Refused {
             limit: name(standing.nearest),
             quota: standing.terms[standing.nearest].quota.clone(),
             retry_after: fields::retry_after(standing.decisions[standing.nearest].retry_after),
-            violated: refusing.map(name).collect(),
+            violated: refusing.map(|(index, _)| name(index)).collect(),
             reduced: standing.counted == "local",
-            refusal: Refusal::default(),
+            refusal: self.limits[standing.nearest].limit.refusal.clone(),
         }))
     }
 
@@ -272,14 +302,17 @@ impl RateLimit {
     }
 }
 
-fn told<'a>(terms: &'a Terms, decision: &Decision) -> Told<'a> {
-    Told {
-        fields: &terms.fields,
-        refused: !decision.allowed,
-        remaining: decision.remaining,
-        retry_after: decision.retry_after,
-        reset_after: decision.reset_after,
-        partition: None,
+impl Standing {
+    fn told(&self, index: usize) -> Told<'_> {
+        let decision = &self.decisions[index];
+        Told {
+            fields: &self.terms[index].fields,
+            refused: !decision.allowed,
+            remaining: decision.remaining,
+            retry_after: decision.retry_after,
+            reset_after: decision.reset_after,
+            partition: self.partitions.get(index).copied(),
+        }
     }
 }
 
