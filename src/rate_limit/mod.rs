@@ -20,11 +20,14 @@ mod judge;
 mod layer;
 mod limit;
 mod metrics;
+pub mod naming;
+pub mod operate;
 mod outage;
 pub mod partition;
 pub mod quota;
 pub mod store;
 mod terms;
+pub mod top;
 #[cfg(test)]
 pub(crate) mod trial;
 
@@ -51,6 +54,8 @@ pub struct Settings {
     pub lease: Duration,
     /// Requests that may wait for their turn at once, in this process; beyond: refused.
     pub max_delayed: usize,
+    /// Keys of which each limit remembers how often they were refused.
+    pub top: usize,
 }
 
 impl Default for Settings {

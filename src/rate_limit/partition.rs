@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::header::{COOKIE, HOST};
 use http::{HeaderMap, HeaderName, Method};
@@ -33,6 +33,29 @@ pub struct Grouping {
     pub ipv4: u8,
     /// Bits of IPv6, 16 to 128: what one subscriber gets is a /64, often more.
     pub ipv6: u8,
+}
+
+impl Grouping {
+    /// Appends the text of the group that `address` is of: itself, or the network.
+    pub fn push(self, address: IpAddr, out: &mut String) {
+        match address {
+            IpAddr::V4(address) if self.ipv4 < 32 => {
+                let network = u32::from(address) & (u32::MAX << (32 - self.ipv4));
+                push_address(out, Ipv4Addr::from(network).into());
+                // Writing to a string cannot fail.
+                let _ = write!(out, "/{}", self.ipv4);
+            }
+            IpAddr::V4(_) => push_address(out, address),
+            IpAddr::V6(address) => {
+                let network = Ipv6Addr::from(u128::from(address) & (u128::MAX << (128 - self.ipv6)));
+                let _ = match (self.ipv6, network.segments()) {
+                    (64, [a, b, c, d, ..]) => write!(out, "{a:x}:{b:x}:{c:x}:{d:x}::/64"),
+                    (128, _) => write!(out, "{network}"),
+                    (bits, _) => write!(out, "{network}/{bits}"),
+                };
+            }
+        }
+    }
 }
 
 impl Default for Grouping {
@@ -141,7 +164,7 @@ fn push_secret(out: &mut String, value: &[u8]) {
     push_digest(out, value);
 }
 
-fn push_text(out: &mut String, text: &str) {
+pub(super) fn push_text(out: &mut String, text: &str) {
     if text.len() > LONGEST { push_secret(out, text.as_bytes()) } else { push_escaped(out, text) }
 }
 
@@ -191,7 +214,7 @@ fn decoded(text: &str) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-fn method(method: &Method) -> &'static str {
+pub(super) fn method(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
         "HEAD" => "HEAD",
