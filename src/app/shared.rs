@@ -12,6 +12,7 @@ use super::rosters::Rosters;
 use crate::clock::Clock;
 use crate::config::settings::{MemorySettings, Settings};
 use crate::listener::admission::{Admission, Bounds};
+use crate::rate_limit::top::Tops;
 use crate::redis_pool::fleet::Fleet;
 use crate::telemetry::registry::Registry;
 use crate::telemetry::sink::Sink;
@@ -49,6 +50,8 @@ pub struct Stores {
     bounds: MemorySettings,
     /// Counters of limits.
     pub limits: Arc<rate_limit::store::memory::MemoryStore>,
+    /// Who is refused most.
+    pub tops: Arc<Tops>,
     /// Stored responses.
     pub responses: Arc<cache::store::MemoryStore>,
     /// Invalidations that Redis could not be told.
@@ -63,6 +66,7 @@ impl Stores {
         Self {
             bounds,
             limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
+            tops: Tops::new(settings.limits.top),
             responses: cache::store::MemoryStore::new(bounds.cache),
             owed: cache::store::Owed::new(),
             near: Near::new(settings),
@@ -75,6 +79,7 @@ impl Stores {
         Self {
             bounds,
             limits: if bounds.limits == self.bounds.limits { self.limits.clone() } else { new.limits },
+            tops: if self.tops.room() == new.tops.room() { self.tops.clone() } else { new.tops },
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
             owed: self.owed.clone(),
             near: self.near.within(settings),

@@ -23,6 +23,7 @@ use super::store::memory::MemoryStore;
 use super::store::redis::{self as counted_in_redis, Settled};
 use super::store::{Charge, OnOutage};
 use super::terms::{Agreed, Terms};
+use super::top::{Top, Tops};
 use super::{Limit, Settings};
 
 /// What every request costs, in quota units.
@@ -42,6 +43,8 @@ pub struct Worker {
     pub prefix: Box<str>,
     /// Redis is a cluster: the limits of a request are settled apart, since their keys are in different slots.
     pub apart: bool,
+    /// Who is refused most.
+    pub tops: Arc<Tops>,
     /// How many instances share a quota while Redis is away.
     pub fleet: Arc<Fleet>,
     /// The time.
@@ -72,6 +75,7 @@ pub(super) struct Counted {
     /// `NAME:`, escaped.
     name: String,
     pub(super) outcomes: Outcomes,
+    top: Arc<Top>,
 }
 
 /// The keys of a request, one after the other, and where each ends.
@@ -112,6 +116,7 @@ impl RateLimit {
     pub fn new(limits: &[Arc<Limit>], settings: Settings, worker: &Worker) -> Rc<Self> {
         let counted = |limit: &Arc<Limit>| Counted {
             name: key_name(&limit.name),
+            top: worker.tops.of(&limit.name),
             outcomes: Outcomes::new(&limit.name, &worker.registry, worker.number),
             limit: limit.clone(),
         };
@@ -233,6 +238,9 @@ impl RateLimit {
                 (true, true) => outcomes.local_allowed.inc(),
             }
         }
+        if !within {
+            self.remember_refused(exchange, &decisions, terms, now);
+        }
         let rank = |index: usize| {
             let decision: &Decision = &decisions[index];
             (!decision.allowed, decision.remaining, terms[index].policy.burst())
@@ -249,6 +257,16 @@ impl RateLimit {
         };
         let standing = Standing { nearest, terms: terms.clone(), decisions, partitions, now, counted };
         if within { Verdict::Within(standing) } else { Verdict::Beyond(standing) }
+    }
+
+    fn remember_refused(&self, exchange: &Exchange, decisions: &[Decision], terms: &Rc<[Terms]>, now: u64) {
+        self.charging(exchange, terms, |charges| {
+            for ((limit, decision), charge) in self.limits.iter().zip(decisions).zip(charges) {
+                if !decision.allowed {
+                    limit.top.refused(charge.key.strip_prefix(&limit.name).unwrap_or(charge.key), now);
+                }
+            }
+        });
     }
 
     /// Tells a client where it stands; and the access log the nearest limit, unless one nearer to refusal is there.

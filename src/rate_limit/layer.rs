@@ -98,6 +98,7 @@ mod tests {
                 link: self.link.clone(),
                 prefix: "sidegate:".into(),
                 apart: false,
+                tops: crate::rate_limit::top::Tops::new(10),
                 fleet: Fleet::new(),
                 clock: self.clock.0.clone(),
                 registry: self.registry.clone(),

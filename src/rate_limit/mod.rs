@@ -67,6 +67,7 @@ impl Default for Settings {
             partition_keys: false,
             lease: Duration::from_millis(200),
             max_delayed: 1000,
+            top: 100,
         }
     }
 }

@@ -105,10 +105,11 @@ pub async fn carry_out(
         Order::Key { limit, values, deed, reveal } => {
             let limit = named(&limit)?;
             let text = naming::spell(&limit.key, limit.grouping, &values).map_err(Trouble::Wrong)?;
-            let Some(terms) = terms(std::slice::from_ref(limit), settings).into_iter().next() else {
+            let terms = terms(std::slice::from_ref(limit), 1, settings);
+            let Some(terms) = terms.first() else {
                 return Err(Trouble::Wrong("this limit counts requests in flight, which end by themselves".into()));
             };
-            let named = Named { limit, terms: &terms, key: key_name(&limit.name) + &text, worker };
+            let named = Named { limit, terms, key: key_name(&limit.name) + &text, worker };
             named.act(deed).await?;
             let mut answer = named.shown().await?;
             answer["key"] = shown(limit, &text, reveal).into();

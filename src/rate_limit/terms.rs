@@ -41,7 +41,7 @@ impl Terms {
 
 impl Agreed {
     pub(super) fn new(limits: &[Arc<Limit>], settings: Settings) -> Self {
-        let whole: Rc<[Terms]> = of(limits, 1, settings);
+        let whole: Rc<[Terms]> = terms(limits, 1, settings);
         Self { limits: limits.into(), settings, share: RefCell::new((1, whole.clone())), whole }
     }
 
@@ -54,14 +54,14 @@ impl Agreed {
     pub(super) fn share(&self, instances: u32) -> Rc<[Terms]> {
         let mut share = self.share.borrow_mut();
         if share.0 != instances {
-            *share = (instances, of(&self.limits, instances, self.settings));
+            *share = (instances, terms(&self.limits, instances, self.settings));
         }
         share.1.clone()
     }
 }
 
 /// One for each limit that counts units.
-fn of(limits: &[Arc<Limit>], instances: u32, settings: Settings) -> Rc<[Terms]> {
+pub(super) fn terms(limits: &[Arc<Limit>], instances: u32, settings: Settings) -> Rc<[Terms]> {
     let counted = limits.iter().filter_map(|limit| Some((limit, limit.counting()?)));
     counted.map(|(limit, counting)| Terms::new(limit, counting, instances, settings)).collect()
 }

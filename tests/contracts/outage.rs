@@ -57,6 +57,7 @@ impl Instance {
             link: Some(link.clone()),
             prefix: "sidegate:".into(),
             apart: link.is_cluster(),
+            tops: sidegate::rate_limit::top::Tops::new(10),
             fleet,
             clock: Clock::System,
             registry,

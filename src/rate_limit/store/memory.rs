@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::super::algorithm::{Decision, State, settle};
+use super::super::algorithm::{Asked, Decision, Policy, State, settle};
 use super::{Charge, MemorySettings};
 
 /// Shards, at most; and keys in each, at least.
@@ -100,6 +100,24 @@ impl MemoryStore {
         self.shards[self.place(key)].lock().state(key)
     }
 
+    /// Forgets what is known of `key`.
+    pub fn forget(&self, key: &str) {
+        self.shards[self.place(key)].lock().forget(key);
+    }
+
+    /// Gives back, at `now` (µs since the Unix epoch), `units` that `key` has spent.
+    pub fn give_back(&self, key: &str, policy: &Policy, units: u64, now: u64) {
+        let mut shard = self.shards[self.place(key)].lock();
+        let stored = shard.state(key);
+        match policy.give_back(stored.as_ref(), now, now, units) {
+            None => shard.forget(key),
+            Some(state) => {
+                let left = policy.decide(Some(&state), now, Asked::units(1).look());
+                shard.set(key, state, now.saturating_add(left.reset_after));
+            }
+        }
+    }
+
     /// Another store says that `state` is the state of `key`, until it says "full" again at `full_at` (µs since the Unix
     /// epoch).
     pub fn note(&self, key: &str, state: State, full_at: u64) {
@@ -167,6 +185,14 @@ impl Shard {
             at
         };
         self.index.insert(key, at);
+    }
+
+    fn forget(&mut self, key: &str) {
+        let Some(at) = self.index.remove(key) else { return };
+        self.counters.swap_remove(at);
+        if let Some(moved) = self.counters.get(at) {
+            self.index.insert(moved.key.clone(), at);
+        }
     }
 
     fn nearest_to_full(&self) -> usize {
