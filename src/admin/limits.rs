@@ -33,7 +33,8 @@ pub enum Asks {
 
 /// Reads a request.
 pub fn read(method: &Method, path: &str, query: &str) -> Asks {
-    let mut segments = path.strip_prefix("/limits").unwrap_or_default().split('/');
+    let Some(rest) = path.strip_prefix("/limits") else { return Asks::Nothing };
+    let mut segments = rest.split('/');
     let (first, name, what, more) = (segments.next(), segments.next(), segments.next(), segments.next());
     if first != Some("") || more.is_some() {
         return Asks::Nothing;
