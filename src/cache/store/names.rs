@@ -105,10 +105,7 @@ fn read_digest(text: &str) -> Option<Digest> {
 /// What SCAN finds all generations under `prefix` by.
 pub(super) fn every_generation(prefix: &str) -> String {
     let mut pattern = String::with_capacity(prefix.len() + 16);
-    for symbol in prefix.chars() {
-        pattern.extend("*?[]\\".contains(symbol).then_some('\\'));
-        pattern.push(symbol);
-    }
+    key::push_literal(&mut pattern, prefix);
     pattern.push_str(KIND);
     pattern.push_str(":{*}:g");
     pattern

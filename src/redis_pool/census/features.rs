@@ -101,12 +101,7 @@ impl Features {
 /// A glob that stands for `prefix` and whatever follows it.
 fn pattern(prefix: &str) -> String {
     let mut pattern = String::with_capacity(prefix.len() + 1);
-    for character in prefix.chars() {
-        if "*?[]^\\".contains(character) {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
+    key::push_literal(&mut pattern, prefix);
     pattern.push('*');
     pattern
 }
