@@ -48,7 +48,7 @@ impl Instance {
         let registry = Registry::new(1);
         let settings = sidegate::redis_pool::Settings::of_url(url).expect("a URL");
         let settings = sidegate::redis_pool::Settings { timeout: Duration::from_secs(2), ..settings };
-        let link = Link::new(&settings, &[SCRIPTS[0], SCRIPTS[1], fleet::SCRIPT], &registry, 0);
+        let link = Link::new(&settings, &[&SCRIPTS[..], &[fleet::SCRIPT]].concat(), &registry, 0);
         let fleet = Fleet::new();
         let pace = Pace { every: Duration::from_millis(50), ..Pace::default() };
         let member = fleet.join(&link, "sidegate:", pace, Clock::System, &registry, 0);
@@ -89,7 +89,7 @@ impl Instance {
     fn limits(&self, limits: &[(&str, u64)], on_outage: OnOutage) -> Rc<RateLimit> {
         let limit = |&(name, amount): &(&str, u64)| {
             let quota = Quota { amount, per: Duration::from_secs(3600) };
-            Arc::new(Limit { name: name.into(), key: Key(vec![Part::Address]), quota, burst: amount })
+            Arc::new(Limit::new(name, Key(vec![Part::Address]), quota))
         };
         let limits: Vec<_> = limits.iter().map(limit).collect();
         RateLimit::new(&limits, Settings { on_outage, ..Settings::default() }, &self.worker)
