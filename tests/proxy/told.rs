@@ -99,6 +99,22 @@ fn a_status_alone_keeps_the_problem_document() {
 }
 
 #[test]
+fn a_quota_that_is_smaller_for_an_outage_says_so() {
+    let mut redis = RedisServer::start();
+    let app = Origin::saying("app");
+    let sidegate = Configuration::of(&app).redis(&redis).with(&one("1 per hour", "")).start();
+    assert_eq!(sidegate.get("/limited").status, 200);
+    redis.kill();
+    let answer = sidegate.get("/limited");
+    assert_eq!((answer.status, &answer.json()["violated-policies"]), (429, &serde_json::json!(["one"])));
+    assert_eq!(
+        answer.json()["type"],
+        "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn a_client_is_warned_before_it_is_refused_and_that_is_counted() {
     let app = Origin::saying("app");
     let tables = "[limit.ten]\nkey = \"address\"\nquota = \"10 per hour\"\nwarn_at = \"80%\"\n\
