@@ -20,7 +20,7 @@ use super::algorithm::{Asked, Decision};
 use super::fields::{self, Partition, Told, nearer};
 use super::metrics::Outcomes;
 use super::store::memory::MemoryStore;
-use super::store::redis::{self as counted_in_redis, Settled};
+use super::store::redis::{self as counted_in_redis, Counters, Settled};
 use super::store::{Charge, OnOutage};
 use super::terms::{Agreed, Terms};
 use super::{Limit, Settings};
@@ -155,17 +155,9 @@ impl RateLimit {
         if !settled.refunds.is_empty() {
             let mut pipeline = Pipeline::with_capacity(settled.refunds.len());
             self.charging(exchange, whole, |charges| {
-                for &(index, taken_at) in &settled.refunds {
+                for &(index, since) in &settled.refunds {
                     let Charge { key, policy, asked, .. } = charges[index];
-                    counted_in_redis::give_back(
-                        &mut pipeline,
-                        &self.worker.prefix,
-                        key,
-                        policy,
-                        taken_at,
-                        asked.take,
-                        None,
-                    );
+                    self.counters().give_back(&mut pipeline, key, policy, since, asked.take);
                 }
             });
             link.send(pipeline);
@@ -181,10 +173,13 @@ impl RateLimit {
     }
 
     fn push_commands(&self, exchange: &Exchange, pipeline: &mut Pipeline) -> usize {
-        let Worker { prefix, apart, .. } = &self.worker;
         self.charging(exchange, self.agreed.whole(), |charges| {
-            counted_in_redis::ask(pipeline, prefix, charges, &self.floors(charges), None, *apart)
+            self.counters().ask(pipeline, charges, &self.floors(charges), self.worker.apart)
         })
+    }
+
+    fn counters(&self) -> Counters<'_> {
+        Counters { prefix: &self.worker.prefix, here: self.worker.clock.unix_micros(), there: None }
     }
 
     fn read(&self, values: &[Value]) -> Result<Settled, &'static str> {

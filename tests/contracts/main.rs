@@ -7,6 +7,7 @@ mod cache;
 mod faults;
 mod fleet;
 mod limits;
+mod limits_agree;
 mod link;
 mod near;
 mod one_trip;
