@@ -38,8 +38,8 @@ pub fn check(path: &Path) -> ExitCode {
                 Ok((_, None)) => {}
                 Ok((_, Some(said))) | Err(said) => eprintln!("warning: if it ran here: {said}\n"),
             }
-            for prefix in app::untrackable(&settings) {
-                eprintln!("warning: sessions under `{prefix}` are not remembered near: limits are counted under it\n");
+            for (what, prefix) in app::untrackable(&settings) {
+                eprintln!("warning: {what} under `{prefix}` are not remembered near: limits are counted under it\n");
             }
             let mut summary = summary(&settings);
             summary.push_str(&masters(&settings));
