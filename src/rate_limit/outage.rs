@@ -38,7 +38,7 @@ impl RateLimit {
         };
         match self.on_outage {
             OnOutage::Local => {
-                let share = self.agreed.share(self.worker.fleet.instances());
+                let share = self.agreed.share(exchange, self.worker.fleet.instances());
                 let longest = share.iter().map(|terms| terms.policy.longest()).max().unwrap_or(0);
                 self.worker.memory.stand_in(self.worker.clock.unix_micros() + longest);
                 self.in_memory(exchange, &share, "local")
@@ -61,7 +61,7 @@ impl RateLimit {
         if self.on_outage != OnOutage::Local {
             return;
         }
-        let whole = self.agreed.whole();
+        let whole = &self.agreed.of(exchange);
         let noted = |index: usize| whole[index].policy.is_worth_noting(&settled.decisions[index]);
         if !(0..whole.len()).any(noted) {
             return;
