@@ -16,13 +16,13 @@ use crate::redis_pool::{Link, key};
 use crate::telemetry::registry::Registry;
 use crate::telemetry::{LimitTrail, Record};
 
-use super::algorithm::gcra::Decision;
+use super::algorithm::{Asked, Decision};
 use super::fields::{self, Partition, Told, nearer};
 use super::metrics::Outcomes;
 use super::store::memory::MemoryStore;
 use super::store::redis::{self as counted_in_redis, Settled};
 use super::store::{Charge, OnOutage};
-use super::terms::{Agreed, Terms};
+use super::terms::{Agreed, Subject, Terms};
 use super::{Limit, Settings};
 
 /// What every request costs, in quota units.
@@ -110,6 +110,10 @@ impl RateLimit {
     /// The limits of a route that [need a session](super::partition::Key::needs_session) belong into one of their own,
     /// behind `session`.
     pub fn new(limits: &[Arc<Limit>], settings: Settings, worker: &Worker) -> Rc<Self> {
+        let subject = |limit: &Arc<Limit>| {
+            let counting = limit.counting()?.clone();
+            Some(Subject { limit: limit.clone(), counting })
+        };
         let counted = |limit: &Arc<Limit>| Counted {
             name: key_name(&limit.name),
             outcomes: Outcomes::new(&limit.name, &worker.registry, worker.number),
@@ -117,7 +121,7 @@ impl RateLimit {
         };
         Rc::new(Self {
             limits: limits.iter().map(counted).collect(),
-            agreed: Agreed::new(limits, settings),
+            agreed: Agreed::new(limits.iter().filter_map(subject).collect(), settings),
             on_outage: settings.on_outage,
             worker: worker.clone(),
             gathered: !limits.iter().any(|limit| limit.needs_session()),
@@ -129,19 +133,19 @@ impl RateLimit {
     /// Decides about a request, and charges it.
     pub(super) async fn judge(&self, exchange: &mut Exchange) -> Verdict {
         let Some(link) = &self.worker.link else {
-            return self.in_memory(exchange, self.agreed.whole(), "memory");
+            return self.in_memory(exchange, &self.agreed.of(exchange), "memory");
         };
         if self.limits.is_empty() {
             return Verdict::Unlimited;
         }
         let answer = if self.gathered { exchange.answers.take(Slot::Limits) } else { Answer::NotAsked };
         let settled = match answer {
-            Answer::Values(values) => self.read(&values),
+            Answer::Values(values) => self.read(exchange, &values),
             Answer::Unavailable(reason) => Err(reason),
             Answer::NotAsked | Answer::Near(_) => {
                 let mut pipeline = Pipeline::with_capacity(1);
                 self.push_commands(exchange, &mut pipeline);
-                link.query(&pipeline).await.and_then(|values| self.read(&values))
+                link.query(&pipeline).await.and_then(|values| self.read(exchange, &values))
             }
         };
         match settled {
@@ -151,12 +155,21 @@ impl RateLimit {
     }
 
     fn by_redis(&self, link: &Link, exchange: &Exchange, settled: Settled) -> Verdict {
-        let whole = self.agreed.whole();
+        let whole = &self.agreed.of(exchange);
         if !settled.refunds.is_empty() {
             let mut pipeline = Pipeline::with_capacity(settled.refunds.len());
             self.charging(exchange, whole, |charges| {
-                for &(index, before) in &settled.refunds {
-                    counted_in_redis::take_back(&mut pipeline, &self.worker.prefix, &charges[index], before, None);
+                for &(index, taken_at) in &settled.refunds {
+                    let Charge { key, policy, asked, .. } = charges[index];
+                    counted_in_redis::give_back(
+                        &mut pipeline,
+                        &self.worker.prefix,
+                        key,
+                        policy,
+                        taken_at,
+                        asked.take,
+                        None,
+                    );
                 }
             });
             link.send(pipeline);
@@ -173,14 +186,17 @@ impl RateLimit {
 
     fn push_commands(&self, exchange: &Exchange, pipeline: &mut Pipeline) -> usize {
         let Worker { prefix, apart, .. } = &self.worker;
-        self.charging(exchange, self.agreed.whole(), |charges| {
+        self.charging(exchange, &self.agreed.of(exchange), |charges| {
             counted_in_redis::ask(pipeline, prefix, charges, &self.floors(charges), None, *apart)
         })
     }
 
-    fn read(&self, values: &[Value]) -> Result<Settled, &'static str> {
-        let limits = self.agreed.whole().iter().map(|terms| (&terms.policy, COST));
-        counted_in_redis::read(limits, values)
+    fn read(&self, exchange: &Exchange, values: &[Value]) -> Result<Settled, &'static str> {
+        let asked = Asked::units(COST);
+        counted_in_redis::read(
+            self.agreed.of(exchange).iter().map(|terms| Charge::new("", &terms.policy, asked)),
+            values,
+        )
     }
 
     /// Spells the keys of a request, and does something with them.
@@ -197,7 +213,7 @@ impl RateLimit {
         let spelt = terms.iter().zip(&keys.ends).map(|(terms, &end)| {
             let key = &keys.text[start..end];
             start = end;
-            Charge { key, policy: &terms.policy, cost: COST }
+            Charge::new(key, &terms.policy, Asked::units(COST))
         });
         let done = act(&spelt.collect::<Vec<_>>());
         self.keys.set(keys);
