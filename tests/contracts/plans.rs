@@ -52,9 +52,11 @@ impl Bench {
         let beginning = plan.record.split('{').next().unwrap_or_default();
         let bounds = Bounds::new(near, [beginning], "sidegate:limit:");
         let remembered = Remembered::new(bounds, coherence.clone());
-        let redis = Settings { timeout: Duration::from_secs(2), ..Settings::of_url(&relay.url()).expect("a URL") };
-        let link = Link::new(&redis, &[], &registry, 0);
+        let at = |url: &str| Settings { timeout: Duration::from_secs(2), ..Settings::of_url(url).expect("a URL") };
+        let link = Link::new(&at(&relay.url()), &[], &registry, 0);
         becomes(&link, true).await;
+        // News that has to pass a relay comes after the answer to who made the change.
+        let redis = at(&if mode == Some(Mode::PubSub) { relay.url() } else { server.url() });
         let tracking = mode.map(|_| {
             let (tiers, coherence) = (vec![remembered.clone() as Arc<dyn near::Tier>], coherence.clone());
             Tracking::start(Terms { redis, near, tiers, coherence }, Registry::new(1), 0).expect("a thread")

@@ -154,13 +154,14 @@ impl Lookup {
         }
         let values = self.link.query(&pipeline).await.unwrap_or_default();
         let (fields, left) = (values.first().unwrap_or(&Value::Nil), values.get(1));
-        let stands = Stands { life: left.and_then(life), ..stands };
+        // What is not there does not end by itself.
+        let lives = Stands { life: left.and_then(life), ..stands };
         let (kept, client) = match said(fields, &self.limits) {
             Said::Record(entitlement, unread) => {
                 self.complain(key, &unread);
                 self.count(if unread.is_empty() { Outcome::Found } else { Outcome::Malformed });
                 let entitlement = Arc::new(entitlement);
-                (self.remembered.keep(name, note, entitlement.clone(), stands), Client::Known(entitlement))
+                (self.remembered.keep(name, note, entitlement.clone(), lives), Client::Known(entitlement))
             }
             Said::Nothing => {
                 self.count(Outcome::Unknown);
