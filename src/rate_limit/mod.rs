@@ -18,6 +18,7 @@ pub mod algorithm;
 pub mod fields;
 mod judge;
 mod layer;
+pub mod lease;
 mod limit;
 mod metrics;
 mod outage;
