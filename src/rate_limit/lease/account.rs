@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use super::Held;
 use super::demand::Demand;
 use super::lots::{Lot, Lots};
-use super::pace::Pace;
+use super::pace::{GOOD, Pace};
 use crate::rate_limit::algorithm::{Asked, Decision, Policy, State};
 
 /// A key that is asked for less in a lease's life is not hot.
@@ -129,7 +129,7 @@ impl Account {
             self.pace = None;
         }
         if lease > 0 || self.pace.is_some() {
-            self.asking = Some((now, lease == demand));
+            self.asking = Some((now, lease == wanted(demand)));
         }
         Held::Ask { lease }
     }
@@ -144,7 +144,7 @@ impl Account {
         if lease == 0 {
             return None;
         }
-        self.asking = Some((now, lease == demand));
+        self.asking = Some((now, lease == wanted(demand)));
         Some(lease)
     }
 
@@ -168,7 +168,13 @@ impl Account {
         // Others take of what is earned.
         let likely = (said.remaining + self.earned(elapsed) / 2).min(self.policy.burst());
         let first = if said.leased_until > now { 0 } else { self.earned(self.life) };
-        demand.min(likely.saturating_sub(units + first) / SHARE)
+        wanted(demand).min(likely.saturating_sub(units + first) / SHARE)
+    }
+
+    /// Units that are left where nothing is scarce.
+    fn ample(&self, now: Instant) -> u64 {
+        let reachable = self.policy.burst().saturating_sub(self.earned(self.life)) / 2;
+        self.demand.in_a_life(now, self.life).max(GOOD * SHARE * 2).min(reachable)
     }
 
     /// Units that a token bucket earns in `time`.
@@ -213,7 +219,7 @@ impl Account {
             self.keep(asked, now, decision);
         }
         if let Some((_, whole)) = answer {
-            if whole && decision.leased > 0 {
+            if whole && decision.leased > 0 && decision.remaining >= self.ample(asked) {
                 self.pace = None;
             } else if let Some(pace) = &mut self.pace {
                 pace.brought(decision.leased + 1, asked, self.life);
@@ -263,7 +269,7 @@ impl Account {
 
     /// Lets go of what may be spent no longer, and of what nobody has asked for of late; says what was left of it.
     pub(super) fn sweep(&mut self, now: Instant) -> Option<Lot> {
-        if now.saturating_duration_since(self.spent_at) >= self.life / 2 {
+        if now.saturating_duration_since(self.spent_at) >= self.life / 8 {
             self.lots.end_all();
         }
         self.lots.end(now);
@@ -300,6 +306,11 @@ impl Account {
             Policy::Bucket(policy) => u128::from(policy.span(lot.units).micros) > age.as_micros(),
         }
     }
+}
+
+/// The lease for a key that is asked for so many units in a lease's life.
+fn wanted(demand: u64) -> u64 {
+    (demand / 8).max(GOOD).min(demand / 2)
 }
 
 /// When the store answered, by its clock, and when the last lease that it knows of ends (µs since the Unix epoch).

@@ -14,7 +14,7 @@
 use std::time::{Duration, Instant};
 
 /// Units of a good lease: fewer are a longer wait, half as many more a shorter one.
-const GOOD: u64 = 64;
+pub(super) const GOOD: u64 = 64;
 
 /// Waits between the questions of a process.
 #[derive(Clone, Copy, Debug)]
