@@ -25,6 +25,7 @@ mod limit;
 mod metrics;
 mod outage;
 pub mod partition;
+pub mod plan;
 pub mod quota;
 pub mod store;
 mod terms;

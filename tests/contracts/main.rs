@@ -12,6 +12,7 @@ mod link;
 mod near;
 mod one_trip;
 mod outage;
+mod plans;
 mod session;
 mod support;
 mod topology;
