@@ -18,6 +18,7 @@ mod account;
 mod demand;
 mod lots;
 mod pace;
+mod tend;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use parking_lot::Mutex;
 
 use self::account::Account;
 use self::lots::Lot;
+pub use self::tend::{Giving, Tending};
 use super::algorithm::{Decision, Policy};
 use super::store::MemorySettings;
 
