@@ -20,6 +20,7 @@ mod delay;
 pub mod fields;
 mod judge;
 mod layer;
+pub mod lease;
 mod limit;
 mod metrics;
 mod outage;
