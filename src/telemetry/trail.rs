@@ -36,6 +36,8 @@ pub struct Record {
     pub route: Option<Arc<str>>,
     /// Its place in the list of routes that [`Telemetry`](super::Telemetry) was made with: finds its counters.
     pub route_index: Option<usize>,
+    /// How the client's plan was found: `hit`, `found`, `unknown`, `malformed`, `last_known`, `unavailable`, `absent`.
+    pub plan: Option<&'static str>,
     /// The limit nearest to refusal.
     pub limit: Option<LimitTrail>,
     /// `valid`, `anonymous`, `absent`, `expired`, `rejected`, `unknown`.
@@ -96,6 +98,7 @@ impl Record {
             client: None,
             route: None,
             route_index: None,
+            plan: None,
             limit: None,
             session: None,
             session_reason: None,

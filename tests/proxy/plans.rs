@@ -112,12 +112,32 @@ fn a_hot_client_s_plan_costs_no_trip_and_a_limit_of_its_own_name_has_its_own_quo
     }
     assert_eq!((asked(&redis), lookups(&sidegate, "hit")), (before, hits + 20.0));
     assert_eq!(sidegate.metric("sidegate_redis_round_trips_total"), trips + 20.0, "the limit's own trip, and no more");
+    sidegate.access_log(|line| line["plan"] == "hit" && line["limit"] == "calls");
     let upload = client.get_with("/uploads", &[("X-API-Key", KEY)]);
     assert_eq!(told(&upload), (200, 1, 0), "{upload:?}");
     assert_eq!(told(&client.get_with("/uploads", &[("X-API-Key", KEY)])), (429, 1, 0));
     assert_eq!(ask(&mut client, KEY).status, 200);
     until("the size is shown", || sidegate.metric("sidegate_near_entries{kind=\"plan\"}") == 1.0);
     assert!(sidegate.metric("sidegate_near_hits_total{kind=\"plan\"}") >= 20.0);
+}
+
+#[test]
+fn units_that_were_taken_ahead_are_not_spent_under_another_quota() {
+    let (redis, app) = (RedisServer::start(), Origin::saying("app"));
+    let tables = TABLES.replace(
+        "quota = \"10 per hour\"\nprecision = \"exact\"",
+        "quota = \"1000 per second\"\nburst = 5000\nprecision = \"leased\"",
+    );
+    let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+    is_told(&sidegate);
+    let mut client = sidegate.client();
+    (0..1000).for_each(|_| assert_eq!(ask(&mut client, KEY).status, 200));
+    give(&redis, &["HSET", &format!("sidegate:plan:{KEY}"), "quota", "5 per hour"]);
+    let answers: Vec<_> = (0..20).map(|_| told(&ask(&mut client, KEY))).collect();
+    let passed = answers.iter().filter(|(status, ..)| *status == 200).count();
+    assert!((1..=5).contains(&passed) && answers.iter().all(|(_, quota, _)| *quota == 5), "{answers:?}");
+    give(&redis, &["DEL", &format!("sidegate:plan:{KEY}")]);
+    until("the limit's own quota counts", || ask(&mut client, KEY).status == 200);
 }
 
 #[test]
