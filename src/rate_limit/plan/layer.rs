@@ -127,7 +127,8 @@ impl Lookup {
         if !self.near {
             return Looked::Ask { key: (*key).into(), name, note: None };
         }
-        let client = match self.remembered.certain(&name, exchange.trail.borrow().started) {
+        let now = exchange.trail.borrow().started;
+        let client = match self.remembered.certain(&name, now) {
             Some(Certain::Record(entitlement)) => {
                 self.count(Outcome::Hit, &exchange.trail);
                 Client::Known(entitlement)
