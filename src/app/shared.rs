@@ -12,6 +12,7 @@ use super::rosters::Rosters;
 use crate::clock::Clock;
 use crate::config::settings::{MemorySettings, Settings};
 use crate::listener::admission::{Admission, Bounds};
+use crate::rate_limit::lease::Leases;
 use crate::redis_pool::fleet::Fleet;
 use crate::telemetry::registry::Registry;
 use crate::telemetry::sink::Sink;
@@ -51,6 +52,8 @@ pub struct Stores {
     bounds: MemorySettings,
     /// Counters of limits.
     pub limits: Arc<rate_limit::store::memory::MemoryStore>,
+    /// What is taken ahead of limits in Redis.
+    pub leases: Arc<Leases>,
     /// Stored responses.
     pub responses: Arc<cache::store::MemoryStore>,
     /// Invalidations that Redis could not be told.
@@ -65,6 +68,7 @@ impl Stores {
         Self {
             bounds,
             limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
+            leases: Leases::new(bounds.limits),
             responses: cache::store::MemoryStore::new(bounds.cache),
             owed: cache::store::Owed::new(),
             near: Near::new(settings),
@@ -77,6 +81,7 @@ impl Stores {
         Self {
             bounds,
             limits: if bounds.limits == self.bounds.limits { self.limits.clone() } else { new.limits },
+            leases: if bounds.limits == self.bounds.limits { self.leases.clone() } else { new.leases },
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
             owed: self.owed.clone(),
             near: self.near.within(settings),
