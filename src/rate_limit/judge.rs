@@ -28,6 +28,7 @@ use crate::redis_pool::fleet::Fleet;
 use crate::telemetry::registry::Registry;
 
 use super::delay::WaitingRoom;
+use super::lease::Leases;
 use super::store::memory::MemoryStore;
 use super::store::redis::{self as counted_in_redis, Settled};
 use super::store::{Charge, OnOutage};
@@ -56,6 +57,8 @@ pub struct Worker {
     pub fleet: Arc<Fleet>,
     /// Requests of this process that wait for their turn.
     pub waiting: Arc<AtomicUsize>,
+    /// Units that this process has taken ahead, of limits that are leased.
+    pub leases: Arc<Leases>,
     /// The time.
     pub clock: Clock,
     /// Every counter.

@@ -51,8 +51,18 @@ struct Traffic {
 enum Event {
     Request(usize),
     /// A request of an instance that began then is at the store, and asks for a lease of so many.
-    Question { instance: usize, life: u64, asked: u64, lease: u64 },
-    Answer { instance: usize, life: u64, asked: u64, decision: Option<Decision> },
+    Question {
+        instance: usize,
+        life: u64,
+        asked: u64,
+        lease: u64,
+    },
+    Answer {
+        instance: usize,
+        life: u64,
+        asked: u64,
+        decision: Option<Decision>,
+    },
     Sweep(usize),
     GivenBack(Unspent),
     Death(usize),
@@ -139,7 +149,8 @@ impl Fleet {
             fleet.happens(event);
         }
         fleet.told.admitted.sort_unstable();
-        fleet.told.left = policy.decide(fleet.state.as_ref(), START + course.length, Asked { need: 0, take: 0, lease: 0 }).remaining;
+        fleet.told.left =
+            policy.decide(fleet.state.as_ref(), START + course.length, Asked { need: 0, take: 0, lease: 0 }).remaining;
         fleet.told
     }
 
@@ -207,7 +218,9 @@ impl Fleet {
             }
             Event::Sweep(instance) => {
                 let swept = self.instances[instance].sweep(self.instant(self.now));
-                for used in swept.uses.values() { self.told.lost_units += used.expired; }
+                for used in swept.uses.values() {
+                    self.told.lost_units += used.expired;
+                }
                 for unspent in swept.unspent {
                     let trip = self.trip();
                     if !self.is_lost() {
@@ -242,7 +255,9 @@ impl Fleet {
         self.told.operations += 1;
         let decision = self.policy.decide(self.state.as_ref(), START + self.now, Asked { need: 1, take: 1, lease });
         if decision.allowed {
-            if decision.leased > 0 && self.state.is_none_or(|State::Bucket(s)| s.until <= START + self.now) { self.told.starts += 1; }
+            if decision.leased > 0 && self.state.is_none_or(|State::Bucket(s)| s.until <= START + self.now) {
+                self.told.starts += 1;
+            }
             self.state = Some(decision.state);
             self.told.leases += u64::from(decision.leased > 0);
         }
@@ -292,7 +307,14 @@ fn figures() {
         ("1900 1:1:1", vec![Traffic::steady(633); 3]),
         ("2100 moving 300ms", (0..3).map(|which| Traffic::in_turn(2100, 300_000, which, 3)).collect()),
     ] {
-        for (amount, seconds, burst) in [(2000, 1, 2000), (5000, 1, 5000), (2000, 1, 1000), (100, 1, 100), (6000, 60, 6000), (100_000, 3600, 10_000)] {
+        for (amount, seconds, burst) in [
+            (2000, 1, 2000),
+            (5000, 1, 5000),
+            (2000, 1, 1000),
+            (100, 1, 100),
+            (6000, 60, 6000),
+            (100_000, 3600, 10_000),
+        ] {
             let length = 10 * SECOND;
             let course = Course { traffic: traffic.clone(), length, trip: (200, 600), lost: 0, death: 0, seed: 7 };
             let policy = bucket(amount, seconds, burst, 200_000);
@@ -305,7 +327,10 @@ fn figures() {
                 most.min(asked),
                 admitted as f64 / most.min(asked) as f64,
                 told.operations as f64 / admitted as f64,
-                told.leases, told.starts, told.left, told.lost_units,
+                told.leases,
+                told.starts,
+                told.left,
+                told.lost_units,
                 beyond(&told.admitted, amount, seconds, burst)
             );
         }

@@ -12,6 +12,7 @@ use sidegate::body::Body;
 use sidegate::clock::Clock;
 use sidegate::exchange::{Exchange, Next, pass};
 use sidegate::gather::{self, Ask};
+use sidegate::rate_limit::lease::Leases;
 use sidegate::rate_limit::partition::{Key, Part};
 use sidegate::rate_limit::quota::Quota;
 use sidegate::rate_limit::store::memory::MemoryStore;
@@ -59,6 +60,7 @@ impl Instance {
             apart: link.is_cluster(),
             fleet,
             waiting: Arc::default(),
+            leases: Leases::new(MemorySettings::default()),
             clock: Clock::System,
             registry,
             number: 0,
