@@ -59,6 +59,8 @@ pub struct Worker {
     pub fleet: Arc<Fleet>,
     /// Requests of this process that wait for their turn.
     pub waiting: Arc<AtomicUsize>,
+    /// Units that this process has taken ahead, of limits that are leased.
+    pub leases: Arc<Leases>,
     /// The time.
     pub clock: Clock,
     /// Every counter.

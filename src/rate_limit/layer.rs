@@ -106,6 +106,7 @@ mod tests {
                 fleet: Fleet::new(),
                 leases: Leases::new(MemorySettings::default()),
                 waiting: Arc::default(),
+                leases: Leases::new(MemorySettings::default()),
                 clock: self.clock.0.clone(),
                 registry: self.registry.clone(),
                 number: 0,

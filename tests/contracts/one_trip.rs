@@ -73,6 +73,7 @@ fn limits(name: &str, part: Part, amount: u64, link: &Link, registry: &Arc<Regis
         fleet: Fleet::new(),
         leases: Leases::new(MemorySettings::default()),
         waiting: Arc::default(),
+        leases: Leases::new(MemorySettings::default()),
         clock: Clock::System,
         registry: registry.clone(),
         number: 0,

@@ -61,6 +61,7 @@ impl Instance {
             fleet,
             leases: Leases::new(MemorySettings::default()),
             waiting: Arc::default(),
+            leases: Leases::new(MemorySettings::default()),
             clock: Clock::System,
             registry,
             number: 0,
