@@ -328,7 +328,6 @@ fn gather_parts(
         apart: link.as_ref().is_some_and(Link::is_cluster),
         fleet: shared.fleet.clone(),
         waiting: shared.waiting.clone(),
-        leases: stores.leases.clone(),
         clock: shared.clock.clone(),
         registry: registry.clone(),
         number,
