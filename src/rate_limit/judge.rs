@@ -30,7 +30,7 @@ use crate::telemetry::registry::Registry;
 use super::delay::WaitingRoom;
 use super::lease::Leases;
 use super::store::memory::MemoryStore;
-use super::store::redis::{self as counted_in_redis, Settled};
+use super::store::redis::{self as counted_in_redis, Counters, Settled};
 use super::store::{Charge, OnOutage};
 use super::terms::Agreed;
 use super::{Count, Limit, Precision, Settings};
@@ -59,8 +59,6 @@ pub struct Worker {
     pub fleet: Arc<Fleet>,
     /// Requests of this process that wait for their turn.
     pub waiting: Arc<AtomicUsize>,
-    /// Units that this process has taken ahead, of limits that are leased.
-    pub leases: Arc<Leases>,
     /// The time.
     pub clock: Clock,
     /// Every counter.
@@ -177,14 +175,13 @@ impl RateLimit {
             let mut pipeline = Pipeline::with_capacity(settled.refunds.len());
             for &(index, since) in &settled.refunds {
                 let Charge { key, policy, asked, .. } = charges[index];
-                let prefix = &self.worker.prefix;
-                counted_in_redis::give_back(&mut pipeline, prefix, key, policy, since, asked.take, None);
+                self.in_redis().give_back(&mut pipeline, key, policy, since, asked.take);
             }
             link.send(pipeline);
         }
         self.note(&docket, settled);
         docket.lend(&settled.decisions);
-        docket.hear(&settled.decisions);
+        docket.hear(&settled.decisions, settled.now, &self.counters);
         self.verdict(docket, settled.now, Counted::Redis)
     }
 
@@ -193,14 +190,17 @@ impl RateLimit {
         let charges: Vec<_> = docket.charges(&self.counters).collect();
         let decisions = self.worker.memory.settle(&charges, now);
         drop(charges);
-        docket.hear(&decisions);
+        docket.hear(&decisions, now, &self.counters);
         self.verdict(docket, now, counted)
     }
 
     fn push_commands(&self, docket: &Docket, pipeline: &mut Pipeline) -> usize {
-        let Worker { prefix, apart, .. } = &self.worker;
         let charges: Vec<_> = docket.charges(&self.counters).collect();
-        counted_in_redis::ask(pipeline, prefix, &charges, &self.floors(&charges), None, *apart)
+        self.in_redis().ask(pipeline, &charges, &self.floors(&charges), self.worker.apart)
+    }
+
+    pub(super) fn in_redis(&self) -> Counters<'_> {
+        Counters { prefix: &self.worker.prefix, here: self.worker.clock.unix_micros(), there: None }
     }
 
     fn read(&self, docket: &Docket, values: &[Value]) -> Result<Settled, &'static str> {

@@ -104,7 +104,6 @@ mod tests {
                 prefix: "sidegate:".into(),
                 apart: false,
                 fleet: Fleet::new(),
-                leases: Leases::new(MemorySettings::default()),
                 waiting: Arc::default(),
                 leases: Leases::new(MemorySettings::default()),
                 clock: self.clock.0.clone(),

@@ -71,7 +71,6 @@ fn limits(name: &str, part: Part, amount: u64, link: &Link, registry: &Arc<Regis
         prefix: "sidegate:".into(),
         apart: false,
         fleet: Fleet::new(),
-        leases: Leases::new(MemorySettings::default()),
         waiting: Arc::default(),
         leases: Leases::new(MemorySettings::default()),
         clock: Clock::System,

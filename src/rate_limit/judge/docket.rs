@@ -70,6 +70,8 @@ pub(in crate::rate_limit) struct Said {
     pub(in crate::rate_limit) retry_after: u64,
     pub(in crate::rate_limit) reset_after: u64,
     pub(in crate::rate_limit) delay: u64,
+    /// Since when what it was charged is given back, if at once ([`Policy::since`](crate::rate_limit::algorithm::Policy::since)).
+    pub(in crate::rate_limit) since: u64,
 }
 
 impl Entry {
@@ -215,10 +217,16 @@ impl Docket {
     }
 
     /// Keeps what the store says, in the order of [`Self::asked`].
-    pub(super) fn hear(&mut self, decisions: &[Decision]) {
+    pub(super) fn hear(&mut self, decisions: &[Decision], now: u64, counters: &[Counter]) {
+        let delays = decisions.iter().any(|decision| decision.delay > 0);
         for (index, decision) in decisions.iter().enumerate().take(self.asked) {
             let &Decision { allowed, remaining, retry_after, reset_after, delay, .. } = decision;
-            self.entries[index].said = Said { allowed, remaining, retry_after, reset_after, delay };
+            let counter = self.entries[index].counter;
+            let since = match delays {
+                true => self.terms[counter].policy.since(&decision.state, now, counters[counter].asked.take),
+                false => now,
+            };
+            self.entries[index].said = Said { allowed, remaining, retry_after, reset_after, delay, since };
         }
     }
 

@@ -44,7 +44,7 @@ impl RateLimit {
         if within && delay > 0 {
             turn = self.waiting_room.enter(delay);
             if turn.is_none() {
-                self.give_back(&docket, now, counted);
+                self.give_back(&docket, None, counted);
                 within = false;
                 for entry in docket.entries.iter_mut().filter(|entry| entry.said.delay > 0) {
                     entry.said.allowed = false;
