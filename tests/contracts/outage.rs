@@ -12,6 +12,7 @@ use sidegate::body::Body;
 use sidegate::clock::Clock;
 use sidegate::exchange::{Exchange, Next, pass};
 use sidegate::gather::{self, Ask};
+use sidegate::rate_limit::lease::Leases;
 use sidegate::rate_limit::partition::{Key, Part};
 use sidegate::rate_limit::quota::Quota;
 use sidegate::rate_limit::store::memory::MemoryStore;
@@ -58,6 +59,8 @@ impl Instance {
             prefix: "sidegate:".into(),
             apart: link.is_cluster(),
             fleet,
+            waiting: Arc::default(),
+            leases: Leases::new(MemorySettings::default()),
             clock: Clock::System,
             registry,
             number: 0,
@@ -92,7 +95,7 @@ impl Instance {
             Arc::new(Limit::new(name, Key(vec![Part::Address]), quota))
         };
         let limits: Vec<_> = limits.iter().map(limit).collect();
-        RateLimit::new(&limits, Settings { on_outage, ..Settings::default() }, &self.worker)
+        RateLimit::new(&limits, None, Settings { on_outage, ..Settings::default() }, &self.worker)
     }
 
     /// One request of a client, all the way through.
