@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, AtomicUsize};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -12,11 +13,12 @@ use super::rosters::Rosters;
 use crate::clock::Clock;
 use crate::config::settings::{MemorySettings, Settings};
 use crate::listener::admission::{Admission, Bounds};
+use crate::rate_limit::lease::Leases;
 use crate::rate_limit::top::Tops;
 use crate::redis_pool::fleet::Fleet;
 use crate::telemetry::registry::Registry;
 use crate::telemetry::sink::Sink;
-use crate::{admin, cache, rate_limit, session};
+use crate::{admin, cache, rate_limit, redis_pool, session};
 
 /// What all workers share.
 pub struct Shared {
@@ -38,6 +40,8 @@ pub struct Shared {
     pub rosters: Rosters,
     /// This instance and the others.
     pub fleet: Arc<Fleet>,
+    /// Requests that a limit has wait for their turn.
+    pub waiting: Arc<AtomicUsize>,
     /// Worker threads.
     pub workers: usize,
     stores: Mutex<Stores>,
@@ -52,6 +56,10 @@ pub struct Stores {
     pub limits: Arc<rate_limit::store::memory::MemoryStore>,
     /// Who is refused most.
     pub tops: Arc<Tops>,
+    /// Units of limits that were taken ahead.
+    pub leases: Arc<Leases>,
+    /// From where, and for how long.
+    leased: (Option<redis_pool::Settings>, Duration),
     /// Stored responses.
     pub responses: Arc<cache::store::MemoryStore>,
     /// Invalidations that Redis could not be told.
@@ -67,6 +75,8 @@ impl Stores {
             bounds,
             limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
             tops: Tops::new(settings.limits.top),
+            leases: Leases::new(bounds.limits),
+            leased: (settings.redis.clone(), settings.limits.lease),
             responses: cache::store::MemoryStore::new(bounds.cache),
             owed: cache::store::Owed::new(),
             near: Near::new(settings),
@@ -76,10 +86,15 @@ impl Stores {
     /// Stores for `settings`: those there are, where their bounds did not change.
     fn within(&self, settings: &Settings) -> Self {
         let (bounds, new) = (settings.memory, Self::new(settings));
+        let same_limits = bounds.limits == self.bounds.limits;
+        // What was taken from one Redis is nothing to another.
+        let same_leases = same_limits && new.leased == self.leased;
         Self {
             bounds,
-            limits: if bounds.limits == self.bounds.limits { self.limits.clone() } else { new.limits },
+            limits: if same_limits { self.limits.clone() } else { new.limits },
             tops: if self.tops.room() == new.tops.room() { self.tops.clone() } else { new.tops },
+            leases: if same_leases { self.leases.clone() } else { new.leases },
+            leased: new.leased,
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
             owed: self.owed.clone(),
             near: self.near.within(settings),
@@ -109,6 +124,7 @@ impl Shared {
             stores: Mutex::new(Stores::new(settings)),
             rosters: Rosters::default(),
             fleet: Fleet::new(),
+            waiting: Arc::default(),
             redis: Mutex::default(),
         })
     }

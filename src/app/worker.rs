@@ -23,8 +23,11 @@ use crate::listener::connection::{Metrics, Served};
 use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
 use crate::listener::{self, Bind};
+use crate::rate_limit::lease::{Giving, Tending};
 use crate::rate_limit::operate::{self, Order, Trouble};
-use crate::rate_limit::{self, Limit, RateLimit};
+use crate::rate_limit::partition::Part;
+use crate::rate_limit::plan::Lookup;
+use crate::rate_limit::{self, Count, Limit, RateLimit};
 use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
@@ -118,6 +121,8 @@ struct Materials {
     redis: Option<(redis_pool::Settings, Link)>,
     /// Tells the other instances of this one; of the first worker alone.
     member: Option<Rc<Member>>,
+    /// Gives back what limits have taken ahead; of the first worker alone.
+    tending: Option<Rc<Tending>>,
     upstreams: HashMap<Arc<str>, (upstream::Settings, Rc<Upstream>)>,
     access: Option<Rc<AccessLog>>,
     /// For operators.
@@ -241,7 +246,13 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     if let Some(link) = link {
         pay(&shared, &link, deadline).await;
     }
-    let member = current.borrow().materials.member.clone();
+    let (tending, member) = {
+        let materials = &current.borrow().materials;
+        (materials.tending.clone(), materials.member.clone())
+    };
+    if let Some(tending) = tending {
+        tending.finish().await;
+    }
     if let Some(member) = member {
         member.leave().await;
     }
@@ -309,6 +320,17 @@ fn gather_parts(
         let new = || shared.fleet.join(link, &redis.prefix, Pace::default(), shared.clock.clone(), registry, number);
         kept.and_then(|before| before.member.clone()).unwrap_or_else(|| Rc::new(new()))
     });
+    let tending = redis.as_ref().filter(|_| number == 0).map(|(redis, link)| {
+        let kept = before.and_then(|before| before.tending.clone()).filter(|kept| kept.is_of(&stores.leases));
+        let giving = || Giving {
+            link: link.clone(),
+            prefix: redis.prefix.as_str().into(),
+            life: settings.limits.lease,
+            registry: registry.clone(),
+            worker: number,
+        };
+        kept.unwrap_or_else(|| Rc::new(stores.leases.tend(giving())))
+    });
     let mut upstreams = HashMap::new();
     for app in &settings.upstreams {
         let kept = before.and_then(|before| before.upstreams.get(&app.name)).filter(|(known, _)| known == app);
@@ -331,10 +353,12 @@ fn gather_parts(
     let limits = rate_limit::Worker {
         memory: stores.limits.clone(),
         link: link.clone(),
+        leases: stores.leases.clone(),
         prefix: settings.redis.as_ref().map_or("", |redis| &redis.prefix).into(),
         apart: link.as_ref().is_some_and(Link::is_cluster),
         fleet: shared.fleet.clone(),
         tops: stores.tops.clone(),
+        waiting: shared.waiting.clone(),
         clock: shared.clock.clone(),
         registry: registry.clone(),
         number,
@@ -358,7 +382,7 @@ fn gather_parts(
     let link = link.filter(|_| settings.routes.iter().any(believes));
     let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
     let limits = Rc::new(Limits { limits: settings.limits_in_use(), settings: settings.limits, worker: limits });
-    Ok((Materials { server, redis, member, upstreams, access, limits, _asking: asking }, parts))
+    Ok((Materials { server, redis, member, tending, upstreams, access, limits, _asking: asking }, parts))
 }
 
 /// What the routes of a worker are made in.
@@ -376,7 +400,8 @@ impl Room<'_> {
     fn route(&self, route: &RouteSettings, upstream: Rc<Upstream>) -> Result<Route, String> {
         let registry = &self.shared.registry;
         let counting = route.limits.iter().filter(|limit| limit.counting().is_some());
-        let (by_principal, by_request): (Vec<_>, Vec<_>) = counting.cloned().partition(|limit| limit.needs_session());
+        let (forwarded, all): (Vec<_>, Vec<_>) = counting.cloned().partition(|limit| limit.count == Count::Forwarded);
+        let (by_principal, by_request): (Vec<_>, Vec<_>) = all.into_iter().partition(|limit| limit.needs_session());
         let session = route.session.as_ref().map(|(definition, mode)| {
             let store = match (self.link, &self.shared.sessions) {
                 (None, Some(memory)) => Store::Memory(memory.clone()),
@@ -390,10 +415,12 @@ impl Room<'_> {
             strictness: route.strictness(&self.settings.routes),
             cors: route.cors.as_deref().map(Cors::new),
             response_fields: Some(&route.response_fields).filter(|edits| !edits.is_empty()).cloned().map(Rc::new),
-            by_request: self.limits(&by_request),
+            plan: self.plan(&route.limits),
+            by_request: self.limits(&by_request, route.cost),
             session,
-            by_principal: self.limits(&by_principal),
+            by_principal: self.limits(&by_principal, route.cost),
             cache: self.cache(route)?,
+            forwarded: self.limits(&forwarded, route.cost),
             upstream,
             terms: Terms {
                 websocket: route.websocket,
@@ -404,12 +431,19 @@ impl Room<'_> {
         })
     }
 
+    /// The limits of a route share one plan.
+    fn plan(&self, limits: &[Arc<Limit>]) -> Option<Rc<Lookup>> {
+        let plan = limits.iter().find_map(|limit| limit.plan.clone())?;
+        let (link, plans) = (self.link.clone()?, self.stores.near.plans.clone());
+        Some(Lookup::new(plan, limits, plans, link, &self.shared.registry, self.number))
+    }
+
     fn prefix(&self) -> &str {
         self.settings.redis.as_ref().map_or("", |redis| &redis.prefix)
     }
 
-    fn limits(&self, limits: &[Arc<Limit>]) -> Option<Rc<RateLimit>> {
-        (!limits.is_empty()).then(|| RateLimit::new(limits, self.settings.limits, self.limits))
+    fn limits(&self, limits: &[Arc<Limit>], cost: Option<u64>) -> Option<Rc<RateLimit>> {
+        (!limits.is_empty()).then(|| RateLimit::new(limits, cost, self.settings.limits, self.limits))
     }
 
     /// Where nothing is stored at all nothing needs invalidating; elsewhere every route's writes invalidate.
@@ -445,7 +479,12 @@ impl Room<'_> {
 /// Query parameters that carry credentials: never logged.
 fn secret_parameters(settings: &Settings) -> Vec<&str> {
     let carriers = settings.routes.iter().flat_map(|route| &route.session).flat_map(|(session, _)| &session.carriers);
-    carriers.filter_map(|carrier| if let Carrier::Query(name) = carrier { Some(&**name) } else { None }).collect()
+    let of_sessions =
+        carriers.filter_map(|carrier| if let Carrier::Query(name) = carrier { Some(&**name) } else { None });
+    let plans = settings.routes.iter().flat_map(|route| &route.limits).flat_map(|limit| &limit.plan);
+    of_sessions
+        .chain(plans.filter_map(|plan| if let Part::Query(name) = &plan.key { Some(&**name) } else { None }))
+        .collect()
 }
 
 /// Every name under which the app is told who is logged in.

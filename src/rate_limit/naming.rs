@@ -12,8 +12,7 @@
 
 use std::net::IpAddr;
 
-use super::partition::{Grouping, Key, Part};
-use crate::redis_pool::key::digest;
+use super::partition::{Grouping, Key, Part, push_group};
 
 /// Hexadecimal digits of a digest that are shown.
 const SHOWN: usize = 8;
@@ -40,10 +39,10 @@ pub fn spell(key: &Key, grouping: Grouping, values: &[String]) -> Result<String,
 }
 
 fn push(part: &Part, grouping: Grouping, value: &str, text: &mut String) -> Result<(), String> {
-    let address = |value: &str| value.parse().map_err(|_| format!("`{value}` is no address"));
+    let no_address = |value: &str| format!("`{value}` is no address");
     if let Some(instead) = value.strip_prefix('@') {
         text.push('@');
-        grouping.push(address(instead)?, text);
+        push_group(text, bare(instead).parse().map_err(|_| no_address(instead))?, grouping);
         return Ok(());
     }
     if let Some(known) = value.strip_prefix('#').filter(|known| is_digest(known)) {
@@ -51,18 +50,14 @@ fn push(part: &Part, grouping: Grouping, value: &str, text: &mut String) -> Resu
         text.push_str(known);
         return Ok(());
     }
-    match part {
-        Part::Address => grouping.push(address(value.split('/').next().unwrap_or(value))?, text),
-        Part::Header(_) | Part::Cookie(_) | Part::Query(_) => {
-            text.push('#');
-            text.push_str(&digest(value.as_bytes()));
-        }
-        Part::Method => text.push_str(super::partition::method(&value.parse().map_err(|_| "no method".to_owned())?)),
-        Part::Session | Part::SessionField(_) | Part::Certificate(_) | Part::Route | Part::Host => {
-            super::partition::push_text(text, value);
-        }
-    }
-    Ok(())
+    let address = *part == Part::Address;
+    let named = part.push_named(if address { bare(value) } else { value }, grouping, text);
+    named.ok_or_else(|| if address { no_address(value) } else { format!("`{value}` is no {part}") })
+}
+
+/// An address, of itself or of its network.
+fn bare(text: &str) -> &str {
+    text.split('/').next().unwrap_or(text)
 }
 
 /// The text of a key as it is shown (rule 2).
@@ -82,8 +77,7 @@ pub fn redacted(key: &Key, text: &str) -> String {
 
 /// The /24 or /48 of an address or a network.
 fn network(text: &str) -> String {
-    let bare = text.split('/').next().unwrap_or(text);
-    match bare.parse() {
+    match bare(text).parse() {
         Ok(IpAddr::V4(address)) => {
             let [a, b, c, _] = address.octets();
             format!("{a}.{b}.{c}.0/24")
@@ -120,7 +114,7 @@ mod tests {
         let fields = [("x-key", "abc"), ("host", "API.example.com:80")];
         let request = exchange("POST", "/?k=s%20t", "2001:db8:1:2:3::4", &fields);
         let mut counted = String::new();
-        key(&parts).push(&request, &mut counted);
+        key(&parts).push(&request, Grouping::default(), None, &mut counted);
         let named = spelt(&parts, &["2001:db8:1:2::9", "abc", "s t", "POST", "api.example.com"]);
         assert_eq!(named.as_deref(), Ok(counted.as_str()));
     }
@@ -130,7 +124,7 @@ mod tests {
         let digest = "#ba7816bf8f01cfea414140de5dae2223";
         assert_eq!(spelt(&["header:x-key"], &["abc"]).unwrap(), digest);
         for shown in [digest, "@192.0.2.1", "@2001:db8:1:2::/64"] {
-            assert_eq!(spelt(&["header:x-key"], &[shown.trim_end_matches("/64")]).unwrap(), shown);
+            assert_eq!(spelt(&["header:x-key"], &[shown]).unwrap(), shown);
         }
         assert_eq!(spelt(&["address"], &["2001:db8:1:2::/64"]).unwrap(), "2001:db8:1:2::/64");
     }

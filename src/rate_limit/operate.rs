@@ -18,11 +18,10 @@ use serde_json::{Value, json};
 
 use super::algorithm::{Asked, Decision, Policy};
 use super::judge::key_name;
-use super::store::redis as counted_in_redis;
-use super::store::{Charge, KINDS};
-use super::terms::{Terms, terms};
+use super::store::Charge;
+use super::store::redis::{Counters, push_key, read};
+use super::terms::{Subject, Terms};
 use super::{Limit, Settings, Worker, naming};
-use crate::redis_pool::key;
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,11 +104,12 @@ pub async fn carry_out(
         Order::Key { limit, values, deed, reveal } => {
             let limit = named(&limit)?;
             let text = naming::spell(&limit.key, limit.grouping, &values).map_err(Trouble::Wrong)?;
-            let terms = terms(std::slice::from_ref(limit), 1, settings);
-            let Some(terms) = terms.first() else {
+            let Some(counting) = limit.counting() else {
                 return Err(Trouble::Wrong("this limit counts requests in flight, which end by themselves".into()));
             };
-            let named = Named { limit, terms, key: key_name(&limit.name) + &text, worker };
+            let subject = Subject { limit: limit.clone(), counting: counting.clone() };
+            let terms = Terms::new(&subject, 1, settings);
+            let named = Named { limit, terms: &terms, key: key_name(&limit.name) + &text, worker };
             named.act(deed).await?;
             let mut answer = named.shown().await?;
             answer["key"] = shown(limit, &text, reveal).into();
@@ -137,36 +137,40 @@ struct Named<'a> {
 
 impl Named<'_> {
     async fn act(&self, deed: Deed) -> Result<(), Trouble> {
-        let Worker { memory, link, prefix, .. } = self.worker;
+        let Worker { memory, link, .. } = self.worker;
         let policy: &Policy = &self.terms.policy;
+        if deed == Deed::Show {
+            return Ok(());
+        }
+        let (now, decision) = self.look().await?;
+        let mut pipeline = Pipeline::with_capacity(1);
         match (deed, link) {
-            (Deed::Show, _) => return Ok(()),
+            (Deed::Show, _) => {}
             (Deed::Reset, None) => memory.forget(&self.key),
-            (Deed::Grant(units), None) => memory.give_back(&self.key, policy, units, self.worker.clock.unix_micros()),
-            (Deed::Reset, Some(link)) => {
-                let mut pipeline = Pipeline::with_capacity(1);
-                let command = pipeline.cmd("DEL");
-                for kind in KINDS {
-                    let mut name = String::new();
-                    key::push_tagged(&mut name, prefix, "limit", &self.key);
-                    name.push_str(kind);
-                    command.arg(name);
-                }
-                let values = link.query(&pipeline).await.map_err(unavailable)?;
-                refused(&values)?;
-                memory.forget(&self.key);
+            (Deed::Reset, Some(_)) => {
+                let mut name = String::new();
+                push_key(&mut name, &self.worker.prefix, &self.key, policy);
+                pipeline.cmd("DEL").arg(name);
             }
-            (Deed::Grant(units), Some(link)) => {
-                let (now, _) = self.look().await?;
-                let mut pipeline = Pipeline::with_capacity(1);
-                // Taken at this moment: time has given nothing of it back yet.
-                counted_in_redis::give_back(&mut pipeline, prefix, &self.key, policy, now + A_WHILE, units, None);
-                let values = link.query(&pipeline).await.map_err(unavailable)?;
-                refused(&values)?;
-                memory.forget(&self.key);
+            (Deed::Grant(units), link) => {
+                // Spent at this moment at the earliest: time has given nothing of it back yet.
+                let since = policy.since(&decision.state, now, 0);
+                match link {
+                    None => memory.give_back(&self.key, policy, since, units, now),
+                    Some(_) => self.counters().give_back(&mut pipeline, &self.key, policy, since, units),
+                }
             }
         }
+        if let Some(link) = link {
+            refused(&link.query(&pipeline).await.map_err(unavailable)?)?;
+            // What was counted here in an outage counts no longer either.
+            memory.forget(&self.key);
+        }
         Ok(())
+    }
+
+    fn counters(&self) -> Counters<'_> {
+        Counters { prefix: &self.worker.prefix, here: self.worker.clock.unix_micros(), there: None }
     }
 
     async fn shown(&self) -> Result<Value, Trouble> {
@@ -185,23 +189,20 @@ impl Named<'_> {
     /// When (µs since the Unix epoch, by the store's clock), and what a request for one unit would be told.
     async fn look(&self) -> Result<(u64, Decision), Trouble> {
         let charge = Charge::new(&self.key, &self.terms.policy, Asked::units(1).look());
-        let Worker { memory, link, prefix, clock, .. } = self.worker;
+        let Worker { memory, link, clock, .. } = self.worker;
         let Some(link) = link else {
             let now = clock.unix_micros();
             let decision = memory.settle(&[charge], now).pop();
             return decision.map(|decision| (now, decision)).ok_or_else(|| unavailable("memory"));
         };
         let mut pipeline = Pipeline::with_capacity(1);
-        counted_in_redis::ask(&mut pipeline, prefix, &[charge], &[], None, false);
+        self.counters().ask(&mut pipeline, &[charge], &[], false);
         let values = link.query(&pipeline).await.map_err(unavailable)?;
-        let settled = counted_in_redis::read(std::iter::once(charge), &values).map_err(unavailable)?;
+        let settled = read(std::iter::once(charge), &values).map_err(unavailable)?;
         let decision = settled.decisions.into_iter().next();
         decision.map(|decision| (settled.now, decision)).ok_or_else(|| unavailable("protocol"))
     }
 }
-
-/// Further ahead than the clocks of two servers are apart (µs).
-const A_WHILE: u64 = 60_000_000;
 
 fn unavailable(reason: &str) -> Trouble {
     Trouble::Unavailable(format!("Redis does not answer ({reason})"))

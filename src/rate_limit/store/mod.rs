@@ -5,9 +5,6 @@ pub mod redis;
 
 use super::algorithm::{Asked, Case, Policy, State};
 
-/// What stands behind the braces in the names of a limit's keys: one for each kind of state that it may have.
-pub const KINDS: [&str; 5] = ["", ":fixed", ":sliding", ":log", ":flight"];
-
 /// What one request is to be charged under one limit. All charges of a request are settled in one step: if one that binds
 /// is refused, none is charged, save those that are even so.
 #[derive(Clone, Copy, Debug)]
