@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::{check, demo, health, init, redis_report};
+use super::{check, demo, health, init, limits, redis_report};
 use crate::app::{self, Failure, Source, Start};
 use crate::clock::Clock;
 use crate::config;
@@ -79,6 +79,8 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
         admin: String,
     },
+    /// Who is limited by a running sidegate; show, reset or grant a key
+    Limits(limits::Arguments),
     /// Print how many keys and bytes of Redis each feature takes: reads only, in bounded steps
     RedisReport(redis_report::Arguments),
     /// Print completions for a shell
@@ -99,6 +101,7 @@ pub fn run() -> ExitCode {
         Some(Command::Init) => init::init(),
         Some(Command::Demo { redis, listen, app_port }) => demonstrate(redis.as_deref(), listen, app_port),
         Some(Command::Health { admin }) => health::health(&admin),
+        Some(Command::Limits(arguments)) => limits::limits(&arguments),
         Some(Command::RedisReport(arguments)) => redis_report::report(&arguments),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Arguments::command(), "sidegate", &mut std::io::stdout());

@@ -52,7 +52,7 @@ struct Division {
 }
 
 impl Terms {
-    fn new(Subject { limit, counting }: &Subject, instances: u32, settings: Settings) -> Self {
+    pub(super) fn new(Subject { limit, counting }: &Subject, instances: u32, settings: Settings) -> Self {
         let quota = counting.quota.share(instances);
         Self {
             policy: policy(limit, counting, settings).share(instances),

@@ -25,6 +25,7 @@ mod introduced;
 mod itself;
 mod limits;
 mod near;
+mod operate;
 mod outage;
 mod plans;
 mod protocol;
