@@ -1,0 +1,135 @@
+//! The smallest quota under which a key would never have been refused. Pure.
+//!
+//! 1. Quotas are tried in round steps: 1, 2, 5, 10, 20, 50 … in the window that the limit has. A burst that the
+//!    configuration sets stays; otherwise it is the quota's number.
+//! 2. Each step is judged by the limit's own algorithm over all requests of the key. A step that refuses one is out, and
+//!    with it all below: more quota never refuses what less of it allows.
+//! 3. Windows and logs count alike whatever the quota. So they are judged once, by the greatest step, and what this says to
+//!    be left says what was used.
+//! 4. A limit is judged by itself: as if the others let everything pass.
+//!
+//! # Why
+//! A token bucket drains faster the greater its quota is, so each step has a state of its own. But the higher ones are full
+//! again before most requests: that of a step that was full before the last request follows from that request alone, and so
+//! do those of all steps above it. Only the others are kept: one or two of a key that asks now and then.
+
+use std::time::Duration;
+
+use crate::rate_limit::algorithm::{Asked, Policy, State};
+use crate::rate_limit::quota::Quota;
+
+/// No quota is greater.
+const GREATEST: u64 = 1_000_000_000;
+
+/// What one request asks of one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// When it comes.
+    pub asked: Asked,
+    /// Units that are charged once it is answered, besides.
+    pub after: u64,
+}
+
+/// The quotas that are tried.
+#[derive(Clone, Debug)]
+pub struct Steps {
+    amounts: Vec<u64>,
+    policies: Vec<Policy>,
+    /// Whether the greatest step says it for all.
+    once: bool,
+}
+
+/// What a key needs.
+#[derive(Clone, Debug, Default)]
+pub struct Demand {
+    /// The smallest step that has refused nothing.
+    lowest: usize,
+    /// The last request.
+    last: Option<(u64, Ask)>,
+    /// The states of the steps from the lowest, up to the last that is not full.
+    states: Vec<State>,
+}
+
+impl Steps {
+    /// Those for windows of `per`, of what `policy` makes of a quota; `greatest`: no quota of this kind is greater.
+    pub fn new(per: Duration, greatest: Option<u64>, once: bool, policy: impl Fn(Quota) -> Policy) -> Self {
+        let greatest = greatest.unwrap_or(GREATEST).min(u64::try_from(per.as_micros()).unwrap_or(GREATEST));
+        let decades = (0..).map_while(|power| 10_u64.checked_pow(power));
+        let amounts = decades.flat_map(|decade| [1, 2, 5].map(|step| decade.saturating_mul(step)));
+        let amounts: Vec<u64> = amounts.take_while(|amount| *amount <= greatest).collect();
+        let policies = amounts.iter().map(|amount| policy(Quota { amount: *amount, per })).collect();
+        Self { amounts, policies, once }
+    }
+
+    /// The quotas in units, in order.
+    pub fn amounts(&self) -> &[u64] {
+        &self.amounts
+    }
+
+    /// Takes account of a request at `now` (µs since the Unix epoch, never before the last one).
+    pub fn note(&self, demand: &mut Demand, now: u64, ask: Ask) {
+        match self.once {
+            true => self.note_once(demand, now, ask),
+            false => self.note_each(demand, now, ask),
+        }
+        demand.last = Some((now, ask));
+    }
+
+    /// The smallest step that would have refused nothing; the number of steps if none is.
+    pub fn needed(&self, demand: &Demand) -> usize {
+        demand.lowest
+    }
+
+    fn note_each(&self, demand: &mut Demand, now: u64, ask: Ask) {
+        let mut out = 0;
+        for (index, policy) in self.policies.iter().enumerate().skip(demand.lowest) {
+            let place = index - demand.lowest;
+            let implied = || demand.last.map(|(at, ask)| judged(policy, None, at, ask).1);
+            let stored = demand.states.get(place).cloned().or_else(implied);
+            let full = stored.as_ref().is_none_or(|state| is_full(policy, state, now));
+            let (allowed, state) = judged(policy, stored.as_ref(), now, ask);
+            if !allowed {
+                out = place + 1;
+            } else if full {
+                // As full as all above it.
+                demand.states.truncate(place);
+                break;
+            }
+            match demand.states.get_mut(place) {
+                Some(kept) => *kept = state,
+                None => demand.states.push(state),
+            }
+        }
+        demand.states.drain(..out.min(demand.states.len()));
+        demand.lowest += out;
+    }
+
+    fn note_once(&self, demand: &mut Demand, now: u64, ask: Ask) {
+        let (Some(policy), Some(greatest)) = (self.policies.last(), self.amounts.last()) else { return };
+        if demand.lowest == self.amounts.len() {
+            return;
+        }
+        let stored = demand.states.first();
+        let decision = policy.decide(stored, now, Asked { take: ask.asked.need, ..ask.asked });
+        let used = if decision.allowed { greatest - decision.remaining } else { u64::MAX };
+        let needed = self.amounts.partition_point(|amount| *amount < used);
+        let (_, state) = judged(policy, stored, now, ask);
+        demand.lowest = demand.lowest.max(needed);
+        demand.states.clear();
+        demand.states.push(state);
+    }
+}
+
+/// Whether a policy allows a request, and the state after it.
+pub fn judged(policy: &Policy, stored: Option<&State>, now: u64, ask: Ask) -> (bool, State) {
+    let decision = policy.decide(stored, now, ask.asked);
+    if decision.allowed && ask.after > 0 {
+        (true, policy.charge(Some(&decision.state), now, ask.after))
+    } else {
+        (decision.allowed, decision.state)
+    }
+}
+
+fn is_full(policy: &Policy, state: &State, now: u64) -> bool {
+    policy.decide(Some(state), now, Asked::units(0)).reset_after == 0
+}

@@ -1,0 +1,394 @@
+//! A line of JSON: sidegate's own access log, and the objects that others write. Pure.
+//!
+//! 1. Names are tried in order, the exact ones first: [`TIME`], [`CLIENT`], [`METHOD`], [`TARGET`], [`HOST`], [`STATUS`].
+//!    What is `null`, `""` or `-` is not there.
+//! 2. `request` is a request line (nginx's `$request`) or an object with the members of the request (Caddy).
+//! 3. A time is text (RFC 3339, the common log format's, seconds) or a number.
+//! 4. A request field stands under `http_NAME` (nginx) or in an object `headers` or `request_headers`, whose values are
+//!    texts or lists of one. An object tells also what is not in it.
+//! 5. A list is told by its first member; of a name that stands twice, the last counts.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::HeaderName;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::line::{Asked, Field, Line, Unreadable, address, request_line};
+use super::moment::{bracketed, rfc3339, since_epoch, unix};
+
+const TIME: [&str; 7] = ["time", "ts", "@timestamp", "timestamp", "time_iso8601", "msec", "time_local"];
+const CLIENT: [&str; 6] = ["client", "client_ip", "remote_addr", "remote_ip", "clientip", "ip"];
+const METHOD: [&str; 2] = ["method", "request_method"];
+/// The later ones may lack the query, which then is in [`QUERY`].
+const TARGET: [&str; 5] = ["target", "request_uri", "uri", "path", "url"];
+const QUERY: [&str; 3] = ["query_string", "query", "args"];
+const HOST: [&str; 3] = ["host", "http_host", "server_name"];
+const STATUS: [&str; 2] = ["status", "status_code"];
+const FIELDS: [&str; 2] = ["headers", "request_headers"];
+
+/// Reads a line.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read<'l>(line: &'l [u8], fields: &[HeaderName]) -> Result<Line<'l>, Unreadable> {
+    let mut found = Found { fields, ..Found::default() };
+    let mut json = serde_json::Deserializer::from_slice(line);
+    Members { found: &mut found }.deserialize(&mut json).and_then(|()| json.end()).map_err(|_| "not an object of JSON")?;
+    let at = found.time.take().ok_or("no time")?.1.ok_or("the time is none")?;
+    let client = found.client.take().ok_or("no client address")?;
+    let client = client.1.text().and_then(|text| address(text.as_bytes())).ok_or("no client address")?;
+    let mut read = Line::new(at, client);
+    read.status = found.status.take().and_then(|(_, status)| status.number()).and_then(|status| status.try_into().ok());
+    read.host = found.host.take().and_then(|(_, host)| host.text());
+    read.user = match (found.user.take().and_then(Value::text), found.tells_session) {
+        (None, true) => Some(Cow::Borrowed("")),
+        (user, _) => user,
+    };
+    read.from_cache = found.from_cache;
+    read.fields = std::mem::take(&mut found.told);
+    read.asked = found.asked();
+    Ok(read)
+}
+
+/// What a member says.
+#[derive(Clone, Debug, PartialEq)]
+enum Value<'l> {
+    Nothing,
+    Text(Cow<'l, str>),
+    Whole(u64),
+    Real(f64),
+    List(Option<Box<Value<'l>>>),
+}
+
+/// What the members of an object say; with the rank of the name, where there are several.
+#[derive(Default)]
+struct Found<'l, 'f> {
+    fields: &'f [HeaderName],
+    time: Option<(usize, Option<u64>)>,
+    client: Option<(usize, Value<'l>)>,
+    method: Option<(usize, Value<'l>)>,
+    target: Option<(usize, Value<'l>)>,
+    query: Option<(usize, Value<'l>)>,
+    host: Option<(usize, Value<'l>)>,
+    status: Option<(usize, Value<'l>)>,
+    line: Option<Value<'l>>,
+    user: Option<Value<'l>>,
+    tells_session: bool,
+    from_cache: bool,
+    told: Vec<(usize, Field<'l>)>,
+}
+
+impl<'l> Found<'l, '_> {
+    fn asked(self) -> Option<Asked<'l>> {
+        let text = |value: Option<(usize, Value<'l>)>| value.and_then(|(_, value)| value.text());
+        let Some(method) = text(self.method) else {
+            return request_line(self.line?.text()?);
+        };
+        let target = match text(self.target) {
+            Some(target) => target,
+            None => return request_line(self.line?.text()?),
+        };
+        match text(self.query).filter(|query| !target.contains('?') && !query.is_empty()) {
+            Some(query) => Some(Asked { method, target: format!("{target}?{}", query.trim_start_matches('?')).into() }),
+            None => Some(Asked { method, target }),
+        }
+    }
+
+    /// Takes what a member says, if anybody asks for it.
+    fn take<A: MapAccess<'l>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        let rank = |names: &[&str]| names.iter().position(|known| *known == name);
+        if let Some(rank) = rank(&TIME) {
+            let value: Value<'_> = map.next_value_seed(Anything)?;
+            keep(&mut self.time, rank, value.moment());
+        } else if let Some(rank) = rank(&CLIENT) {
+            keep_told(&mut self.client, rank, map.next_value_seed(Anything)?);
+        } else if let Some(rank) = rank(&METHOD) {
+            keep_told(&mut self.method, rank, map.next_value_seed(Anything)?);
+        } else if let Some(rank) = rank(&TARGET) {
+            keep_told(&mut self.target, rank, map.next_value_seed(Anything)?);
+        } else if let Some(rank) = rank(&QUERY) {
+            keep_told(&mut self.query, rank, map.next_value_seed(Anything)?);
+        } else if let Some(rank) = rank(&HOST) {
+            keep_told(&mut self.host, rank, map.next_value_seed(Anything)?);
+        } else if let Some(rank) = rank(&STATUS) {
+            keep_told(&mut self.status, rank, map.next_value_seed(Anything)?);
+        } else if FIELDS.contains(&name) && !self.fields.is_empty() {
+            let before = self.told.len();
+            map.next_value_seed(RequestFields { names: self.fields, told: &mut self.told })?;
+            let told: Vec<usize> = self.told[before..].iter().map(|(place, _)| *place).collect();
+            let missing = (0..self.fields.len()).filter(|place| !told.contains(place));
+            self.told.extend(missing.map(|place| (place, Field::Missing)));
+        } else if let Some(place) = self.place(name) {
+            let value: Value<'_> = map.next_value_seed(Anything)?;
+            let value = value.text().map_or(Field::Missing, |text| Field::Value(bytes(text)));
+            self.told.retain(|(other, _)| *other != place);
+            self.told.push((place, value));
+        } else {
+            match name {
+                "request" => return map.next_value_seed(Request { found: self }),
+                "user" => self.user = Some(map.next_value_seed(Anything)?),
+                "session" => {
+                    map.next_value::<IgnoredAny>()?;
+                    self.tells_session = true;
+                }
+                "cache" => {
+                    let outcome: Value<'_> = map.next_value_seed(Anything)?;
+                    self.from_cache = matches!(outcome.text().as_deref(), Some("hit" | "stale"));
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+
+    /// The field that `http_NAME` stands for, if it is asked for.
+    fn place(&self, name: &str) -> Option<usize> {
+        let name = name.strip_prefix("http_")?;
+        let same = |field: &HeaderName| {
+            let field = field.as_str().bytes().map(|byte| if byte == b'-' { b'_' } else { byte });
+            field.eq(name.bytes().map(|byte| byte.to_ascii_lowercase()))
+        };
+        self.fields.iter().position(same)
+    }
+}
+
+fn bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}
+
+fn keep<T>(kept: &mut Option<(usize, T)>, rank: usize, value: T) {
+    if kept.as_ref().is_none_or(|(other, _)| rank <= *other) {
+        *kept = Some((rank, value));
+    }
+}
+
+fn keep_told<'l>(kept: &mut Option<(usize, Value<'l>)>, rank: usize, value: Value<'l>) {
+    if value != Value::Nothing {
+        keep(kept, rank, value);
+    }
+}
+
+impl<'l> Value<'l> {
+    fn text(self) -> Option<Cow<'l, str>> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::List(first) => first?.text(),
+            _ => None,
+        }
+    }
+
+    fn number(self) -> Option<u64> {
+        match self {
+            Self::Whole(number) => Some(number),
+            Self::Text(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn moment(self) -> Option<u64> {
+        match self {
+            Self::Whole(number) => since_epoch(number),
+            // Exact to a µs until 2112; negative ones and what is none become 0.
+            Self::Real(seconds) if seconds >= 1.0 && seconds < 7e9 => Some((seconds * 1e6).round() as u64),
+            // Milliseconds with a fraction.
+            Self::Real(millis) if (7e9..7e12).contains(&millis) => Some((millis * 1e3).round() as u64),
+            Self::Text(text) => {
+                let text = text.as_bytes();
+                rfc3339(text).or_else(|| bracketed(text)).or_else(|| unix(text))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// An object whose members are kept where somebody asks for them.
+struct Members<'a, 'l, 'f> {
+    found: &'a mut Found<'l, 'f>,
+}
+
+/// The value of `request`.
+struct Request<'a, 'l, 'f> {
+    found: &'a mut Found<'l, 'f>,
+}
+
+/// An object of request fields.
+struct RequestFields<'a, 'l> {
+    names: &'a [HeaderName],
+    told: &'a mut Vec<(usize, Field<'l>)>,
+}
+
+/// Any value, as far as it says something.
+struct Anything;
+
+/// Any text, the text of JSON's own where that is possible.
+struct Name;
+
+impl<'l> DeserializeSeed<'l> for Members<'_, 'l, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'l>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'l> Visitor<'l> for Members<'_, 'l, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'l>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key_seed(Name)? {
+            self.found.take(&name, &mut map)?;
+        }
+        Ok(())
+    }
+}
+
+impl<'l> DeserializeSeed<'l> for Request<'_, 'l, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'l>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'l> Visitor<'l> for Request<'_, 'l, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a request line or an object")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'l str) -> Result<(), E> {
+        self.found.line = Some(Value::Text(text.into()));
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.found.line = Some(Value::Text(text.to_owned().into()));
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'l>>(self, map: A) -> Result<(), A::Error> {
+        Members { found: self.found }.visit_map(map)
+    }
+}
+
+impl<'l> DeserializeSeed<'l> for RequestFields<'_, 'l> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'l>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'l> Visitor<'l> for RequestFields<'_, 'l> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of request fields")
+    }
+
+    fn visit_map<A: MapAccess<'l>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key_seed(Name)? {
+            match self.names.iter().position(|field| field.as_str().eq_ignore_ascii_case(&name)) {
+                None => drop(map.next_value::<IgnoredAny>()?),
+                Some(place) => {
+                    let value: Value<'_> = map.next_value_seed(Anything)?;
+                    let value = value.text().map_or(Field::Missing, |text| Field::Value(bytes(text)));
+                    self.told.push((place, value));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'l> DeserializeSeed<'l> for Anything {
+    type Value = Value<'l>;
+
+    fn deserialize<D: Deserializer<'l>>(self, from: D) -> Result<Value<'l>, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'l> Visitor<'l> for Anything {
+    type Value = Value<'l>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'l str) -> Result<Value<'l>, E> {
+        Ok(if matches!(text, "" | "-") { Value::Nothing } else { Value::Text(text.into()) })
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value<'l>, E> {
+        Ok(if matches!(text, "" | "-") { Value::Nothing } else { Value::Text(text.to_owned().into()) })
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value<'l>, E> {
+        Ok(Value::Whole(number))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Value<'l>, E> {
+        Ok(Value::Nothing)
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value<'l>, E> {
+        Ok(Value::Real(number))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Value<'l>, E> {
+        Ok(Value::Nothing)
+    }
+
+    fn visit_unit<E>(self) -> Result<Value<'l>, E> {
+        Ok(Value::Nothing)
+    }
+
+    fn visit_seq<A: SeqAccess<'l>>(self, mut list: A) -> Result<Value<'l>, A::Error> {
+        let first = list.next_element_seed(Anything)?;
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::List(first.map(Box::new)))
+    }
+
+    fn visit_map<A: MapAccess<'l>>(self, mut map: A) -> Result<Value<'l>, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Value::Nothing)
+    }
+}
+
+impl<'l> DeserializeSeed<'l> for Name {
+    type Value = Cow<'l, str>;
+
+    fn deserialize<D: Deserializer<'l>>(self, from: D) -> Result<Cow<'l, str>, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl<'l> Visitor<'l> for Name {
+    type Value = Cow<'l, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'l str) -> Result<Cow<'l, str>, E> {
+        Ok(text.into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Cow<'l, str>, E> {
+        Ok(text.to_owned().into())
+    }
+}

@@ -1,0 +1,346 @@
+//! From what a line tells to what limits count: the route of the request, and its keys.
+//!
+//! 1. A line becomes a request of the listener's own making: what [`target::settle`] refuses never came to a limit. Then
+//!    the configuration's own table says which route it meets, and its limits' own keys say by what it counts.
+//! 2. A limit whose key the line does not tell is left out for this line, and that is counted: to count everybody by
+//!    address instead would say something about another limit.
+//! 3. A request without the part, of which the line tells that it was without, counts as the limit says (`missing`).
+//! 4. Who is logged in is told by sidegate's own log alone, and only by the attribute that the session takes for the user.
+//!    Where that says that nobody was, and the route requires it, the request was refused before its limits by session.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{COOKIE, HOST};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
+
+use super::keys::Keys;
+use super::line::{Asked, Field, Line};
+use crate::body::Body;
+use crate::clock;
+use crate::config::settings::{RouteSettings, Settings};
+use crate::exchange::{Answers, Client, Connection, Exchange, Principal, Scheme};
+use crate::listener::target;
+use crate::rate_limit::partition::{Part, parameters};
+use crate::rate_limit::{Cost, Count, Limit, Missing};
+use crate::route::strictness::{Strict, Strictness};
+use crate::route::table::{Found, Table};
+use crate::session::Mode;
+use crate::telemetry::Record;
+
+/// What a log of ours writes in the place of a secret.
+const HIDDEN: &[u8] = b"***";
+
+/// Where a limit stands in the way of a request: each position settles its limits in one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Position {
+    /// It depends on the request alone.
+    ByRequest,
+    /// It depends on who is logged in.
+    ByPrincipal,
+    /// It counts what is forwarded.
+    Forwarded,
+}
+
+/// One limit of a route.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Its place among all limits.
+    pub limit: usize,
+    /// Where it stands.
+    pub position: Position,
+    /// What a request costs here.
+    pub cost: u64,
+}
+
+/// By what one limit counts a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    /// By the key with this place.
+    By(u32),
+    /// By a key that there was no room for.
+    Beyond,
+    /// The line does not tell.
+    Untold,
+    /// It lacks a part of the key, and is not counted.
+    Skipped,
+    /// It lacks a part of the key, and is refused for it.
+    Lacking,
+    /// It is exempt.
+    Exempt,
+    /// It never came so far.
+    Stopped,
+}
+
+/// A request, as limits see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asking {
+    /// Its route, by its place in the configuration.
+    pub route: usize,
+    /// The status of its answer.
+    pub status: Option<StatusCode>,
+    /// It was answered from a cache.
+    pub from_cache: bool,
+    /// By what the route's limits count it, in their order.
+    pub counts: Box<[Counts]>,
+}
+
+/// Why a line never came to a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// It was no request, or a malformed one.
+    NoRequest,
+    /// No route takes it.
+    NoRoute,
+    /// Its route has no limit.
+    Unlimited,
+}
+
+/// Makes requests of lines.
+pub struct Traffic {
+    table: Table<Bound>,
+    routes: Vec<Bounds>,
+    limits: Vec<Arc<Limit>>,
+    keys: Vec<Keys>,
+    /// Names of [`Line::fields`].
+    fields: Vec<HeaderName>,
+    /// For lines that tell none.
+    host: Option<String>,
+    exchange: Exchange,
+    text: String,
+}
+
+struct Bound {
+    index: usize,
+    strictness: Strictness,
+}
+
+struct Bounds {
+    label: Arc<str>,
+    applied: Vec<Applied>,
+    /// The session's name, the attribute that names the user, and whether a login is required.
+    session: Option<(Arc<str>, String, bool)>,
+}
+
+impl Strict for Bound {
+    fn is_as_strict_as(&self, other: &Self) -> bool {
+        self.strictness.is_as_strict_as(&other.strictness)
+    }
+}
+
+impl Traffic {
+    /// Of a configuration. `room`: keys of each limit; `host`: where requests went of which a line does not say it.
+    pub fn new(settings: &Settings, room: usize, host: Option<String>) -> Self {
+        let mut limits: Vec<Arc<Limit>> = Vec::new();
+        let mut routes = Vec::new();
+        for route in &settings.routes {
+            let applied = route.limits.iter().filter(|limit| limit.counting().is_some()).map(|limit| {
+                let known = limits.iter().position(|other| other.name == limit.name);
+                let place = known.unwrap_or_else(|| {
+                    limits.push(limit.clone());
+                    limits.len() - 1
+                });
+                Applied { limit: place, position: position(limit), cost: cost(route, limit) }
+            });
+            let mut applied: Vec<Applied> = applied.collect();
+            applied.sort_by_key(|applied| applied.position);
+            let session = route.session.as_ref();
+            let session =
+                session.map(|(of, mode)| (of.name.clone(), of.user.clone(), *mode == Mode::Required));
+            routes.push(Bounds { label: route.label.clone(), applied, session });
+        }
+        let bound = |(index, route): (usize, &RouteSettings)| {
+            let mut pattern = route.pattern.clone();
+            // Nobody asks for them here.
+            pattern.captures = false;
+            (pattern, Bound { index, strictness: route.strictness(&settings.routes) })
+        };
+        let table = Table::new(settings.paths, settings.routes.iter().enumerate().map(bound).collect());
+        let keys = limits.iter().map(|_| Keys::new(room)).collect();
+        let fields = fields(&limits);
+        Self { table, routes, limits, keys, fields, host, exchange: exchange(), text: String::new() }
+    }
+
+    /// All limits that count units.
+    pub fn limits(&self) -> &[Arc<Limit>] {
+        &self.limits
+    }
+
+    /// Their keys.
+    pub fn keys(&self) -> &[Keys] {
+        &self.keys
+    }
+
+    /// The limits of a route, by where they stand.
+    pub fn applied(&self, route: usize) -> &[Applied] {
+        &self.routes[route].applied
+    }
+
+    /// The request fields that limits count by.
+    pub fn fields(&self) -> &[HeaderName] {
+        &self.fields
+    }
+
+    /// The request that a line tells of.
+    ///
+    /// # Errors
+    /// Why it never came to a limit.
+    pub fn request(&mut self, line: &Line<'_>) -> Result<Asking, Elsewhere> {
+        let asked = line.asked.as_ref().ok_or(Elsewhere::NoRequest)?;
+        self.fill(asked, line).ok_or(Elsewhere::NoRequest)?;
+        let request = &self.exchange.request;
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let Found::Route { target, .. } = self.table.find(host, request.method(), request.uri().path()) else {
+            return Err(Elsewhere::NoRoute);
+        };
+        let route = &self.routes[target.index];
+        if route.applied.is_empty() {
+            return Err(Elsewhere::Unlimited);
+        }
+        self.exchange.trail.borrow_mut().route = Some(route.label.clone());
+        let (logged_in, told) = match (&route.session, line.user.as_deref()) {
+            (Some((session, path, _)), Some(user)) if !user.is_empty() => {
+                (Some(Arc::new(principal(session, path, user))), true)
+            }
+            (_, user) => (None, user.is_some()),
+        };
+        self.exchange.principal = logged_in;
+        let mut counts = Vec::with_capacity(route.applied.len());
+        for applied in &route.applied {
+            let limit = &*self.limits[applied.limit];
+            let required = route.session.as_ref().is_some_and(|(_, _, required)| *required);
+            if applied.position > Position::ByRequest && required && told && self.exchange.principal.is_none() {
+                counts.push(Counts::Stopped);
+                continue;
+            }
+            let user = route.session.as_ref().map(|(_, path, _)| path.as_str()).filter(|_| told);
+            let tells = |part: &Part| tells(part, line, &self.fields, &self.exchange, user);
+            counts.push(match spell(limit, &self.exchange, &tells, &mut self.text) {
+                Ok(()) => self.keys[applied.limit].place(&self.text).map_or(Counts::Beyond, Counts::By),
+                Err(otherwise) => otherwise,
+            });
+        }
+        let status = line.status.and_then(|status| StatusCode::from_u16(status).ok());
+        Ok(Asking { route: target.index, status, from_cache: line.from_cache, counts: counts.into() })
+    }
+
+    /// Makes the request anew in the one exchange that there is.
+    fn fill(&mut self, asked: &Asked<'_>, line: &Line<'_>) -> Option<()> {
+        let Exchange { request, client, .. } = &mut self.exchange;
+        *request.method_mut() = Method::from_bytes(asked.method.as_bytes()).ok()?;
+        *request.uri_mut() = asked.target.parse().ok()?;
+        client.address = line.client;
+        let fields = request.headers_mut();
+        fields.clear();
+        let host = line.host.as_deref().or(self.host.as_deref());
+        if let Some(host) = host {
+            fields.insert(HOST, HeaderValue::from_str(host).ok()?);
+        }
+        for (place, field) in &line.fields {
+            if let Field::Value(value) = field
+                && let Ok(value) = HeaderValue::from_bytes(value)
+            {
+                fields.insert(self.fields[*place].clone(), value);
+            }
+        }
+        target::settle(request).is_ok().then_some(())
+    }
+}
+
+fn position(limit: &Limit) -> Position {
+    match limit.count {
+        Count::Forwarded => Position::Forwarded,
+        _ if limit.needs_session() => Position::ByPrincipal,
+        _ => Position::ByRequest,
+    }
+}
+
+fn cost(route: &RouteSettings, limit: &Limit) -> u64 {
+    match limit.cost {
+        Cost::Units(units) => route.cost.unwrap_or(units),
+        Cost::Response(_) => 1,
+    }
+}
+
+/// The fields that limits ask for.
+fn fields(limits: &[Arc<Limit>]) -> Vec<HeaderName> {
+    let mut fields = Vec::new();
+    for limit in limits {
+        let instead = if let Missing::By(part) = &limit.missing { Some(part) } else { None };
+        for part in limit.key.0.iter().chain(instead) {
+            let field = match part {
+                Part::Header(name) => name.clone(),
+                Part::Cookie(_) => COOKIE,
+                _ => continue,
+            };
+            if !fields.contains(&field) {
+                fields.push(field);
+            }
+        }
+    }
+    fields
+}
+
+/// Whether a line tells what a part of a key is; `user`: the attribute of the session that it tells.
+fn tells(part: &Part, line: &Line<'_>, fields: &[HeaderName], exchange: &Exchange, user: Option<&str>) -> bool {
+    let field = |name: &HeaderName| line.fields.iter().any(|(place, _)| fields[*place] == *name);
+    match part {
+        Part::Address | Part::Method | Part::Route => true,
+        Part::Host => exchange.request.headers().contains_key(HOST),
+        Part::Header(name) => field(name),
+        Part::Cookie(_) => field(&COOKIE),
+        Part::Query(name) => {
+            let query = exchange.request.uri().query().unwrap_or_default();
+            query.is_empty() || parameters(query, name).all(|value| value != Cow::Borrowed(HIDDEN))
+        }
+        Part::SessionField(path) => user == Some(path),
+        Part::Session | Part::Certificate(_) => false,
+    }
+}
+
+/// Spells the key of a request, or says what becomes of it without.
+fn spell(limit: &Limit, exchange: &Exchange, tells: &dyn Fn(&Part) -> bool, out: &mut String) -> Result<(), Counts> {
+    let address = exchange.client.address;
+    if limit.exempt.addresses.iter().any(|network| network.contains(&address))
+        || exchange.principal.as_ref().is_some_and(|principal| limit.exempt.session(principal))
+    {
+        return Err(Counts::Exempt);
+    }
+    if !limit.key.0.iter().all(tells) {
+        return Err(Counts::Untold);
+    }
+    out.clear();
+    limit.key.push(exchange, out);
+    if limit.exempt.keys.contains(out) { Err(Counts::Exempt) } else { Ok(()) }
+}
+
+fn principal(session: &Arc<str>, path: &str, user: &str) -> Principal {
+    Principal {
+        session: session.clone(),
+        user: user.to_owned(),
+        session_digest: String::new(),
+        session_key: String::new(),
+        attributes: vec![(path.to_owned(), user.to_owned())],
+    }
+}
+
+/// A request of nobody, for nothing.
+fn exchange() -> Exchange {
+    let mut request = Request::new(Body::empty());
+    // Of later ones a Host is asked for, which many logs do not tell.
+    *request.version_mut() = Version::HTTP_10;
+    let record = Record::new(clock::instant(), Method::GET, None, Version::HTTP_10);
+    let nobody = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+    Exchange {
+        request,
+        connection: Rc::new(Connection { peer: None, tls: false, certificate: None, tunnel: RefCell::default() }),
+        interim: None,
+        client: Client { address: nobody, trusted: false, scheme: Scheme::Http },
+        parameters: Vec::new(),
+        answers: Answers::default(),
+        principal: None,
+        trail: Rc::new(RefCell::new(record)),
+    }
+}
