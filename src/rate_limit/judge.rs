@@ -116,7 +116,7 @@ impl RateLimit {
             agreed: Agreed::new(limits, settings),
             on_outage: settings.on_outage,
             worker: worker.clone(),
-            gathered: !limits.iter().any(|limit| limit.key.needs_session()),
+            gathered: !limits.iter().any(|limit| limit.needs_session()),
             keys: Cell::default(),
         })
     }
