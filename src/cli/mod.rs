@@ -6,5 +6,6 @@ pub mod demo;
 pub mod health;
 pub mod init;
 pub mod redis_report;
+pub mod replay;
 
 pub use arguments::run;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::algorithm::gcra::Policy;
+use super::algorithm::{Policy, gcra};
 use super::fields::Fields;
 use super::{Counting, Limit, Settings};
 
@@ -31,7 +31,7 @@ impl Terms {
     fn new(limit: &Limit, counting: &Counting, instances: u32, settings: Settings) -> Self {
         let quota = counting.quota.share(instances);
         Self {
-            policy: Policy::new(counting.quota, counting.burst).share(instances),
+            policy: Policy::Bucket(gcra::Policy::new(counting.quota, counting.burst)).share(instances),
             fields: Fields::new(&limit.name, quota, settings),
             amount: quota.amount,
             quota: quota.to_string(),
