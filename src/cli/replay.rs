@@ -117,7 +117,8 @@ pub fn replay(arguments: &Arguments) -> ExitCode {
 fn run(arguments: &Arguments, settings: &Settings) -> Result<Report, String> {
     let (mut sources, mut total) = (Vec::new(), Some(0));
     for path in &arguments.logs {
-        let (source, length) = Source::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let (source, length) =
+            Source::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         total = total.zip(length).map(|(total, length)| total + length);
         sources.push(source);
     }

@@ -133,3 +133,79 @@ pub fn judged(policy: &Policy, stored: Option<&State>, now: u64, ask: Ask) -> (b
 fn is_full(policy: &Policy, state: &State, now: u64) -> bool {
     policy.decide(Some(state), now, Asked::units(0)).reset_after == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rate_limit::algorithm::gcra;
+
+    const NOW: u64 = 1_795_236_000_000_000;
+    const PER: Duration = Duration::from_secs(10);
+
+    fn bucket(burst: Option<u64>) -> impl Fn(Quota) -> Policy {
+        move |quota| Policy::Bucket(gcra::Policy::new(quota, burst.unwrap_or(quota.amount)).owing())
+    }
+
+    /// Requests by when they come, in steps of a tenth of a second, most at the same time as the one before.
+    fn requests() -> impl Strategy<Value = Vec<(u64, Ask)>> {
+        let gap = prop_oneof![4 => Just(0), 4 => 0..5_u64, 1 => 0..200_u64];
+        let ask = prop_oneof![
+            4 => (1..4_u64).prop_map(|units| Ask { asked: Asked::units(units), after: 0 }),
+            1 => (0..3_u64).prop_map(|after| Ask { asked: Asked::units(1).look(), after }),
+        ];
+        let gaps = proptest::collection::vec((gap, ask), 1..120);
+        gaps.prop_map(|gaps| {
+            let add = |now: &mut u64, (gap, ask): (u64, Ask)| {
+                *now += gap * 100_000;
+                Some((*now, ask))
+            };
+            gaps.into_iter().scan(NOW, add).collect()
+        })
+    }
+
+    /// Whether a policy refuses none, judging each in turn.
+    fn spares(policy: &Policy, requests: &[(u64, Ask)]) -> bool {
+        let mut state = None;
+        requests.iter().all(|(now, ask)| {
+            let (allowed, after) = judged(policy, state.as_ref(), *now, *ask);
+            state = Some(after);
+            allowed
+        })
+    }
+
+    fn needed(steps: &Steps, requests: &[(u64, Ask)]) -> usize {
+        let mut demand = Demand::default();
+        requests.iter().for_each(|(now, ask)| steps.note(&mut demand, *now, *ask));
+        steps.needed(&demand)
+    }
+
+    #[test]
+    fn quotas_are_tried_in_round_steps_up_to_the_greatest() {
+        let amounts = |per| Steps::new(Duration::from_secs(per), None, false, bucket(None)).amounts().to_vec();
+        assert_eq!(amounts(60)[..7], [1, 2, 5, 10, 20, 50, 100]);
+        assert_eq!(*amounts(1).last().unwrap(), 1_000_000);
+        assert_eq!(*amounts(86_400).last().unwrap(), 1_000_000_000);
+    }
+
+    #[test]
+    fn a_key_that_asks_now_and_then_keeps_few_states() {
+        let steps = Steps::new(PER, None, false, bucket(None));
+        let mut demand = Demand::default();
+        for turn in 0..1000 {
+            steps.note(&mut demand, NOW + turn * 3_000_000, Ask { asked: Asked::units(1), after: 0 });
+        }
+        // One in three seconds, in windows of ten: 2 are too few, and 5 are full again each time.
+        assert_eq!((steps.amounts()[steps.needed(&demand)], demand.states.len()), (5, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn the_smallest_step_that_refuses_nothing_is_found(requests in requests(), burst in proptest::option::of(1..30_u64)) {
+            let steps = Steps::new(PER, None, false, bucket(burst));
+            let each = steps.policies.iter().position(|policy| spares(policy, &requests));
+            prop_assert_eq!(needed(&steps, &requests), each.unwrap_or(steps.policies.len()));
+        }
+    }
+}

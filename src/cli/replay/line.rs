@@ -110,7 +110,9 @@ pub(super) fn address(text: &[u8]) -> Option<IpAddr> {
 /// `GET /a HTTP/1.1`; `None` if that is no request.
 pub(super) fn request_line(text: Cow<'_, str>) -> Option<Asked<'_>> {
     match text {
-        Cow::Borrowed(text) => split(text).map(|(method, target)| Asked { method: method.into(), target: target.into() }),
+        Cow::Borrowed(text) => {
+            split(text).map(|(method, target)| Asked { method: method.into(), target: target.into() })
+        }
         Cow::Owned(text) => {
             let (method, target) = split(&text)?;
             Some(Asked { method: method.to_owned().into(), target: target.to_owned().into() })

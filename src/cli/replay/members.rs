@@ -34,7 +34,10 @@ const FIELDS: [&str; 2] = ["headers", "request_headers"];
 pub fn read<'l>(line: &'l [u8], fields: &[HeaderName]) -> Result<Line<'l>, Unreadable> {
     let mut found = Found { fields, ..Found::default() };
     let mut json = serde_json::Deserializer::from_slice(line);
-    Members { found: &mut found }.deserialize(&mut json).and_then(|()| json.end()).map_err(|_| "not an object of JSON")?;
+    Members { found: &mut found }
+        .deserialize(&mut json)
+        .and_then(|()| json.end())
+        .map_err(|_| "not an object of JSON")?;
     let at = found.time.take().ok_or("no time")?.1.ok_or("the time is none")?;
     let client = found.client.take().ok_or("no client address")?;
     let client = client.1.text().and_then(|text| address(text.as_bytes())).ok_or("no client address")?;
@@ -390,5 +393,117 @@ impl<'l> Visitor<'l> for Name {
 
     fn visit_str<E>(self, text: &str) -> Result<Cow<'l, str>, E> {
         Ok(text.to_owned().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: u64 = 971_211_336_000_000;
+
+    fn line<'l>(text: &'l str, fields: &[HeaderName]) -> Result<Line<'l>, Unreadable> {
+        read(text.as_bytes(), fields)
+    }
+
+    fn asked<'l>(line: &'l Line<'_>) -> Option<(&'l str, &'l str)> {
+        line.asked.as_ref().map(|asked| (&*asked.method, &*asked.target))
+    }
+
+    #[test]
+    fn one_request_is_read_from_the_objects_of_several_servers() {
+        let ours = r#"{"time":"2000-10-10T20:55:36.000Z","level":"info","event":"request","request_id":"x","client":"192.0.2.1","method":"GET","host":"a.example","target":"/a?b=c","protocol":"HTTP/1.1","status":200,"sent":5,"duration_ms":0.4}"#;
+        let nginx = r#"{"msec":"971211336.000","remote_addr":"192.0.2.1","request":"GET /a?b=c HTTP/1.1","http_host":"a.example","status":"200","uri":"/a"}"#;
+        let caddy = r#"{"level":"info","ts":971211336.0,"request":{"remote_ip":"192.0.2.1","method":"GET","host":"a.example","uri":"/a?b=c","headers":{}},"status":200}"#;
+        let parts = r#"{"@timestamp":971211336000,"ip":"192.0.2.1:4711","request_method":"GET","path":"/a","query":"b=c","server_name":"a.example","status_code":200}"#;
+        let iis = r#"{"time_local":"10/Oct/2000:13:55:36 -0700","clientip":"::ffff:192.0.2.1","method":"GET","url":"/a","args":"?b=c","host":"a.example","status":200}"#;
+        for text in [ours, nginx, caddy, parts, iis] {
+            let read = line(text, &[]).unwrap();
+            assert_eq!(
+                (read.at, read.client.to_string().as_str(), read.status),
+                (AT, "192.0.2.1", Some(200)),
+                "{text}"
+            );
+            assert_eq!((asked(&read), read.host.as_deref()), (Some(("GET", "/a?b=c")), Some("a.example")), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_exact_name_wins_and_escapes_are_read() {
+        let text = r#"{"path":"/b","target":"\/a\u0041","uri":"/c","method":"G\u0045T","time":1,"client":"192.0.2.1","ip":"192.0.2.2"}"#;
+        let read = line(text, &[]).unwrap();
+        assert_eq!((asked(&read), read.client.to_string().as_str()), (Some(("GET", "/aA")), "192.0.2.1"));
+    }
+
+    #[test]
+    fn request_fields_are_taken_where_they_are_asked_for() {
+        let fields = ["x-key", "cookie"].map(HeaderName::from_static);
+        let told = |rest: &str| {
+            let text = format!(r#"{{"time":1,"client":"192.0.2.1",{rest}}}"#);
+            let mut fields: Vec<_> = line(&text, &fields)
+                .unwrap()
+                .fields
+                .into_iter()
+                .map(|(place, field)| {
+                    (
+                        place,
+                        match field {
+                            Field::Missing => None,
+                            Field::Value(value) => Some(String::from_utf8(value.into_owned()).unwrap()),
+                        },
+                    )
+                })
+                .collect();
+            fields.sort();
+            fields
+        };
+        let value = |text: &str| Some(text.to_owned());
+        assert_eq!(told(r#""http_x_key":"a""#), [(0, value("a"))]);
+        assert_eq!(told(r#""http_x_key":"""#), [(0, None)]);
+        assert_eq!(told(r#""headers":{"X-KEY":["a","b"],"Other":{"x":1}}"#), [(0, value("a")), (1, None)]);
+        assert_eq!(told(r#""request":{"headers":{"Cookie":"a=b"}}"#), [(0, None), (1, value("a=b"))]);
+        assert_eq!(told(r#""status":200"#), []);
+    }
+
+    #[test]
+    fn who_was_logged_in_is_told_by_our_own_log() {
+        let user = |rest: &str| {
+            let text = format!(r#"{{"time":1,"client":"192.0.2.1"{rest}}}"#);
+            line(&text, &[]).unwrap().user.map(Cow::into_owned)
+        };
+        assert_eq!(user(r#","session":"valid","user":"7""#).as_deref(), Some("7"));
+        assert_eq!(user(r#","session":"absent""#).as_deref(), Some(""));
+        assert_eq!(user(""), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        for (text, why) in [
+            ("", "not an object of JSON"),
+            ("[1]", "not an object of JSON"),
+            (r#"{"time":1"#, "not an object of JSON"),
+            (r#"{"time":1,"client":"192.0.2.1"} x"#, "not an object of JSON"),
+            (r#"{"client":"192.0.2.1"}"#, "no time"),
+            (r#"{"time":"noon","client":"192.0.2.1"}"#, "the time is none"),
+            (r#"{"time":-1,"client":"192.0.2.1"}"#, "the time is none"),
+            (r#"{"time":1}"#, "no client address"),
+            (r#"{"time":1,"client":"nobody"}"#, "no client address"),
+        ] {
+            assert_eq!(line(text, &[]).err(), Some(why), "{text}");
+        }
+        assert_eq!(read(b"{\"time\":1,\"client\":\"\xff\"}", &[]).err(), Some("not an object of JSON"));
+        let deep = format!(r#"{{"time":1,"x":{}}}"#, "[".repeat(60_000));
+        assert_eq!(line(&deep, &[]).err(), Some("not an object of JSON"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..40), at in 0..90usize) {
+            let fields = [HeaderName::from_static("x-key")];
+            let mut text = br#"{"time":1.5,"client":"192.0.2.1","request":{"headers":{"x-key":["a"]}},"status":"20"}"#.to_vec();
+            let _ = read(&bytes, &fields);
+            text.splice(at.min(text.len())..at.min(text.len()), bytes);
+            let _ = read(&text, &fields);
+        }
     }
 }

@@ -21,7 +21,9 @@ impl Progress {
     /// Of `total` bytes, if that is known.
     pub fn new(total: Option<u64>) -> Self {
         let (bar, template) = match total {
-            Some(total) => (ProgressBar::new(total), "{bar:30} {percent:>3} %  {binary_bytes_per_sec}  {msg} lines, {eta} left"),
+            Some(total) => {
+                (ProgressBar::new(total), "{bar:30} {percent:>3} %  {binary_bytes_per_sec}  {msg} lines, {eta} left")
+            }
             None => (ProgressBar::new_spinner(), "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg} lines"),
         };
         if let Ok(style) = ProgressStyle::with_template(template) {

@@ -167,7 +167,11 @@ mod tests {
             (&of_host, Some("a.example:80"), Some(&agent)),
         ] {
             let read = line(text).unwrap();
-            assert_eq!((read.at, read.client.to_string().as_str(), read.status), (AT, "192.0.2.1", Some(200)), "{text}");
+            assert_eq!(
+                (read.at, read.client.to_string().as_str(), read.status),
+                (AT, "192.0.2.1", Some(200)),
+                "{text}"
+            );
             assert_eq!((asked(&read), read.host.as_deref()), (Some(("GET", "/a?b=c")), host), "{text}");
             assert_eq!(read.fields.first().map(|(_, value)| value), agent, "{text}");
         }

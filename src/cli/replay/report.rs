@@ -245,7 +245,10 @@ fn of_tally(said: &mut Vec<String>, tally: &Tally, keys: &Keys) {
     let limit = &*tally.limit;
     let name = &limit.name;
     if tally.untold > 0 {
-        said.push(format!("limit {name}: {} requests are left out, since their lines do not tell {}", tally.untold, limit.key));
+        said.push(format!(
+            "limit {name}: {} requests are left out, since their lines do not tell {}",
+            tally.untold, limit.key
+        ));
     }
     if tally.skipped > 0 {
         said.push(format!("limit {name}: {} requests lack {} and are not counted", tally.skipped, limit.key));

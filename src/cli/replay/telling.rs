@@ -16,8 +16,13 @@ pub fn text(report: &Report) -> String {
     if let Some((first, last)) = report.span {
         let _ = write!(said, ", {} to {} UTC", moment(first), moment(last));
     }
-    let _ = writeln!(said, "\n{} requests came to a limit; {} of them ({:.2} %) would have been refused",
-        grouped(report.judged), grouped(report.refused), percent(report.refused, report.judged));
+    let _ = writeln!(
+        said,
+        "\n{} requests came to a limit; {} of them ({:.2} %) would have been refused",
+        grouped(report.judged),
+        grouped(report.refused),
+        percent(report.refused, report.judged)
+    );
     let left_out = [
         (lines.unreadable, "cannot be read"),
         (lines.no_request, "were no proper request"),
@@ -47,9 +52,8 @@ fn of_limit(said: &mut String, limit: &OfLimit) {
     if limit.exempt > 0 {
         row(said, "exempt", &format!("{} requests", grouped(limit.exempt)));
     }
-    let of_keys = |keys: usize| {
-        format!("{} keys ({:.2} %)", grouped(keys as u64), percent(keys as u64, limit.keys as u64))
-    };
+    let of_keys =
+        |keys: usize| format!("{} keys ({:.2} %)", grouped(keys as u64), percent(keys as u64, limit.keys as u64));
     let refused = (grouped(limit.refused), limit.refused_percent(), of_keys(limit.keys_refused));
     row(said, "refused", &format!("{} requests ({:.2} %) of {}", refused.0, refused.1, refused.2));
     if limit.delayed > 0 {
@@ -57,7 +61,11 @@ fn of_limit(said: &mut String, limit: &OfLimit) {
     }
     if let Some((quota, requests, keys)) = limit.trial {
         let share = percent(requests, limit.judged);
-        row(said, "trial", &format!("{quota}: refuses {} requests ({share:.2} %) of {}", grouped(requests), of_keys(keys)));
+        row(
+            said,
+            "trial",
+            &format!("{quota}: refuses {} requests ({share:.2} %) of {}", grouped(requests), of_keys(keys)),
+        );
     }
     if let Some(minute) = limit.busiest {
         let (requests, refused) = (grouped(minute.requests), grouped(minute.refused));
@@ -65,12 +73,20 @@ fn of_limit(said: &mut String, limit: &OfLimit) {
     }
     let [half, most, nearly, all] = limit.peaks.map(grouped);
     let window = window(limit);
-    row(said, "asked", &format!("in the busiest {window} of each key: 50 % at most {half}, 99 % {most}, 99.9 % {nearly}, all {all}"));
-    row(said, "suggestion", &match &limit.suggestion {
-        Some((quota, 0)) => format!("{quota}: refuses nobody"),
-        Some((quota, keys)) => format!("{quota}: refuses {}", of_keys(*keys)),
-        None => "no quota with this burst spares all but 0.1 % of the keys".to_owned(),
-    });
+    row(
+        said,
+        "asked",
+        &format!("in the busiest {window} of each key: 50 % at most {half}, 99 % {most}, 99.9 % {nearly}, all {all}"),
+    );
+    row(
+        said,
+        "suggestion",
+        &match &limit.suggestion {
+            Some((quota, 0)) => format!("{quota}: refuses nobody"),
+            Some((quota, keys)) => format!("{quota}: refuses {}", of_keys(*keys)),
+            None => "no quota with this burst spares all but 0.1 % of the keys".to_owned(),
+        },
+    );
     if limit.top.is_empty() {
         return;
     }
@@ -78,8 +94,12 @@ fn of_limit(said: &mut String, limit: &OfLimit) {
     let width = limit.top.iter().map(|refused| refused.key.chars().count()).max().unwrap_or(0);
     for refused in &limit.top {
         let (key, of) = (&refused.key, grouped(refused.judged));
-        let _ = writeln!(said, "    {key:<width$}  {:>12} of {of}, {} in its busiest {window}",
-            grouped(refused.refused), grouped(refused.peak));
+        let _ = writeln!(
+            said,
+            "    {key:<width$}  {:>12} of {of}, {} in its busiest {window}",
+            grouped(refused.refused),
+            grouped(refused.peak)
+        );
     }
 }
 

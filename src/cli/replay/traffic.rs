@@ -147,8 +147,7 @@ impl Traffic {
             let mut applied: Vec<Applied> = applied.collect();
             applied.sort_by_key(|applied| applied.position);
             let session = route.session.as_ref();
-            let session =
-                session.map(|(of, mode)| (of.name.clone(), of.user.clone(), *mode == Mode::Required));
+            let session = session.map(|(of, mode)| (of.name.clone(), of.user.clone(), *mode == Mode::Required));
             routes.push(Bounds { label: route.label.clone(), applied, session });
         }
         let bound = |(index, route): (usize, &RouteSettings)| {
@@ -312,6 +311,15 @@ fn spell(limit: &Limit, exchange: &Exchange, tells: &dyn Fn(&Part) -> bool, out:
         return Err(Counts::Untold);
     }
     out.clear();
+    let instead = match limit.missing {
+        Missing::By(_) => None,
+        Missing::Skip => Some(Counts::Skipped),
+        Missing::Refuse => Some(Counts::Lacking),
+    };
+    if let Some(instead) = instead {
+        limit.key.push_present(exchange, out).ok_or(instead)?;
+        out.clear();
+    }
     limit.key.push(exchange, out);
     if limit.exempt.keys.contains(out) { Err(Counts::Exempt) } else { Ok(()) }
 }
@@ -342,5 +350,134 @@ fn exchange() -> Exchange {
         answers: Answers::default(),
         principal: None,
         trail: Rc::new(RefCell::new(record)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::replay::line::{Format, Reader};
+    use crate::config;
+
+    const TABLES: &str = r#"
+        [upstream.app]
+        servers = ["http://127.0.0.1:3000"]
+        [session.web]
+        format = "json"
+        user = "user.id"
+        [redis]
+        url = "redis://127.0.0.1:1"
+        [limit.address]
+        key = "address"
+        quota = "10 per minute"
+        exempt = { addresses = ["10.0.0.0/8"] }
+        [limit.agent]
+        key = ["header:User-Agent", "query:k"]
+        quota = "10 per minute"
+        [limit.user]
+        key = "session:user.id"
+        quota = "10 per minute"
+        [limit.key]
+        key = "header:X-Key"
+        quota = "10 per minute"
+        missing = "skip"
+        [[route]]
+        path = "/me"
+        session = "web"
+        limits = ["user", "address"]
+        [[route]]
+        path = "/free/{*rest}"
+        limits = []
+        [[route]]
+        path = "/agent"
+        limits = ["agent"]
+        [[route]]
+        path = "/key"
+        limits = ["key"]
+        [[route]]
+        path = "/a/{id}"
+        methods = ["GET"]
+        hosts = ["a.example"]
+        limits = ["address"]
+    "#;
+
+    fn traffic(host: Option<&str>, room: usize) -> (Traffic, Reader) {
+        let settings = config::parse("sidegate.toml", TABLES, &|_| None).map_err(|report| report.render(false));
+        let traffic = Traffic::new(&settings.unwrap().settings, room, host.map(str::to_owned));
+        let fields = traffic.fields().to_vec();
+        (traffic, Reader { format: Format::Auto, fields })
+    }
+
+    /// What became of a line, and the keys that the limits of its route count by.
+    fn keys(traffic: &mut Traffic, reader: &Reader, line: &str) -> Result<Vec<String>, Elsewhere> {
+        let asking = traffic.request(&reader.read(line.as_bytes()).unwrap())?;
+        let applied = traffic.applied(asking.route).iter().zip(&asking.counts);
+        let shown = applied.map(|(applied, counts)| match counts {
+            Counts::By(place) => traffic.keys()[applied.limit].texts()[*place as usize].to_string(),
+            otherwise => format!("{otherwise:?}"),
+        });
+        Ok(shown.collect())
+    }
+
+    fn combined(address: &str, request: &str, agent: &str) -> String {
+        format!(r#"{address} - - [10/Oct/2000:13:55:36 -0700] "{request}" 200 1 "-" "{agent}""#)
+    }
+
+    #[test]
+    fn requests_meet_the_routes_of_the_configuration() {
+        let (mut traffic, reader) = traffic(None, 10);
+        let mut of = |request: &str| keys(&mut traffic, &reader, &combined("192.0.2.1", request, "curl"));
+        assert_eq!(of("GET /free/x HTTP/1.1"), Err(Elsewhere::Unlimited));
+        for nowhere in ["GET /nowhere HTTP/1.1", "GET /a/7 HTTP/1.1", "POST http://a.example/a/7 HTTP/1.1"] {
+            assert_eq!(of(nowhere), Err(Elsewhere::NoRoute), "{nowhere}");
+        }
+        assert_eq!(of("GET http://A.example:80/a/7?x HTTP/1.1").unwrap(), ["192.0.2.1"]);
+        for none in ["-", "CONNECT a:1 HTTP/1.1", "GET a HTTP/1.1", "G\x01T / HTTP/1.1", "GET /a b HTTP/1.1"] {
+            assert_eq!(of(none), Err(Elsewhere::NoRequest), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_host_may_be_said_for_lines_that_tell_none() {
+        let (mut traffic, reader) = traffic(Some("a.example"), 10);
+        let line = combined("192.0.2.1", "GET /a/7 HTTP/1.1", "curl");
+        assert_eq!(keys(&mut traffic, &reader, &line).unwrap(), ["192.0.2.1"]);
+        assert_eq!(keys(&mut traffic, &reader, &format!("b.example {line}")), Err(Elsewhere::NoRoute));
+    }
+
+    #[test]
+    fn who_is_exempt_or_has_no_room_is_said_to_be() {
+        let (mut traffic, reader) = traffic(Some("a.example"), 2);
+        let mut of = |address: &str| {
+            keys(&mut traffic, &reader, &combined(address, "GET /a/7 HTTP/1.1", "curl")).unwrap().remove(0)
+        };
+        let told = ["10.1.2.3", "192.0.2.1", "2001:db8:1:2:3::1", "192.0.2.3", "192.0.2.1"].map(&mut of);
+        assert_eq!(told, ["Exempt", "192.0.2.1", "2001:db8:1:2::/64", "Beyond", "192.0.2.1"]);
+    }
+
+    #[test]
+    fn a_limit_counts_only_where_the_line_tells_its_key() {
+        let (mut traffic, reader) = traffic(None, 10);
+        let mut of = |line: &str| keys(&mut traffic, &reader, line).unwrap();
+        let [with, without, other] =
+            ["curl", "-", "wget"].map(|agent| of(&combined("192.0.2.1", "GET /agent?k=1 HTTP/1.1", agent)).remove(0));
+        assert!(with.starts_with('#') && with != other && without.starts_with("@192.0.2.1,#"), "{with} {without}");
+        let common = r#"192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET /agent?k=1 HTTP/1.1" 200 1"#;
+        assert_eq!(of(common), ["Untold"]);
+        let hidden = combined("192.0.2.1", "GET /agent?k=*** HTTP/1.1", "curl");
+        assert_eq!(of(&hidden), ["Untold"], "a log of ours that keeps a secret");
+        // A limit by the session stands behind the others, whatever the order in the file.
+        assert_eq!(of(&combined("192.0.2.1", "GET /me HTTP/1.1", "curl")), ["192.0.2.1", "Untold"]);
+        assert_eq!(of(&combined("192.0.2.1", "GET /key HTTP/1.1", "curl")), ["Untold"]);
+        let json = |rest: &str| {
+            format!(
+                r#"{{"time":1,"client":"192.0.2.1","method":"GET","host":"x","session":"absent","status":200,{rest}}}"#
+            )
+        };
+        assert_eq!(of(&json(r#""target":"/me","user":"7""#)), ["192.0.2.1", "7"]);
+        assert_eq!(of(&json(r#""target":"/me""#)), ["192.0.2.1", "Stopped"]);
+        assert_eq!(of(&json(r#""target":"/key""#)), ["Untold"]);
+        assert_eq!(of(&json(r#""target":"/key","http_x_key":"-""#)), ["Skipped"]);
+        assert!(of(&json(r#""target":"/key","headers":{"X-Key":["a"]}"#))[0].starts_with('#'));
     }
 }
