@@ -17,7 +17,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use super::line::{Asked, Field, Line, Unreadable, address, request_line};
 use super::moment::{bracketed, rfc3339, since_epoch, unix};
 
-const TIME: [&str; 7] = ["time", "ts", "@timestamp", "timestamp", "time_iso8601", "msec", "time_local"];
+const TIME: [&str; 7] = ["time", "ts", "@timestamp", "timestamp", "msec", "time_iso8601", "time_local"];
 const CLIENT: [&str; 6] = ["client", "client_ip", "remote_addr", "remote_ip", "clientip", "ip"];
 const METHOD: [&str; 2] = ["method", "request_method"];
 /// The later ones may lack the query, which then is in [`QUERY`].
