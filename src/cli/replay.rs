@@ -11,6 +11,7 @@
 //! A quota that was guessed refuses customers or nobody. What yesterday's clients asked for is known.
 
 mod demand;
+mod figures;
 mod judge;
 mod keys;
 mod line;
@@ -26,6 +27,7 @@ mod tally;
 mod telling;
 mod terms;
 mod traffic;
+mod value;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;

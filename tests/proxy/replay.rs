@@ -165,7 +165,7 @@ limits = ["each"]
 #[test]
 fn what_is_told_of_a_log_is_what_is_in_it() {
     let bench = Bench::of(ONE);
-    for (name, keys_at_least) in [("apache-vhost-combined.log", 60), ("nginx-combined.log", 7)] {
+    for (name, keys_at_least) in [("apache-vhost-combined.log", 60), ("nginx-combined.log", 6)] {
         let requests = seen(&std::fs::read_to_string(fixture(name)).expect("a fixture"));
         let keys = counted(&requests, 6, 60);
         let refused: u64 = keys.values().map(|(_, refused)| refused).sum();
@@ -295,7 +295,7 @@ fn a_json_log_tells_the_fields_that_limits_count_by_and_a_combined_one_does_not(
     let report = bench.json(&[&fixture("nginx-combined.log")]);
     assert_eq!(limit(&report, "each")["judged"], 0);
     let warned = report["warnings"].to_string();
-    assert!(warned.contains("are left out, since their lines do not tell header:x-api-key"), "{warned}");
+    assert!(warned.contains("160 requests left out: their lines do not tell header:x-api-key"), "{warned}");
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn lines_that_come_too_late_are_left_out_and_said() {
     let report = bench.json(&["--reorder", "10s", &log]);
     assert_eq!((&report["lines"]["late"], &report["judged"]), (&1.into(), &1003.into()));
     let warned = report["warnings"].to_string();
-    assert!(warned.contains("1 requests are left out") && warned.contains("20s"), "{warned}");
+    assert!(warned.contains("1 request left out: later by up to 20s than --reorder allows"), "{warned}");
 }
 
 #[test]

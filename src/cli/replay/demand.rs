@@ -85,8 +85,8 @@ impl Steps {
         for (index, policy) in self.policies.iter().enumerate().skip(demand.lowest) {
             let place = index - demand.lowest;
             let implied = || demand.last.map(|(at, ask)| judged(policy, None, at, ask).1);
-            let stored = demand.states.get(place).cloned().or_else(implied);
-            let full = stored.as_ref().is_none_or(|state| is_full(policy, state, now));
+            let stored = demand.states.get(place).copied().or_else(implied);
+            let full = stored.as_ref().is_none_or(|state| is_full(state, now));
             let (allowed, state) = judged(policy, stored.as_ref(), now, ask);
             if !allowed {
                 out = place + 1;
@@ -130,8 +130,10 @@ pub fn judged(policy: &Policy, stored: Option<&State>, now: u64, ask: Ask) -> (b
     }
 }
 
-fn is_full(policy: &Policy, state: &State, now: u64) -> bool {
-    policy.decide(Some(state), now, Asked::units(0)).reset_after == 0
+fn is_full(state: &State, now: u64) -> bool {
+    match state {
+        State::Bucket(bucket) => bucket.arrival.after(now) == 0,
+    }
 }
 
 #[cfg(test)]

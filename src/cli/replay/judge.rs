@@ -144,7 +144,7 @@ impl Judge {
             let Limit { shadow, charge_refused, .. } = *tally.limit;
             Case {
                 policy: &tally.policy,
-                stored: tally.counters[*place].state.clone(),
+                stored: tally.counters[*place].state,
                 asked: ask.asked,
                 binding: !shadow,
                 even_if_refused: charge_refused,

@@ -12,10 +12,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 use http::HeaderName;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::line::{Asked, Field, Line, Unreadable, address, request_line};
-use super::moment::{bracketed, rfc3339, since_epoch, unix};
+use super::value::{Anything, Name, Value};
 
 const TIME: [&str; 7] = ["time", "ts", "@timestamp", "timestamp", "msec", "time_iso8601", "time_local"];
 const CLIENT: [&str; 6] = ["client", "client_ip", "remote_addr", "remote_ip", "clientip", "ip"];
@@ -52,16 +52,6 @@ pub fn read<'l>(line: &'l [u8], fields: &[HeaderName]) -> Result<Line<'l>, Unrea
     read.fields = std::mem::take(&mut found.told);
     read.asked = found.asked();
     Ok(read)
-}
-
-/// What a member says.
-#[derive(Clone, Debug, PartialEq)]
-enum Value<'l> {
-    Nothing,
-    Text(Cow<'l, str>),
-    Whole(u64),
-    Real(f64),
-    List(Option<Box<Value<'l>>>),
 }
 
 /// What the members of an object say; with the rank of the name, where there are several.
@@ -123,8 +113,7 @@ impl<'l> Found<'l, '_> {
             let missing = (0..self.fields.len()).filter(|place| !told.contains(place));
             self.told.extend(missing.map(|place| (place, Field::Missing)));
         } else if let Some(place) = self.place(name) {
-            let value: Value<'_> = map.next_value_seed(Anything)?;
-            let value = value.text().map_or(Field::Missing, |text| Field::Value(bytes(text)));
+            let value = map.next_value_seed(Anything)?.field();
             self.told.retain(|(other, _)| *other != place);
             self.told.push((place, value));
         } else {
@@ -156,13 +145,6 @@ impl<'l> Found<'l, '_> {
     }
 }
 
-fn bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
-    match text {
-        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-    }
-}
-
 fn keep<T>(kept: &mut Option<(usize, T)>, rank: usize, value: T) {
     if kept.as_ref().is_none_or(|(other, _)| rank <= *other) {
         *kept = Some((rank, value));
@@ -172,39 +154,6 @@ fn keep<T>(kept: &mut Option<(usize, T)>, rank: usize, value: T) {
 fn keep_told<'l>(kept: &mut Option<(usize, Value<'l>)>, rank: usize, value: Value<'l>) {
     if value != Value::Nothing {
         keep(kept, rank, value);
-    }
-}
-
-impl<'l> Value<'l> {
-    fn text(self) -> Option<Cow<'l, str>> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::List(first) => first?.text(),
-            _ => None,
-        }
-    }
-
-    fn number(self) -> Option<u64> {
-        match self {
-            Self::Whole(number) => Some(number),
-            Self::Text(text) => text.parse().ok(),
-            _ => None,
-        }
-    }
-
-    fn moment(self) -> Option<u64> {
-        match self {
-            Self::Whole(number) => since_epoch(number),
-            // Exact to a µs until 2112; negative ones and what is none become 0.
-            Self::Real(seconds) if seconds >= 1.0 && seconds < 7e9 => Some((seconds * 1e6).round() as u64),
-            // Milliseconds with a fraction.
-            Self::Real(millis) if (7e9..7e12).contains(&millis) => Some((millis * 1e3).round() as u64),
-            Self::Text(text) => {
-                let text = text.as_bytes();
-                rfc3339(text).or_else(|| bracketed(text)).or_else(|| unix(text))
-            }
-            _ => None,
-        }
     }
 }
 
@@ -223,12 +172,6 @@ struct RequestFields<'a, 'l> {
     names: &'a [HeaderName],
     told: &'a mut Vec<(usize, Field<'l>)>,
 }
-
-/// Any value, as far as it says something.
-struct Anything;
-
-/// Any text, the text of JSON's own where that is possible.
-struct Name;
 
 impl<'l> DeserializeSeed<'l> for Members<'_, 'l, '_> {
     type Value = ();
@@ -307,92 +250,11 @@ impl<'l> Visitor<'l> for RequestFields<'_, 'l> {
             match self.names.iter().position(|field| field.as_str().eq_ignore_ascii_case(&name)) {
                 None => drop(map.next_value::<IgnoredAny>()?),
                 Some(place) => {
-                    let value: Value<'_> = map.next_value_seed(Anything)?;
-                    let value = value.text().map_or(Field::Missing, |text| Field::Value(bytes(text)));
-                    self.told.push((place, value));
+                    self.told.push((place, map.next_value_seed(Anything)?.field()));
                 }
             }
         }
         Ok(())
-    }
-}
-
-impl<'l> DeserializeSeed<'l> for Anything {
-    type Value = Value<'l>;
-
-    fn deserialize<D: Deserializer<'l>>(self, from: D) -> Result<Value<'l>, D::Error> {
-        from.deserialize_any(self)
-    }
-}
-
-impl<'l> Visitor<'l> for Anything {
-    type Value = Value<'l>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'l str) -> Result<Value<'l>, E> {
-        Ok(if matches!(text, "" | "-") { Value::Nothing } else { Value::Text(text.into()) })
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value<'l>, E> {
-        Ok(if matches!(text, "" | "-") { Value::Nothing } else { Value::Text(text.to_owned().into()) })
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Value<'l>, E> {
-        Ok(Value::Whole(number))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Value<'l>, E> {
-        Ok(Value::Nothing)
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Value<'l>, E> {
-        Ok(Value::Real(number))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Value<'l>, E> {
-        Ok(Value::Nothing)
-    }
-
-    fn visit_unit<E>(self) -> Result<Value<'l>, E> {
-        Ok(Value::Nothing)
-    }
-
-    fn visit_seq<A: SeqAccess<'l>>(self, mut list: A) -> Result<Value<'l>, A::Error> {
-        let first = list.next_element_seed(Anything)?;
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::List(first.map(Box::new)))
-    }
-
-    fn visit_map<A: MapAccess<'l>>(self, mut map: A) -> Result<Value<'l>, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Value::Nothing)
-    }
-}
-
-impl<'l> DeserializeSeed<'l> for Name {
-    type Value = Cow<'l, str>;
-
-    fn deserialize<D: Deserializer<'l>>(self, from: D) -> Result<Cow<'l, str>, D::Error> {
-        from.deserialize_str(self)
-    }
-}
-
-impl<'l> Visitor<'l> for Name {
-    type Value = Cow<'l, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'l str) -> Result<Cow<'l, str>, E> {
-        Ok(text.into())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Cow<'l, str>, E> {
-        Ok(text.to_owned().into())
     }
 }
 

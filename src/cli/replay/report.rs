@@ -4,6 +4,7 @@
 //!    of the configured quota is more generous is no reason to suggest less; both are told, and people decide.
 //! 2. What the log did not tell, and what was left out for that, is a warning.
 
+use super::figures::{percent, some};
 use super::judge::{Judge, Tally};
 use super::keys::Keys;
 use super::order::Late;
@@ -199,80 +200,62 @@ fn suggestion(tally: &Tally) -> Option<(Quota, usize)> {
     None
 }
 
-/// A part, in percent; 0 of nothing.
-pub fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
-}
-
 fn of_lines(lines: &Lines, settings: &Settings) -> Vec<String> {
     let mut said = Vec::new();
     if lines.interrupted {
         said.push("it was interrupted: this is about the lines that were read until then".to_owned());
     }
-    for example in &lines.examples {
-        said.push(format!("cannot read {example}"));
-    }
+    said.extend(lines.examples.iter().map(|example| format!("cannot read {example}")));
     if lines.unreadable > lines.examples.len() as u64 {
-        said.push(format!("{} lines cannot be read; these were the first", lines.unreadable));
+        said.push(format!("{} cannot be read; these were the first", some(lines.unreadable, "line")));
     }
     if lines.late.requests > 0 {
         let most = humantime::format_duration(std::time::Duration::from_micros(lines.late.most));
-        said.push(format!(
-            "{} requests are left out, since their lines came after later ones, by up to {most} more than --reorder allows",
-            lines.late.requests
-        ));
+        let requests = some(lines.late.requests, "request");
+        said.push(format!("{requests} left out: later by up to {most} than --reorder allows"));
     }
     if lines.from_proxies > 0 {
-        said.push(format!(
-            "{} lines are from a trusted proxy: the log shows proxies where sidegate would see clients behind them",
-            lines.from_proxies
-        ));
+        let lines = some(lines.from_proxies, "line");
+        said.push(format!("{lines} from a trusted proxy: the log does not show the clients behind it"));
     }
     let by_host = settings.routes.iter().any(|route| !route.pattern.hosts.is_empty());
     if lines.hostless > 0 && by_host {
-        said.push(format!("{} lines tell no host, and some routes have one: --host says which it was", lines.hostless));
+        let lines = some(lines.hostless, "line");
+        said.push(format!("{lines} without a host, and some routes have one: --host says which it was"));
     }
     if lines.exact == 0 && lines.read > lines.unreadable {
-        said.push(
-            "times are whole seconds: requests of one second count as simultaneous, and bursts look harder than they were"
-                .to_owned(),
-        );
+        said.push("times are whole seconds: requests of one second count as simultaneous".to_owned());
     }
     said
 }
 
 fn of_tally(said: &mut Vec<String>, tally: &Tally, keys: &Keys) {
     let limit = &*tally.limit;
-    let name = &limit.name;
+    let mut say = |what: String| said.push(format!("limit {}: {what}", limit.name));
+    let requests = |count: u64| some(count, "request");
     if tally.untold > 0 {
-        said.push(format!(
-            "limit {name}: {} requests are left out, since their lines do not tell {}",
-            tally.untold, limit.key
-        ));
+        say(format!("{} left out: their lines do not tell {}", requests(tally.untold), limit.key));
     }
     if tally.skipped > 0 {
-        said.push(format!("limit {name}: {} requests lack {} and are not counted", tally.skipped, limit.key));
+        say(format!("{} without {} not counted", requests(tally.skipped), limit.key));
     }
     if tally.lacking > 0 {
-        said.push(format!("limit {name}: {} requests lack {} and are refused with 400", tally.lacking, limit.key));
+        say(format!("{} without {} refused with 400", requests(tally.lacking), limit.key));
     }
     if tally.beyond > 0 {
-        said.push(format!(
-            "limit {name}: there was no room for about {} keys more, and {} requests of them are left out: --max-keys",
-            keys.beyond(),
-            tally.beyond
-        ));
+        let (requests, beyond) = (requests(tally.beyond), some(keys.beyond(), "key"));
+        say(format!("{requests} of about {beyond} left out: there was no room for more than --max-keys"));
     }
     if tally.delayed > 0 || matches!(limit.on_exceed, OnExceed::Delay(_)) {
-        said.push(format!("limit {name} delays: a client that waits would have sent its next request later"));
+        say("it delays: who waits would have sent the next request later".to_owned());
     }
     if matches!(limit.cost, Cost::Response(_)) {
-        said.push(format!("limit {name}: what the app says of its cost is in no log: each request costs 1"));
+        say("what the app says of a cost is in no log: each request costs 1".to_owned());
     }
     if !limit.exempt.session.is_empty() {
-        said.push(format!("limit {name}: who is exempt by session is in no log, and counted"));
+        say("who is exempt by session is in no log, and counted".to_owned());
     }
     if limit.plan.is_some() {
-        said.push(format!("limit {name}: plans are in Redis: everybody is judged by the quota of the configuration"));
+        say("plans are in Redis: everybody is judged by the quota of the configuration".to_owned());
     }
 }

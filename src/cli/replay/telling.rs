@@ -5,101 +5,87 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::report::{OfLimit, Report, percent};
+use super::figures::{grouped, percent, share, some};
+use super::report::{OfLimit, Refused, Report};
 
 /// For people.
 pub fn text(report: &Report) -> String {
-    let mut said = String::new();
     let lines = &report.lines;
+    let mut said = some(lines.read, "line");
     // Writing to a String cannot fail.
-    let _ = write!(said, "{} lines", grouped(lines.read));
     if let Some((first, last)) = report.span {
         let _ = write!(said, ", {} to {} UTC", moment(first), moment(last));
     }
-    let _ = writeln!(
-        said,
-        "\n{} requests came to a limit; {} of them ({:.2} %) would have been refused",
-        grouped(report.judged),
-        grouped(report.refused),
-        percent(report.refused, report.judged)
-    );
+    let (judged, refused) = (some(report.judged, "request"), share(report.refused, report.judged));
+    let _ = writeln!(said, "\n{judged} came to a limit; {refused} of them would have been refused");
     let left_out = [
         (lines.unreadable, "cannot be read"),
-        (lines.no_request, "were no proper request"),
-        (lines.no_route, "meet no route"),
-        (lines.unlimited, "meet a route without limits"),
+        (lines.no_request, "no proper request"),
+        (lines.no_route, "met no route"),
+        (lines.unlimited, "met a route without limits"),
         (lines.late.requests, "came too late"),
     ];
     for (count, what) in left_out.into_iter().filter(|(count, _)| *count > 0) {
         let _ = writeln!(said, "{} {what}", grouped(count));
     }
     for limit in &report.limits {
-        of_limit(&mut said, limit);
+        let shadow = if limit.shadow { " (shadow)" } else { "" };
+        let _ = writeln!(said, "\nlimit {}: {} by {}{shadow}", limit.name, limit.quota, limit.key);
+        for (what, text) in rows(limit) {
+            let _ = writeln!(said, "  {what:<12}{text}");
+        }
+        top(&mut said, limit);
     }
     said
 }
 
-fn of_limit(said: &mut String, limit: &OfLimit) {
-    let shadow = if limit.shadow { " (shadow)" } else { "" };
-    let _ = writeln!(said, "\nlimit {}: {} by {}{shadow}", limit.name, limit.quota, limit.key);
-    let row = |said: &mut String, what: &str, text: &str| {
-        let _ = writeln!(said, "  {what:<12}{text}");
-    };
+fn rows(limit: &OfLimit) -> Vec<(&'static str, String)> {
     if limit.judged == 0 {
-        return row(said, "judged", "nothing");
+        return vec![("judged", "nothing".to_owned())];
     }
-    row(said, "judged", &format!("{} requests of {} keys", grouped(limit.judged), grouped(limit.keys as u64)));
+    let keys = |keys: usize| format!("{} of the keys", share(keys as u64, limit.keys as u64));
+    let requests = |requests: u64| format!("{} of the requests", share(requests, limit.judged));
+    let mut rows = Vec::new();
+    rows.push(("judged", format!("{} of {}", some(limit.judged, "request"), some(limit.keys as u64, "key"))));
     if limit.exempt > 0 {
-        row(said, "exempt", &format!("{} requests", grouped(limit.exempt)));
+        rows.push(("exempt", some(limit.exempt, "request")));
     }
-    let of_keys =
-        |keys: usize| format!("{} keys ({:.2} %)", grouped(keys as u64), percent(keys as u64, limit.keys as u64));
-    let refused = (grouped(limit.refused), limit.refused_percent(), of_keys(limit.keys_refused));
-    row(said, "refused", &format!("{} requests ({:.2} %) of {}", refused.0, refused.1, refused.2));
+    rows.push(("refused", format!("{}, {}", requests(limit.refused), keys(limit.keys_refused))));
     if limit.delayed > 0 {
-        row(said, "delayed", &format!("{} requests", grouped(limit.delayed)));
+        rows.push(("delayed", requests(limit.delayed)));
     }
-    if let Some((quota, requests, keys)) = limit.trial {
-        let share = percent(requests, limit.judged);
-        row(
-            said,
-            "trial",
-            &format!("{quota}: refuses {} requests ({share:.2} %) of {}", grouped(requests), of_keys(keys)),
-        );
+    if let Some((quota, refused, of)) = limit.trial {
+        rows.push(("trial", format!("{quota} refuses {}, {}", requests(refused), keys(of))));
     }
     if let Some(minute) = limit.busiest {
-        let (requests, refused) = (grouped(minute.requests), grouped(minute.refused));
-        row(said, "busiest", &format!("{}: {requests} requests in the minute, {refused} refused", moment(minute.at)));
+        let (asked, refused) = (some(minute.requests, "request"), grouped(minute.refused));
+        rows.push(("busiest", format!("{}: {asked} in the minute, {refused} refused", moment(minute.at))));
     }
     let [half, most, nearly, all] = limit.peaks.map(grouped);
     let window = window(limit);
-    row(
-        said,
-        "asked",
-        &format!("in the busiest {window} of each key: 50 % at most {half}, 99 % {most}, 99.9 % {nearly}, all {all}"),
-    );
-    row(
-        said,
+    let peaks = format!("50 % of the keys at most {half}, 99 % {most}, 99.9 % {nearly}, all {all}");
+    rows.push(("asked", format!("in their busiest {window}, {peaks}")));
+    rows.push((
         "suggestion",
-        &match &limit.suggestion {
-            Some((quota, 0)) => format!("{quota}: refuses nobody"),
-            Some((quota, keys)) => format!("{quota}: refuses {}", of_keys(*keys)),
-            None => "no quota with this burst spares all but 0.1 % of the keys".to_owned(),
+        match &limit.suggestion {
+            Some((quota, 0)) => format!("{quota} refuses nobody"),
+            Some((quota, of)) => format!("{quota} refuses {}", keys(*of)),
+            None => "no quota of this kind spares all but 0.1 % of the keys".to_owned(),
         },
-    );
+    ));
+    rows
+}
+
+fn top(said: &mut String, limit: &OfLimit) {
     if limit.top.is_empty() {
         return;
     }
-    row(said, "refused most", "");
+    let window = window(limit);
     let width = limit.top.iter().map(|refused| refused.key.chars().count()).max().unwrap_or(0);
-    for refused in &limit.top {
-        let (key, of) = (&refused.key, grouped(refused.judged));
-        let _ = writeln!(
-            said,
-            "    {key:<width$}  {:>12} of {of}, {} in its busiest {window}",
-            grouped(refused.refused),
-            grouped(refused.peak)
-        );
+    said.push_str("  refused most\n");
+    for Refused { key, judged, refused, peak } in &limit.top {
+        let (refused, judged, peak) = (grouped(*refused), grouped(*judged), grouped(*peak));
+        let _ = writeln!(said, "    {key:<width$}  {refused:>12} of {judged}, {peak} in its busiest {window}");
     }
 }
 
@@ -172,27 +158,4 @@ fn rfc3339(micros: u64) -> String {
 
 fn moment(micros: u64) -> String {
     rfc3339(micros).replace('T', " ").replace('Z', "")
-}
-
-/// `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-    }
 }
