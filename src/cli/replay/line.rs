@@ -60,6 +60,8 @@ pub struct Line<'l> {
     pub user: Option<Cow<'l, str>>,
     /// It was answered from a cache.
     pub from_cache: bool,
+    /// It was a CORS preflight, which sidegate answered ahead of all limits.
+    pub preflight: bool,
 }
 
 /// Method and target.
@@ -96,7 +98,7 @@ impl Reader {
 impl<'l> Line<'l> {
     /// A line that tells no more than when and who.
     pub(super) fn new(at: u64, client: IpAddr) -> Self {
-        Self { at, client, asked: None, host: None, status: None, fields: Vec::new(), user: None, from_cache: false }
+        Self { at, client, asked: None, host: None, status: None, fields: Vec::new(), user: None, from_cache: false, preflight: false }
     }
 }
 

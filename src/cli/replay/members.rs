@@ -48,7 +48,7 @@ pub fn read<'l>(line: &'l [u8], fields: &[HeaderName]) -> Result<Line<'l>, Unrea
         (None, true) => Some(Cow::Borrowed("")),
         (user, _) => user,
     };
-    read.from_cache = found.from_cache;
+    (read.from_cache, read.preflight) = (found.from_cache, found.preflight);
     read.fields = std::mem::take(&mut found.told);
     read.asked = found.asked();
     Ok(read)
@@ -69,6 +69,7 @@ struct Found<'l, 'f> {
     user: Option<Value<'l>>,
     tells_session: bool,
     from_cache: bool,
+    preflight: bool,
     told: Vec<(usize, Field<'l>)>,
 }
 
@@ -127,6 +128,10 @@ impl<'l> Found<'l, '_> {
                 "cache" => {
                     let outcome: Value<'_> = map.next_value_seed(Anything)?;
                     self.from_cache = matches!(outcome.text().as_deref(), Some("hit" | "stale"));
+                }
+                "local_reply" => {
+                    let reply: Value<'_> = map.next_value_seed(Anything)?;
+                    self.preflight = reply.text().as_deref() == Some("cors-preflight");
                 }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }

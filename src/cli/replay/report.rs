@@ -28,7 +28,7 @@ pub struct Lines {
     pub no_request: u64,
     /// Those that no route takes.
     pub no_route: u64,
-    /// Those whose route has no limit.
+    /// Those whose route has no limit, or that were answered ahead of them.
     pub unlimited: u64,
     /// Those whose time came too late.
     pub late: Late,

@@ -22,7 +22,7 @@ pub fn text(report: &Report) -> String {
         (lines.unreadable, "cannot be read"),
         (lines.no_request, "no proper request"),
         (lines.no_route, "met no route"),
-        (lines.unlimited, "met a route without limits"),
+        (lines.unlimited, "came to no limit"),
         (lines.late.requests, "came too late"),
     ];
     for (count, what) in left_out.into_iter().filter(|(count, _)| *count > 0) {

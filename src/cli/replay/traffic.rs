@@ -94,7 +94,7 @@ pub enum Elsewhere {
     NoRequest,
     /// No route takes it.
     NoRoute,
-    /// Its route has no limit.
+    /// Its route has no limit, or it was answered ahead of them.
     Unlimited,
 }
 
@@ -189,6 +189,9 @@ impl Traffic {
     pub fn request(&mut self, line: &Line<'_>) -> Result<Asking, Elsewhere> {
         let asked = line.asked.as_ref().ok_or(Elsewhere::NoRequest)?;
         self.fill(asked, line).ok_or(Elsewhere::NoRequest)?;
+        if line.preflight {
+            return Err(Elsewhere::Unlimited);
+        }
         let request = &self.exchange.request;
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
         let Found::Route { target, .. } = self.table.find(host, request.method(), request.uri().path()) else {
@@ -478,6 +481,9 @@ mod tests {
         assert_eq!(of(&json(r#""target":"/me""#)), ["192.0.2.1", "Stopped"]);
         assert_eq!(of(&json(r#""target":"/key""#)), ["Untold"]);
         assert_eq!(of(&json(r#""target":"/key","http_x_key":"-""#)), ["Skipped"]);
+        let preflight = json(r#""target":"/key","local_reply":"cors-preflight""#);
+        assert_eq!(keys(&mut traffic, &reader, &preflight), Err(Elsewhere::Unlimited));
+        let mut of = |line: &str| keys(&mut traffic, &reader, line).unwrap();
         assert!(of(&json(r#""target":"/key","headers":{"X-Key":["a"]}"#))[0].starts_with('#'));
     }
 }
