@@ -25,7 +25,6 @@ mod shown;
 mod source;
 mod tally;
 mod telling;
-mod terms;
 mod traffic;
 mod value;
 
@@ -171,7 +170,7 @@ impl<'a> Replay<'a> {
             settings,
             reader: Reader { format: arguments.format, fields: traffic.fields().to_vec() },
             order: Order::new(u64::try_from(arguments.reorder.as_micros()).unwrap_or(u64::MAX)),
-            judge: Judge::new(traffic.limits()),
+            judge: Judge::new(traffic.limits(), settings.limits),
             traffic,
             lines: Lines::default(),
         }

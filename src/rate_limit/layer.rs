@@ -10,6 +10,7 @@ use crate::exchange::{Exchange, Next, layer as make, pass};
 use crate::local_reply::LocalReply;
 
 use super::RateLimit;
+use super::after::Passing;
 use super::judge::Verdict;
 
 /// Enforces `limits`. May stand in a stack more than once, each time with limits of its own: the innermost that refuses
@@ -23,15 +24,18 @@ pub fn layer<S: Next>(limits: Rc<RateLimit>) -> impl Layer<S, Service = impl Nex
             match verdict {
                 Verdict::Unlimited => pass(next, exchange).await,
                 Verdict::Within(standing) => {
+                    let passing = Passing::new(limits, standing);
                     let mut response = pass(next, exchange).await;
-                    limits.show(&standing, &mut trail.borrow_mut(), response.headers_mut());
+                    passing.answered(&mut trail.borrow_mut(), &mut response);
                     response
                 }
                 Verdict::Beyond(standing) => {
                     let mut response = refuse(&limits.refusal(&standing), &exchange);
                     limits.show(&standing, &mut trail.borrow_mut(), response.headers_mut());
+                    limits.close(standing.docket);
                     response
                 }
+                Verdict::Nameless(limit) => refuse(&LocalReply::LimitKeyMissing { limit }, &exchange),
                 Verdict::Closed => refuse(&RateLimit::store_down(), &exchange),
             }
         }
@@ -99,11 +103,12 @@ mod tests {
                 prefix: "sidegate:".into(),
                 apart: false,
                 fleet: Fleet::new(),
+                waiting: Arc::default(),
                 clock: self.clock.0.clone(),
                 registry: self.registry.clone(),
                 number: 0,
             };
-            RateLimit::new(&limits, self.settings, &worker)
+            RateLimit::new(&limits, None, self.settings, &worker)
         }
 
         fn outcomes(&self, limit: &str, outcome: &str) -> u64 {
@@ -142,7 +147,7 @@ mod tests {
         let refused = through(&limits, request).await;
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
         let told = ["retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "ratelimit"];
-        assert_eq!(told.map(|name| field(&refused, name)), ["20", "3", "0", "1795236060", "\"per-address\";r=0;t=60"]);
+        assert_eq!(told.map(|name| field(&refused, name)), ["20", "3", "0", "1795236060", "\"per-address\";r=0;t=20"]);
         assert_eq!(trail.borrow().limit.as_ref().map(|limit| (limit.refused, limit.counted)), Some((true, "memory")));
         assert_eq!(through(&limits, exchange("GET", "/", "192.0.2.2", &[])).await.status(), StatusCode::OK);
 
@@ -178,7 +183,10 @@ mod tests {
             }));
             let trail = request.trail.clone();
             let response = pass(layer(by_address).layer(layer(by_user).layer(app())), Box::new(request)).await;
-            assert_eq!(field(&response, "ratelimit"), format!("\"{shown}\";r=1;t=30"));
+            assert_eq!(field(&response, "x-ratelimit-limit"), "2");
+            let both: Vec<_> = response.headers().get_all("ratelimit").iter().cloned().collect();
+            let left = |name: &str| if name == shown { "r=1;t=30" } else { "r=9;t=6" };
+            assert_eq!(both, ["user", "per-address"].map(|name| format!("\"{name}\";{}", left(name))));
             assert_eq!(trail.borrow().limit.as_ref().map(|limit| limit.name.to_string()).as_deref(), Some(shown));
         }
     }

@@ -15,11 +15,15 @@
 
 use std::time::Duration;
 
+use crate::rate_limit::Algorithm;
 use crate::rate_limit::algorithm::{Asked, Policy, State};
 use crate::rate_limit::quota::Quota;
 
 /// No quota is greater.
 const GREATEST: u64 = 1_000_000_000;
+
+/// No log is longer.
+const LONGEST_LOG: u64 = 10_000;
 
 /// What one request asks of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,14 +55,15 @@ pub struct Demand {
 }
 
 impl Steps {
-    /// Those for windows of `per`, of what `policy` makes of a quota; `greatest`: no quota of this kind is greater.
-    pub fn new(per: Duration, greatest: Option<u64>, once: bool, policy: impl Fn(Quota) -> Policy) -> Self {
-        let greatest = greatest.unwrap_or(GREATEST).min(u64::try_from(per.as_micros()).unwrap_or(GREATEST));
+    /// Those for windows of `per`, of what `policy` makes of a quota.
+    pub fn new(per: Duration, algorithm: Algorithm, policy: impl Fn(Quota) -> Policy) -> Self {
+        let greatest = if algorithm == Algorithm::SlidingLog { LONGEST_LOG } else { GREATEST };
+        let greatest = greatest.min(u64::try_from(per.as_micros()).unwrap_or(GREATEST));
         let decades = (0..).map_while(|power| 10_u64.checked_pow(power));
         let amounts = decades.flat_map(|decade| [1, 2, 5].map(|step| decade.saturating_mul(step)));
         let amounts: Vec<u64> = amounts.take_while(|amount| *amount <= greatest).collect();
         let policies = amounts.iter().map(|amount| policy(Quota { amount: *amount, per })).collect();
-        Self { amounts, policies, once }
+        Self { amounts, policies, once: algorithm != Algorithm::TokenBucket }
     }
 
     /// The quotas in units, in order.
@@ -185,7 +190,8 @@ mod tests {
 
     #[test]
     fn quotas_are_tried_in_round_steps_up_to_the_greatest() {
-        let amounts = |per| Steps::new(Duration::from_secs(per), None, false, bucket(None)).amounts().to_vec();
+        let amounts =
+            |per| Steps::new(Duration::from_secs(per), Algorithm::TokenBucket, bucket(None)).amounts().to_vec();
         assert_eq!(amounts(60)[..7], [1, 2, 5, 10, 20, 50, 100]);
         assert_eq!(*amounts(1).last().unwrap(), 1_000_000);
         assert_eq!(*amounts(86_400).last().unwrap(), 1_000_000_000);
@@ -193,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_key_that_asks_now_and_then_keeps_few_states() {
-        let steps = Steps::new(PER, None, false, bucket(None));
+        let steps = Steps::new(PER, Algorithm::TokenBucket, bucket(None));
         let mut demand = Demand::default();
         for turn in 0..1000 {
             steps.note(&mut demand, NOW + turn * 3_000_000, Ask { asked: Asked::units(1), after: 0 });
@@ -205,7 +211,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_smallest_step_that_refuses_nothing_is_found(requests in requests(), burst in proptest::option::of(1..30_u64)) {
-            let steps = Steps::new(PER, None, false, bucket(burst));
+            let steps = Steps::new(PER, Algorithm::TokenBucket, bucket(burst));
             let each = steps.policies.iter().position(|policy| spares(policy, &requests));
             prop_assert_eq!(needed(&steps, &requests), each.unwrap_or(steps.policies.len()));
         }

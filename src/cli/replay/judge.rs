@@ -12,12 +12,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::demand::{Ask, Demand, Steps, judged};
+use super::demand::{Ask, Demand, Steps};
 use super::tally::{Busiest, Usage};
-use super::terms;
-use super::traffic::{Applied, Asking, Counts, Position};
-use crate::rate_limit::algorithm::{Asked, Case, Policy, State, settle};
-use crate::rate_limit::{Cost, Count, Counting, Limit};
+use super::traffic::{Applied, Asking, Counted, Counts, Position};
+use crate::rate_limit::algorithm::{Asked, Case, Decision, Policy, State, settle};
+use crate::rate_limit::quota::Quota;
+use crate::rate_limit::{Cost, Counting, Limit, Settings, policy};
 
 /// All limits, and what became of the requests.
 pub struct Judge {
@@ -28,6 +28,8 @@ pub struct Judge {
     pub refused: u64,
     /// The first and the last of them, in µs since the Unix epoch.
     pub span: Option<(u64, u64)>,
+    /// Of one request; kept, so that nothing is allocated for it.
+    entries: Vec<Entry>,
 }
 
 /// What one limit makes of the traffic.
@@ -83,9 +85,13 @@ pub struct Counter {
 
 impl Judge {
     /// Of these limits, which all count units.
-    pub fn new(limits: &[Arc<Limit>]) -> Self {
-        let tally = |limit: &Arc<Limit>| Some(Tally::new(limit.clone(), limit.counting()?.clone()));
-        Self { limits: limits.iter().filter_map(tally).collect(), requests: 0, refused: 0, span: None }
+    pub fn new(limits: &[Counted], settings: Settings) -> Self {
+        let tally = |counted: &Counted| {
+            let counting = counted.limit.counting()?.clone();
+            Some(Tally::new(counted.limit.clone(), counting, settings))
+        };
+        let limits = limits.iter().filter_map(tally).collect();
+        Self { limits, requests: 0, refused: 0, span: None, entries: Vec::new() }
     }
 
     /// What each limit has made of the traffic so far.
@@ -114,16 +120,20 @@ impl Judge {
     /// Settles limits of one position; whether the request passes.
     fn settle(&mut self, now: u64, asking: &Asking, applied: &[Applied], counts: &[Counts]) -> bool {
         let mut lacks = false;
-        let mut counted: Vec<(usize, usize, Ask)> = Vec::with_capacity(applied.len());
+        self.entries.clear();
         for (applied, counts) in applied.iter().zip(counts) {
             let tally = &mut self.limits[applied.limit];
             match *counts {
                 Counts::By(place) => {
-                    let place = place as usize;
+                    let (limit, place) = (applied.limit, place as usize);
                     if place >= tally.counters.len() {
                         tally.counters.resize_with(place + 1, Counter::default);
                     }
-                    counted.push((applied.limit, place, tally.ask(asking, applied.cost)));
+                    let ask = tally.ask(asking, applied.cost);
+                    self.entries.push(Entry { limit, place, ask, on_trial: false });
+                    if tally.trial.is_some() {
+                        self.entries.push(Entry { limit, place, ask, on_trial: true });
+                    }
                 }
                 Counts::Beyond => tally.beyond += 1,
                 Counts::Untold => tally.untold += 1,
@@ -139,48 +149,37 @@ impl Judge {
         if lacks {
             return false;
         }
-        let cases = counted.iter().map(|(limit, place, ask)| {
-            let tally = &self.limits[*limit];
-            let Limit { shadow, charge_refused, .. } = *tally.limit;
-            Case {
-                policy: &tally.policy,
-                stored: tally.counters[*place].state,
-                asked: ask.asked,
-                binding: !shadow,
-                even_if_refused: charge_refused,
-            }
-        });
-        let decisions = settle(cases, now);
-        let binding = |limit: usize| !self.limits[limit].limit.shadow;
-        let passes = counted.iter().zip(&decisions).all(|((limit, ..), decision)| decision.allowed || !binding(*limit));
-        for ((limit, place, ask), decision) in counted.into_iter().zip(decisions) {
-            let after = if passes && decision.allowed { ask.after } else { 0 };
-            let tally = &mut self.limits[limit];
-            tally.note(place, now, ask, decision.allowed, passes);
-            tally.delayed += u64::from(decision.allowed && passes && decision.delay > 0);
-            let state = if after > 0 { tally.policy.charge(Some(&decision.state), now, after) } else { decision.state };
-            tally.counters[place].state = Some(state);
+        let cases = self.entries.iter().map(|entry| self.limits[entry.limit].case(entry));
+        let decisions = settle(cases.clone(), now);
+        let passes = cases.zip(&decisions).all(|(case, decision)| decision.allowed || !case.binding);
+        for (entry, decision) in self.entries.iter().zip(decisions) {
+            self.limits[entry.limit].hear(now, entry, &decision, passes);
         }
         passes
     }
 }
 
+/// A limit, or its quota on trial, that counts a request.
+#[derive(Clone, Copy)]
+struct Entry {
+    limit: usize,
+    place: usize,
+    ask: Ask,
+    on_trial: bool,
+}
+
 impl Tally {
-    fn new(limit: Arc<Limit>, counting: Counting) -> Self {
-        let per = counting.quota.per;
-        let whole = counting.burst == counting.quota.amount;
-        let steps = |quota: crate::rate_limit::quota::Quota| {
-            let burst = if whole { quota.amount } else { counting.burst };
-            terms::policy(&limit, &Counting { quota, burst, ..counting.clone() })
+    fn new(limit: Arc<Limit>, counting: Counting, settings: Settings) -> Self {
+        let of = |quota: Quota, burst: u64| {
+            let counting = Counting { quota, burst, ..counting.clone() };
+            policy(&limit, &counting, settings)
         };
-        let trial = limit.trial.map(|quota| {
-            let burst = if whole { quota.amount } else { counting.burst };
-            terms::policy(&limit, &Counting { quota, burst, ..counting.clone() })
-        });
+        let set = Some(counting.burst).filter(|burst| *burst != counting.quota.amount);
+        let steps = |quota: Quota| of(quota, set.unwrap_or(quota.amount));
         Self {
-            steps: Steps::new(per, terms::greatest(&counting), terms::is_alike(&counting), steps),
-            policy: terms::policy(&limit, &counting),
-            trial,
+            steps: Steps::new(counting.quota.per, counting.algorithm, steps),
+            policy: of(counting.quota, counting.burst),
+            trial: limit.trial.map(|quota| of(quota, quota.amount)),
             counters: Vec::new(),
             judged: 0,
             refused: 0,
@@ -199,32 +198,52 @@ impl Tally {
 
     /// What a request asks of it.
     fn ask(&self, asking: &Asking, cost: u64) -> Ask {
-        let by_status = |counts: bool| Ask { asked: Asked::units(1).look(), after: u64::from(counts) };
-        match (&self.limit.count, &self.limit.cost) {
-            (count @ Count::Statuses(_), _) => by_status(asking.status.is_some_and(|status| count.counts(status))),
-            // No log tells what the app would have said: 1, as if it said nothing.
-            (_, Cost::Response(_)) => by_status(true),
-            _ => Ask { asked: Asked::units(cost), after: 0 },
+        if !self.limit.is_charged_after() {
+            return Ask { asked: Asked::units(cost), after: 0 };
         }
+        // No log tells what the app said of a cost: 1, as if it said nothing.
+        let units = if matches!(self.limit.cost, Cost::Response(_)) { 1 } else { cost };
+        let counts = asking.status.is_some_and(|status| self.limit.count.counts(status));
+        Ask { asked: Asked::units(1).look(), after: if counts { units } else { 0 } }
     }
 
-    fn note(&mut self, place: usize, now: u64, ask: Ask, allowed: bool, passes: bool) {
+    fn case(&self, entry: &Entry) -> Case<'_> {
+        let (counter, limit) = (&self.counters[entry.place], &*self.limit);
+        let (policy, stored) = match &self.trial {
+            Some(trial) if entry.on_trial => (trial, counter.trial),
+            _ => (&self.policy, counter.state),
+        };
+        let binding = !limit.shadow && !entry.on_trial;
+        Case { policy, stored, asked: entry.ask.asked, binding, even_if_refused: limit.charge_refused }
+    }
+
+    /// Takes account of what was decided; `passes`: the request does.
+    fn hear(&mut self, now: u64, entry: &Entry, decision: &Decision, passes: bool) {
+        let Entry { place, ask, on_trial, .. } = *entry;
+        let refused = u64::from(!decision.allowed);
+        let after = if passes { ask.after } else { 0 };
         let counter = &mut self.counters[place];
-        counter.judged += 1;
-        self.judged += 1;
-        counter.refused += u64::from(!allowed);
-        self.refused += u64::from(!allowed);
-        self.busiest.note(now, !allowed);
-        counter.usage.note(now, window(self.counting.quota.per), ask.asked.take + ask.after);
-        self.steps.note(&mut counter.demand, now, ask);
-        if let Some(trial) = &self.trial {
-            let (allowed, state) = judged(trial, counter.trial.as_ref(), now, ask);
-            // Charged as live: only if the request passes.
-            if allowed && passes {
-                counter.trial = Some(state);
+        let charged = |policy: &Policy| match after {
+            0 => decision.state,
+            units => policy.charge(Some(&decision.state), now, units),
+        };
+        match &self.trial {
+            Some(trial) if on_trial => {
+                counter.trial = Some(charged(trial));
+                counter.trial_refused += refused;
+                self.trial_refused += refused;
             }
-            counter.trial_refused += u64::from(!allowed);
-            self.trial_refused += u64::from(!allowed);
+            _ => {
+                counter.state = Some(charged(&self.policy));
+                counter.judged += 1;
+                counter.refused += refused;
+                counter.usage.note(now, window(self.counting.quota.per), ask.asked.take + ask.after);
+                self.steps.note(&mut counter.demand, now, ask);
+                self.judged += 1;
+                self.refused += refused;
+                self.delayed += u64::from(decision.allowed && passes && decision.delay > 0);
+                self.busiest.note(now, !decision.allowed);
+            }
         }
     }
 }

@@ -98,7 +98,17 @@ impl Reader {
 impl<'l> Line<'l> {
     /// A line that tells no more than when and who.
     pub(super) fn new(at: u64, client: IpAddr) -> Self {
-        Self { at, client, asked: None, host: None, status: None, fields: Vec::new(), user: None, from_cache: false, preflight: false }
+        Self {
+            at,
+            client,
+            asked: None,
+            host: None,
+            status: None,
+            fields: Vec::new(),
+            user: None,
+            from_cache: false,
+            preflight: false,
+        }
     }
 }
 

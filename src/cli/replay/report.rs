@@ -122,10 +122,10 @@ pub struct Detail {
 impl Report {
     /// Puts it together.
     pub fn new(lines: Lines, settings: &Settings, traffic: &Traffic, judge: &Judge, detail: Detail) -> Self {
-        let of_limit = |(tally, keys): (&Tally, &Keys)| OfLimit::new(tally, keys, detail);
-        let limits = judge.limits().iter().zip(traffic.keys()).map(of_limit).collect();
+        let tallies = || judge.limits().iter().zip(traffic.limits().iter().map(|counted| &counted.keys));
+        let limits = tallies().map(|(tally, keys)| OfLimit::new(tally, keys, detail)).collect();
         let mut warnings = of_lines(&lines, settings);
-        for (tally, keys) in judge.limits().iter().zip(traffic.keys()) {
+        for (tally, keys) in tallies() {
             of_tally(&mut warnings, tally, keys);
         }
         let uncounted = settings.routes.iter().flat_map(|route| &route.limits);

@@ -102,14 +102,23 @@ pub enum Elsewhere {
 pub struct Traffic {
     table: Table<Bound>,
     routes: Vec<Bounds>,
-    limits: Vec<Arc<Limit>>,
-    keys: Vec<Keys>,
+    limits: Vec<Counted>,
     /// Names of [`Line::fields`].
     fields: Vec<HeaderName>,
     /// For lines that tell none.
     host: Option<String>,
     exchange: Exchange,
     text: String,
+}
+
+/// A limit, and the keys that it counts by.
+pub struct Counted {
+    /// The limit.
+    pub limit: Arc<Limit>,
+    /// Its keys.
+    pub keys: Keys,
+    /// Texts of the key that are exempt.
+    exempt: Vec<String>,
 }
 
 struct Bound {
@@ -133,13 +142,14 @@ impl Strict for Bound {
 impl Traffic {
     /// Of a configuration. `room`: keys of each limit; `host`: where requests went of which a line does not say it.
     pub fn new(settings: &Settings, room: usize, host: Option<String>) -> Self {
-        let mut limits: Vec<Arc<Limit>> = Vec::new();
+        let mut limits: Vec<Counted> = Vec::new();
         let mut routes = Vec::new();
         for route in &settings.routes {
             let applied = route.limits.iter().filter(|limit| limit.counting().is_some()).map(|limit| {
-                let known = limits.iter().position(|other| other.name == limit.name);
+                let known = limits.iter().position(|other| other.limit.name == limit.name);
                 let place = known.unwrap_or_else(|| {
-                    limits.push(limit.clone());
+                    let exempt = limit.exempt.keys.iter().filter_map(|value| limit.key.spelt(value, limit.grouping));
+                    limits.push(Counted { limit: limit.clone(), keys: Keys::new(room), exempt: exempt.collect() });
                     limits.len() - 1
                 });
                 Applied { limit: place, position: position(limit), cost: cost(route, limit) }
@@ -157,19 +167,13 @@ impl Traffic {
             (pattern, Bound { index, strictness: route.strictness(&settings.routes) })
         };
         let table = Table::new(settings.paths, settings.routes.iter().enumerate().map(bound).collect());
-        let keys = limits.iter().map(|_| Keys::new(room)).collect();
         let fields = fields(&limits);
-        Self { table, routes, limits, keys, fields, host, exchange: exchange(), text: String::new() }
+        Self { table, routes, limits, fields, host, exchange: exchange(), text: String::new() }
     }
 
     /// All limits that count units.
-    pub fn limits(&self) -> &[Arc<Limit>] {
+    pub fn limits(&self) -> &[Counted] {
         &self.limits
-    }
-
-    /// Their keys.
-    pub fn keys(&self) -> &[Keys] {
-        &self.keys
     }
 
     /// The limits of a route, by where they stand.
@@ -211,7 +215,7 @@ impl Traffic {
         self.exchange.principal = logged_in;
         let mut counts = Vec::with_capacity(route.applied.len());
         for applied in &route.applied {
-            let limit = &*self.limits[applied.limit];
+            let counted = &mut self.limits[applied.limit];
             let required = route.session.as_ref().is_some_and(|(_, _, required)| *required);
             if applied.position > Position::ByRequest && required && told && self.exchange.principal.is_none() {
                 counts.push(Counts::Stopped);
@@ -219,8 +223,8 @@ impl Traffic {
             }
             let user = route.session.as_ref().map(|(_, path, _)| path.as_str()).filter(|_| told);
             let tells = |part: &Part| tells(part, line, &self.fields, &self.exchange, user);
-            counts.push(match spell(limit, &self.exchange, &tells, &mut self.text) {
-                Ok(()) => self.keys[applied.limit].place(&self.text).map_or(Counts::Beyond, Counts::By),
+            counts.push(match spell(counted, &self.exchange, &tells, &mut self.text) {
+                Ok(()) => counted.keys.place(&self.text).map_or(Counts::Beyond, Counts::By),
                 Err(otherwise) => otherwise,
             });
         }
@@ -267,9 +271,9 @@ fn cost(route: &RouteSettings, limit: &Limit) -> u64 {
 }
 
 /// The fields that limits ask for.
-fn fields(limits: &[Arc<Limit>]) -> Vec<HeaderName> {
+fn fields(limits: &[Counted]) -> Vec<HeaderName> {
     let mut fields = Vec::new();
-    for limit in limits {
+    for Counted { limit, .. } in limits {
         let instead = if let Missing::By(part) = &limit.missing { Some(part) } else { None };
         for part in limit.key.0.iter().chain(instead) {
             let field = match part {
@@ -303,7 +307,12 @@ fn tells(part: &Part, line: &Line<'_>, fields: &[HeaderName], exchange: &Exchang
 }
 
 /// Spells the key of a request, or says what becomes of it without.
-fn spell(limit: &Limit, exchange: &Exchange, tells: &dyn Fn(&Part) -> bool, out: &mut String) -> Result<(), Counts> {
+fn spell(
+    Counted { limit, exempt, .. }: &Counted,
+    exchange: &Exchange,
+    tells: &dyn Fn(&Part) -> bool,
+    out: &mut String,
+) -> Result<(), Counts> {
     let address = exchange.client.address;
     if limit.exempt.addresses.iter().any(|network| network.contains(&address))
         || exchange.principal.as_ref().is_some_and(|principal| limit.exempt.session(principal))
@@ -314,17 +323,16 @@ fn spell(limit: &Limit, exchange: &Exchange, tells: &dyn Fn(&Part) -> bool, out:
         return Err(Counts::Untold);
     }
     out.clear();
-    let instead = match limit.missing {
-        Missing::By(_) => None,
-        Missing::Skip => Some(Counts::Skipped),
-        Missing::Refuse => Some(Counts::Lacking),
-    };
-    if let Some(instead) = instead {
-        limit.key.push_present(exchange, out).ok_or(instead)?;
+    if limit.key.push(exchange, limit.grouping, None, out).is_none() {
         out.clear();
+        match &limit.missing {
+            Missing::By(part) if !tells(part) => return Err(Counts::Untold),
+            Missing::By(part) => limit.key.push(exchange, limit.grouping, Some(part), out).ok_or(Counts::Untold)?,
+            Missing::Refuse if !limit.shadow => return Err(Counts::Lacking),
+            Missing::Refuse | Missing::Skip => return Err(Counts::Skipped),
+        }
     }
-    limit.key.push(exchange, out);
-    if limit.exempt.keys.contains(out) { Err(Counts::Exempt) } else { Ok(()) }
+    if exempt.contains(out) { Err(Counts::Exempt) } else { Ok(()) }
 }
 
 fn principal(session: &Arc<str>, path: &str, user: &str) -> Principal {
@@ -416,7 +424,7 @@ mod tests {
         let asking = traffic.request(&reader.read(line.as_bytes()).unwrap())?;
         let applied = traffic.applied(asking.route).iter().zip(&asking.counts);
         let shown = applied.map(|(applied, counts)| match counts {
-            Counts::By(place) => traffic.keys()[applied.limit].texts()[*place as usize].to_string(),
+            Counts::By(place) => traffic.limits()[applied.limit].keys.texts()[*place as usize].to_string(),
             otherwise => format!("{otherwise:?}"),
         });
         Ok(shown.collect())
