@@ -242,6 +242,26 @@ fn limits_of_one_request_are_settled_together_and_statuses_are_charged_after() {
 }
 
 #[test]
+fn shadow_trial_and_exemptions_count_as_they_would_live() {
+    let name = fixture("apache-vhost-combined.log");
+    let requests = seen(&std::fs::read_to_string(&name).expect("a fixture"));
+    let tables = ONE.replace(
+        "quota = \"6 per minute\"",
+        "quota = \"6 per minute\"\nshadow = true\ntrial = \"10 per minute\"\nexempt = { addresses = [\"2001:db8::/32\"] }",
+    );
+    let report = Bench::of(&tables).json(&[&name]);
+    let (exempt, counts): (Vec<Seen>, Vec<Seen>) = requests.into_iter().partition(|request| request.key.contains(':'));
+    let all = |amount| counted(&counts, amount, 60).values().fold((0, 0), |sum, of| (sum.0 + of.1, sum.1 + usize::from(of.1 > 0)));
+    let (shadow, trial) = (all(6), all(10));
+    assert!(!exempt.is_empty() && trial.0 > 0 && trial.0 < shadow.0, "the fixture shows each");
+    let each = limit(&report, "each");
+    assert_eq!(report["refused"], 0, "nobody is refused by one in shadow");
+    assert_eq!((&each["judged"], &each["exempt"]), (&counts.len().into(), &exempt.len().into()));
+    assert_eq!((&each["refused"], &each["keys_refused"]), (&shadow.0.into(), &shadow.1.into()));
+    assert_eq!((&each["trial"]["refused"], &each["trial"]["keys_refused"]), (&trial.0.into(), &trial.1.into()));
+}
+
+#[test]
 fn what_is_told_of_our_own_log_is_what_the_proxy_did() {
     let app = Origin::saying("app");
     let tables = ONE.replace("6 per minute", "5 per hour");
