@@ -251,7 +251,9 @@ fn shadow_trial_and_exemptions_count_as_they_would_live() {
     );
     let report = Bench::of(&tables).json(&[&name]);
     let (exempt, counts): (Vec<Seen>, Vec<Seen>) = requests.into_iter().partition(|request| request.key.contains(':'));
-    let all = |amount| counted(&counts, amount, 60).values().fold((0, 0), |sum, of| (sum.0 + of.1, sum.1 + usize::from(of.1 > 0)));
+    let all = |amount| {
+        counted(&counts, amount, 60).values().fold((0, 0), |sum, of| (sum.0 + of.1, sum.1 + usize::from(of.1 > 0)))
+    };
     let (shadow, trial) = (all(6), all(10));
     assert!(!exempt.is_empty() && trial.0 > 0 && trial.0 < shadow.0, "the fixture shows each");
     let each = limit(&report, "each");
