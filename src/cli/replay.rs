@@ -13,6 +13,7 @@
 mod demand;
 mod figures;
 mod judge;
+mod kept;
 mod keys;
 mod line;
 mod members;

@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use super::kept::Kept;
 use crate::rate_limit::Algorithm;
 use crate::rate_limit::algorithm::{Asked, Policy, State};
 use crate::rate_limit::quota::Quota;
@@ -52,6 +53,8 @@ pub struct Demand {
     last: Option<(u64, Ask)>,
     /// The states of the steps from the lowest, up to the last that is not full.
     states: Vec<State>,
+    /// Where the greatest step says it for all: what is kept for that.
+    kept: Kept,
 }
 
 impl Steps {
@@ -114,19 +117,19 @@ impl Steps {
         if demand.lowest == self.amounts.len() {
             return;
         }
-        let stored = demand.states.first();
-        let decision = policy.decide(stored, now, Asked { take: ask.asked.need, ..ask.asked });
+        let all = Asked { take: ask.asked.need, ..ask.asked };
+        let stored = demand.kept.state(policy, now, all);
+        let decision = policy.decide(stored.as_ref(), now, all);
         let used = if decision.allowed { greatest - decision.remaining } else { u64::MAX };
         let needed = self.amounts.partition_point(|amount| *amount < used);
-        let (_, state) = judged(policy, stored, now, ask);
+        let (_, state) = judged(policy, stored.as_ref(), now, ask);
         demand.lowest = demand.lowest.max(needed);
-        demand.states.clear();
-        demand.states.push(state);
+        demand.kept.keep(policy, now, state);
     }
 }
 
 /// Whether a policy allows a request, and the state after it.
-pub fn judged(policy: &Policy, stored: Option<&State>, now: u64, ask: Ask) -> (bool, State) {
+fn judged(policy: &Policy, stored: Option<&State>, now: u64, ask: Ask) -> (bool, State) {
     let decision = policy.decide(stored, now, ask.asked);
     if decision.allowed && ask.after > 0 {
         (true, policy.charge(Some(&decision.state), now, ask.after))
@@ -138,6 +141,8 @@ pub fn judged(policy: &Policy, stored: Option<&State>, now: u64, ask: Ask) -> (b
 fn is_full(state: &State, now: u64) -> bool {
     match state {
         State::Bucket(bucket) => bucket.arrival.after(now) == 0,
+        // Of these no step has a state of its own.
+        State::Fixed(_) | State::Sliding(_) | State::Log(_) => false,
     }
 }
 
@@ -146,7 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rate_limit::algorithm::gcra;
+    use crate::rate_limit::algorithm::{fixed, gcra, log, sliding};
 
     const NOW: u64 = 1_795_236_000_000_000;
     const PER: Duration = Duration::from_secs(10);
@@ -174,10 +179,11 @@ mod tests {
 
     /// Whether a policy refuses none, judging each in turn.
     fn spares(policy: &Policy, requests: &[(u64, Ask)]) -> bool {
-        let mut state = None;
+        let mut kept = Kept::default();
         requests.iter().all(|(now, ask)| {
-            let (allowed, after) = judged(policy, state.as_ref(), *now, *ask);
-            state = Some(after);
+            let stored = kept.state(policy, *now, ask.asked);
+            let (allowed, after) = judged(policy, stored.as_ref(), *now, *ask);
+            kept.keep(policy, *now, after);
             allowed
         })
     }
@@ -209,6 +215,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn windows_and_logs_need_what_they_count(requests in requests(), which in 0..3_usize) {
+            let algorithm = [Algorithm::FixedWindow, Algorithm::SlidingWindow, Algorithm::SlidingLog][which];
+            let steps = Steps::new(PER, algorithm, |quota| match algorithm {
+                Algorithm::FixedWindow => Policy::Fixed(fixed::Policy::new(quota, None).owing()),
+                Algorithm::SlidingWindow => Policy::Sliding(sliding::Policy::new(quota).owing()),
+                _ => Policy::Log(log::Policy::new(quota)),
+            });
+            let each = steps.policies.iter().position(|policy| spares(policy, &requests));
+            prop_assert_eq!(needed(&steps, &requests), each.unwrap_or(steps.policies.len()));
+        }
+
         #[test]
         fn the_smallest_step_that_refuses_nothing_is_found(requests in requests(), burst in proptest::option::of(1..30_u64)) {
             let steps = Steps::new(PER, Algorithm::TokenBucket, bucket(burst));

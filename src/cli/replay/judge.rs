@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::demand::{Ask, Demand, Steps};
+use super::kept::Kept;
 use super::tally::{Busiest, Usage};
 use super::traffic::{Applied, Asking, Counted, Counts, Position};
 use crate::rate_limit::algorithm::{Asked, Case, Decision, Policy, State, settle};
@@ -69,8 +70,8 @@ pub struct Tally {
 /// What is known of one key.
 #[derive(Debug, Default)]
 pub struct Counter {
-    state: Option<State>,
-    trial: Option<State>,
+    state: Kept,
+    trial: Kept,
     /// What it needs.
     pub demand: Demand,
     /// What it asks for in each window.
@@ -130,9 +131,12 @@ impl Judge {
                         tally.counters.resize_with(place + 1, Counter::default);
                     }
                     let ask = tally.ask(asking, applied.cost);
-                    self.entries.push(Entry { limit, place, ask, on_trial: false });
-                    if tally.trial.is_some() {
-                        self.entries.push(Entry { limit, place, ask, on_trial: true });
+                    let counter = &mut tally.counters[place];
+                    let stored = counter.state.state(&tally.policy, now, ask.asked);
+                    self.entries.push(Entry { limit, place, ask, stored, on_trial: false });
+                    if let Some(trial) = &tally.trial {
+                        let stored = counter.trial.state(trial, now, ask.asked);
+                        self.entries.push(Entry { limit, place, ask, stored, on_trial: true });
                     }
                 }
                 Counts::Beyond => tally.beyond += 1,
@@ -165,6 +169,8 @@ struct Entry {
     limit: usize,
     place: usize,
     ask: Ask,
+    /// What is known of the key.
+    stored: Option<State>,
     on_trial: bool,
 }
 
@@ -208,13 +214,10 @@ impl Tally {
     }
 
     fn case(&self, entry: &Entry) -> Case<'_> {
-        let (counter, limit) = (&self.counters[entry.place], &*self.limit);
-        let (policy, stored) = match &self.trial {
-            Some(trial) if entry.on_trial => (trial, counter.trial),
-            _ => (&self.policy, counter.state),
-        };
-        let binding = !limit.shadow && !entry.on_trial;
-        Case { policy, stored, asked: entry.ask.asked, binding, even_if_refused: limit.charge_refused }
+        let policy = self.trial.as_ref().filter(|_| entry.on_trial).unwrap_or(&self.policy);
+        let binding = !self.limit.shadow && !entry.on_trial;
+        let even_if_refused = self.limit.charge_refused;
+        Case { policy, stored: entry.stored, asked: entry.ask.asked, binding, even_if_refused }
     }
 
     /// Takes account of what was decided; `passes`: the request does.
@@ -229,12 +232,12 @@ impl Tally {
         };
         match &self.trial {
             Some(trial) if on_trial => {
-                counter.trial = Some(charged(trial));
+                counter.trial.keep(trial, now, charged(trial));
                 counter.trial_refused += refused;
                 self.trial_refused += refused;
             }
             _ => {
-                counter.state = Some(charged(&self.policy));
+                counter.state.keep(&self.policy, now, charged(&self.policy));
                 counter.judged += 1;
                 counter.refused += refused;
                 counter.usage.note(now, window(self.counting.quota.per), ask.asked.take + ask.after);
