@@ -242,6 +242,34 @@ fn limits_of_one_request_are_settled_together_and_statuses_are_charged_after() {
 }
 
 #[test]
+fn windows_and_logs_are_counted_as_what_they_are() {
+    let name = fixture("apache-vhost-combined.log");
+    let requests = seen(&std::fs::read_to_string(&name).expect("a fixture"));
+    let refused = |fits: &dyn Fn(&[i64], i64) -> bool| {
+        let mut spent: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+        let refuses = |request: &&Seen| {
+            let spent = spent.entry(request.key.clone()).or_default();
+            let fits = fits(spent, request.second);
+            spent.extend(fits.then_some(request.second));
+            !fits
+        };
+        requests.iter().filter(refuses).count()
+    };
+    let fixed = refused(&|spent, now| spent.iter().filter(|at| **at / 60 == now / 60).count() < 6);
+    let log = refused(&|spent, now| spent.iter().filter(|at| **at + 60 > now).count() < 6);
+    assert!(0 < fixed && fixed < log, "the fixture tells them apart: {fixed}, {log}");
+    for (algorithm, expected) in [("fixed-window", fixed), ("sliding-log", log)] {
+        let quota = format!("quota = \"6 per minute\"\nalgorithm = {algorithm:?}");
+        let report = Bench::of(&ONE.replace("quota = \"6 per minute\"", &quota)).json(&[&name]);
+        let each = limit(&report, "each");
+        assert_eq!(each["refused"], expected, "{algorithm}");
+        // The busiest window of fixed ones is what they need.
+        let (peak, amount) = (each["peak"]["max"].as_u64(), each["suggestion"]["amount"].as_u64());
+        assert!(amount >= peak && amount <= peak.map(|peak| peak * 3), "{algorithm}: {amount:?} for {peak:?}");
+    }
+}
+
+#[test]
 fn shadow_trial_and_exemptions_count_as_they_would_live() {
     let name = fixture("apache-vhost-combined.log");
     let requests = seen(&std::fs::read_to_string(&name).expect("a fixture"));
