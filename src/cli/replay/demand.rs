@@ -5,7 +5,7 @@
 //! 2. Each step is judged by the limit's own algorithm over all requests of the key. A step that refuses one is out, and
 //!    with it all below: more quota never refuses what less of it allows.
 //! 3. Windows and logs count alike whatever the quota. So they are judged once, by the greatest step, and what this says to
-//!    be left says what was used.
+//!    be left says what was used. A debt that a smaller step would cap counts whole.
 //! 4. A limit is judged by itself: as if the others let everything pass.
 //!
 //! # Why
