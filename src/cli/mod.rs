@@ -8,5 +8,6 @@ pub mod health;
 pub mod init;
 pub mod limits;
 pub mod redis_report;
+pub mod replay;
 
 pub use arguments::run;

@@ -42,6 +42,7 @@ pub use layer::layer;
 pub use limit::{
     Algorithm, Cost, Count, Counting, Exempt, Limit, Missing, OnExceed, Plan, Precision, Refusal, Rule, Unknown,
 };
+pub use terms::policy;
 
 use std::time::Duration;
 

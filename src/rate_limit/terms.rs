@@ -64,7 +64,7 @@ impl Terms {
 }
 
 /// How `limit` counts by `counting`.
-fn policy(limit: &Limit, counting: &Counting, settings: Settings) -> Policy {
+pub fn policy(limit: &Limit, counting: &Counting, settings: Settings) -> Policy {
     let mut policy = Policy::new(counting);
     if let OnExceed::Delay(longest) = limit.on_exceed {
         policy = policy.delaying(longest);

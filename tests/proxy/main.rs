@@ -32,6 +32,7 @@ mod protocol;
 mod raw;
 mod redis_report;
 mod reload;
+mod replay;
 mod restart;
 mod routes;
 mod session_grace;
