@@ -348,6 +348,8 @@ impl Principal {
 pub enum Slot {
     /// Limits that depend on the request alone.
     Limits,
+    /// Limits on requests in flight.
+    InFlight,
     /// The session record.
     Session,
     /// The stored response.
@@ -385,9 +387,10 @@ pub type Aside = tokio::task::JoinHandle<(redis::Pipeline, Result<Vec<redis::Val
 /// What Redis said, by question.
 #[derive(Debug, Default)]
 pub struct Answers {
-    answers: [Answer; 3],
-    notes: [Option<Note>; 3],
-    undos: [Option<Undo>; 3],
+    answers: [Answer; 4],
+    notes: [Option<Note>; 4],
+    undos: [Option<Undo>; 4],
+    kept: Option<(Slot, Box<dyn Any>)>,
     aside: Option<Aside>,
 }
 
@@ -409,6 +412,18 @@ impl Answers {
     /// its client left.
     pub fn unless_taken(&mut self, slot: Slot, undo: impl FnOnce() + 'static) {
         self.undos[slot as usize] = Some(Undo(Some(Box::new(undo))));
+    }
+
+    /// Leaves something of whoever asked for `slot`, for it to find with the answer; one thing at a time. With the exchange it is
+    /// dropped, also one that ends before there is an answer: that takes back what asking has changed.
+    pub fn keep(&mut self, slot: Slot, thing: Box<dyn Any>) {
+        self.kept = Some((slot, thing));
+    }
+
+    /// Takes what was kept for `slot`.
+    pub fn take_kept<T: 'static>(&mut self, slot: Slot) -> Option<Box<T>> {
+        let (_, thing) = self.kept.take_if(|(of, thing)| *of == slot && thing.is::<T>())?;
+        thing.downcast().ok()
     }
 
     /// Leaves an answer.

@@ -18,6 +18,7 @@ use crate::client_addr;
 use crate::exchange::{Next, Seam};
 use crate::gather::{self, Ask};
 use crate::listener::target;
+use crate::rate_limit::in_flight::{self, InFlight};
 use crate::rate_limit::{self, RateLimit};
 use crate::redis_pool::Link;
 use crate::route::cors::{self, Cors};
@@ -63,10 +64,14 @@ pub struct Route {
     pub response_fields: Option<Rc<Edits>>,
     /// Limits that depend on the request alone.
     pub by_request: Option<Rc<RateLimit>>,
+    /// Limits on requests in flight that depend on the request alone.
+    pub in_flight_by_request: Option<Rc<InFlight>>,
     /// Who may pass.
     pub session: Option<Rc<Session>>,
     /// Limits that depend on who is logged in.
     pub by_principal: Option<Rc<RateLimit>>,
+    /// Limits on requests in flight that depend on who is logged in.
+    pub in_flight_by_principal: Option<Rc<InFlight>>,
     /// What is stored, and what a write invalidates.
     pub cache: Option<Rc<Cache>>,
     /// Where it leads.
@@ -100,8 +105,10 @@ pub fn build(parts: Parts) -> impl Next {
 /// The stack of one route, from the app outwards: a layer that the route does not use is not there.
 fn of_route(link: Option<Link>, route: Route) -> Seam {
     let Route { cors, response_fields, by_request, session, by_principal, cache, upstream, terms, .. } = route;
+    let (in_flight, in_flight_by_principal) = (route.in_flight_by_request, route.in_flight_by_principal);
     let redirects = terms.rewrite.clone().filter(|rewrite| rewrite.location);
     let mut asks: Vec<Rc<dyn Ask>> = Vec::new();
+    asks.extend(in_flight.clone().map(|limits| limits as Rc<dyn Ask>));
     asks.extend(by_request.clone().map(|limits| limits as Rc<dyn Ask>));
     asks.extend(session.clone().map(|session| session as Rc<dyn Ask>));
     asks.extend(cache.clone().map(|cache| cache as Rc<dyn Ask>));
@@ -113,10 +120,14 @@ fn of_route(link: Option<Link>, route: Route) -> Seam {
         .under(cache.map(cache::layer))
         // Limits by who is logged in, now that it is known.
         .under(by_principal.map(rate_limit::layer))
+        // Outside of those: whoever waits for its turn is in flight.
+        .under(in_flight_by_principal.map(in_flight::layer))
         // Nobody who is not logged in gets further, not even to a stored response.
         .under(session.map(session::layer))
         // The cheapest refusal first: a flood costs neither a session nor a stored response.
         .under(by_request.map(rate_limit::layer))
+        // How many at once, whatever becomes of them further in.
+        .under(in_flight.map(in_flight::layer))
         // All that the layers inside need from Redis, in one trip.
         .under(link.filter(|_| !asks.is_empty()).map(|link| gather::layer(Some(link), asks.into())))
         // What the operator says on every answer; what is stored stays the app's own.

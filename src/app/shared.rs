@@ -37,6 +37,8 @@ pub struct Shared {
     pub rosters: Rosters,
     /// This instance and the others.
     pub fleet: Arc<Fleet>,
+    /// Requests in flight under limits.
+    pub in_flight: Arc<rate_limit::in_flight::Counts>,
     /// Worker threads.
     pub workers: usize,
     stores: Mutex<Stores>,
@@ -104,6 +106,7 @@ impl Shared {
             stores: Mutex::new(Stores::new(settings)),
             rosters: Rosters::default(),
             fleet: Fleet::new(),
+            in_flight: rate_limit::in_flight::Counts::new(),
             redis: Mutex::default(),
         })
     }

@@ -23,6 +23,7 @@ use crate::listener::connection::{Metrics, Served};
 use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
 use crate::listener::{self, Bind};
+use crate::rate_limit::in_flight::{self, InFlight, Register};
 use crate::rate_limit::{self, Limit, RateLimit};
 use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
@@ -108,6 +109,8 @@ struct Materials {
     /// Tells the other instances of this one; of the first worker alone.
     member: Option<Rc<Member>>,
     upstreams: HashMap<Arc<str>, (upstream::Settings, Rc<Upstream>)>,
+    /// What Redis knows of this worker's requests in flight.
+    register: Rc<Register>,
     access: Option<Rc<AccessLog>>,
     /// Held for as long as Redis is to be asked about doubted logins.
     _asking: Option<Asking>,
@@ -211,6 +214,8 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     if let Some(link) = link {
         pay(&shared, &link, deadline).await;
     }
+    let register = current.borrow().materials.register.clone();
+    let _ = timeout(LAST_DEBTS, register.leave()).await;
     let member = current.borrow().materials.member.clone();
     if let Some(member) = member {
         member.leave().await;
@@ -269,7 +274,7 @@ fn gather_parts(
     let registry = &shared.registry;
     let redis = settings.redis.as_ref().map(|redis| {
         let kept = before.and_then(|before| before.redis.as_ref()).filter(|(known, _)| known == redis);
-        let scripts = [&rate_limit::store::redis::SCRIPTS[..], &[fleet::SCRIPT]].concat();
+        let scripts = [&rate_limit::store::redis::SCRIPTS[..], &in_flight::SCRIPTS, &[fleet::SCRIPT]].concat();
         let new = || Link::new(redis, &scripts, registry, number);
         (redis.clone(), kept.map_or_else(new, |(_, link)| link.clone()))
     });
@@ -308,7 +313,14 @@ fn gather_parts(
         registry: registry.clone(),
         number,
     };
-    let room = Room { number, shared, stores, settings, link: &link, limits: &limits, identity: &identity };
+    let kept = before.filter(|before| before.redis.as_ref().map(|(known, _)| known) == settings.redis.as_ref());
+    let new = || {
+        let max_owed = settings.redis.as_ref().map_or(0, |redis| redis.max_sends);
+        Register::new(&limits, shared.in_flight.clone(), max_owed)
+    };
+    let register = kept.map_or_else(new, |before| before.register.clone());
+    let room =
+        Room { number, shared, stores, settings, link: &link, limits: &limits, register: &register, identity: &identity };
     let routes = settings.routes.iter().map(|route| {
         let (_, upstream) = &upstreams[&settings.upstreams[route.upstream].name];
         room.route(route, upstream.clone())
@@ -326,7 +338,7 @@ fn gather_parts(
     let believes = |route: &RouteSettings| route.session.iter().any(|(session, _)| session.on_outage.grace().is_some());
     let link = link.filter(|_| settings.routes.iter().any(believes));
     let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
-    Ok((Materials { server, redis, member, upstreams, access, _asking: asking }, parts))
+    Ok((Materials { server, redis, member, upstreams, register, access, _asking: asking }, parts))
 }
 
 /// What the routes of a worker are made in.
@@ -337,6 +349,7 @@ struct Room<'a> {
     settings: &'a Settings,
     link: &'a Option<Link>,
     limits: &'a rate_limit::Worker,
+    register: &'a Rc<Register>,
     identity: &'a Rc<IdentityFields>,
 }
 
@@ -345,6 +358,9 @@ impl Room<'_> {
         let registry = &self.shared.registry;
         let counting = route.limits.iter().filter(|limit| limit.counting().is_some());
         let (by_principal, by_request): (Vec<_>, Vec<_>) = counting.cloned().partition(|limit| limit.needs_session());
+        let (in_flight_by_principal, in_flight_by_request): (Vec<_>, Vec<_>) =
+            route.limits.iter().cloned().partition(|limit| limit.needs_session());
+        let in_flight = |limits: &[Arc<Limit>]| InFlight::new(limits, self.settings.limits, self.limits, self.register);
         let session = route.session.as_ref().map(|(definition, mode)| {
             let store = match (self.link, &self.shared.sessions) {
                 (None, Some(memory)) => Store::Memory(memory.clone()),
@@ -359,8 +375,10 @@ impl Room<'_> {
             cors: route.cors.as_deref().map(Cors::new),
             response_fields: Some(&route.response_fields).filter(|edits| !edits.is_empty()).cloned().map(Rc::new),
             by_request: self.limits(&by_request),
+            in_flight_by_request: in_flight(&in_flight_by_request),
             session,
             by_principal: self.limits(&by_principal),
+            in_flight_by_principal: in_flight(&in_flight_by_principal),
             cache: self.cache(route)?,
             upstream,
             terms: Terms {

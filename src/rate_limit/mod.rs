@@ -16,6 +16,7 @@
 
 pub mod algorithm;
 pub mod fields;
+pub mod in_flight;
 mod judge;
 mod layer;
 mod limit;

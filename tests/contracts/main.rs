@@ -6,6 +6,7 @@ mod breaker;
 mod cache;
 mod faults;
 mod fleet;
+mod in_flight;
 mod limits;
 mod link;
 mod near;

@@ -1,0 +1,312 @@
+//! How many requests of a client may be in flight at once: `[limit.NAME] in_flight`.
+//!
+//! 1. A request is in flight from its arrival here until the content of its answer has ended (complete, failed, abandoned), or
+//!    the tunnel that it has become. Then, or as soon as its client leaves, its *places* are free (`flight`).
+//! 2. It takes a place under every limit of its position in one step, or none (`room`): in Redis for the whole fleet (`script`),
+//!    without Redis for this process (`counts`), which also knows of those that Redis has let in.
+//! 3. What depends on the request alone is asked for by `gather`, together with all else the request needs; what depends on
+//!    who is logged in, behind `session`.
+//! 4. It stands before the quotas of its position, and thus before the cache: a request that waits for its turn is in flight,
+//!    and so is one that is answered from the store. What the app is asked without a client waiting (a stale response is
+//!    refreshed) is not.
+//! 5. Places are renewed for as long as the request lasts (`register`). An instance that dies renews nothing: after
+//!    `in_flight_life` its places are free.
+//! 6. Redis away: `on_outage` decides. `local` gives each instance its share, at least 1, and what was in flight before counts.
+//!    Once Redis is back, it is told of all that are in flight.
+//!
+//! # Why
+//! To wait for Redis to hear of the end before the client does would cost each request a second trip. A client that has had its
+//! answer, and at once asks another worker or instance, may therefore be refused where it would have just fitted.
+
+mod counts;
+mod flight;
+mod layer;
+mod register;
+pub mod room;
+pub mod script;
+
+pub use counts::Counts;
+pub use layer::layer;
+pub use register::Register;
+pub use script::SCRIPTS;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Pipeline, Value};
+
+use self::flight::{Claim, Place};
+use self::room::{Wanted, passes, share};
+use self::script::Spelling;
+use super::fields::Fields;
+use super::metrics::Outcomes;
+use super::store::OnOutage;
+use super::{Limit, Rule, Settings, Worker, key_name};
+use crate::exchange::{Answer, Exchange, Slot};
+use crate::gather::Ask;
+use crate::telemetry::registry::Gauge;
+
+/// The limits on requests in flight at one position in the stack of a route, on one worker.
+pub struct InFlight {
+    limits: Box<[Rc<Counted>]>,
+    settings: Settings,
+    tells_partitions: bool,
+    worker: Worker,
+    register: Rc<Register>,
+    /// The request alone says by what keys they count, so that `gather` can ask.
+    gathered: bool,
+}
+
+/// A limit, ready to count.
+struct Counted {
+    limit: Arc<Limit>,
+    /// `NAME:`, escaped.
+    name: String,
+    most: u64,
+    life: Duration,
+    fields: Fields,
+    outcomes: Outcomes,
+    in_flight: Gauge,
+}
+
+/// What happens to a request.
+enum Verdict {
+    /// No limit applies to it, or none can be counted and it passes all the same.
+    Unlimited(Option<Claim>),
+    /// It has places.
+    Within(Claim, Standing),
+    /// A limit refuses it.
+    Beyond(Standing),
+    /// Nothing can be counted, and nothing passes then.
+    Closed(Arc<str>),
+}
+
+/// How many are in flight under the limits that apply to a request.
+struct Standing {
+    found: Vec<Found>,
+    counted: &'static str,
+}
+
+/// How many are in flight under one limit.
+struct Found {
+    limit: Rc<Counted>,
+    key: Arc<str>,
+    /// At once; of a share, if it is one.
+    most: u64,
+    /// Without the request.
+    before: u64,
+}
+
+impl InFlight {
+    /// Those of `limits` that count requests in flight, by the worker's `register`; `None`: none does.
+    pub fn new(
+        limits: &[Arc<Limit>],
+        settings: Settings,
+        worker: &Worker,
+        register: &Rc<Register>,
+    ) -> Option<Rc<Self>> {
+        let counted = |limit: &Arc<Limit>| match limit.rule {
+            Rule::Quota(_) => None,
+            Rule::InFlight { most, life } => {
+                let help = "Requests of this process that are in flight under a limit.";
+                let labels = [("limit", &*limit.name)];
+                Some(Rc::new(Counted {
+                    name: key_name(&limit.name),
+                    most,
+                    life,
+                    fields: Fields::in_flight(&limit.name, most, settings),
+                    outcomes: Outcomes::new(&limit.name, &worker.registry, worker.number),
+                    in_flight: worker.registry.gauge(worker.number, "sidegate_limit_in_flight", help, &labels),
+                    limit: limit.clone(),
+                }))
+            }
+        };
+        let counted: Box<[_]> = limits.iter().filter_map(counted).collect();
+        (!counted.is_empty()).then(|| {
+            Rc::new(Self {
+                gathered: !counted.iter().any(|counted| counted.limit.needs_session()),
+                limits: counted,
+                tells_partitions: settings.draft_fields && settings.partition_keys,
+                settings,
+                worker: worker.clone(),
+                register: register.clone(),
+            })
+        })
+    }
+
+    /// Decides about a request, and takes its places.
+    async fn judge(&self, exchange: &mut Exchange) -> Verdict {
+        let claim = match exchange.answers.take_kept::<Claim>(Slot::InFlight) {
+            Some(claim) => *claim,
+            None => self.claim(exchange),
+        };
+        if claim.flight.places.is_empty() {
+            return Verdict::Unlimited(None);
+        }
+        let Some(link) = &self.worker.link else { return self.in_process(claim, "memory", |most| most, false) };
+        let answer = if self.gathered { exchange.answers.take(Slot::InFlight) } else { Answer::NotAsked };
+        let said = match answer {
+            Answer::Values(values) => Ok(values),
+            Answer::Unavailable(reason) => Err(reason),
+            Answer::NotAsked | Answer::Near(_) => {
+                let mut pipeline = Pipeline::with_capacity(1);
+                self.push_commands(&claim, &mut pipeline);
+                link.query(&pipeline).await
+            }
+        };
+        match said.and_then(|values| self.read(&claim, &values)) {
+            Ok(before) => self.by_redis(claim, &before),
+            Err(reason) => self.without_redis(claim, reason),
+        }
+    }
+
+    fn by_redis(&self, claim: Claim, before: &[u64]) -> Verdict {
+        let wanted = claim.flight.wanted(|most| most);
+        if !passes(wanted.iter().copied().zip(before.iter().copied())) {
+            claim.is_refused(self.worker.apart);
+            return self.verdict(claim.standing(&wanted, before, "redis"), None);
+        }
+        // Redis may have come back empty: then this process knows better how many there are.
+        let here = claim.settle(&wanted, true);
+        let before: Vec<u64> = before.iter().zip(&here).map(|(there, here)| *there.max(here)).collect();
+        let standing = claim.standing(&wanted, &before, "redis");
+        drop(wanted);
+        self.verdict(standing, Some(claim))
+    }
+
+    /// Rule 6.
+    fn without_redis(&self, claim: Claim, reason: &'static str) -> Verdict {
+        // What was not even sent cannot have been done.
+        let is_told = reason != "down";
+        if !is_told {
+            claim.has_nothing();
+        }
+        let first = claim.flight.places[0].limit.limit.name.clone();
+        let outcomes = claim.flight.places.iter().map(|place| &place.limit.outcomes);
+        match self.settings.on_outage {
+            OnOutage::Local => {
+                let instances = self.worker.fleet.instances();
+                self.in_process(claim, "local", |most| share(most, instances), is_told)
+            }
+            OnOutage::Open => {
+                outcomes.for_each(|outcomes| outcomes.open.inc());
+                let wanted = claim.flight.wanted(|_| u64::MAX);
+                claim.settle(&wanted, is_told);
+                drop(wanted);
+                Verdict::Unlimited(Some(claim))
+            }
+            OnOutage::Closed => {
+                outcomes.for_each(|outcomes| outcomes.closed.inc());
+                Verdict::Closed(first)
+            }
+        }
+    }
+
+    fn in_process(
+        &self,
+        claim: Claim,
+        counted: &'static str,
+        share: impl Fn(u64) -> u64,
+        is_told: bool,
+    ) -> Verdict {
+        let wanted = claim.flight.wanted(share);
+        let before = claim.settle(&wanted, is_told);
+        let standing = claim.standing(&wanted, &before, counted);
+        drop(wanted);
+        self.verdict(standing, Some(claim))
+    }
+
+    /// Counts what was decided. The `claim` of a request that is refused is dropped.
+    fn verdict(&self, standing: Standing, claim: Option<Claim>) -> Verdict {
+        let passes = !standing.found.iter().any(Found::refuses);
+        let local = standing.counted == "local";
+        for found in &standing.found {
+            let outcomes = &found.limit.outcomes;
+            match (local, found.is_full()) {
+                (false, true) => outcomes.refused.inc(),
+                (true, true) => outcomes.local_refused.inc(),
+                // It has no place, since another refused.
+                (_, false) if !passes => {}
+                (false, false) => outcomes.allowed.inc(),
+                (true, false) => outcomes.local_allowed.inc(),
+            }
+        }
+        match claim {
+            Some(claim) if passes => Verdict::Within(claim, standing),
+            _ => Verdict::Beyond(standing),
+        }
+    }
+
+    /// The places that a request wants.
+    fn claim(&self, exchange: &Exchange) -> Claim {
+        let mut text = String::new();
+        let place = |limit: &Rc<Counted>| {
+            text.clear();
+            text.push_str(&limit.name);
+            limit.limit.key.push(exchange, &mut text);
+            Place { key: text.as_str().into(), limit: limit.clone(), is_held: false.into() }
+        };
+        let places = self.limits.iter().map(place).collect();
+        Claim::new(&self.register, places)
+    }
+
+    fn push_commands(&self, claim: &Claim, pipeline: &mut Pipeline) -> usize {
+        let who = self.register.who(claim.flight.number);
+        let spelling = Spelling { prefix: &self.worker.prefix, apart: self.worker.apart };
+        self.register.hurry();
+        claim.asks();
+        script::ask(pipeline, spelling, &who, &claim.flight.wanted(|most| most), None)
+    }
+
+    fn read(&self, claim: &Claim, values: &[Value]) -> Result<Vec<u64>, &'static str> {
+        script::read(&claim.flight.wanted(|most| most), values)
+    }
+}
+
+impl Claim {
+    fn standing(&self, wanted: &[Wanted<'_>], before: &[u64], counted: &'static str) -> Standing {
+        let found = self.flight.places.iter().zip(wanted).zip(before).map(|((place, wanted), &before)| Found {
+            limit: place.limit.clone(),
+            key: place.key.clone(),
+            most: wanted.most,
+            before,
+        });
+        Standing { found: found.collect(), counted }
+    }
+}
+
+impl Found {
+    fn is_full(&self) -> bool {
+        self.before >= self.most
+    }
+
+    fn refuses(&self) -> bool {
+        self.is_full() && !self.limit.limit.shadow
+    }
+
+    /// Places that are left when the request has its own.
+    fn remaining(&self) -> u64 {
+        self.most.saturating_sub(self.before).saturating_sub(1)
+    }
+}
+
+impl Ask for InFlight {
+    fn slot(&self) -> Slot {
+        Slot::InFlight
+    }
+
+    fn ask(&self, exchange: &mut Exchange, pipeline: &mut Pipeline) -> usize {
+        if !self.gathered || self.worker.link.is_none() {
+            return 0;
+        }
+        let claim = self.claim(exchange);
+        if claim.flight.places.is_empty() {
+            return 0;
+        }
+        let count = self.push_commands(&claim, pipeline);
+        // If its client leaves before Redis has answered, the places are given back all the same.
+        exchange.answers.keep(Slot::InFlight, Box::new(claim));
+        count
+    }
+}
