@@ -390,8 +390,9 @@ pub struct Answers {
     answers: [Answer; 4],
     notes: [Option<Note>; 4],
     undos: [Option<Undo>; 4],
-    kept: Option<(Slot, Box<dyn Any>)>,
     aside: Option<Aside>,
+    kept: Option<Box<dyn Any>>,
+    places: Option<Box<dyn Any>>,
 }
 
 impl Answers {
@@ -414,18 +415,6 @@ impl Answers {
         self.undos[slot as usize] = Some(Undo(Some(Box::new(undo))));
     }
 
-    /// Leaves something of whoever asked for `slot`, for it to find with the answer; one thing at a time. With the exchange it is
-    /// dropped, also one that ends before there is an answer: that takes back what asking has changed.
-    pub fn keep(&mut self, slot: Slot, thing: Box<dyn Any>) {
-        self.kept = Some((slot, thing));
-    }
-
-    /// Takes what was kept for `slot`.
-    pub fn take_kept<T: 'static>(&mut self, slot: Slot) -> Option<Box<T>> {
-        let (_, thing) = self.kept.take_if(|(of, thing)| *of == slot && thing.is::<T>())?;
-        thing.downcast().ok()
-    }
-
     /// Leaves an answer.
     pub fn put(&mut self, slot: Slot, answer: Answer) {
         self.answers[slot as usize] = answer;
@@ -439,6 +428,27 @@ impl Answers {
     /// Leaves that.
     pub fn set_aside(&mut self, aside: Aside) {
         self.aside = Some(aside);
+    }
+
+    /// Leaves what the limits made of the request when they asked; of the type that their room keeps.
+    pub fn keep(&mut self, kept: Box<dyn Any>) {
+        self.kept = Some(kept);
+    }
+
+    /// Takes that.
+    pub fn kept(&mut self) -> Option<Box<dyn Any>> {
+        self.kept.take()
+    }
+
+    /// Leaves what stands for the places that a request in flight has asked for; of the type that their room keeps. Dropped with
+    /// an exchange that ends before its answer has come, it takes them back.
+    pub fn keep_places(&mut self, places: Box<dyn Any>) {
+        self.places = Some(places);
+    }
+
+    /// Takes that.
+    pub fn kept_places(&mut self) -> Option<Box<dyn Any>> {
+        self.places.take()
     }
 
     /// How things stood when the question of `slot` was asked; `None`: its answer is not to be remembered.

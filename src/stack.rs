@@ -74,6 +74,8 @@ pub struct Route {
     pub in_flight_by_principal: Option<Rc<InFlight>>,
     /// What is stored, and what a write invalidates.
     pub cache: Option<Rc<Cache>>,
+    /// Limits that count what is forwarded.
+    pub forwarded: Option<Rc<RateLimit>>,
     /// Where it leads.
     pub upstream: Rc<Upstream>,
     /// How it is forwarded.
@@ -104,7 +106,8 @@ pub fn build(parts: Parts) -> impl Next {
 
 /// The stack of one route, from the app outwards: a layer that the route does not use is not there.
 fn of_route(link: Option<Link>, route: Route) -> Seam {
-    let Route { cors, response_fields, by_request, session, by_principal, cache, upstream, terms, .. } = route;
+    let Route { cors, response_fields, by_request, session, by_principal, cache, forwarded, upstream, terms, .. } =
+        route;
     let (in_flight, in_flight_by_principal) = (route.in_flight_by_request, route.in_flight_by_principal);
     let redirects = terms.rewrite.clone().filter(|rewrite| rewrite.location);
     let mut asks: Vec<Rc<dyn Ask>> = Vec::new();
@@ -112,16 +115,25 @@ fn of_route(link: Option<Link>, route: Route) -> Seam {
     asks.extend(by_request.clone().map(|limits| limits as Rc<dyn Ask>));
     asks.extend(session.clone().map(|session| session as Rc<dyn Ask>));
     asks.extend(cache.clone().map(|cache| cache as Rc<dyn Ask>));
+    let mut asks_by_principal: Vec<Rc<dyn Ask>> = Vec::new();
+    if let (Some(in_flight), Some(limits)) = (&in_flight_by_principal, &by_principal) {
+        asks_by_principal.extend([in_flight.clone() as Rc<dyn Ask>, limits.clone() as Rc<dyn Ask>]);
+    }
+    let second = link.clone().filter(|_| !asks_by_principal.is_empty());
     // The app.
     Seam::new(forward::service(upstream, terms))
         // Its redirects in the client's terms, before anything is stored or invalidated by them.
         .under(redirects.map(rewrite::layer))
+        // Limits on what the app is spared if the store has it.
+        .under(forwarded.map(rate_limit::layer))
         // An answer from the store spares the app.
         .under(cache.map(cache::layer))
         // Limits by who is logged in, now that it is known.
         .under(by_principal.map(rate_limit::layer))
         // Outside of those: whoever waits for its turn is in flight.
         .under(in_flight_by_principal.map(in_flight::layer))
+        // Both in one trip, where there are both.
+        .under(second.map(|link| gather::layer(Some(link), asks_by_principal.into())))
         // Nobody who is not logged in gets further, not even to a stored response.
         .under(session.map(session::layer))
         // The cheapest refusal first: a flood costs neither a session nor a stored response.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, AtomicUsize};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -39,6 +39,8 @@ pub struct Shared {
     pub fleet: Arc<Fleet>,
     /// Requests in flight under limits.
     pub in_flight: Arc<rate_limit::in_flight::Counts>,
+    /// Requests that a limit has wait for their turn.
+    pub waiting: Arc<AtomicUsize>,
     /// Worker threads.
     pub workers: usize,
     stores: Mutex<Stores>,
@@ -107,6 +109,7 @@ impl Shared {
             rosters: Rosters::default(),
             fleet: Fleet::new(),
             in_flight: rate_limit::in_flight::Counts::new(),
+            waiting: Arc::default(),
             redis: Mutex::default(),
         })
     }

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     const SLOTS: [Slot; 3] = [Slot::Session, Slot::Limits, Slot::Cache];
-    const COUNTS: Counts = [2, 0, 1, 0];
+    const COUNTS: Counts = [1, 0, 2, 0];
 
     fn dealt(answer: Result<Vec<Value>, &'static str>) -> [Answer; 3] {
         let mut answers = Answers::default();

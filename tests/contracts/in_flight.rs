@@ -113,8 +113,13 @@ fn redis_decides_as_rust_does_and_keeps_what_it_should_over_random_schedules() {
             }
             for (key, there) in &kept {
                 let name = format!("sidegate:limit:{{{key}}}:flight");
-                let said: Vec<(String, u64)> =
-                    redis::cmd("ZRANGE").arg(&name).arg("0").arg("-1").arg("WITHSCORES").query(&mut connection).unwrap();
+                let said: Vec<(String, u64)> = redis::cmd("ZRANGE")
+                    .arg(&name)
+                    .arg("0")
+                    .arg("-1")
+                    .arg("WITHSCORES")
+                    .query(&mut connection)
+                    .unwrap();
                 let said: BTreeMap<_, _> = said.into_iter().collect();
                 assert_eq!(&said, there, "{}: {key}", at());
                 let life: i64 = redis::cmd("PTTL").arg(&name).query(&mut connection).unwrap();
@@ -181,6 +186,7 @@ impl Instance {
             prefix: "sidegate:".into(),
             apart: link.is_cluster(),
             fleet: Fleet::new(),
+            waiting: Arc::default(),
             clock: Clock::System,
             registry,
             number: 0,
@@ -197,7 +203,7 @@ impl Instance {
             Arc::new(Limit { rule: Rule::InFlight { most, life }, ..limit })
         };
         let limits: Vec<_> = limits.iter().map(limit).collect();
-        InFlight::new(&limits, Settings::default(), &self.worker, &self.register).expect("limits")
+        InFlight::new(&limits, Settings::default(), &self.worker, &self.register, None).expect("limits")
     }
 
     /// One request, all the way through; its answer is in flight as long as it is held.
@@ -244,7 +250,10 @@ fn a_place_is_taken_until_the_answer_ends_and_nothing_is_left_then() {
         let refused = instance.ask(&limits).await;
         assert_eq!([&one, &two, &refused].map(|answer| answer.status().as_u16()), [200, 200, 429]);
         assert_eq!(refused.headers()["retry-after"], "1");
-        assert_eq!(two.headers()["ratelimit-policy"], "\"two\";q=2;qu=\"concurrent-requests\", \"ten\";q=10;qu=\"concurrent-requests\"");
+        assert_eq!(
+            two.headers()["ratelimit-policy"],
+            "\"two\";q=2;qu=\"concurrent-requests\", \"ten\";q=10;qu=\"concurrent-requests\""
+        );
         assert_eq!(two.headers()["ratelimit"], "\"two\";r=0, \"ten\";r=8");
         assert_eq!((places(&server, "two"), places(&server, "ten")), (2, 2));
         assert_eq!((instance.in_flight("two"), instance.in_flight("ten"), instance.counts.keys()), (2, 2, 2));
@@ -286,7 +295,8 @@ fn what_lasts_is_renewed_and_told_to_a_redis_that_came_back_empty() {
         let long = instance.ask(&limits).await;
         // Renewed: it is there after more than its life, whoever looks.
         let key = "sidegate:limit:{one:192.0.2.1}:flight";
-        let until_when = || server.ask::<Vec<(String, u64)>>(&["ZRANGE", key, "0", "-1", "WITHSCORES"]).expect("places");
+        let until_when =
+            || server.ask::<Vec<(String, u64)>>(&["ZRANGE", key, "0", "-1", "WITHSCORES"]).expect("places");
         let first = until_when()[0].1;
         until("it is renewed twice", || until_when().first().is_some_and(|(_, when)| *when > first + 600)).await;
         assert_eq!(instance.ask(&limits).await.status(), StatusCode::TOO_MANY_REQUESTS);

@@ -144,10 +144,15 @@ fn of_all_ways(wire: &mut Wire) -> io::Result<()> {
 const SWITCH: &str = "GET /switch HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
+/// What a client is answered; 0: the app broke off before the head of its answer was on its way.
+fn status_of(client: &mut Client, method: &str) -> u16 {
+    client.try_answer_to(method).map_or(0, |answer| answer.status)
+}
+
 /// Requests that end in the way of this number; what they were answered.
 fn ask_in_way(way: usize, sidegate: &Sidegate, answers: &mut BTreeMap<u16, usize>) {
     let mut client = sidegate.client();
-    let mut ask = |method: &str, target: &str| client.ask(method, target, &[], b"").status;
+    let mut ask = |method: &str, target: &str| status_of(client.send(request(method, target, &[], b"")), method);
     let status = match way % 14 {
         0 => ask("GET", "/whole"),
         1 => ask("HEAD", "/whole"),
@@ -234,8 +239,8 @@ fn however_requests_end_nothing_is_left_of_them() {
                     answers
                 }
             };
-            let by_http2 = scope
-                .spawn(|| http2_app::client(sidegate.address(), |requests| ask_by_http2(requests, 400)));
+            let by_http2 =
+                scope.spawn(|| http2_app::client(sidegate.address(), |requests| ask_by_http2(requests, 400)));
             let threads: Vec<_> = (0..8).map(|number| scope.spawn(one(number))).collect();
             let mut all = BTreeMap::<u16, usize>::new();
             for thread in threads {
@@ -293,7 +298,8 @@ fn instances_on_one_redis_never_let_more_in_together_than_the_limit_says() {
                     let mut answers = BTreeMap::<u16, usize>::new();
                     for _ in 0..120 {
                         let path = if fastrand::u8(..8) == 0 { "/break" } else { "/" };
-                        *answers.entry(sidegate.get(path).status).or_default() += 1;
+                        let status = status_of(sidegate.client().send(request("GET", path, &[], b"")), "GET");
+                        *answers.entry(status).or_default() += 1;
                     }
                     answers
                 })
@@ -302,7 +308,7 @@ fn instances_on_one_redis_never_let_more_in_together_than_the_limit_says() {
         threads.into_iter().map(|thread| thread.join().expect("a client")).collect::<Vec<_>>()
     });
     let of = |status| answers.iter().filter_map(|answers| answers.get(&status)).sum::<usize>();
-    assert_eq!(of(200) + of(429), 12 * 120, "{answers:?}");
+    assert_eq!(of(0) + of(200) + of(429), 12 * 120, "{answers:?}");
     assert!(of(429) > 0, "there was room for everybody: nothing was tested");
     assert_eq!(most.load(Ordering::SeqCst), 5, "as many as may, and no more");
     until("nothing is left", || places(&redis) == 0);
@@ -425,4 +431,39 @@ fn without_redis_each_instance_has_its_share_or_lets_all_in_or_none() {
         clients.iter_mut().for_each(|client| assert_eq!(client.answer().status, 200));
         until("nothing is left", || places(&redis) == 0 && in_flight(&sidegate) == 0.0);
     }
+}
+
+#[test]
+fn who_is_exempt_or_has_no_key_is_not_counted_or_refused_as_the_limit_says() {
+    let redis = RedisServer::start();
+    let gate = Gate::default();
+    let (app, begun) = gated(&gate);
+    let tables = "[limit.few]\nkey = \"header:X-Key\"\nin_flight = 1\nmissing = \"skip\"\nexempt = { keys = [\"ours\"] }\n\
+                  [limit.named]\nkey = \"header:X-Key\"\nin_flight = 1\nmissing = \"refuse\"\n\
+                  [limit.many]\nkey = \"address\"\nquota = \"2 per hour\"\n\
+                  [[route]]\npath = \"/gate\"\nlimits = [\"few\"]\n[[route]]\npath = \"/named\"\nlimits = [\"named\", \"many\"]\n";
+    let sidegate = Configuration::of(&app).redis(&redis).with(tables).start();
+    let keyed = |key: &str, target: &str| request("GET", target, &[("X-Key", key)], b"");
+    let mut clients = Vec::new();
+    for (number, question) in
+        [keyed("ours", "/gate"), keyed("ours", "/gate"), request("GET", "/gate", &[], b""), keyed("a", "/gate")]
+            .into_iter()
+            .enumerate()
+    {
+        let mut client = sidegate.client();
+        client.send(question);
+        clients.push(client);
+        until("it is with the app", || begun.load(Ordering::SeqCst) == number + 1);
+    }
+    assert_eq!((places(&redis), in_flight(&sidegate)), (1, 1.0));
+    assert_eq!(sidegate.client().send(keyed("a", "/gate")).answer().status, 429);
+    gate.open();
+    for _ in 0..5 {
+        let answer = sidegate.get("/named");
+        assert_eq!((answer.status, &answer.json()["limit"]), (400, &"named".into()), "{answer:?}");
+    }
+    let status = || sidegate.client().send(keyed("b", "/named")).answer().status;
+    assert_eq!([status(), status()], [200, 200], "what was refused was not charged");
+    drop(clients);
+    until("nothing is left", || places(&redis) == 0);
 }

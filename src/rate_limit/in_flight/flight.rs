@@ -17,6 +17,7 @@ use super::register::Register;
 use super::room::Wanted;
 use crate::body::{Body, End, Watch};
 use crate::exchange::Connection;
+use crate::rate_limit::judge::Role;
 
 /// A request that wants places, or has them.
 pub(super) struct Flight {
@@ -82,15 +83,11 @@ impl Flight {
 
     /// What it wants where each limit gives `share` of its most.
     pub(super) fn wanted(&self, share: impl Fn(u64) -> u64) -> Vec<Wanted<'_>> {
-        let wanted = |place: &'_ Place| {
-            let Counted { most, life, .. } = *place.limit;
-            (share(most), life, !place.limit.limit.shadow)
-        };
-        let places = self.places.iter().map(|place| {
-            let (most, life, refuses) = wanted(place);
-            Wanted { key: &place.key, most, life, refuses }
+        let wanted = self.places.iter().map(|place| {
+            let Counted { most, life, counter, .. } = &*place.limit;
+            Wanted { key: &place.key, most: share(*most), life: *life, refuses: counter.role == Role::Binding }
         });
-        places.collect()
+        wanted.collect()
     }
 }
 

@@ -37,11 +37,17 @@ pub fn layer<S: Next>(limits: Rc<InFlight>) -> impl Layer<S, Service = impl Next
                     response
                 }
                 Verdict::Beyond(standing) => {
+                    limits.spare(&mut exchange);
                     let mut response = refuse(&standing.refusal(), &exchange);
                     limits.show(&standing, &mut trail.borrow_mut(), response.headers_mut());
                     response
                 }
+                Verdict::Nameless(limit) => {
+                    limits.spare(&mut exchange);
+                    refuse(&LocalReply::LimitKeyMissing { limit }, &exchange)
+                }
                 Verdict::Closed(name) => {
+                    limits.spare(&mut exchange);
                     let limit = LimitTrail { name, refused: true, remaining: 0, counted: "closed" };
                     trail.borrow_mut().limit = Some(limit);
                     refuse(&LocalReply::LimitStoreDown { retry_after: SOON }, &exchange)
@@ -57,10 +63,17 @@ fn refuse(reply: &LocalReply, exchange: &Exchange) -> Response<Body> {
 }
 
 impl InFlight {
+    /// Who is refused here is not charged by the quotas beside.
+    fn spare(&self, exchange: &mut Exchange) {
+        if let Some(quotas) = &self.quotas {
+            quotas.undo(exchange);
+        }
+    }
+
     /// Tells a client where it stands; and the access log the nearest limit, if none is there.
     fn show(&self, standing: &Standing, record: &mut Record, fields: &mut HeaderMap) {
         // A limit that only watches is nothing for clients to know of.
-        let shown = || standing.found.iter().filter(|found| !found.limit.limit.shadow);
+        let shown = || standing.found.iter().filter(|found| found.binds());
         let Some(nearest) = standing.nearest() else { return };
         let shares: Vec<Option<Fields>> = shown().map(|found| self.fields_of_share(found)).collect();
         let told = shown().zip(&shares).map(|(found, share)| {
@@ -75,7 +88,7 @@ impl InFlight {
         }
         if nearest.refuses() || record.limit.is_none() {
             record.limit = Some(LimitTrail {
-                name: nearest.limit.limit.name.clone(),
+                name: nearest.limit.counter.limit.name.clone(),
                 refused: nearest.refuses(),
                 remaining: nearest.remaining(),
                 counted: standing.counted,
@@ -85,17 +98,17 @@ impl InFlight {
 
     fn fields_of_share(&self, found: &Found) -> Option<Fields> {
         let is_share = found.most != found.limit.most;
-        is_share.then(|| Fields::in_flight(&found.limit.limit.name, found.most, self.settings))
+        is_share.then(|| Fields::in_flight(&found.limit.counter.limit.name, found.most, self.settings))
     }
 }
 
 fn warn(standing: &Standing, fields: &mut HeaderMap) {
-    for found in standing.found.iter().filter(|found| !found.limit.limit.shadow) {
-        let limit = &found.limit.limit;
+    for found in standing.found.iter().filter(|found| found.binds()) {
+        let limit = &found.limit.counter.limit;
         let warning = limit.warn_at.and_then(|at| fields::warning(&limit.name, at, found.remaining(), found.most));
         if let Some(warning) = warning {
             fields.append(fields::WARNING, warning);
-            found.limit.outcomes.warnings.inc();
+            found.limit.counter.outcomes.warnings.inc();
         }
     }
 }
@@ -104,7 +117,7 @@ impl Standing {
     /// The limit nearest to refusal, of those that may refuse.
     fn nearest(&self) -> Option<&Found> {
         let rank = |found: &Found| (found.refuses(), found.remaining(), found.most);
-        let refusing = self.found.iter().filter(|found| !found.limit.limit.shadow);
+        let refusing = self.found.iter().filter(|found| found.binds());
         refusing.reduce(|nearest, other| if nearer(rank(other), rank(nearest)) { other } else { nearest })
     }
 
@@ -113,12 +126,12 @@ impl Standing {
         // There is one: that is why.
         let Some(nearest) = self.nearest() else { return LocalReply::LimitStoreDown { retry_after: SOON } };
         LocalReply::TooManyInFlight(Box::new(Refused {
-            limit: nearest.limit.limit.name.clone(),
+            limit: nearest.limit.counter.limit.name.clone(),
             quota: format!("{} at once", nearest.most),
             retry_after: Some(SOON),
-            violated: refusing().map(|found| found.limit.limit.name.clone()).collect(),
+            violated: refusing().map(|found| found.limit.counter.limit.name.clone()).collect(),
             reduced: self.counted == "local",
-            refusal: nearest.limit.limit.refusal.clone(),
+            refusal: nearest.limit.counter.limit.refusal.clone(),
         }))
     }
 }

@@ -5,7 +5,7 @@
 //! 2. It takes a place under every limit of its position in one step, or none (`room`): in Redis for the whole fleet (`script`),
 //!    without Redis for this process (`counts`), which also knows of those that Redis has let in.
 //! 3. What depends on the request alone is asked for by `gather`, together with all else the request needs; what depends on
-//!    who is logged in, behind `session`.
+//!    who is logged in, behind `session`, together with the quotas that do. Who is refused here is not charged there.
 //! 4. It stands before the quotas of its position, and thus before the cache: a request that waits for its turn is in flight,
 //!    and so is one that is answered from the store. What the app is asked without a client waiting (a stale response is
 //!    refreshed) is not.
@@ -40,9 +40,9 @@ use self::flight::{Claim, Place};
 use self::room::{Wanted, passes, share};
 use self::script::Spelling;
 use super::fields::Fields;
-use super::metrics::Outcomes;
+use super::judge::{Counter, Role, Spelt};
 use super::store::OnOutage;
-use super::{Limit, Rule, Settings, Worker, key_name};
+use super::{Limit, RateLimit, Rule, Settings, Worker};
 use crate::exchange::{Answer, Exchange, Slot};
 use crate::gather::Ask;
 use crate::telemetry::registry::Gauge;
@@ -54,19 +54,16 @@ pub struct InFlight {
     tells_partitions: bool,
     worker: Worker,
     register: Rc<Register>,
-    /// The request alone says by what keys they count, so that `gather` can ask.
-    gathered: bool,
+    /// The quotas of the same position, which are asked for together with these.
+    quotas: Option<Rc<RateLimit>>,
 }
 
 /// A limit, ready to count.
 struct Counted {
-    limit: Arc<Limit>,
-    /// `NAME:`, escaped.
-    name: String,
+    counter: Counter,
     most: u64,
     life: Duration,
     fields: Fields,
-    outcomes: Outcomes,
     in_flight: Gauge,
 }
 
@@ -78,6 +75,8 @@ enum Verdict {
     Within(Claim, Standing),
     /// A limit refuses it.
     Beyond(Standing),
+    /// It lacks what the limit of this name counts by.
+    Nameless(Arc<str>),
     /// Nothing can be counted, and nothing passes then.
     Closed(Arc<str>),
 }
@@ -99,12 +98,14 @@ struct Found {
 }
 
 impl InFlight {
-    /// Those of `limits` that count requests in flight, by the worker's `register`; `None`: none does.
+    /// Those of `limits` that count requests in flight, by the worker's `register`, with the `quotas` of the same position;
+    /// `None`: none does.
     pub fn new(
         limits: &[Arc<Limit>],
         settings: Settings,
         worker: &Worker,
         register: &Rc<Register>,
+        quotas: Option<&Rc<RateLimit>>,
     ) -> Option<Rc<Self>> {
         let counted = |limit: &Arc<Limit>| match limit.rule {
             Rule::Quota(_) => None,
@@ -112,41 +113,42 @@ impl InFlight {
                 let help = "Requests of this process that are in flight under a limit.";
                 let labels = [("limit", &*limit.name)];
                 Some(Rc::new(Counted {
-                    name: key_name(&limit.name),
+                    counter: Counter::in_flight(limit, worker),
                     most,
                     life,
                     fields: Fields::in_flight(&limit.name, most, settings),
-                    outcomes: Outcomes::new(&limit.name, &worker.registry, worker.number),
                     in_flight: worker.registry.gauge(worker.number, "sidegate_limit_in_flight", help, &labels),
-                    limit: limit.clone(),
                 }))
             }
         };
         let counted: Box<[_]> = limits.iter().filter_map(counted).collect();
         (!counted.is_empty()).then(|| {
             Rc::new(Self {
-                gathered: !counted.iter().any(|counted| counted.limit.needs_session()),
                 limits: counted,
                 tells_partitions: settings.draft_fields && settings.partition_keys,
                 settings,
                 worker: worker.clone(),
                 register: register.clone(),
+                quotas: quotas.cloned(),
             })
         })
     }
 
     /// Decides about a request, and takes its places.
     async fn judge(&self, exchange: &mut Exchange) -> Verdict {
-        let claim = match exchange.answers.take_kept::<Claim>(Slot::InFlight) {
-            Some(claim) => *claim,
-            None => self.claim(exchange),
+        let kept = exchange.answers.kept_places().and_then(|kept| kept.downcast::<Claim>().ok());
+        let claim = match kept.map_or_else(|| self.claim(exchange), |kept| Ok(*kept)) {
+            Ok(claim) => claim,
+            Err(nameless) => {
+                nameless.counter.outcomes.refused.inc();
+                return Verdict::Nameless(nameless.counter.limit.name.clone());
+            }
         };
         if claim.flight.places.is_empty() {
             return Verdict::Unlimited(None);
         }
         let Some(link) = &self.worker.link else { return self.in_process(claim, "memory", |most| most, false) };
-        let answer = if self.gathered { exchange.answers.take(Slot::InFlight) } else { Answer::NotAsked };
-        let said = match answer {
+        let said = match exchange.answers.take(Slot::InFlight) {
             Answer::Values(values) => Ok(values),
             Answer::Unavailable(reason) => Err(reason),
             Answer::NotAsked | Answer::Near(_) => {
@@ -182,34 +184,28 @@ impl InFlight {
         if !is_told {
             claim.has_nothing();
         }
-        let first = claim.flight.places[0].limit.limit.name.clone();
-        let outcomes = claim.flight.places.iter().map(|place| &place.limit.outcomes);
+        let first = claim.flight.places[0].limit.counter.limit.name.clone();
+        let uncounted = claim.flight.places.iter().filter_map(|place| place.limit.counter.outcomes.uncounted.as_ref());
         match self.settings.on_outage {
             OnOutage::Local => {
                 let instances = self.worker.fleet.instances();
                 self.in_process(claim, "local", |most| share(most, instances), is_told)
             }
             OnOutage::Open => {
-                outcomes.for_each(|outcomes| outcomes.open.inc());
+                uncounted.for_each(|uncounted| uncounted.open.inc());
                 let wanted = claim.flight.wanted(|_| u64::MAX);
                 claim.settle(&wanted, is_told);
                 drop(wanted);
                 Verdict::Unlimited(Some(claim))
             }
             OnOutage::Closed => {
-                outcomes.for_each(|outcomes| outcomes.closed.inc());
+                uncounted.for_each(|uncounted| uncounted.closed.inc());
                 Verdict::Closed(first)
             }
         }
     }
 
-    fn in_process(
-        &self,
-        claim: Claim,
-        counted: &'static str,
-        share: impl Fn(u64) -> u64,
-        is_told: bool,
-    ) -> Verdict {
+    fn in_process(&self, claim: Claim, counted: &'static str, share: impl Fn(u64) -> u64, is_told: bool) -> Verdict {
         let wanted = claim.flight.wanted(share);
         let before = claim.settle(&wanted, is_told);
         let standing = claim.standing(&wanted, &before, counted);
@@ -222,7 +218,7 @@ impl InFlight {
         let passes = !standing.found.iter().any(Found::refuses);
         let local = standing.counted == "local";
         for found in &standing.found {
-            let outcomes = &found.limit.outcomes;
+            let outcomes = &found.limit.counter.outcomes;
             match (local, found.is_full()) {
                 (false, true) => outcomes.refused.inc(),
                 (true, true) => outcomes.local_refused.inc(),
@@ -238,17 +234,20 @@ impl InFlight {
         }
     }
 
-    /// The places that a request wants.
-    fn claim(&self, exchange: &Exchange) -> Claim {
-        let mut text = String::new();
-        let place = |limit: &Rc<Counted>| {
+    /// The places that a request wants; or the limit that refuses it for what it lacks.
+    fn claim(&self, exchange: &Exchange) -> Result<Claim, &Rc<Counted>> {
+        let (mut text, mut places) = (String::with_capacity(64), Vec::with_capacity(self.limits.len()));
+        for limit in &self.limits {
             text.clear();
-            text.push_str(&limit.name);
-            limit.limit.key.push(exchange, &mut text);
-            Place { key: text.as_str().into(), limit: limit.clone(), is_held: false.into() }
-        };
-        let places = self.limits.iter().map(place).collect();
-        Claim::new(&self.register, places)
+            match limit.counter.push_key(exchange, &mut text) {
+                Spelt::Counted => {
+                    places.push(Place { key: text.as_str().into(), limit: limit.clone(), is_held: false.into() });
+                }
+                Spelt::NotCounted => {}
+                Spelt::Nameless => return Err(limit),
+            }
+        }
+        Ok(Claim::new(&self.register, places))
     }
 
     fn push_commands(&self, claim: &Claim, pipeline: &mut Pipeline) -> usize {
@@ -282,7 +281,11 @@ impl Found {
     }
 
     fn refuses(&self) -> bool {
-        self.is_full() && !self.limit.limit.shadow
+        self.is_full() && self.binds()
+    }
+
+    fn binds(&self) -> bool {
+        self.limit.counter.role == Role::Binding
     }
 
     /// Places that are left when the request has its own.
@@ -297,16 +300,13 @@ impl Ask for InFlight {
     }
 
     fn ask(&self, exchange: &mut Exchange, pipeline: &mut Pipeline) -> usize {
-        if !self.gathered || self.worker.link.is_none() {
-            return 0;
-        }
-        let claim = self.claim(exchange);
+        let (Some(_), Ok(claim)) = (&self.worker.link, self.claim(exchange)) else { return 0 };
         if claim.flight.places.is_empty() {
             return 0;
         }
         let count = self.push_commands(&claim, pipeline);
         // If its client leaves before Redis has answered, the places are given back all the same.
-        exchange.answers.keep(Slot::InFlight, Box::new(claim));
+        exchange.answers.keep_places(Box::new(claim));
         count
     }
 }

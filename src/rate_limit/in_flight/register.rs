@@ -167,13 +167,6 @@ impl Register {
             }
         }
     }
-
-    /// Requests in flight that Redis knows of or is to be told of, and those that it has still to hear the end of.
-    #[cfg(test)]
-    pub(super) fn left(&self) -> (usize, usize) {
-        let Told { flights, owed, again, .. } = &*self.told;
-        (flights.borrow().len(), owed.borrow().len() + again.borrow().len())
-    }
 }
 
 impl Drop for Register {
@@ -252,9 +245,8 @@ impl Told {
         let Some(redis) = &self.redis else { return };
         let mut up = redis.link.subscribe();
         loop {
-            let nothing = self.flights.borrow().is_empty()
-                && self.owed.borrow().is_empty()
-                && self.again.borrow().is_empty();
+            let nothing =
+                self.flights.borrow().is_empty() && self.owed.borrow().is_empty() && self.again.borrow().is_empty();
             if nothing {
                 self.idle.set(true);
                 self.woken.notified().await;

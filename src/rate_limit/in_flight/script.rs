@@ -77,8 +77,8 @@ pub fn read(wanted: &[Wanted<'_>], values: &[Value]) -> Result<Vec<u64>, &'stati
         let found = counted(value)?;
         let Some((&passed, found)) = found.split_first() else { return Err("script") };
         // What was decided there must be what is told here.
-        let agreed = found.len() == group.len()
-            && passes(group.iter().copied().zip(found.iter().copied())) == (passed == 1);
+        let agreed =
+            found.len() == group.len() && passes(group.iter().copied().zip(found.iter().copied())) == (passed == 1);
         if !agreed {
             return Err("script");
         }
@@ -136,9 +136,7 @@ fn counted(value: &Value) -> Result<Vec<u64>, &'static str> {
     };
     match value {
         Value::Array(numbers) => numbers.iter().map(number).collect::<Option<_>>().ok_or("script"),
-        Value::ServerError(error) => {
-            Err(Fault::of_reply(error.code(), error.details().unwrap_or_default()).word())
-        }
+        Value::ServerError(error) => Err(Fault::of_reply(error.code(), error.details().unwrap_or_default()).word()),
         _ => Err("script"),
     }
 }

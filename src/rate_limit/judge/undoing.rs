@@ -1,0 +1,40 @@
+//! What a request gets back that goes no further though its limits have been asked.
+
+use redis::Pipeline;
+
+use super::{Docket, RateLimit, Role, counted_in_redis};
+use crate::exchange::{Answer, Exchange, Slot};
+use crate::rate_limit::store::Charge;
+
+impl RateLimit {
+    /// Gives back what `gather` has had charged for a request that is refused before these limits judge it; save what is
+    /// charged even then (`charge_refused`).
+    pub(in crate::rate_limit) fn undo(&self, exchange: &mut Exchange) {
+        let kept = exchange.answers.kept().and_then(|kept| kept.downcast::<Docket>().ok());
+        let (Some(link), Some(docket)) = (&self.worker.link, kept) else { return };
+        if let Answer::Values(values) = exchange.answers.take(Slot::Limits)
+            && let Ok(settled) = self.read(&docket, &values)
+        {
+            let charges: Vec<_> = docket.charges(&self.counters).collect();
+            let roles = docket.entries.iter().map(|entry| self.counters[entry.counter].role);
+            let passes = roles.zip(&settled.decisions).all(|(role, said)| role != Role::Binding || said.allowed);
+            let all = settled.decisions.iter().enumerate().filter(|(_, said)| said.allowed);
+            let taken = match passes {
+                true => all.map(|(index, _)| (index, settled.now)).collect(),
+                false => settled.refunds,
+            };
+            let mut pipeline = Pipeline::with_capacity(taken.len());
+            for (index, taken_at) in taken {
+                let Charge { key, policy, asked, even_if_refused, .. } = charges[index];
+                if asked.take > 0 && !even_if_refused {
+                    let prefix = &self.worker.prefix;
+                    counted_in_redis::give_back(&mut pipeline, prefix, key, policy, taken_at, asked.take, None);
+                }
+            }
+            if !pipeline.is_empty() {
+                link.send(pipeline);
+            }
+        }
+        self.close(docket);
+    }
+}
