@@ -24,6 +24,8 @@ use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
 use crate::listener::{self, Bind};
 use crate::rate_limit::in_flight::{self, InFlight, Register};
+use crate::rate_limit::partition::Part;
+use crate::rate_limit::plan::Lookup;
 use crate::rate_limit::{self, Count, Limit, RateLimit};
 use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
@@ -387,6 +389,7 @@ impl Room<'_> {
             strictness: route.strictness(&self.settings.routes),
             cors: route.cors.as_deref().map(Cors::new),
             response_fields: Some(&route.response_fields).filter(|edits| !edits.is_empty()).cloned().map(Rc::new),
+            plan: self.plan(&route.limits),
             in_flight_by_request: in_flight(&in_flight_by_request, &by_request),
             by_request,
             session,
@@ -402,6 +405,13 @@ impl Room<'_> {
                 rewrite: Some(&route.rewrite).filter(|rewrite| !rewrite.is_empty()).cloned().map(Rc::new),
             },
         })
+    }
+
+    /// The limits of a route share one plan.
+    fn plan(&self, limits: &[Arc<Limit>]) -> Option<Rc<Lookup>> {
+        let plan = limits.iter().find_map(|limit| limit.plan.clone())?;
+        let (link, plans) = (self.link.clone()?, self.stores.near.plans.clone());
+        Some(Lookup::new(plan, limits, plans, link, &self.shared.registry, self.number))
     }
 
     fn prefix(&self) -> &str {
@@ -445,7 +455,12 @@ impl Room<'_> {
 /// Query parameters that carry credentials: never logged.
 fn secret_parameters(settings: &Settings) -> Vec<&str> {
     let carriers = settings.routes.iter().flat_map(|route| &route.session).flat_map(|(session, _)| &session.carriers);
-    carriers.filter_map(|carrier| if let Carrier::Query(name) = carrier { Some(&**name) } else { None }).collect()
+    let of_sessions =
+        carriers.filter_map(|carrier| if let Carrier::Query(name) = carrier { Some(&**name) } else { None });
+    let plans = settings.routes.iter().flat_map(|route| &route.limits).flat_map(|limit| &limit.plan);
+    of_sessions
+        .chain(plans.filter_map(|plan| if let Part::Query(name) = &plan.key { Some(&**name) } else { None }))
+        .collect()
 }
 
 /// Every name under which the app is told who is logged in.

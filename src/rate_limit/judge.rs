@@ -165,10 +165,10 @@ impl RateLimit {
         if !settled.refunds.is_empty() {
             let charges: Vec<_> = docket.charges(&self.counters).collect();
             let mut pipeline = Pipeline::with_capacity(settled.refunds.len());
-            for &(index, taken_at) in &settled.refunds {
+            for &(index, since) in &settled.refunds {
                 let Charge { key, policy, asked, .. } = charges[index];
                 let prefix = &self.worker.prefix;
-                counted_in_redis::give_back(&mut pipeline, prefix, key, policy, taken_at, asked.take, None);
+                counted_in_redis::give_back(&mut pipeline, prefix, key, policy, since, asked.take, None);
             }
             link.send(pipeline);
         }

@@ -48,6 +48,7 @@ pub fn request() -> Exchange {
         interim: None,
         client: Client { address: [192, 0, 2, 1].into(), trusted: false, scheme: Scheme::Http },
         parameters: Vec::new(),
+        plan: None,
         answers: Answers::default(),
         principal: Some(Arc::new(Principal {
             session: "web".into(),

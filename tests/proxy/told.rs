@@ -99,6 +99,22 @@ fn a_status_alone_keeps_the_problem_document() {
 }
 
 #[test]
+fn a_quota_that_is_smaller_for_an_outage_says_so() {
+    let mut redis = RedisServer::start();
+    let app = Origin::saying("app");
+    let sidegate = Configuration::of(&app).redis(&redis).with(&one("1 per hour", "")).start();
+    assert_eq!(sidegate.get("/limited").status, 200);
+    redis.kill();
+    let answer = sidegate.get("/limited");
+    assert_eq!((answer.status, &answer.json()["violated-policies"]), (429, &serde_json::json!(["one"])));
+    assert_eq!(
+        answer.json()["type"],
+        "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn a_client_is_warned_before_it_is_refused_and_that_is_counted() {
     let app = Origin::saying("app");
     let tables = "[limit.ten]\nkey = \"address\"\nquota = \"10 per hour\"\nwarn_at = \"80%\"\n\
@@ -187,15 +203,15 @@ fn a_page_comes_back_by_itself_only_for_a_person_that_was_going_somewhere_and_on
 /// Runs where Chromium is; elsewhere, the tests above say as much as can be said without one.
 #[test]
 fn chromium_shows_the_page_and_comes_back_once() {
-    if Command::new("chromium").arg("--version").stdout(Stdio::null()).status().is_err() {
+    if Command::new("chromium").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
         return;
     }
     let app = Origin::saying("app");
-    let sidegate = spent(&app, "1 per 50s", "");
+    let sidegate = spent(&app, "1 per 60s", "");
     let profile = crate::harness::Directory::new();
     // Ten minutes of the browser's own time, which passes as fast as nothing happens.
     let output = Command::new("timeout")
-        .args(["45", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+        .args(["55", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         .args(["--virtual-time-budget=600000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.file("profile").display()))
         .arg(format!("http://{}/limited", sidegate.address()))

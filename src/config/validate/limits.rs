@@ -16,8 +16,6 @@ use crate::rate_limit::{
     Algorithm, Cost, Count, Counting, Exempt, Limit, Missing, OnExceed, Plan, Precision, Refusal, Rule, Unknown,
 };
 
-/// Requests of which a sliding log keeps track, for each key, at most.
-const LONGEST_LOG: u64 = 10_000;
 /// A quota that gives fewer units in a lease's life is counted exactly unless the file says otherwise.
 const WORTH_LEASING: u128 = 20;
 /// The life of a lease that this is reckoned by.
@@ -130,10 +128,10 @@ fn rule(table: &mut Table<'_>) -> Option<Rule> {
     let quota = table.require("quota", help, text(|quota: &str| quota.parse::<Quota>()));
     if let Some(quota) = &quota
         && algorithm == Algorithm::SlidingLog
-        && quota.value.amount > LONGEST_LOG
+        && quota.value.amount > Counting::LONGEST_LOG
     {
         let help = "\"sliding-window\" needs two numbers";
-        let message = format!("a sliding log of more than {LONGEST_LOG} requests for each key");
+        let message = format!("a sliding log of more than {} requests for each key", Counting::LONGEST_LOG);
         table.reading.error(&quota.at, Fault::with_help(message, help));
     }
     let burst = table.read("burst", count(1..1_000_000_001));
@@ -144,12 +142,11 @@ fn rule(table: &mut Table<'_>) -> Option<Rule> {
     }
     let calendar = table.read("calendar", text(calendar));
     if let (Some(calendar), Some(quota)) = (&calendar, &quota) {
-        let whole = [60 * 60, Quota::DAY, Quota::WEEK, Quota::MONTH, Quota::YEAR];
         if algorithm != Algorithm::FixedWindow {
             let help = "algorithm = \"fixed-window\"";
             let fault = Fault::with_help("`calendar` goes with fixed windows: only they begin at some time", help);
             table.reading.error(&calendar.at, fault);
-        } else if !whole.contains(&quota.value.per.as_secs()) {
+        } else if !Counting::is_of_calendar(quota.value.per) {
             let help = "per hour, day, week, month or year";
             table.reading.error(&quota.at, Fault::with_help("this is no window of a calendar", help));
         }
@@ -266,7 +263,9 @@ fn refusal(table: &mut Table<'_>) -> Refusal {
         status.ok_or_else(|| format!("{number} is no status").into())
     };
     table.set("status", &mut refusal.status, status);
-    refusal.content = table.read("content", |value| Ok(value.text()?.into())).map(|content| content.value);
+    let content = table.read("content", |value| Ok(Arc::from(value.text()?)));
+    let content_at = content.as_ref().map(|content| content.at.clone());
+    refusal.content = content.map(|content| content.value);
     let content_type = |value: &Value<'_>| {
         let text = value.text()?;
         let typed = HeaderValue::from_str(text).ok().filter(|_| text.contains('/'));
@@ -276,6 +275,10 @@ fn refusal(table: &mut Table<'_>) -> Refusal {
     table.set("content_type", &mut refusal.content_type, content_type);
     if let (Some(at), None) = (at, &refusal.content) {
         table.reading.error(&at, "`content_type` goes with `content`");
+    }
+    if let Some(at) = content_at.filter(|_| !refusal.is_sound()) {
+        let help = "texts stand in quotes, \"{limit}\" and \"{quota}\" too; {retry_after} is a number";
+        table.reading.error(&at, Fault::with_help("this is no JSON once its placeholders are replaced", help));
     }
     refusal
 }

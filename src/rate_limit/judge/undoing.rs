@@ -4,6 +4,7 @@ use redis::Pipeline;
 
 use super::{Docket, RateLimit, Role, counted_in_redis};
 use crate::exchange::{Answer, Exchange, Slot};
+use crate::rate_limit::algorithm::Decision;
 use crate::rate_limit::store::Charge;
 
 impl RateLimit {
@@ -18,17 +19,20 @@ impl RateLimit {
             let charges: Vec<_> = docket.charges(&self.counters).collect();
             let roles = docket.entries.iter().map(|entry| self.counters[entry.counter].role);
             let passes = roles.zip(&settled.decisions).all(|(role, said)| role != Role::Binding || said.allowed);
-            let all = settled.decisions.iter().enumerate().filter(|(_, said)| said.allowed);
+            let since = |(index, said): (usize, &Decision)| {
+                let Charge { policy, asked, .. } = charges[index];
+                said.allowed.then(|| (index, policy.since(&said.state, settled.now, asked.take)))
+            };
             let taken = match passes {
-                true => all.map(|(index, _)| (index, settled.now)).collect(),
+                true => settled.decisions.iter().enumerate().filter_map(since).collect(),
                 false => settled.refunds,
             };
             let mut pipeline = Pipeline::with_capacity(taken.len());
-            for (index, taken_at) in taken {
+            for (index, since) in taken {
                 let Charge { key, policy, asked, even_if_refused, .. } = charges[index];
                 if asked.take > 0 && !even_if_refused {
                     let prefix = &self.worker.prefix;
-                    counted_in_redis::give_back(&mut pipeline, prefix, key, policy, taken_at, asked.take, None);
+                    counted_in_redis::give_back(&mut pipeline, prefix, key, policy, since, asked.take, None);
                 }
             }
             if !pipeline.is_empty() {
