@@ -24,6 +24,7 @@ use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
 use crate::listener::{self, Bind};
 use crate::rate_limit::in_flight::{self, InFlight, Register};
+use crate::rate_limit::lease::{Giving, Tending};
 use crate::rate_limit::partition::Part;
 use crate::rate_limit::plan::Lookup;
 use crate::rate_limit::{self, Count, Limit, RateLimit};
@@ -110,6 +111,8 @@ struct Materials {
     redis: Option<(redis_pool::Settings, Link)>,
     /// Tells the other instances of this one; of the first worker alone.
     member: Option<Rc<Member>>,
+    /// Gives back what limits have taken ahead; of the first worker alone.
+    tending: Option<Rc<Tending>>,
     upstreams: HashMap<Arc<str>, (upstream::Settings, Rc<Upstream>)>,
     /// What Redis knows of this worker's requests in flight.
     register: Rc<Register>,
@@ -218,7 +221,13 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     }
     let register = current.borrow().materials.register.clone();
     let _ = timeout(LAST_DEBTS, register.leave()).await;
-    let member = current.borrow().materials.member.clone();
+    let (tending, member) = {
+        let materials = &current.borrow().materials;
+        (materials.tending.clone(), materials.member.clone())
+    };
+    if let Some(tending) = tending {
+        tending.finish().await;
+    }
     if let Some(member) = member {
         member.leave().await;
     }
@@ -286,6 +295,17 @@ fn gather_parts(
         let new = || shared.fleet.join(link, &redis.prefix, Pace::default(), shared.clock.clone(), registry, number);
         kept.and_then(|before| before.member.clone()).unwrap_or_else(|| Rc::new(new()))
     });
+    let tending = redis.as_ref().filter(|_| number == 0).map(|(redis, link)| {
+        let kept = before.and_then(|before| before.tending.clone()).filter(|kept| kept.is_of(&stores.leases));
+        let giving = || Giving {
+            link: link.clone(),
+            prefix: redis.prefix.as_str().into(),
+            life: settings.limits.lease,
+            registry: registry.clone(),
+            worker: number,
+        };
+        kept.unwrap_or_else(|| Rc::new(stores.leases.tend(giving())))
+    });
     let mut upstreams = HashMap::new();
     for app in &settings.upstreams {
         let kept = before.and_then(|before| before.upstreams.get(&app.name)).filter(|(known, _)| known == app);
@@ -308,6 +328,7 @@ fn gather_parts(
     let limits = rate_limit::Worker {
         memory: stores.limits.clone(),
         link: link.clone(),
+        leases: stores.leases.clone(),
         prefix: settings.redis.as_ref().map_or("", |redis| &redis.prefix).into(),
         apart: link.as_ref().is_some_and(Link::is_cluster),
         fleet: shared.fleet.clone(),
@@ -349,7 +370,7 @@ fn gather_parts(
     let believes = |route: &RouteSettings| route.session.iter().any(|(session, _)| session.on_outage.grace().is_some());
     let link = link.filter(|_| settings.routes.iter().any(believes));
     let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
-    Ok((Materials { server, redis, member, upstreams, register, access, _asking: asking }, parts))
+    Ok((Materials { server, redis, member, tending, upstreams, register, access, _asking: asking }, parts))
 }
 
 /// What the routes of a worker are made in.

@@ -69,8 +69,9 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(Standing { docket, now, counted, .. }) = self.standing.take() {
+        if let Some(Standing { mut docket, now, counted, .. }) = self.standing.take() {
             self.limits.give_back(&docket, now, counted);
+            docket.put_back();
             self.limits.close(docket);
         }
     }
@@ -83,14 +84,17 @@ impl RateLimit {
         let mut waiting = Waiting { limits: self, standing: Some(standing) };
         sleep(Duration::from_micros(turn.delay)).await;
         match waiting.standing.take() {
-            Some(standing) => Verdict::Within(standing),
+            Some(mut standing) => {
+                standing.docket.settled();
+                Verdict::Within(standing)
+            }
             None => Verdict::Unlimited,
         }
     }
 
     /// Gives back what a request was charged at `taken_at` (µs since the Unix epoch) in vain.
     pub(super) fn give_back(&self, docket: &Docket, taken_at: u64, counted: Counted) {
-        let charged = docket.entries.iter().filter(|entry| entry.said.allowed).filter_map(|entry| {
+        let charged = docket.asked().iter().filter(|entry| entry.said.allowed).filter_map(|entry| {
             let units = self.counters[entry.counter].asked.take;
             (units > 0).then(|| (docket.key(entry), &docket.terms[entry.counter].policy, units))
         });

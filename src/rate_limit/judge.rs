@@ -29,11 +29,12 @@ use crate::redis_pool::fleet::Fleet;
 use crate::telemetry::registry::Registry;
 
 use super::delay::WaitingRoom;
+use super::lease::Leases;
 use super::store::memory::MemoryStore;
 use super::store::redis::{self as counted_in_redis, Settled};
 use super::store::{Charge, OnOutage};
 use super::terms::Agreed;
-use super::{Count, Limit, Settings};
+use super::{Count, Limit, Precision, Settings};
 pub use counter::key_name;
 pub(super) use counter::{Counter, Role, Spelt};
 pub(super) use docket::Docket;
@@ -49,6 +50,8 @@ pub struct Worker {
     pub memory: Arc<MemoryStore>,
     /// The way to Redis, if limits are counted there.
     pub link: Option<Link>,
+    /// What this process has taken ahead there.
+    pub leases: Arc<Leases>,
     /// Before every Redis key.
     pub prefix: Box<str>,
     /// Redis is a cluster: the limits of a request are settled apart, since their keys are in different slots.
@@ -74,6 +77,8 @@ pub struct RateLimit {
     pub(super) waiting_room: WaitingRoom,
     /// What is asked is known before the request is forwarded, so that `gather` can ask.
     gathered: bool,
+    /// Some units are taken ahead.
+    leases: Option<Arc<Leases>>,
     /// Clients are told by what they are counted.
     tells_partitions: bool,
     idle: RefCell<Vec<Box<Docket>>>,
@@ -109,6 +114,7 @@ impl RateLimit {
     /// those that [count what is forwarded](Count::Forwarded) into one behind `cache`.
     pub fn new(limits: &[Arc<Limit>], cost: Option<u64>, settings: Settings, worker: &Worker) -> Rc<Self> {
         let (counters, subjects): (Vec<_>, Vec<_>) = Counter::all(limits, cost, worker).into_iter().unzip();
+        let leased = limits.iter().any(|limit| limit.precision == Precision::Leased);
         Rc::new(Self {
             counters: counters.into(),
             agreed: Agreed::new(subjects.into(), settings),
@@ -116,6 +122,7 @@ impl RateLimit {
             worker: worker.clone(),
             waiting_room: WaitingRoom::new(worker, settings.max_delayed),
             gathered: limits.iter().all(|limit| limit.count != Count::Forwarded),
+            leases: worker.link.as_ref().filter(|_| leased).map(|_| worker.leases.clone()),
             tells_partitions: settings.draft_fields && settings.partition_keys,
             idle: RefCell::default(),
         })
@@ -137,6 +144,7 @@ impl RateLimit {
         }
         let verdict = match &self.worker.link {
             None => self.in_memory(docket, Counted::Memory),
+            Some(_) if !docket.asks() => self.verdict(docket, self.worker.clock.unix_micros(), Counted::Redis),
             Some(link) => {
                 let answer = if self.gathered { exchange.answers.take(Slot::Limits) } else { Answer::NotAsked };
                 let settled = match answer {
@@ -173,6 +181,7 @@ impl RateLimit {
             link.send(pipeline);
         }
         self.note(&docket, settled);
+        docket.lend(&settled.decisions);
         docket.hear(&settled.decisions);
         self.verdict(docket, settled.now, Counted::Redis)
     }
@@ -201,11 +210,15 @@ impl RateLimit {
         let idle = self.idle.borrow_mut().pop();
         let mut docket = idle.unwrap_or_else(|| Box::new(Docket::new(terms.clone())));
         docket.open(exchange, &self.counters, terms);
+        if let Some(leases) = &self.leases {
+            docket.spend(&self.counters, leases);
+        }
         docket
     }
 
     /// `docket` is of no more use to its request.
-    pub(super) fn close(&self, docket: Box<Docket>) {
+    pub(super) fn close(&self, mut docket: Box<Docket>) {
+        docket.settled();
         let mut idle = self.idle.borrow_mut();
         if idle.len() < IDLE {
             idle.push(docket);
@@ -223,7 +236,7 @@ impl Ask for RateLimit {
             return 0;
         }
         let docket = self.open(exchange);
-        let asked = if docket.entries.is_empty() { 0 } else { self.push_commands(&docket, pipeline) };
+        let asked = if docket.asks() { self.push_commands(&docket, pipeline) } else { 0 };
         exchange.answers.keep(docket);
         asked
     }

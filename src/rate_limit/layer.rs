@@ -59,6 +59,7 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, ManualClock};
     use crate::exchange::{Answer, Principal, Slot};
+    use crate::rate_limit::lease::Leases;
     use crate::rate_limit::partition::{Key, Part};
     use crate::rate_limit::quota::Quota;
     use crate::rate_limit::store::{MemorySettings, OnOutage, memory::MemoryStore};
@@ -103,6 +104,7 @@ mod tests {
                 prefix: "sidegate:".into(),
                 apart: false,
                 fleet: Fleet::new(),
+                leases: Leases::new(MemorySettings::default()),
                 waiting: Arc::default(),
                 clock: self.clock.0.clone(),
                 registry: self.registry.clone(),

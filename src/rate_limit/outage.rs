@@ -29,29 +29,35 @@ impl RateLimit {
     /// Decides about a request that Redis did not.
     pub(super) fn without_redis(&self, exchange: &Exchange, mut docket: Box<Docket>) -> Verdict {
         if self.on_outage == OnOutage::Local {
+            docket.unanswered();
             docket.terms = self.agreed.share(exchange, self.worker.fleet.instances());
-            let longest = docket.entries.iter().map(|entry| docket.terms[entry.counter].policy.longest());
+            let longest = docket.asked().iter().map(|entry| docket.terms[entry.counter].policy.longest());
             let longest = longest.max().unwrap_or(0);
             self.worker.memory.stand_in(self.worker.clock.unix_micros() + longest);
             return self.in_memory(docket, Counted::Local);
         }
         let closed = self.on_outage == OnOutage::Closed;
-        let counters = docket.entries.iter().map(|entry| &self.counters[entry.counter]);
-        let mut binding = counters.filter(|counter| counter.role == Role::Binding);
-        let first = binding.clone().next().map(|counter| counter.limit.name.clone());
-        binding
-            .clone()
-            .filter_map(|counter| counter.outcomes.uncounted.as_ref())
-            .for_each(|outcomes| if closed { outcomes.closed.inc() } else { outcomes.open.inc() });
-        let binds = binding.next().is_some();
-        exchange.trail.borrow_mut().limit = first.map(|name| LimitTrail {
-            name,
+        let counters = docket.asked().iter().map(|entry| &self.counters[entry.counter]);
+        let binding: Vec<_> = counters.filter(|counter| counter.role == Role::Binding).collect();
+        for outcomes in binding.iter().filter_map(|counter| counter.outcomes.uncounted.as_ref()) {
+            if closed { outcomes.closed.inc() } else { outcomes.open.inc() }
+        }
+        exchange.trail.borrow_mut().limit = binding.first().map(|counter| LimitTrail {
+            name: counter.limit.name.clone(),
             refused: closed,
             remaining: 0,
             counted: if closed { "closed" } else { "open" },
         });
-        self.close(docket);
-        if closed && binds { Verdict::Closed } else { Verdict::Unlimited }
+        let refused = closed && !binding.is_empty();
+        docket.ask_nothing();
+        if refused {
+            docket.put_back();
+        }
+        if refused || docket.entries.is_empty() {
+            self.close(docket);
+            return if refused { Verdict::Closed } else { Verdict::Unlimited };
+        }
+        self.verdict(docket, self.worker.clock.unix_micros(), Counted::Redis)
     }
 
     /// Keeps in mind what Redis said of who has spent much.
@@ -60,7 +66,7 @@ impl RateLimit {
             return;
         }
         let mut now = None;
-        for (entry, decision) in docket.entries.iter().zip(&settled.decisions) {
+        for (entry, decision) in docket.asked().iter().zip(&settled.decisions) {
             if !docket.terms[entry.counter].policy.is_worth_noting(decision) {
                 continue;
             }

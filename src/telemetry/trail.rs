@@ -79,7 +79,8 @@ pub struct LimitTrail {
     pub refused: bool,
     /// What is left after this request, in quota units.
     pub remaining: u64,
-    /// Where it was counted: `redis`, `memory`, `local` (memory because Redis is away), `open`, `closed`.
+    /// Where it was counted: `redis`, `leased` (in memory, out of what was taken ahead in Redis), `memory`, `local` (memory
+    /// because Redis is away), `open`, `closed`.
     pub counted: &'static str,
 }
 

@@ -16,6 +16,7 @@ use sidegate::gather::{self, Ask};
 use sidegate::rate_limit::in_flight::room::{Wanted, passes};
 use sidegate::rate_limit::in_flight::script::{Spelling, ask, read, release, renew};
 use sidegate::rate_limit::in_flight::{self, Counts, InFlight, Register, SCRIPTS};
+use sidegate::rate_limit::lease::Leases;
 use sidegate::rate_limit::partition::{Key, Part};
 use sidegate::rate_limit::quota::Quota;
 use sidegate::rate_limit::store::{MemorySettings, memory::MemoryStore};
@@ -186,6 +187,7 @@ impl Instance {
             prefix: "sidegate:".into(),
             apart: link.is_cluster(),
             fleet: Fleet::new(),
+            leases: Leases::new(MemorySettings::default()),
             waiting: Arc::default(),
             clock: Clock::System,
             registry,

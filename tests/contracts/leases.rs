@@ -1,338 +1,278 @@
 //! That a fleet which takes units ahead never admits more than the quota, and gives all of it to whom asks.
-//!
-//! A model: several instances, each a real `Leases`, over one store, which is the pure algorithm; a clock that is moved from
-//! event to event; trips that take time and get lost, instances that die, units that come back late or never.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::Arc;
+mod model;
+
 use std::time::{Duration, Instant};
 
-use fastrand::Rng;
 use proptest::prelude::*;
 use sidegate::clock::instant;
-use sidegate::rate_limit::algorithm::{Asked, Decision, Policy, State, gcra};
+use sidegate::rate_limit::algorithm::{Asked, Policy, State, gcra};
 use sidegate::rate_limit::lease::{Held, Leases, Unspent};
 use sidegate::rate_limit::quota::Quota;
 use sidegate::rate_limit::store::MemorySettings;
 
-const KEY: &str = "per-key:a";
-/// By the clock of the store, when a run begins (µs since the Unix epoch).
-const START: u64 = 1_795_236_000_000_000;
-const SECOND: u64 = 1_000_000;
+use model::{Course, Fleet, SECOND, START, Told, Traffic};
 
-/// How a fleet is asked, and what becomes of its trips.
-#[derive(Clone, Debug)]
-struct Course {
-    /// Of each instance.
-    traffic: Vec<Traffic>,
-    /// µs.
-    length: u64,
-    /// A trip to the store takes between these (µs), and as long back.
-    trip: (u64, u64),
-    /// Of a thousand trips, lost on the way there, and back.
-    lost: u32,
-    /// In how many µs an instance dies, and another takes its place; on the average; 0: never.
-    death: u64,
-    seed: u64,
-}
+const LIFE: Duration = Duration::from_millis(200);
 
-/// Requests a second at an instance: `rate` for `on` µs, then `pause` for `off` µs; begun with that many µs in.
+/// A quota, and what may be spent of it at once.
 #[derive(Clone, Copy, Debug)]
-struct Traffic {
-    rate: u64,
-    on: u64,
-    pause: u64,
-    off: u64,
-    begun: u64,
+struct Terms {
+    amount: u64,
+    seconds: u64,
+    burst: u64,
 }
 
-#[derive(Debug)]
-enum Event {
-    Request(usize),
-    /// A request of an instance that began then is at the store, and asks for a lease of so many.
-    Question {
-        instance: usize,
-        life: u64,
-        asked: u64,
-        lease: u64,
-    },
-    Answer {
-        instance: usize,
-        life: u64,
-        asked: u64,
-        decision: Option<Decision>,
-    },
-    Sweep(usize),
-    GivenBack(Unspent),
-    Death(usize),
-}
-
-struct Fleet {
-    course: Course,
-    policy: Policy,
-    rng: Rng,
-    origin: Instant,
-    now: u64,
-    events: BinaryHeap<Reverse<(u64, u64)>>,
-    pending: std::collections::HashMap<u64, Event>,
-    sequence: u64,
-    instances: Vec<Arc<Leases>>,
-    lives: Vec<u64>,
-    state: Option<State>,
-    told: Told,
-}
-
-/// What came of it.
-#[derive(Debug, Default)]
-struct Told {
-    /// When requests were admitted (µs since the begin of the run).
-    admitted: Vec<u64>,
-    refused: u64,
-    /// Commands that the store did.
-    operations: u64,
-    leases: u64,
-    starts: u64,
-    left: u64,
-    lost_units: u64,
-}
-
-impl Traffic {
-    fn steady(rate: u64) -> Self {
-        Self { rate, on: SECOND, pause: rate, off: SECOND, begun: 0 }
+impl Terms {
+    fn bucket(&self, life: Duration) -> Policy {
+        let quota = Quota { amount: self.amount, per: Duration::from_secs(self.seconds) };
+        Policy::Bucket(gcra::Policy::new(quota, self.burst).leased(life))
     }
 
-    /// At `rate` for as long as it is one of `all` instances' turn.
-    fn in_turn(rate: u64, turn: u64, which: u64, all: u64) -> Self {
-        Self { rate, on: turn, pause: 0, off: turn * (all - 1), begun: (all - which) * turn }
+    /// Units from begin to end of a run.
+    fn of(&self, course: &Course) -> u64 {
+        self.burst + course.length * self.amount / (self.seconds * SECOND)
     }
 
-    /// The rate at `now`, and until when it is that.
-    fn at(&self, now: u64) -> (u64, u64) {
-        let into = (now + self.begun) % (self.on + self.off);
-        if into < self.on { (self.rate, now + self.on - into) } else { (self.pause, now + self.on + self.off - into) }
+    /// By how much the worst of all windows has more than the quota allows in it; in 1/per units. 0: none has.
+    fn beyond(&self, admitted: &[u64]) -> i128 {
+        let per = i128::from(self.seconds * SECOND);
+        // What the first and the last of a window contribute.
+        let part = |index: usize, at: u64| index as i128 * per - i128::from(at) * i128::from(self.amount);
+        let (mut least, mut worst) = (i128::MAX, 0);
+        for (index, &at) in admitted.iter().enumerate() {
+            least = least.min(part(index, at));
+            worst = worst.max(part(index + 1, at) - least);
+        }
+        (worst - i128::from(self.burst) * per).max(0)
     }
 }
 
-fn leases() -> Arc<Leases> {
-    Leases::new(MemorySettings { max_keys: 100 })
-}
+const HALF: Terms = Terms { amount: 2000, seconds: 1, burst: 2000 };
 
-impl Fleet {
-    fn run(course: &Course, policy: &Policy) -> Told {
-        let instances = course.traffic.len();
-        let mut fleet = Self {
-            course: course.clone(),
-            policy: policy.clone(),
-            rng: Rng::with_seed(course.seed),
-            origin: instant(),
-            now: 0,
-            events: BinaryHeap::new(),
-            pending: Default::default(),
-            sequence: 0,
-            instances: (0..instances).map(|_| leases()).collect(),
-            lives: vec![0; instances],
-            state: None,
-            told: Told::default(),
-        };
-        for instance in 0..instances {
-            fleet.next_request(instance);
-            fleet.at(0, Event::Sweep(instance));
-            fleet.next_death(instance);
-        }
-        while let Some(Reverse((now, sequence))) = fleet.events.pop() {
-            if now > course.length {
-                break;
-            }
-            fleet.now = now;
-            let event = fleet.pending.remove(&sequence).expect("an event");
-            fleet.happens(event);
-        }
-        fleet.told.admitted.sort_unstable();
-        fleet.told.left =
-            policy.decide(fleet.state.as_ref(), START + course.length, Asked { need: 0, take: 0, lease: 0 }).remaining;
-        fleet.told
-    }
-
-    fn at(&mut self, now: u64, event: Event) {
-        self.sequence += 1;
-        self.pending.insert(self.sequence, event);
-        self.events.push(Reverse((now, self.sequence)));
-    }
-
-    fn instant(&self, now: u64) -> Instant {
-        self.origin + Duration::from_micros(now)
-    }
-
-    fn trip(&mut self) -> u64 {
-        self.rng.u64(self.course.trip.0..=self.course.trip.1)
-    }
-
-    fn is_lost(&mut self) -> bool {
-        self.rng.u32(0..1000) < self.course.lost
-    }
-
-    fn next_request(&mut self, instance: usize) {
-        let mut from = self.now;
-        loop {
-            let (rate, until) = self.course.traffic[instance].at(from);
-            // Exponential gaps, as of many clients.
-            let gap = if rate == 0 { f64::MAX } else { -(1.0 - self.rng.f64()).ln() * SECOND as f64 / rate as f64 };
-            if gap < (until - from) as f64 {
-                return self.at(from + gap as u64, Event::Request(instance));
-            }
-            from = until;
-            if from > self.course.length {
-                return;
-            }
-        }
-    }
-
-    fn next_death(&mut self, instance: usize) {
-        if self.course.death > 0 {
-            let after = self.rng.u64(0..2 * self.course.death);
-            self.at(self.now + after, Event::Death(instance));
-        }
-    }
-
-    fn happens(&mut self, event: Event) {
-        match event {
-            Event::Request(instance) => {
-                self.next_request(instance);
-                let now = self.instant(self.now);
-                match self.instances[instance].spend(KEY, &self.policy, 1, now) {
-                    Held::Spent { .. } => self.told.admitted.push(self.now),
-                    Held::Refused { .. } => self.told.refused += 1,
-                    Held::Ask { lease } => self.ask(instance, lease),
-                }
-            }
-            Event::Question { instance, life, asked, lease } => self.settle(instance, life, asked, lease),
-            Event::Answer { instance, life, asked, decision } => {
-                if self.lives[instance] == life {
-                    let asked = self.instant(asked);
-                    match decision {
-                        Some(decision) => self.instances[instance].answered(KEY, &self.policy, asked, &decision),
-                        None => self.instances[instance].unanswered(KEY),
-                    }
-                }
-            }
-            Event::Sweep(instance) => {
-                let swept = self.instances[instance].sweep(self.instant(self.now));
-                for used in swept.uses.values() {
-                    self.told.lost_units += used.expired;
-                }
-                for unspent in swept.unspent {
-                    let trip = self.trip();
-                    if !self.is_lost() {
-                        self.at(self.now + trip, Event::GivenBack(unspent));
-                    }
-                }
-                self.at(self.now + 25_000, Event::Sweep(instance));
-            }
-            Event::GivenBack(unspent) => {
-                self.told.operations += 1;
-                let now = START + self.now;
-                self.state = self.policy.give_back(self.state.as_ref(), unspent.since, now, unspent.units);
-            }
-            Event::Death(instance) => {
-                self.instances[instance] = leases();
-                self.lives[instance] += 1;
-                self.next_death(instance);
-            }
-        }
-    }
-
-    fn ask(&mut self, instance: usize, lease: u64) {
-        let (life, asked, trip) = (self.lives[instance], self.now, self.trip());
-        if self.is_lost() {
-            self.at(self.now + 50_000, Event::Answer { instance, life, asked, decision: None });
-        } else {
-            self.at(self.now + trip, Event::Question { instance, life, asked, lease });
-        }
-    }
-
-    fn settle(&mut self, instance: usize, life: u64, asked: u64, lease: u64) {
-        self.told.operations += 1;
-        let decision = self.policy.decide(self.state.as_ref(), START + self.now, Asked { need: 1, take: 1, lease });
-        if decision.allowed {
-            if decision.leased > 0 && self.state.is_none_or(|State::Bucket(s)| s.until <= START + self.now) {
-                self.told.starts += 1;
-            }
-            self.state = Some(decision.state);
-            self.told.leases += u64::from(decision.leased > 0);
-        }
-        let trip = self.trip();
-        if self.is_lost() {
-            return self.at(self.now + 50_000, Event::Answer { instance, life, asked, decision: None });
-        }
-        // It was charged here; whoever gets the answer late is not let in more often for that.
-        match decision.allowed {
-            true => self.told.admitted.push(self.now),
-            false => self.told.refused += 1,
-        }
-        self.at(self.now + trip, Event::Answer { instance, life, asked, decision: Some(decision) });
-    }
-}
-
-fn bucket(amount: u64, seconds: u64, burst: u64, life: u64) -> Policy {
-    let quota = Quota { amount, per: Duration::from_secs(seconds) };
-    Policy::Bucket(gcra::Policy::new(quota, burst).leased(Duration::from_micros(life)))
-}
-
-/// The window with the most beyond what the quota allows in it: how much that is. 0: none has.
-fn beyond(admitted: &[u64], amount: u64, seconds: u64, burst: u64) -> i128 {
-    // Of the first and last of a window, what each contributes (in 1/per units).
-    let per = i128::from(seconds * SECOND);
-    let part = |index: usize, at: u64| index as i128 * per - i128::from(at) * i128::from(amount);
-    let (mut least, mut worst) = (i128::MAX, i128::MIN);
-    for (index, &at) in admitted.iter().enumerate() {
-        least = least.min(part(index, at));
-        worst = worst.max(part(index + 1, at) - least);
-    }
-    (worst - i128::from(burst) * per).max(0)
-}
-
-#[test]
-fn figures() {
-    for (name, traffic) in [
+/// Every split of 5,000 requests a second over three instances.
+fn splits() -> [(&'static str, Vec<Traffic>); 4] {
+    [
         ("1:0:0", vec![Traffic::steady(5000), Traffic::steady(0), Traffic::steady(0)]),
         ("1:1:1", vec![Traffic::steady(1667); 3]),
         ("8:1:1", vec![Traffic::steady(4000), Traffic::steady(500), Traffic::steady(500)]),
-        ("moving 1s", (0..3).map(|which| Traffic::in_turn(5000, SECOND, which, 3)).collect()),
-        ("moving 300ms", (0..3).map(|which| Traffic::in_turn(5000, 300_000, which, 3)).collect()),
-        ("moving 100ms", (0..3).map(|which| Traffic::in_turn(5000, 100_000, which, 3)).collect()),
-        ("20000 1:1:1", vec![Traffic::steady(6667); 3]),
-        ("10 inst", vec![Traffic::steady(500); 10]),
-        ("2100 1:1:1", vec![Traffic::steady(700); 3]),
-        ("1900 1:1:1", vec![Traffic::steady(633); 3]),
-        ("2100 moving 300ms", (0..3).map(|which| Traffic::in_turn(2100, 300_000, which, 3)).collect()),
-    ] {
-        for (amount, seconds, burst) in [
-            (2000, 1, 2000),
-            (5000, 1, 5000),
-            (2000, 1, 1000),
-            (100, 1, 100),
-            (6000, 60, 6000),
-            (100_000, 3600, 10_000),
-        ] {
-            let length = 10 * SECOND;
-            let course = Course { traffic: traffic.clone(), length, trip: (200, 600), lost: 0, death: 0, seed: 7 };
-            let policy = bucket(amount, seconds, burst, 200_000);
-            let told = Fleet::run(&course, &policy);
-            let admitted = told.admitted.len() as u64;
-            let most = burst + amount * length / SECOND / seconds;
-            let asked = admitted + told.refused;
-            println!(
-                "{name:18} {amount}/{seconds}s b{burst}: admitted {admitted} of {} = {:.3}; operations {:.4}; leases {}; starts {} left {} expired {} beyond {}",
-                most.min(asked),
-                admitted as f64 / most.min(asked) as f64,
-                told.operations as f64 / admitted as f64,
-                told.leases,
-                told.starts,
-                told.left,
-                told.lost_units,
-                beyond(&told.admitted, amount, seconds, burst)
-            );
+        ("moving", Traffic::moving(5000, SECOND, 3)),
+    ]
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
+}
+
+#[test]
+fn a_fleet_gives_all_of_a_quota_to_whom_asks_for_more_and_asks_the_store_rarely() {
+    for (name, traffic) in splits() {
+        let course = Course::of(traffic, 10);
+        let told = Fleet::run(&course, &HALF.bucket(LIFE));
+        let admitted = told.admitted.len() as u64;
+        let (given, operations) = (share(admitted, HALF.of(&course)), share(told.operations, admitted));
+        println!("{name}: {given:.3} of the quota, {operations:.4} operations for each request that was admitted");
+        assert_eq!(HALF.beyond(&told.admitted), 0, "{name}");
+        assert!(given >= 0.95 && operations < 0.05, "{name}: {given:.3}, {operations:.4}");
+    }
+}
+
+#[test]
+fn who_asks_for_less_than_the_quota_is_never_refused_and_the_store_is_asked_rarely() {
+    let ample = Terms { amount: 6000, seconds: 1, burst: 6000 };
+    for (name, traffic) in splits() {
+        let Told { admitted, refused, operations, .. } = Fleet::run(&Course::of(traffic, 10), &ample.bucket(LIFE));
+        let operations = share(operations, admitted.len() as u64);
+        println!("{name}: {operations:.4} operations for each request");
+        assert_eq!(refused, 0, "{name}");
+        assert!(operations < 0.05, "{name}: {operations:.4}");
+    }
+}
+
+#[test]
+fn a_key_that_is_not_hot_is_exact() {
+    let course = Course::of(vec![Traffic { rate: 3000, on: 1000, pause: 0, off: 399_000, begun: 0 }; 3], 20);
+    let told = Fleet::run(&course, &HALF.bucket(LIFE));
+    // Three at once, now and then.
+    assert!(told.admitted.len() > 100 && told.leases * 20 < told.admitted.len() as u64, "{} leases", told.leases);
+}
+
+fn terms() -> impl Strategy<Value = Terms> {
+    let amounts = prop_oneof![1..100u64, 100..5000u64, Just(700)];
+    (amounts, prop_oneof![Just(1u64), Just(7), Just(60)], 1..3000u64).prop_map(|(amount, seconds, burst)| Terms {
+        amount,
+        seconds,
+        burst,
+    })
+}
+
+fn courses() -> impl Strategy<Value = (Course, Duration)> {
+    let rates = || prop_oneof![Just(0u64), 1..100u64, 100..4000u64];
+    let spans = || 5_000..600_000u64;
+    let traffic = (rates(), spans(), rates(), spans(), 0..SECOND).prop_map(|(rate, on, pause, off, begun)| Traffic {
+        rate,
+        on,
+        pause,
+        off,
+        begun,
+    });
+    let trips = prop_oneof![Just((0, 0)), Just((200, 600)), Just((100, 20_000)), Just((1_000, 300_000))];
+    let deaths = prop_oneof![Just(0), 100_000..SECOND];
+    let lives = prop_oneof![Just(10u64), Just(200), Just(1000)].prop_map(Duration::from_millis);
+    let mishaps = (trips, prop_oneof![Just(0u32), 0..300u32], prop_oneof![Just(0u32), 0..500u32], deaths);
+    (proptest::collection::vec(traffic, 1..5), mishaps, any::<u64>(), lives).prop_map(
+        |(traffic, (trip, lost, vain, death), seed, life)| {
+            (Course { traffic, length: 3 * SECOND, trip, lost, vain, death, seed }, life)
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_window_ever_has_more_than_the_quota_allows_whatever_happens((course, life) in courses(), terms in terms()) {
+        let told = Fleet::run(&course, &terms.bucket(life));
+        prop_assert_eq!(terms.beyond(&told.admitted), 0);
+    }
+}
+
+/// One instance, one key, and the store behind.
+struct Single {
+    leases: std::sync::Arc<Leases>,
+    policy: Policy,
+    origin: Instant,
+    state: Option<State>,
+}
+
+impl Single {
+    fn new(terms: Terms) -> Self {
+        let leases = Leases::new(MemorySettings { max_keys: 100 });
+        Self { leases, policy: terms.bucket(LIFE), origin: instant(), state: None }
+    }
+
+    fn at(&self, micros: u64) -> Instant {
+        self.origin + Duration::from_micros(micros)
+    }
+
+    fn spend(&self, units: u64, micros: u64) -> Held {
+        self.leases.spend("limit:key", &self.policy, units, self.at(micros))
+    }
+
+    /// The store is asked at `micros`, and answers at once; says how many it leased, if it lets the request pass.
+    fn ask(&mut self, units: u64, lease: u64, micros: u64) -> Option<u64> {
+        let asked = Asked { lease, ..Asked::units(units) };
+        let decision = self.policy.decide(self.state.as_ref(), START + micros, asked);
+        self.state = Some(decision.state);
+        self.leases.answered("limit:key", &self.policy, self.at(micros), &decision);
+        decision.allowed.then_some(decision.leased)
+    }
+
+    /// Makes the key hot, and takes the first lease; says of how many.
+    fn warm_up(&mut self) -> u64 {
+        for _ in 0..100 {
+            if let Held::Ask { lease } = self.spend(1, 0)
+                && let Some(leased @ 1..) = self.ask(1, lease, 0)
+            {
+                return leased;
+            }
+        }
+        panic!("it never got hot");
+    }
+}
+
+#[test]
+fn what_is_held_is_spent_until_it_ends_and_what_is_left_goes_back() {
+    let mut single = Single::new(Terms { amount: 100_000, seconds: 3600, burst: 10_000 });
+    let leased = single.warm_up();
+    assert_eq!(leased, 2, "half of what was asked for");
+    let Held::Spent { remaining, reset_after } = single.spend(1, 1) else { panic!("it is held") };
+    assert!((9_900..10_000).contains(&remaining) && reset_after > 0, "{remaining} {reset_after}");
+    // When it has ended, the store is asked again.
+    assert!(matches!(single.spend(1, 200_000), Held::Ask { .. }));
+    let swept = single.leases.sweep(single.at(200_000));
+    let Unspent { since, units, .. } = &swept.unspent[0];
+    assert_eq!((*since, *units, swept.unspent.len()), (START, 1, 1));
+    assert_eq!(swept.uses["limit"].returned, 1);
+    assert_eq!(single.leases.sweep(single.at(200_000)).unspent, []);
+}
+
+#[test]
+fn one_request_asks_for_a_lease_and_the_others_for_their_own_units() {
+    let mut single = Single::new(HALF);
+    single.warm_up();
+    (0..2).for_each(|_| assert!(!matches!(single.spend(1, 1), Held::Refused { .. })));
+    let mut leases = (0..20).filter(|_| matches!(single.spend(1, 1000), Held::Ask { lease: 1.. })).count();
+    assert_eq!(leases, 1);
+    // Its answer does not come: after a lease's life another asks.
+    leases += (0..20).filter(|_| matches!(single.spend(1, 201_000), Held::Ask { lease: 1.. })).count();
+    assert_eq!(leases, 2);
+}
+
+#[test]
+fn a_refusal_is_remembered_until_it_can_change_but_not_for_longer_than_a_second() {
+    for (seconds, wait) in [(10, 100_000), (1000, 1_000_000)] {
+        let mut single = Single::new(Terms { amount: 100, seconds, burst: 2 });
+        assert_eq!([single.ask(1, 0, 0), single.ask(1, 0, 0), single.ask(1, 0, 0)], [Some(0), Some(0), None]);
+        let told = single.spend(1, 1);
+        assert_eq!(told, Held::Refused { retry_after: wait - 1, reset_after: seconds * 20_000 - 1 });
+        assert!(matches!(single.spend(1, wait - 1), Held::Refused { .. }));
+        assert_eq!(single.spend(1, wait), Held::Ask { lease: 0 });
+    }
+}
+
+#[test]
+fn a_refusal_of_many_units_refuses_nobody_who_asks_for_fewer() {
+    let mut single = Single::new(Terms { amount: 100, seconds: 10, burst: 10 });
+    assert_eq!((single.ask(7, 0, 0), single.ask(5, 0, 0)), (Some(0), None));
+    assert!(matches!(single.spend(4, 1), Held::Refused { .. }));
+    assert_eq!(single.spend(3, 1), Held::Ask { lease: 0 });
+    // The store may have more than three in a tenth of a second; whether as many as five is for it to say.
+    assert_eq!(single.spend(5, 100_000), Held::Ask { lease: 0 });
+}
+
+#[test]
+fn what_was_spent_in_vain_is_held_again() {
+    let mut single = Single::new(HALF);
+    let leased = single.warm_up();
+    for _ in 0..10 * leased {
+        if let Held::Spent { .. } = single.spend(1, 1) {
+            single.leases.put_back("limit:key", 1, single.at(1));
         }
     }
+    let swept = single.leases.close(single.at(1));
+    assert_eq!((swept.unspent[0].units, swept.uses["limit"].spent), (leased, 0));
+}
+
+#[test]
+fn what_another_policy_held_goes_back_and_is_not_spent() {
+    let mut single = Single::new(Terms { amount: 100_000, seconds: 3600, burst: 10_000 });
+    let leased = single.warm_up();
+    let before = std::mem::replace(&mut single.policy, HALF.bucket(LIFE));
+    assert_eq!(single.spend(1, 1), Held::Ask { lease: 0 });
+    let swept = single.leases.sweep(single.at(1));
+    assert_eq!((&swept.unspent[0].policy, swept.unspent[0].units), (&before, leased));
+}
+
+#[test]
+fn what_is_not_leased_or_finds_no_room_is_exact_and_nothing_is_known_of_it() {
+    let (leases, now) = (Leases::new(MemorySettings { max_keys: 5 }), instant());
+    let plain = Policy::Bucket(gcra::Policy::new(Quota { amount: 1, per: LIFE }, 1));
+    assert_eq!((leases.spend("limit:key", &plain, 1, now), leases.keys()), (Held::Ask { lease: 0 }, 0));
+    for key in 0..100 {
+        assert_eq!(leases.spend(&key.to_string(), &HALF.bucket(LIFE), 1, now), Held::Ask { lease: 0 });
+    }
+    assert_eq!(leases.keys(), 5);
+    leases.sweep(now + LIFE);
+    assert_eq!(leases.keys(), 5, "who asked in the last lease's life is known");
+    leases.sweep(now + LIFE * 2);
+    assert_eq!(leases.keys(), 0);
+}
+
+#[test]
+fn once_closed_nothing_is_held() {
+    let mut single = Single::new(HALF);
+    single.warm_up();
+    single.leases.close(single.at(1));
+    assert_eq!((single.spend(1, 1), single.leases.keys()), (Held::Ask { lease: 0 }, 0));
 }

@@ -12,6 +12,7 @@ use sidegate::body::Body;
 use sidegate::clock::Clock;
 use sidegate::exchange::{Exchange, Next, pass};
 use sidegate::gather::{self, Ask};
+use sidegate::rate_limit::lease::Leases;
 use sidegate::rate_limit::partition::{Key, Part};
 use sidegate::rate_limit::quota::Quota;
 use sidegate::rate_limit::store::memory::MemoryStore;
@@ -58,6 +59,7 @@ impl Instance {
             prefix: "sidegate:".into(),
             apart: link.is_cluster(),
             fleet,
+            leases: Leases::new(MemorySettings::default()),
             waiting: Arc::default(),
             clock: Clock::System,
             registry,

@@ -467,3 +467,24 @@ fn who_is_exempt_or_has_no_key_is_not_counted_or_refused_as_the_limit_says() {
     drop(clients);
     until("nothing is left", || places(&redis) == 0);
 }
+
+#[test]
+fn a_reload_forgets_nobody_who_is_in_flight() {
+    let redis = RedisServer::start();
+    for over_redis in [false, true] {
+        let gate = Gate::default();
+        let (app, begun) = gated(&gate);
+        let config = Configuration::of(&app);
+        let config = if over_redis { config.redis(&redis) } else { config };
+        let of = |most| config.clone().with(&tables(most, ""));
+        let mut sidegate = of(2).start();
+        let mut clients = waiting(&sidegate, &begun, 2);
+        sidegate.reload(&of(1).text());
+        assert_eq!(sidegate.get("/").status, 429);
+        sidegate.reload(&of(3).text());
+        assert_eq!(sidegate.get("/").status, 200);
+        gate.open();
+        clients.iter_mut().for_each(|client| assert_eq!(client.answer().status, 200));
+        until("nothing is left", || places(&redis) == 0 && in_flight(&sidegate) == 0.0);
+    }
+}

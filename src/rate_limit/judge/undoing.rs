@@ -12,12 +12,14 @@ impl RateLimit {
     /// charged even then (`charge_refused`).
     pub(in crate::rate_limit) fn undo(&self, exchange: &mut Exchange) {
         let kept = exchange.answers.kept().and_then(|kept| kept.downcast::<Docket>().ok());
-        let (Some(link), Some(docket)) = (&self.worker.link, kept) else { return };
+        let (Some(link), Some(mut docket)) = (&self.worker.link, kept) else { return };
         if let Answer::Values(values) = exchange.answers.take(Slot::Limits)
             && let Ok(settled) = self.read(&docket, &values)
         {
+            // The store gives leases even so.
+            docket.lend(&settled.decisions);
             let charges: Vec<_> = docket.charges(&self.counters).collect();
-            let roles = docket.entries.iter().map(|entry| self.counters[entry.counter].role);
+            let roles = docket.asked().iter().map(|entry| self.counters[entry.counter].role);
             let passes = roles.zip(&settled.decisions).all(|(role, said)| role != Role::Binding || said.allowed);
             let since = |(index, said): (usize, &Decision)| {
                 let Charge { policy, asked, .. } = charges[index];
@@ -38,7 +40,10 @@ impl RateLimit {
             if !pipeline.is_empty() {
                 link.send(pipeline);
             }
+            drop(charges);
+            docket.put_back();
+            self.close(docket);
         }
-        self.close(docket);
+        // Dropped without an answer, it puts back what was spent of leases, too.
     }
 }

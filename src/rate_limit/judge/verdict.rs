@@ -52,6 +52,11 @@ impl RateLimit {
                 }
             }
         }
+        match (within, &turn) {
+            (true, None) => docket.settled(),
+            (true, Some(_)) => {}
+            (false, _) => docket.put_back(),
+        }
         self.count(&docket, within, counted);
         let nearest = self.nearest(&docket);
         let standing = Standing { docket, nearest, now, counted, turn };
@@ -61,7 +66,7 @@ impl RateLimit {
     fn count(&self, docket: &Docket, within: bool, counted: Counted) {
         for entry in &docket.entries {
             let outcomes = &self.counters[entry.counter].outcomes;
-            match (counted == Counted::Local, entry.said.allowed) {
+            match (counted == Counted::Local && !entry.is_leased(), entry.said.allowed) {
                 (false, false) => outcomes.refused.inc(),
                 (true, false) => outcomes.local_refused.inc(),
                 // Not charged, since another refused.

@@ -67,6 +67,11 @@ impl Leases {
 }
 
 impl Tending {
+    /// Whether it gives back what is not spent of `leases`.
+    pub fn is_of(&self, leases: &Arc<Leases>) -> bool {
+        Arc::ptr_eq(&self.leases, leases)
+    }
+
     /// Gives everything back, and waits until Redis has it, as far as it can be told.
     pub async fn finish(&self) {
         for batch in self.close() {
