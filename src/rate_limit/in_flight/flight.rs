@@ -31,6 +31,8 @@ pub(super) struct Flight {
     /// Redis is being told just now.
     pub(super) is_renewed: Cell<bool>,
     pub(super) has_ended: Cell<bool>,
+    /// Redis was asked and has not answered: it may still do what it was asked.
+    pub(super) is_doubtful: Cell<bool>,
 }
 
 /// A place under one limit.
@@ -101,6 +103,7 @@ impl Claim {
             is_told: Cell::new(false),
             is_renewed: Cell::new(false),
             has_ended: Cell::new(false),
+            is_doubtful: Cell::new(false),
         });
         Self { flight, register: register.clone(), stage: Cell::new(Stage::Nothing) }
     }
@@ -108,6 +111,11 @@ impl Claim {
     /// It is about to ask Redis.
     pub(super) fn asks(&self) {
         self.stage.set(Stage::Asking);
+    }
+
+    /// Redis has not answered.
+    pub(super) fn is_unanswered(&self) {
+        self.flight.is_doubtful.set(true);
     }
 
     /// Redis was not asked, or has said that it has nothing.

@@ -181,7 +181,9 @@ impl InFlight {
     fn without_redis(&self, claim: Claim, reason: &'static str) -> Verdict {
         // What was not even sent cannot have been done.
         let is_told = reason != "down";
-        if !is_told {
+        if is_told {
+            claim.is_unanswered();
+        } else {
             claim.has_nothing();
         }
         let first = claim.flight.places[0].limit.counter.limit.name.clone();

@@ -5,8 +5,9 @@
 //!    all of it as soon as Redis is back.
 //! 2. A request that has ended is *owed* to Redis until Redis has acknowledged it. Those that end in one turn of the event loop
 //!    share a trip, unless another asks before it is over: what is owed goes ahead of what is asked. At most `max_sends` are owed, and none for longer than its places can last: beyond, they end by themselves.
-//! 3. Whoever leaves before Redis has said whether it has a place may be heard by Redis before its question is. So it is told
-//!    twice, the second time after the question cannot be under way any more.
+//! 3. What Redis was asked and has not answered (its client left, it took too long) it may do later: over a connection that
+//!    was given up, after it has heard of the end over the next. So it is told of that end twice, the second time a while after it
+//!    has acknowledged the first.
 //! 4. A request that ends while it is being renewed is told of only after the renewal: the other way round it would be back.
 //! 5. A process that ends takes back all that is left.
 //!
@@ -37,7 +38,7 @@ use crate::redis_pool::Link;
 const LOOK: Duration = Duration::from_millis(250);
 /// Requests that are renewed, or taken out, in one trip.
 const BATCH: usize = 128;
-/// After so long no question is under way any more. A link waits for less.
+/// So long after it has answered again, Redis has done all that it had read before.
 const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// The register of one worker; ends with the last who holds it.
@@ -148,8 +149,8 @@ impl Register {
 
     /// A request asks for places no more, of which it is not known whether it has them.
     pub(super) fn give_up(&self, flight: &Rc<Flight>) {
+        flight.is_doubtful.set(true);
         self.let_go(flight);
-        self.told.owe_again(flight.clone());
     }
 
     /// Takes back all that is left, as far as Redis can be told.
@@ -191,11 +192,11 @@ impl Told {
         }
     }
 
-    fn owe_again(&self, flight: Rc<Flight>) {
+    fn owe_again(&self, flight: &Rc<Flight>) {
         let Some(redis) = &self.redis else { return };
         let mut again = self.again.borrow_mut();
         if again.len() < redis.max_owed {
-            again.push_back((Instant::now() + UNDER_WAY, flight));
+            again.push_back((Instant::now() + UNDER_WAY, flight.clone()));
             self.wake();
         }
     }
@@ -231,6 +232,12 @@ impl Told {
                 Ok(values) => values.iter().any(|value| crate::redis_pool::why_unanswered(value).is_some()),
                 Err(_) => true,
             };
+            if !unanswered {
+                batch
+                    .iter()
+                    .filter(|flight| flight.is_doubtful.replace(false))
+                    .for_each(|flight| self.owe_again(flight));
+            }
             if unanswered {
                 // There is room: it was counted while it was under way.
                 self.owed.borrow_mut().extend(batch);
@@ -292,6 +299,8 @@ impl Told {
                 let said = answers.by_ref().take(count).filter(|value| matches!(value, Value::Int(_))).count();
                 if said == count {
                     flight.due.set(Instant::now() + flight.renewal());
+                } else {
+                    flight.is_doubtful.set(true);
                 }
                 flight.is_renewed.set(false);
                 if flight.has_ended.get() {
