@@ -113,13 +113,15 @@ impl Claim {
         self.stage.set(Stage::Asking);
     }
 
-    /// Redis has not answered.
-    pub(super) fn is_unanswered(&self) {
-        self.flight.is_doubtful.set(true);
+    /// Redis has not answered; whether it was asked, and may still do it.
+    pub(super) fn is_unanswered(&self) -> bool {
+        let asked = self.stage.get() == Stage::Asking;
+        self.flight.is_doubtful.set(asked);
+        asked
     }
 
-    /// Redis was not asked, or has said that it has nothing.
-    pub(super) fn has_nothing(&self) {
+    /// Redis has said that it has nothing.
+    fn has_nothing(&self) {
         self.stage.set(Stage::Nothing);
     }
 

@@ -45,6 +45,7 @@ use super::store::OnOutage;
 use super::{Limit, RateLimit, Rule, Settings, Worker};
 use crate::exchange::{Answer, Exchange, Slot};
 use crate::gather::Ask;
+use crate::redis_pool::Link;
 use crate::telemetry::registry::Gauge;
 
 /// The limits on requests in flight at one position in the stack of a route, on one worker.
@@ -159,7 +160,7 @@ impl InFlight {
         };
         match said.and_then(|values| self.read(&claim, &values)) {
             Ok(before) => self.by_redis(claim, &before),
-            Err(reason) => self.without_redis(claim, reason),
+            Err(_) => self.without_redis(claim),
         }
     }
 
@@ -178,14 +179,8 @@ impl InFlight {
     }
 
     /// Rule 6.
-    fn without_redis(&self, claim: Claim, reason: &'static str) -> Verdict {
-        // What was not even sent cannot have been done.
-        let is_told = reason != "down";
-        if is_told {
-            claim.is_unanswered();
-        } else {
-            claim.has_nothing();
-        }
+    fn without_redis(&self, claim: Claim) -> Verdict {
+        let is_told = claim.is_unanswered();
         let first = claim.flight.places[0].limit.counter.limit.name.clone();
         let uncounted = claim.flight.places.iter().filter_map(|place| place.limit.counter.outcomes.uncounted.as_ref());
         match self.settings.on_outage {
@@ -256,7 +251,10 @@ impl InFlight {
         let who = self.register.who(claim.flight.number);
         let spelling = Spelling { prefix: &self.worker.prefix, apart: self.worker.apart };
         self.register.hurry();
-        claim.asks();
+        // What is not even sent cannot be done. ("down" says nothing of that: the link may go while the question is under way.)
+        if self.worker.apart || self.worker.link.as_ref().is_some_and(Link::is_up) {
+            claim.asks();
+        }
         script::ask(pipeline, spelling, &who, &claim.flight.wanted(|most| most), None)
     }
 
