@@ -29,6 +29,10 @@ pub use self::entitlement::{Entitlement, Grant};
 use crate::body::Body;
 use crate::telemetry::Trail;
 
+mod certificate;
+
+pub use certificate::{CertificateFact, ClientCertificate};
+
 /// A service of the stack: takes an [`Exchange`], always answers, never fails.
 pub trait Next:
     tower::Service<Box<Exchange>, Response = Response<Body>, Error = Infallible, Future: 'static> + Clone + 'static
@@ -211,69 +215,6 @@ pub struct Connection {
     pub tunnel: RefCell<Option<Tunnel>>,
 }
 
-/// What a client's certificate says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// Whom it is for (RFC 4514).
-    pub subject: String,
-    /// Who signed it (RFC 4514).
-    pub issuer: String,
-    /// The common name, if there is exactly one.
-    pub common_name: Option<String>,
-    /// Its serial number, in hexadecimal.
-    pub serial: String,
-    /// SHA-256 of the whole certificate, in hexadecimal.
-    pub fingerprint: String,
-    /// Its subjectAltName: `DNS:a.example`, `URI:spiffe://a/b`, `email:a@b`, `IP:192.0.2.1`.
-    pub alternative_names: Vec<String>,
-}
-
-/// A fact of a client's certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CertificateFact {
-    /// `subject`.
-    Subject,
-    /// `issuer`.
-    Issuer,
-    /// `cn`.
-    CommonName,
-    /// `serial`.
-    Serial,
-    /// `sha256`.
-    Fingerprint,
-    /// `san`.
-    AlternativeNames,
-}
-
-impl CertificateFact {
-    /// All, by the words of the configuration.
-    pub const WORDS: [(&str, Self); 6] = [
-        ("subject", Self::Subject),
-        ("issuer", Self::Issuer),
-        ("cn", Self::CommonName),
-        ("serial", Self::Serial),
-        ("sha256", Self::Fingerprint),
-        ("san", Self::AlternativeNames),
-    ];
-
-    /// Its word in the configuration.
-    pub fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, fact)| *fact == self).map_or("", |(word, _)| word)
-    }
-
-    /// Its texts: none, one, or, of alternative names, several.
-    pub fn of(self, certificate: &ClientCertificate) -> &[String] {
-        match self {
-            Self::Subject => std::slice::from_ref(&certificate.subject),
-            Self::Issuer => std::slice::from_ref(&certificate.issuer),
-            Self::CommonName => certificate.common_name.as_slice(),
-            Self::Serial => std::slice::from_ref(&certificate.serial),
-            Self::Fingerprint => std::slice::from_ref(&certificate.fingerprint),
-            Self::AlternativeNames => &certificate.alternative_names,
-        }
-    }
-}
-
 /// A way to send interim answers ahead of the final one (RFC 9110 §15.2).
 pub trait Interim {
     /// Sends one; or drops it, if the client does not read.
@@ -363,6 +304,8 @@ impl Principal {
 pub enum Slot {
     /// Limits that depend on the request alone.
     Limits,
+    /// Limits on requests in flight.
+    InFlight,
     /// The session record.
     Session,
     /// The stored response.
@@ -400,11 +343,12 @@ pub type Aside = tokio::task::JoinHandle<(redis::Pipeline, Result<Vec<redis::Val
 /// What Redis said, by question.
 #[derive(Debug, Default)]
 pub struct Answers {
-    answers: [Answer; 3],
-    notes: [Option<Note>; 3],
-    undos: [Option<Undo>; 3],
+    answers: [Answer; 4],
+    notes: [Option<Note>; 4],
+    undos: [Option<Undo>; 4],
     aside: Option<Aside>,
     kept: Option<Box<dyn Any>>,
+    places: Option<Box<dyn Any>>,
 }
 
 impl Answers {
@@ -450,6 +394,17 @@ impl Answers {
     /// Takes that.
     pub fn kept(&mut self) -> Option<Box<dyn Any>> {
         self.kept.take()
+    }
+
+    /// Leaves what stands for the places that a request in flight has asked for; of the type that their room keeps. Dropped with
+    /// an exchange that ends before its answer has come, it takes them back.
+    pub fn keep_places(&mut self, places: Box<dyn Any>) {
+        self.places = Some(places);
+    }
+
+    /// Takes that.
+    pub fn kept_places(&mut self) -> Option<Box<dyn Any>> {
+        self.places.take()
     }
 
     /// How things stood when the question of `slot` was asked; `None`: its answer is not to be remembered.

@@ -18,6 +18,7 @@ use crate::client_addr;
 use crate::exchange::{Next, Seam};
 use crate::gather::{self, Ask};
 use crate::listener::target;
+use crate::rate_limit::in_flight::{self, InFlight};
 use crate::rate_limit::plan::{self, Lookup};
 use crate::rate_limit::{self, RateLimit};
 use crate::redis_pool::Link;
@@ -66,10 +67,14 @@ pub struct Route {
     pub plan: Option<Rc<Lookup>>,
     /// Limits that depend on the request alone.
     pub by_request: Option<Rc<RateLimit>>,
+    /// Limits on requests in flight that depend on the request alone.
+    pub in_flight_by_request: Option<Rc<InFlight>>,
     /// Who may pass.
     pub session: Option<Rc<Session>>,
     /// Limits that depend on who is logged in.
     pub by_principal: Option<Rc<RateLimit>>,
+    /// Limits on requests in flight that depend on who is logged in.
+    pub in_flight_by_principal: Option<Rc<InFlight>>,
     /// What is stored, and what a write invalidates.
     pub cache: Option<Rc<Cache>>,
     /// Limits that count what is forwarded.
@@ -106,11 +111,18 @@ pub fn build(parts: Parts) -> impl Next {
 fn of_route(link: Option<Link>, route: Route) -> Seam {
     let Route { cors, response_fields, plan, by_request, session, by_principal, .. } = route;
     let Route { cache, forwarded, upstream, terms, .. } = route;
+    let (in_flight, in_flight_by_principal) = (route.in_flight_by_request, route.in_flight_by_principal);
     let redirects = terms.rewrite.clone().filter(|rewrite| rewrite.location);
     let mut asks: Vec<Rc<dyn Ask>> = Vec::new();
+    asks.extend(in_flight.clone().map(|limits| limits as Rc<dyn Ask>));
     asks.extend(by_request.clone().map(|limits| limits as Rc<dyn Ask>));
     asks.extend(session.clone().map(|session| session as Rc<dyn Ask>));
     asks.extend(cache.clone().map(|cache| cache as Rc<dyn Ask>));
+    let mut asks_by_principal: Vec<Rc<dyn Ask>> = Vec::new();
+    if let (Some(in_flight), Some(limits)) = (&in_flight_by_principal, &by_principal) {
+        asks_by_principal.extend([in_flight.clone() as Rc<dyn Ask>, limits.clone() as Rc<dyn Ask>]);
+    }
+    let second = link.clone().filter(|_| !asks_by_principal.is_empty());
     // The app.
     Seam::new(forward::service(upstream, terms))
         // Its redirects in the client's terms, before anything is stored or invalidated by them.
@@ -121,10 +133,16 @@ fn of_route(link: Option<Link>, route: Route) -> Seam {
         .under(cache.map(cache::layer))
         // Limits by who is logged in, now that it is known.
         .under(by_principal.map(rate_limit::layer))
+        // Outside of those: whoever waits for its turn is in flight.
+        .under(in_flight_by_principal.map(in_flight::layer))
+        // Both in one trip, where there are both.
+        .under(second.map(|link| gather::layer(Some(link), asks_by_principal.into())))
         // Nobody who is not logged in gets further, not even to a stored response.
         .under(session.map(session::layer))
         // The cheapest refusal first: a flood costs neither a session nor a stored response.
         .under(by_request.map(rate_limit::layer))
+        // How many at once, whatever becomes of them further in.
+        .under(in_flight.map(in_flight::layer))
         // All that the layers inside need from Redis, in one trip.
         .under(link.filter(|_| !asks.is_empty()).map(|link| gather::layer(Some(link), asks.into())))
         // By which quotas, before any limit is asked; and who presents no known key where one is needed gets no further.

@@ -40,6 +40,8 @@ pub struct Shared {
     pub rosters: Rosters,
     /// This instance and the others.
     pub fleet: Arc<Fleet>,
+    /// Requests in flight under limits.
+    pub in_flight: Arc<rate_limit::in_flight::Counts>,
     /// Requests that a limit has wait for their turn.
     pub waiting: Arc<AtomicUsize>,
     /// Worker threads.
@@ -124,6 +126,7 @@ impl Shared {
             stores: Mutex::new(Stores::new(settings)),
             rosters: Rosters::default(),
             fleet: Fleet::new(),
+            in_flight: rate_limit::in_flight::Counts::new(),
             waiting: Arc::default(),
             redis: Mutex::default(),
         })

@@ -23,6 +23,7 @@ use crate::listener::connection::{Metrics, Served};
 use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
 use crate::listener::{self, Bind};
+use crate::rate_limit::in_flight::{self, InFlight, Register};
 use crate::rate_limit::lease::{Giving, Tending};
 use crate::rate_limit::operate::{self, Order, Trouble};
 use crate::rate_limit::partition::Part;
@@ -124,6 +125,8 @@ struct Materials {
     /// Gives back what limits have taken ahead; of the first worker alone.
     tending: Option<Rc<Tending>>,
     upstreams: HashMap<Arc<str>, (upstream::Settings, Rc<Upstream>)>,
+    /// What Redis knows of this worker's requests in flight.
+    register: Rc<Register>,
     access: Option<Rc<AccessLog>>,
     /// For operators.
     limits: Rc<Limits>,
@@ -246,6 +249,8 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     if let Some(link) = link {
         pay(&shared, &link, deadline).await;
     }
+    let register = current.borrow().materials.register.clone();
+    let _ = timeout(LAST_DEBTS, register.leave()).await;
     let (tending, member) = {
         let materials = &current.borrow().materials;
         (materials.tending.clone(), materials.member.clone())
@@ -310,7 +315,7 @@ fn gather_parts(
     let registry = &shared.registry;
     let redis = settings.redis.as_ref().map(|redis| {
         let kept = before.and_then(|before| before.redis.as_ref()).filter(|(known, _)| known == redis);
-        let scripts = [&rate_limit::store::redis::SCRIPTS[..], &[fleet::SCRIPT]].concat();
+        let scripts = [&rate_limit::store::redis::SCRIPTS[..], &in_flight::SCRIPTS, &[fleet::SCRIPT]].concat();
         let new = || Link::new(redis, &scripts, registry, number);
         (redis.clone(), kept.map_or_else(new, |(_, link)| link.clone()))
     });
@@ -363,7 +368,22 @@ fn gather_parts(
         registry: registry.clone(),
         number,
     };
-    let room = Room { number, shared, stores, settings, link: &link, limits: &limits, identity: &identity };
+    let kept = before.filter(|before| before.redis.as_ref().map(|(known, _)| known) == settings.redis.as_ref());
+    let new = || {
+        let max_owed = settings.redis.as_ref().map_or(0, |redis| redis.max_sends);
+        Register::new(&limits, shared.in_flight.clone(), max_owed)
+    };
+    let register = kept.map_or_else(new, |before| before.register.clone());
+    let room = Room {
+        number,
+        shared,
+        stores,
+        settings,
+        link: &link,
+        limits: &limits,
+        register: &register,
+        identity: &identity,
+    };
     let routes = settings.routes.iter().map(|route| {
         let (_, upstream) = &upstreams[&settings.upstreams[route.upstream].name];
         room.route(route, upstream.clone())
@@ -382,7 +402,9 @@ fn gather_parts(
     let link = link.filter(|_| settings.routes.iter().any(believes));
     let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
     let limits = Rc::new(Limits { limits: settings.limits_in_use(), settings: settings.limits, worker: limits });
-    Ok((Materials { server, redis, member, tending, upstreams, access, limits, _asking: asking }, parts))
+    let materials =
+        Materials { server, redis, member, tending, upstreams, register, access, limits, _asking: asking };
+    Ok((materials, parts))
 }
 
 /// What the routes of a worker are made in.
@@ -393,6 +415,7 @@ struct Room<'a> {
     settings: &'a Settings,
     link: &'a Option<Link>,
     limits: &'a rate_limit::Worker,
+    register: &'a Rc<Register>,
     identity: &'a Rc<IdentityFields>,
 }
 
@@ -402,6 +425,12 @@ impl Room<'_> {
         let counting = route.limits.iter().filter(|limit| limit.counting().is_some());
         let (forwarded, all): (Vec<_>, Vec<_>) = counting.cloned().partition(|limit| limit.count == Count::Forwarded);
         let (by_principal, by_request): (Vec<_>, Vec<_>) = all.into_iter().partition(|limit| limit.needs_session());
+        let (in_flight_by_principal, in_flight_by_request): (Vec<_>, Vec<_>) =
+            route.limits.iter().cloned().partition(|limit| limit.needs_session());
+        let (by_request, by_principal) = (self.limits(&by_request, route.cost), self.limits(&by_principal, route.cost));
+        let in_flight = |limits: &[Arc<Limit>], quotas: &Option<Rc<RateLimit>>| {
+            InFlight::new(limits, self.settings.limits, self.limits, self.register, quotas.as_ref())
+        };
         let session = route.session.as_ref().map(|(definition, mode)| {
             let store = match (self.link, &self.shared.sessions) {
                 (None, Some(memory)) => Store::Memory(memory.clone()),
@@ -416,9 +445,11 @@ impl Room<'_> {
             cors: route.cors.as_deref().map(Cors::new),
             response_fields: Some(&route.response_fields).filter(|edits| !edits.is_empty()).cloned().map(Rc::new),
             plan: self.plan(&route.limits),
-            by_request: self.limits(&by_request, route.cost),
+            in_flight_by_request: in_flight(&in_flight_by_request, &by_request),
+            by_request,
             session,
-            by_principal: self.limits(&by_principal, route.cost),
+            in_flight_by_principal: in_flight(&in_flight_by_principal, &by_principal),
+            by_principal,
             cache: self.cache(route)?,
             forwarded: self.limits(&forwarded, route.cost),
             upstream,

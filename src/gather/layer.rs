@@ -11,7 +11,7 @@ use crate::redis_pool::{Link, why_unanswered};
 use super::Ask;
 
 /// How many commands each slot asked; a slot asks once.
-type Counts = [usize; 3];
+type Counts = [usize; 4];
 
 /// Asks `link` everything that `asks` need, in one trip. Without a link nothing is asked, and every slot stays
 /// `Answer::NotAsked`.
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     const SLOTS: [Slot; 3] = [Slot::Session, Slot::Limits, Slot::Cache];
-    const COUNTS: Counts = [1, 2, 0];
+    const COUNTS: Counts = [1, 0, 2, 0];
 
     fn dealt(answer: Result<Vec<Value>, &'static str>) -> [Answer; 3] {
         let mut answers = Answers::default();

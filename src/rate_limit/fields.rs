@@ -11,7 +11,8 @@
 //!    * `r` and `t`: what may be spent now, and for how many seconds no more can be relied on (§4.1.1, §4.1.2): until all is
 //!      there again, or, of a limit that refuses, until it does not. `Retry-After` is thus never before the end of `t` (§6).
 //!    * `pk` (§4.1.3), if turned on: the first 48 bits of the SHA-256 of the partition key, the same on all instances.
-//!    * A limit on requests in flight has `qu="concurrent-requests"`, and no time: `w`, `t` and rule 1 do not apply to it.
+//!    * A limit on requests in flight has `qu="concurrent-requests"`, and no time: `w` and `t` do not apply to it, and rule 1
+//!      only where it refuses, without the reset.
 //! 3. Seconds are rounded up, and what is left is rounded down: nothing is promised before it is true.
 //! 4. `X-RateLimit-Warning`: the name of a limit of which so much is used that its clients are to be warned, and how much, in
 //!    percent, rounded down.
@@ -122,7 +123,7 @@ pub fn tell<'a>(
 ) {
     let mut buffer = BytesMut::with_capacity(96);
     fields.reserve(5);
-    if let Some(nearest) = nearest.filter(|nearest| nearest.fields.timed) {
+    if let Some(nearest) = nearest.filter(|nearest| nearest.fields.timed || nearest.refused) {
         nearest.write(now, &mut buffer, fields);
     }
     let mut members = all.filter_map(|told| Some((told, told.fields.draft.as_ref()?)));
@@ -158,7 +159,11 @@ impl Told<'_> {
             false => whole_seconds(now.saturating_add(self.reset_after)),
         };
         fields.insert(LIMIT, self.fields.limit.clone());
-        for (name, number) in [(REMAINING, self.remaining), (RESET, reset)] {
+        // Nobody knows when a request in flight ends.
+        let reset = self.fields.timed.then_some(reset);
+        fields.remove(RESET);
+        for (name, number) in [(REMAINING, Some(self.remaining)), (RESET, reset)] {
+            let Some(number) = number else { continue };
             push_number(number, buffer);
             taken(buffer).map(|value| fields.insert(name, value));
         }

@@ -11,6 +11,7 @@
 mod counter;
 mod docket;
 mod telling;
+mod undoing;
 mod verdict;
 
 use std::cell::RefCell;
@@ -36,7 +37,7 @@ use super::terms::Agreed;
 use super::top::Tops;
 use super::{Count, Limit, Precision, Settings};
 pub use counter::key_name;
-pub(super) use counter::{Counter, Role};
+pub(super) use counter::{Counter, Role, Spelt};
 pub(super) use docket::Docket;
 pub(super) use verdict::{Standing, Verdict};
 
@@ -77,7 +78,7 @@ pub struct RateLimit {
     pub(super) on_outage: OnOutage,
     pub(super) worker: Worker,
     pub(super) waiting_room: WaitingRoom,
-    /// The request alone says what is asked, so that `gather` can ask.
+    /// What is asked is known before the request is forwarded, so that `gather` can ask.
     gathered: bool,
     /// Some units are taken ahead.
     leases: Option<Arc<Leases>>,
@@ -117,14 +118,13 @@ impl RateLimit {
     pub fn new(limits: &[Arc<Limit>], cost: Option<u64>, settings: Settings, worker: &Worker) -> Rc<Self> {
         let (counters, subjects): (Vec<_>, Vec<_>) = Counter::all(limits, cost, worker).into_iter().unzip();
         let leased = limits.iter().any(|limit| limit.precision == Precision::Leased);
-        let alone = |limit: &Arc<Limit>| !limit.needs_session() && limit.count != Count::Forwarded;
         Rc::new(Self {
             counters: counters.into(),
             agreed: Agreed::new(subjects.into(), settings),
             on_outage: settings.on_outage,
             worker: worker.clone(),
             waiting_room: WaitingRoom::new(worker, settings.max_delayed),
-            gathered: limits.iter().all(alone),
+            gathered: limits.iter().all(|limit| limit.count != Count::Forwarded),
             leases: worker.link.as_ref().filter(|_| leased).map(|_| worker.leases.clone()),
             tells_partitions: settings.draft_fields && settings.partition_keys,
             idle: RefCell::default(),

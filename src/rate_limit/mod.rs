@@ -20,6 +20,7 @@ mod after;
 pub mod algorithm;
 mod delay;
 pub mod fields;
+pub mod in_flight;
 mod judge;
 mod layer;
 pub mod lease;

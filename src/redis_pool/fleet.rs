@@ -86,6 +86,11 @@ impl Fleet {
         Arc::new(Self { id: id.into(), instances: AtomicU32::new(1) })
     }
 
+    /// What this process is called: 128 random bits, in hexadecimal.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Instances there are, as last counted; at least 1.
     pub fn instances(&self) -> u32 {
         self.instances.load(Ordering::Relaxed)

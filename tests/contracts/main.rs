@@ -6,6 +6,7 @@ mod breaker;
 mod cache;
 mod faults;
 mod fleet;
+mod in_flight;
 mod leases;
 mod limits;
 mod limits_agree;

@@ -21,6 +21,7 @@ mod grpc;
 mod http2;
 mod http2_app;
 mod http2spec;
+mod in_flight;
 mod introduced;
 mod itself;
 mod limits;

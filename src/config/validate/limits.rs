@@ -98,9 +98,11 @@ fn near_part(text: &str) -> Option<String> {
 
 fn rule(table: &mut Table<'_>) -> Option<Rule> {
     let most = table.read("in_flight", count(1..1_000_001));
-    let life = table.read("in_flight_life", text(quantity::duration));
+    let life = table.read("in_flight_life", text(in_flight_life));
     if let Some(most) = most {
-        for other in ["quota", "burst", "algorithm", "calendar", "trial", "precision", "cost", "count", "plan"] {
+        for other in
+            ["quota", "burst", "algorithm", "calendar", "trial", "precision", "cost", "count", "charge_refused", "plan"]
+        {
             if let Some(value) = table.value(other) {
                 let message = format!("`{other}` says nothing about requests in flight");
                 table.reading.error(&value.at, Fault::with_help(message, "a limit has `in_flight` or a `quota`"));
@@ -152,6 +154,13 @@ fn rule(table: &mut Table<'_>) -> Option<Rule> {
     let quota = quota?.value;
     let burst = burst.map_or(quota.amount, |burst| burst.value);
     Some(Rule::Quota(Counting { algorithm, quota, burst, calendar: calendar.map(|calendar| calendar.value) }))
+}
+
+/// Requests that last are renewed after a third of it.
+fn in_flight_life(life: &str) -> Result<Duration, String> {
+    let life = quantity::duration(life)?;
+    let sound = Duration::from_secs(1)..=Duration::from_secs(3600);
+    if sound.contains(&life) { Ok(life) } else { Err("`in_flight_life` is 1s to 1h".to_owned()) }
 }
 
 fn calendar(zone: &str) -> Result<Arc<str>, Fault> {

@@ -81,15 +81,19 @@ fn a_second_position_adds_to_the_list_and_leaves_what_is_nearer() {
 }
 
 #[test]
-fn a_limit_on_requests_in_flight_says_nothing_of_time() {
+fn a_limit_on_requests_in_flight_says_nothing_of_time_and_what_is_left_only_where_it_refuses() {
     let uploads = Fields::in_flight("uploads", 4, Settings::default());
     let refused = Told { refused: true, remaining: 0, retry_after: 1_000_000, ..told(&uploads) };
     let expected = [
         "ratelimit-policy: \"uploads\";q=4;qu=\"concurrent-requests\"",
         "ratelimit: \"uploads\";r=0",
-        "x-ratelimit-remaining: the app's",
+        "x-ratelimit-limit: 4",
+        "x-ratelimit-remaining: 0",
     ];
     assert_eq!(written(&[refused], false), expected);
+    let passed = Told { refused: false, ..refused };
+    let expected = [expected[0], expected[1], "x-ratelimit-remaining: the app's"];
+    assert_eq!(written(&[passed], false), expected);
 }
 
 #[test]

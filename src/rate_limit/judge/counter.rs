@@ -11,7 +11,7 @@ use crate::rate_limit::algorithm::Asked;
 use crate::rate_limit::metrics::Outcomes;
 use crate::rate_limit::terms::Subject;
 use crate::rate_limit::top::Top;
-use crate::rate_limit::{Cost, Counting, Limit};
+use crate::rate_limit::{Cost, Counting, Limit, Missing};
 use crate::redis_pool::key;
 
 /// One counter for each value of a limit's partition key.
@@ -42,7 +42,24 @@ pub(in crate::rate_limit) enum Role {
     Trial,
 }
 
+/// Whether a request is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::rate_limit) enum Spelt {
+    /// By the key that was appended.
+    Counted,
+    /// It is not; whatever was appended is of no use.
+    NotCounted,
+    /// It lacks a part of the key, and is to be refused for that.
+    Nameless,
+}
+
 impl Counter {
+    /// What counts the requests in flight under `limit`.
+    pub(in crate::rate_limit) fn in_flight(limit: &Arc<Limit>, worker: &Worker) -> Self {
+        let role = if limit.shadow { Role::Shadow } else { Role::Binding };
+        Self::new(limit, role, None, worker)
+    }
+
     /// Those of `limits` that count units, and what they count; `cost`: units of a request, whatever the limits say.
     pub(super) fn all(limits: &[Arc<Limit>], cost: Option<u64>, worker: &Worker) -> Vec<(Self, Subject)> {
         let mut counters = Vec::new();
@@ -59,6 +76,11 @@ impl Counter {
     }
 
     fn of(limit: &Arc<Limit>, role: Role, counting: Counting, cost: Option<u64>, worker: &Worker) -> (Self, Subject) {
+        let counter = Self::new(limit, role, cost, worker);
+        (counter, Subject { limit: limit.clone(), counting })
+    }
+
+    fn new(limit: &Arc<Limit>, role: Role, cost: Option<u64>, worker: &Worker) -> Self {
         let units = match limit.cost {
             Cost::Units(units) => cost.unwrap_or(units),
             Cost::Response(_) => 1,
@@ -68,7 +90,7 @@ impl Counter {
             Role::Trial => key_name(&format!("{}~trial", limit.name)),
         };
         let exempt = limit.exempt.keys.iter().filter_map(|value| limit.key.spelt(value, limit.grouping));
-        let counter = Self {
+        Self {
             limit: limit.clone(),
             role,
             name,
@@ -78,12 +100,26 @@ impl Counter {
             outcomes: Outcomes::new(limit, role, &worker.registry, worker.number),
             top: (role != Role::Trial).then(|| worker.tops.of(&limit.name)),
             exempt: exempt.collect(),
-        };
-        (counter, Subject { limit: limit.clone(), counting })
+        }
+    }
+
+    /// Appends `NAME:KEY` for a request, if it is counted by that.
+    pub(in crate::rate_limit) fn push_key(&self, exchange: &Exchange, out: &mut String) -> Spelt {
+        if !self.counts(exchange) {
+            return Spelt::NotCounted;
+        }
+        let (limit, start) = (&self.limit, out.len() + self.name.len());
+        out.push_str(&self.name);
+        let instead = if let Missing::By(part) = &limit.missing { Some(part) } else { None };
+        if limit.key.push(exchange, limit.grouping, instead, out).is_none() {
+            let refuses = limit.missing == Missing::Refuse && self.role == Role::Binding;
+            return if refuses { Spelt::Nameless } else { Spelt::NotCounted };
+        }
+        if self.exempts(&out[start..]) { Spelt::NotCounted } else { Spelt::Counted }
     }
 
     /// Whether a request is counted, as far as its key does not say.
-    pub(super) fn counts(&self, exchange: &Exchange) -> bool {
+    fn counts(&self, exchange: &Exchange) -> bool {
         let exempt = &self.limit.exempt;
         let address = !exempt.addresses.is_empty() && {
             let address = exchange.client.address;
@@ -102,7 +138,7 @@ impl Counter {
     }
 
     /// Whether requests with this text of the key are not counted.
-    pub(super) fn exempts(&self, key: &str) -> bool {
+    fn exempts(&self, key: &str) -> bool {
         !self.exempt.is_empty() && self.exempt.contains(key)
     }
 }

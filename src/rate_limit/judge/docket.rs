@@ -8,14 +8,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::counter::{Counter, Role};
+use super::counter::{Counter, Role, Spelt};
 use crate::clock;
 use crate::exchange::Exchange;
+use crate::rate_limit::Precision;
 use crate::rate_limit::algorithm::{Asked, Decision};
 use crate::rate_limit::lease::{Held, Leases};
 use crate::rate_limit::store::Charge;
 use crate::rate_limit::terms::Terms;
-use crate::rate_limit::{Missing, Precision};
 
 /// A request, and the counters that count it.
 pub(in crate::rate_limit) struct Docket {
@@ -171,7 +171,6 @@ impl Docket {
     /// Appends the key of a counter; says whether it counts the request.
     fn spell(&mut self, exchange: &Exchange, counters: &[Counter], index: usize) -> bool {
         let counter = &counters[index];
-        let (limit, start) = (&counter.limit, self.text.len() + counter.name.len());
         if counter.role == Role::Trial {
             let Some(own) = self.entries.last().filter(|own| own.counter + 1 == index) else { return false };
             let key = own.start + counters[own.counter].name.len()..own.end;
@@ -179,18 +178,11 @@ impl Docket {
             self.text.extend_from_within(key);
             return true;
         }
-        if !counter.counts(exchange) {
-            return false;
+        let spelt = counter.push_key(exchange, &mut self.text);
+        if spelt == Spelt::Nameless {
+            self.missing = Some(index);
         }
-        self.text.push_str(&counter.name);
-        let instead = if let Missing::By(part) = &limit.missing { Some(part) } else { None };
-        if limit.key.push(exchange, limit.grouping, instead, &mut self.text).is_none() {
-            if limit.missing == Missing::Refuse && counter.role == Role::Binding {
-                self.missing = Some(index);
-            }
-            return false;
-        }
-        !counter.exempts(&self.text[start..])
+        spelt == Spelt::Counted
     }
 
     /// `NAME:KEY` of an entry.
