@@ -308,7 +308,7 @@ impl Policy {
     }
 
     /// Whole units earned in `span`.
-    fn units(&self, span: Time) -> u64 {
+    pub(super) fn units(&self, span: Time) -> u64 {
         let parts = u128::from(span.micros) * u128::from(self.amount) + u128::from(span.part);
         u64::try_from(parts / u128::from(self.per)).unwrap_or(u64::MAX)
     }

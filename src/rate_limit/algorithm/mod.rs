@@ -291,3 +291,6 @@ pub fn settle<'a>(cases: impl Iterator<Item = Case<'a>> + Clone, now: u64) -> Ve
     }
     decisions
 }
+
+#[cfg(test)]
+mod tests;
