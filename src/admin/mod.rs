@@ -7,6 +7,7 @@
 //! | `GET /livez` | 200 while the process answers |
 //! | `GET /readyz` | JSON; 200 ready, 503 not: see [`Health`] |
 //! | `POST /reload` | reads the configuration again; 200 with what changed, 422 with the errors |
+//! | `/limits…` | what operators ask of limits: see [`limits`] |
 //!
 //! 1. Every request passes [`guard`]: where it was sent to, what page it comes from, whether it has the token.
 //! 2. Without the token, health is still told, but only in one word: probes of a container have no token.
@@ -19,6 +20,7 @@
 
 pub mod guard;
 mod health;
+pub mod limits;
 mod process;
 mod server;
 
@@ -29,7 +31,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use secrecy::SecretString;
+use tokio::sync::oneshot;
 
+use crate::rate_limit::operate::{Order, Trouble};
 use crate::telemetry::registry::Registry;
 
 /// `[admin]`.
@@ -53,6 +57,9 @@ impl Default for Settings {
 /// time, and may be called again before it has returned.
 pub type Reload = Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
 
+/// Carries out an order about limits; the answer comes when it comes, or never if nobody is there.
+pub type Limits = Box<dyn Fn(Order) -> oneshot::Receiver<Result<serde_json::Value, Trouble>> + Send + Sync>;
+
 /// What the listener shows and does.
 pub struct State {
     /// For `/metrics`.
@@ -61,4 +68,6 @@ pub struct State {
     pub health: Arc<Health>,
     /// For `/reload`.
     pub reload: Reload,
+    /// For `/limits`.
+    pub limits: Limits,
 }

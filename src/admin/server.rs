@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::guard::{self, Verdict};
+use super::limits::{self, Asks};
 use super::{Settings, State, process};
 
 const CONNECTIONS: usize = 64;
@@ -38,7 +39,9 @@ const INDEX: &str = "sidegate\n\n\
     GET  /metrics  counters, for Prometheus\n\
     GET  /livez    whether the process answers\n\
     GET  /readyz   whether it should get requests, and what Redis and the upstreams are doing\n\
-    POST /reload   read the configuration again\n";
+    POST /reload   read the configuration again\n\
+    GET  /limits   limits; /limits/NAME/top: who is refused; /limits/NAME/key?key=…: where a key stands\n\
+    POST /limits/NAME/reset?key=…, /limits/NAME/grant?key=…&units=N: what it has spent is forgotten, or given back\n";
 
 /// A running admin listener. It ends when this is dropped.
 #[derive(Debug)]
@@ -185,7 +188,26 @@ impl Serving {
             ("/", _) | ("/metrics", _) => not_allowed("GET, HEAD"),
             ("/reload", _) if request.method == Method::POST => self.reload().await,
             ("/reload", _) => not_allowed("POST"),
-            _ => failed(StatusCode::NOT_FOUND, "there is nothing here; GET / lists what there is"),
+            (path, _) if path.starts_with("/limits") => self.limits(&request).await,
+            _ => nothing(),
+        }
+    }
+
+    async fn limits(&self, request: &http::request::Parts) -> Response<Full<Bytes>> {
+        let (path, query) = (request.uri.path(), request.uri.query().unwrap_or_default());
+        let order = match limits::read(&request.method, path, query) {
+            Asks::Order(order) => order,
+            Asks::With(methods) => return not_allowed(methods),
+            Asks::Wrong(why) => return failed(StatusCode::BAD_REQUEST, &why),
+            Asks::Nothing => return nothing(),
+        };
+        match (self.state.limits)(order).await {
+            Ok(Ok(answer)) => reply(StatusCode::OK, JSON, format!("{answer}\n")),
+            Ok(Err(trouble)) => {
+                let (status, why) = limits::told(&trouble);
+                failed(status, why)
+            }
+            Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "nobody is there to ask: try again"),
         }
     }
 
@@ -216,6 +238,10 @@ fn reply(status: StatusCode, kind: HeaderValue, content: impl Into<Bytes>) -> Re
     response
 }
 
+fn nothing() -> Response<Full<Bytes>> {
+    failed(StatusCode::NOT_FOUND, "there is nothing here; GET / lists what there is")
+}
+
 fn failed(status: StatusCode, why: &str) -> Response<Full<Bytes>> {
     reply(status, JSON, format!("{}\n", json!({ "error": why })))
 }
@@ -240,11 +266,17 @@ mod tests {
     use super::*;
     use crate::telemetry::registry::Registry;
 
+    /// Whom nobody answers.
+    fn nobody() -> super::super::Limits {
+        Box::new(|_| oneshot::channel().1)
+    }
+
     fn start(token: Option<&str>) -> (Handle, Arc<State>) {
         let state = Arc::new(State {
             registry: Registry::new(1),
             health: Health::new(),
             reload: Box::new(|| Ok(vec!["route /users added".into()])),
+            limits: nobody(),
         });
         (start_with(token, state.clone()), state)
     }
@@ -305,7 +337,7 @@ mod tests {
         assert!(status(&answer) == 405 && answer.contains("allow: POST\r\n"), "{answer}");
 
         let reload: super::super::Reload = Box::new(|| Err("line 3:\n  \"no\"".into()));
-        let failing = State { registry: Registry::new(1), health: Health::new(), reload };
+        let failing = State { registry: Registry::new(1), health: Health::new(), reload, limits: nobody() };
         let answer = ask(&start_with(None, Arc::new(failing)), "POST /reload", &[]);
         assert!(status(&answer) == 422 && answer.ends_with("{\"error\":\"line 3:\\n  \\\"no\\\"\"}\n"), "{answer}");
     }
@@ -386,7 +418,7 @@ mod tests {
             let _ = held.lock().recv();
             Ok(Vec::new())
         });
-        let state = State { registry: Registry::new(1), health: Health::new(), reload };
+        let state = State { registry: Registry::new(1), health: Health::new(), reload, limits: nobody() };
         let handle = start_with(None, Arc::new(state));
         let mut asking = std::net::TcpStream::connect(handle.address).unwrap();
         asking.write_all(format!("POST /reload HTTP/1.1\r\nHost: {}\r\n\r\n", handle.address).as_bytes()).unwrap();

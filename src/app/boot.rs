@@ -15,7 +15,7 @@ use super::reload::{self, Asked};
 use super::shared::Shared;
 use super::signals::{Signal, Signals};
 use super::supervisor;
-use super::worker::{Command, Worker};
+use super::worker::{Command, Ordered, Worker};
 use crate::config::settings::Settings;
 use crate::config::{Loaded, Report};
 use crate::listener::inherited::Inherited;
@@ -24,6 +24,9 @@ use crate::listener::{self, Bind, tls};
 use crate::telemetry::logs;
 use crate::telemetry::sink::Sink;
 use crate::{admin, config, session};
+
+/// Orders about limits that may wait for a worker.
+const ORDERS: usize = 16;
 
 /// Where the configuration comes from.
 pub enum Source {
@@ -89,11 +92,19 @@ pub fn run(start: Start) -> Result<(), Failure> {
     inherited.fits(&settings.server.listen).map_err(system)?;
     let sink = Sink::stdout(&settings.log).map_err(system)?;
     let shared = Shared::new(&settings, bounds, Some(sink.clone()), sessions);
-    let (ask, asked) = mpsc::channel(4);
-    let admin = admin::spawn(&settings.admin, admin_state(&shared, ask)).map_err(system)?;
+    let ((ask, asked), (order, orders)) = (mpsc::channel(4), mpsc::channel(ORDERS));
+    let admin = admin::spawn(&settings.admin, admin_state(&shared, ask, order)).map_err(system)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
-    let ended =
-        runtime.block_on(live(Life { source, shared, settings: Arc::new(settings), inherited, admin, asked, ready }));
+    let ended = runtime.block_on(live(Life {
+        source,
+        shared,
+        settings: Arc::new(settings),
+        inherited,
+        admin,
+        asked,
+        orders,
+        ready,
+    }));
     sink.flush_and_stop();
     // A lookup of a host name may still be waiting for its resolver; nobody waits for it.
     runtime.shutdown_background();
@@ -107,11 +118,12 @@ struct Life {
     inherited: Inherited,
     admin: Option<admin::Handle>,
     asked: mpsc::Receiver<Asked>,
+    orders: mpsc::Receiver<Ordered>,
     ready: Ready,
 }
 
 async fn live(life: Life) -> Result<(), Failure> {
-    let Life { source, shared, mut settings, inherited, admin, mut asked, ready } = life;
+    let Life { source, shared, mut settings, inherited, admin, mut asked, mut orders, ready } = life;
     let system = |error: io::Error| Failure::System(error.to_string());
     let mut signals = Signals::listen().map_err(system)?;
     let mut listeners = Listeners { inherited, open: BTreeMap::new() };
@@ -150,6 +162,11 @@ async fn live(life: Life) -> Result<(), Failure> {
                 Signal::Reload => None,
             },
             Some(reply) = asked.recv() => Some(reply),
+            Some(ordered) = orders.recv() => {
+                // A worker that is gone, or has too much to do, answers nobody.
+                let _ = workers[0].commands.try_send(Command::Order(ordered));
+                continue;
+            }
             () = files.changed() => None,
             () = vigil.due() => {
                 vigil.keep(&workers).await;
@@ -170,14 +187,20 @@ async fn live(life: Life) -> Result<(), Failure> {
     Ok(())
 }
 
-fn admin_state(shared: &Arc<Shared>, ask: mpsc::Sender<Asked>) -> Arc<admin::State> {
+fn admin_state(shared: &Arc<Shared>, ask: mpsc::Sender<Asked>, order: mpsc::Sender<Ordered>) -> Arc<admin::State> {
     let reload = move || {
         let (reply, answer) = oneshot::channel();
         ask.try_send(reply).map_err(|_| "a reload is under way".to_owned())?;
         answer.blocking_recv().map_err(|_| "the process is stopping".to_owned())?
     };
     let (registry, health) = (shared.registry.clone(), shared.health.clone());
-    Arc::new(admin::State { registry, health, reload: Box::new(reload) })
+    let limits = move |wanted| {
+        let (reply, answer) = oneshot::channel();
+        // No room: the reply is dropped, and says so.
+        let _ = order.try_send(Ordered { order: wanted, reply });
+        answer
+    };
+    Arc::new(admin::State { registry, health, reload: Box::new(reload), limits: Box::new(limits) })
 }
 
 /// The sockets of the process. Dropping one stops accepting from it.

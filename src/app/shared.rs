@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::settings::{MemorySettings, Settings};
 use crate::listener::admission::{Admission, Bounds};
 use crate::rate_limit::lease::Leases;
+use crate::rate_limit::top::Tops;
 use crate::redis_pool::fleet::Fleet;
 use crate::telemetry::registry::Registry;
 use crate::telemetry::sink::Sink;
@@ -53,6 +54,8 @@ pub struct Stores {
     bounds: MemorySettings,
     /// Counters of limits.
     pub limits: Arc<rate_limit::store::memory::MemoryStore>,
+    /// Who is refused most.
+    pub tops: Arc<Tops>,
     /// Units of limits that were taken ahead.
     pub leases: Arc<Leases>,
     /// From where, and for how long.
@@ -71,6 +74,7 @@ impl Stores {
         Self {
             bounds,
             limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
+            tops: Tops::new(settings.limits.top),
             leases: Leases::new(bounds.limits),
             leased: Arc::new((settings.redis.clone(), settings.limits.lease)),
             responses: cache::store::MemoryStore::new(bounds.cache),
@@ -88,6 +92,7 @@ impl Stores {
         Self {
             bounds,
             limits: if same_limits { self.limits.clone() } else { new.limits },
+            tops: if self.tops.room() == new.tops.room() { self.tops.clone() } else { new.tops },
             leases: if same_leases { self.leases.clone() } else { new.leases },
             leased: new.leased,
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },

@@ -24,6 +24,7 @@ use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
 use crate::listener::{self, Bind};
 use crate::rate_limit::lease::{Giving, Tending};
+use crate::rate_limit::operate::{self, Order, Trouble};
 use crate::rate_limit::partition::Part;
 use crate::rate_limit::plan::Lookup;
 use crate::rate_limit::{self, Count, Limit, RateLimit};
@@ -57,10 +58,20 @@ pub enum Command {
     Forget,
     /// Listen here too, at what is configured as this, until the receiver turns true or its sender is gone.
     Listen(Listening, Bind, watch::Receiver<bool>),
+    /// Do this about limits.
+    Order(Ordered),
     /// Say that it is there.
     Answer(oneshot::Sender<()>),
     /// Finish what has begun, until this instant.
     Drain(std::time::Instant),
+}
+
+/// An order about limits, and who waits for the answer.
+pub struct Ordered {
+    /// What is wanted.
+    pub order: Order,
+    /// Told what came of it.
+    pub reply: oneshot::Sender<Result<serde_json::Value, Trouble>>,
 }
 
 /// A running worker.
@@ -114,8 +125,23 @@ struct Materials {
     tending: Option<Rc<Tending>>,
     upstreams: HashMap<Arc<str>, (upstream::Settings, Rc<Upstream>)>,
     access: Option<Rc<AccessLog>>,
+    /// For operators.
+    limits: Rc<Limits>,
     /// Held for as long as Redis is to be asked about doubted logins.
     _asking: Option<Asking>,
+}
+
+/// All limits of a configuration, and how this worker counts.
+struct Limits {
+    limits: Vec<Arc<Limit>>,
+    settings: rate_limit::Settings,
+    worker: rate_limit::Worker,
+}
+
+impl Limits {
+    async fn carry_out(&self, order: Order) -> Result<serde_json::Value, Trouble> {
+        operate::carry_out(order, &self.limits, self.settings, &self.worker).await
+    }
 }
 
 impl Materials {
@@ -173,6 +199,10 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
                 Some(Command::Forget) => prepared = None,
                 // Nobody to hear it: then it was too late.
                 Some(Command::Answer(reply)) => drop(reply.send(())),
+                Some(Command::Order(Ordered { order, reply })) => {
+                    let limits = current.borrow().materials.limits.clone();
+                    tokio::task::spawn_local(async move { reply.send(limits.carry_out(order).await) });
+                }
                 Some(Command::Prepare(settings, stores, reply)) => {
                     let built = build(&settings, &stores, Some(&current.borrow().materials));
                     if let Ok(built) = &built {
@@ -327,6 +357,7 @@ fn gather_parts(
         prefix: settings.redis.as_ref().map_or("", |redis| &redis.prefix).into(),
         apart: link.as_ref().is_some_and(Link::is_cluster),
         fleet: shared.fleet.clone(),
+        tops: stores.tops.clone(),
         waiting: shared.waiting.clone(),
         clock: shared.clock.clone(),
         registry: registry.clone(),
@@ -350,7 +381,8 @@ fn gather_parts(
     let believes = |route: &RouteSettings| route.session.iter().any(|(session, _)| session.on_outage.grace().is_some());
     let link = link.filter(|_| settings.routes.iter().any(believes));
     let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
-    Ok((Materials { server, redis, member, tending, upstreams, access, _asking: asking }, parts))
+    let limits = Rc::new(Limits { limits: settings.limits_in_use(), settings: settings.limits, worker: limits });
+    Ok((Materials { server, redis, member, tending, upstreams, access, limits, _asking: asking }, parts))
 }
 
 /// What the routes of a worker are made in.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::{check, demo, health, init, redis_report};
+use super::{check, demo, health, init, limits, redis_report, replay};
 use crate::app::{self, Failure, Source, Start};
 use crate::clock::Clock;
 use crate::config;
@@ -79,8 +79,12 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
         admin: String,
     },
+    /// Who is limited by a running sidegate; show, reset or grant a key
+    Limits(limits::Arguments),
     /// Print how many keys and bytes of Redis each feature takes: reads only, in bounded steps
     RedisReport(redis_report::Arguments),
+    /// Print what the limits of a configuration would have refused of the traffic in access logs
+    Replay(replay::Arguments),
     /// Print completions for a shell
     Completions {
         /// Which
@@ -99,7 +103,9 @@ pub fn run() -> ExitCode {
         Some(Command::Init) => init::init(),
         Some(Command::Demo { redis, listen, app_port }) => demonstrate(redis.as_deref(), listen, app_port),
         Some(Command::Health { admin }) => health::health(&admin),
+        Some(Command::Limits(arguments)) => limits::limits(&arguments),
         Some(Command::RedisReport(arguments)) => redis_report::report(&arguments),
+        Some(Command::Replay(arguments)) => replay::replay(&arguments),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Arguments::command(), "sidegate", &mut std::io::stdout());
             ExitCode::SUCCESS

@@ -108,6 +108,7 @@ pub fn sections(settings: &Settings) -> Vec<Section> {
         ("partition_keys", plain(limits.partition_keys)),
         ("lease", plain(time(limits.lease))),
         ("max_delayed", plain(limits.max_delayed)),
+        ("top", plain(limits.top)),
     ];
     sections.push(Section { name: "limits".into(), lines: limits });
     sections.extend(settings.upstreams.iter().map(upstream));

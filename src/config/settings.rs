@@ -35,6 +35,17 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Every limit that a route has, once.
+    pub fn limits_in_use(&self) -> Vec<Arc<rate_limit::Limit>> {
+        let mut limits: Vec<Arc<rate_limit::Limit>> = Vec::new();
+        for limit in self.routes.iter().flat_map(|route| &route.limits) {
+            if limits.iter().all(|known| known.name != limit.name) {
+                limits.push(limit.clone());
+            }
+        }
+        limits
+    }
+
     /// The files besides the configuration that were read for it: certificates and keys.
     pub fn files(&self) -> Vec<PathBuf> {
         let server = self.server.tls.iter().flat_map(|tls| &tls.settings.files);

@@ -33,6 +33,7 @@ use super::store::memory::MemoryStore;
 use super::store::redis::{self as counted_in_redis, Counters, Settled};
 use super::store::{Charge, OnOutage};
 use super::terms::Agreed;
+use super::top::Tops;
 use super::{Count, Limit, Precision, Settings};
 pub use counter::key_name;
 pub(super) use counter::{Counter, Role};
@@ -55,6 +56,8 @@ pub struct Worker {
     pub prefix: Box<str>,
     /// Redis is a cluster: the limits of a request are settled apart, since their keys are in different slots.
     pub apart: bool,
+    /// Who is refused most.
+    pub tops: Arc<Tops>,
     /// How many instances share a quota while Redis is away.
     pub fleet: Arc<Fleet>,
     /// Requests of this process that wait for their turn.

@@ -103,6 +103,7 @@ mod tests {
                 link: self.link.clone(),
                 prefix: "sidegate:".into(),
                 apart: false,
+                tops: crate::rate_limit::top::Tops::new(10),
                 fleet: Fleet::new(),
                 waiting: Arc::default(),
                 leases: Leases::new(MemorySettings::default()),

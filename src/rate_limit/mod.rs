@@ -27,12 +27,15 @@ mod layer;
 pub mod lease;
 mod limit;
 mod metrics;
+pub mod naming;
+pub mod operate;
 mod outage;
 pub mod partition;
 pub mod plan;
 pub mod quota;
 pub mod store;
 mod terms;
+pub mod top;
 #[cfg(test)]
 pub(crate) mod trial;
 
@@ -41,6 +44,7 @@ pub use layer::layer;
 pub use limit::{
     Algorithm, Cost, Count, Counting, Exempt, Limit, Missing, OnExceed, Plan, Precision, Refusal, Rule, Unknown,
 };
+pub use terms::policy;
 
 use std::time::Duration;
 
@@ -59,6 +63,8 @@ pub struct Settings {
     pub lease: Duration,
     /// Requests that may wait for their turn at once, in this process; beyond: refused.
     pub max_delayed: usize,
+    /// Keys of which each limit remembers how often they were refused.
+    pub top: usize,
 }
 
 impl Default for Settings {
@@ -70,6 +76,7 @@ impl Default for Settings {
             partition_keys: false,
             lease: Duration::from_millis(200),
             max_delayed: 1000,
+            top: 100,
         }
     }
 }

@@ -105,20 +105,7 @@ impl Key {
     pub fn spelt(&self, value: &str, grouping: Grouping) -> Option<String> {
         let [part] = self.0.as_slice() else { return None };
         let mut out = String::new();
-        match part {
-            Part::Header(_) | Part::Cookie(_) | Part::Query(_) => match value.strip_prefix("sha256:") {
-                Some(digest) => {
-                    let digest = digest.get(..DIGEST).filter(|_| digest.len() == 2 * DIGEST)?;
-                    out.push('#');
-                    out.push_str(&digest.to_ascii_lowercase());
-                }
-                None => push_secret(&mut out, value.as_bytes()),
-            },
-            Part::Address => push_group(&mut out, value.parse().ok()?, grouping),
-            Part::Method => out.push_str(method(&Method::from_bytes(value.as_bytes()).ok()?)),
-            Part::Host => push_text(&mut out, &bare_host(value)),
-            Part::Session | Part::SessionField(_) | Part::Certificate(_) | Part::Route => push_text(&mut out, value),
-        }
+        part.push_named(value, grouping, &mut out)?;
         Some(out)
     }
 
@@ -140,6 +127,26 @@ const LONGEST: usize = 64;
 const DIGEST: usize = 32;
 
 impl Part {
+    /// Appends the text of requests whose part is `value`: as clients send it, or, of what they present, `sha256:` and its
+    /// digest. `None`: there are none.
+    pub(super) fn push_named(&self, value: &str, grouping: Grouping, out: &mut String) -> Option<()> {
+        match self {
+            Self::Header(_) | Self::Cookie(_) | Self::Query(_) => match value.strip_prefix("sha256:") {
+                Some(digest) => {
+                    let digest = digest.get(..DIGEST).filter(|_| digest.len() == 2 * DIGEST)?;
+                    out.push('#');
+                    out.push_str(&digest.to_ascii_lowercase());
+                }
+                None => push_secret(out, value.as_bytes()),
+            },
+            Self::Address => push_group(out, value.parse().ok()?, grouping),
+            Self::Method => out.push_str(method(&Method::from_bytes(value.as_bytes()).ok()?)),
+            Self::Host => push_text(out, &bare_host(value)),
+            Self::Session | Self::SessionField(_) | Self::Certificate(_) | Self::Route => push_text(out, value),
+        }
+        Some(())
+    }
+
     /// Appends the part's text, or nothing if the request does not have it.
     fn push(&self, exchange: &Exchange, grouping: Grouping, out: &mut String) -> Option<()> {
         let request = &exchange.request;
@@ -166,7 +173,7 @@ impl Part {
 }
 
 /// Appends the network that counts as one client. Writing to a string cannot fail.
-fn push_group(out: &mut String, address: IpAddr, grouping: Grouping) {
+pub(super) fn push_group(out: &mut String, address: IpAddr, grouping: Grouping) {
     match address {
         IpAddr::V4(_) if grouping.ipv4 >= 32 => push_address(out, address),
         IpAddr::V4(address) => {

@@ -52,7 +52,7 @@ struct Division {
 }
 
 impl Terms {
-    fn new(Subject { limit, counting }: &Subject, instances: u32, settings: Settings) -> Self {
+    pub(super) fn new(Subject { limit, counting }: &Subject, instances: u32, settings: Settings) -> Self {
         let quota = counting.quota.share(instances);
         Self {
             policy: policy(limit, counting, settings).share(instances),
@@ -64,7 +64,7 @@ impl Terms {
 }
 
 /// How `limit` counts by `counting`.
-fn policy(limit: &Limit, counting: &Counting, settings: Settings) -> Policy {
+pub fn policy(limit: &Limit, counting: &Counting, settings: Settings) -> Policy {
     let mut policy = Policy::new(counting);
     if let OnExceed::Delay(longest) = limit.on_exceed {
         policy = policy.delaying(longest);

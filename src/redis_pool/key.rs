@@ -32,6 +32,14 @@ pub fn push_escaped(out: &mut String, text: &str) {
     }
 }
 
+/// Appends `text` such that it stands for itself in a glob of `SCAN MATCH`.
+pub fn push_literal(glob: &mut String, text: &str) {
+    for symbol in text.chars() {
+        glob.extend("*?[]^\\".contains(symbol).then_some('\\'));
+        glob.push(symbol);
+    }
+}
+
 /// Appends the digest of `value`: 32 hex digits.
 pub fn push_digest(out: &mut String, value: &[u8]) {
     for &byte in &Sha256::digest(value)[..16] {

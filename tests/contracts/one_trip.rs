@@ -70,6 +70,7 @@ fn limits(name: &str, part: Part, amount: u64, link: &Link, registry: &Arc<Regis
         link: Some(link.clone()),
         prefix: "sidegate:".into(),
         apart: false,
+        tops: sidegate::rate_limit::top::Tops::new(10),
         fleet: Fleet::new(),
         waiting: Arc::default(),
         leases: Leases::new(MemorySettings::default()),

@@ -58,6 +58,7 @@ impl Instance {
             link: Some(link.clone()),
             prefix: "sidegate:".into(),
             apart: link.is_cluster(),
+            tops: sidegate::rate_limit::top::Tops::new(10),
             fleet,
             waiting: Arc::default(),
             leases: Leases::new(MemorySettings::default()),

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::cache::rules::vary::Digest;
-use crate::redis_pool::key::{push_escaped, push_tagged};
+use crate::redis_pool::key::{push_escaped, push_literal, push_tagged};
 
 /// What stands before the place, after the prefix.
 const KIND: &str = "cache";
@@ -105,10 +105,7 @@ fn read_digest(text: &str) -> Option<Digest> {
 /// What SCAN finds all generations under `prefix` by.
 pub(super) fn every_generation(prefix: &str) -> String {
     let mut pattern = String::with_capacity(prefix.len() + 16);
-    for symbol in prefix.chars() {
-        pattern.extend("*?[]\\".contains(symbol).then_some('\\'));
-        pattern.push(symbol);
-    }
+    push_literal(&mut pattern, prefix);
     pattern.push_str(KIND);
     pattern.push_str(":{*}:g");
     pattern

@@ -185,6 +185,7 @@ pub fn limits(table: &mut Table<'_>) -> (rate_limit::Settings, Vec<Placed<String
     table.set("partition_keys", &mut limits.partition_keys, Value::flag);
     table.set("lease", &mut limits.lease, text(lease));
     table.set("max_delayed", &mut limits.max_delayed, count(0..1_000_001));
+    table.set("top", &mut limits.top, count(0..10_001));
     let by_default = table.list("default", |value| Ok(value.text()?.to_owned()));
     (limits, by_default.map(|names| names.value).unwrap_or_default())
 }

@@ -10,6 +10,7 @@ use crate::exchange::Exchange;
 use crate::rate_limit::algorithm::Asked;
 use crate::rate_limit::metrics::Outcomes;
 use crate::rate_limit::terms::Subject;
+use crate::rate_limit::top::Top;
 use crate::rate_limit::{Cost, Counting, Limit};
 use crate::redis_pool::key;
 
@@ -24,6 +25,8 @@ pub(in crate::rate_limit) struct Counter {
     /// What is asked for a request.
     pub(in crate::rate_limit) asked: Asked,
     pub(in crate::rate_limit) outcomes: Outcomes,
+    /// Who is refused most; of a trial nobody.
+    top: Option<Arc<Top>>,
     /// Texts of the key that are exempt.
     exempt: HashSet<String, RandomState>,
 }
@@ -73,6 +76,7 @@ impl Counter {
             // What is charged after the answer asks for room, and takes none of it yet.
             asked: if limit.is_charged_after() { Asked { take: 0, ..Asked::units(1) } } else { Asked::units(units) },
             outcomes: Outcomes::new(limit, role, &worker.registry, worker.number),
+            top: (role != Role::Trial).then(|| worker.tops.of(&limit.name)),
             exempt: exempt.collect(),
         };
         (counter, Subject { limit: limit.clone(), counting })
@@ -88,6 +92,13 @@ impl Counter {
         let session = !exempt.session.is_empty()
             && exchange.principal.as_ref().is_some_and(|principal| exempt.session(principal));
         !address && !session
+    }
+
+    /// Remembers that it refused `key` (`NAME:KEY`) at `now` (µs since the Unix epoch).
+    pub(super) fn remember_refused(&self, key: &str, now: u64) {
+        if let Some(top) = &self.top {
+            top.refused(key.strip_prefix(&self.name).unwrap_or(key), now);
+        }
     }
 
     /// Whether requests with this text of the key are not counted.

@@ -57,15 +57,19 @@ impl RateLimit {
             (true, Some(_)) => {}
             (false, _) => docket.put_back(),
         }
-        self.count(&docket, within, counted);
+        self.count(&docket, within, now, counted);
         let nearest = self.nearest(&docket);
         let standing = Standing { docket, nearest, now, counted, turn };
         if within { Verdict::Within(standing) } else { Verdict::Beyond(standing) }
     }
 
-    fn count(&self, docket: &Docket, within: bool, counted: Counted) {
+    fn count(&self, docket: &Docket, within: bool, now: u64, counted: Counted) {
         for entry in &docket.entries {
-            let outcomes = &self.counters[entry.counter].outcomes;
+            let counter = &self.counters[entry.counter];
+            if !entry.said.allowed {
+                counter.remember_refused(docket.key(entry), now);
+            }
+            let outcomes = &counter.outcomes;
             match (counted == Counted::Local && !entry.is_leased(), entry.said.allowed) {
                 (false, false) => outcomes.refused.inc(),
                 (true, false) => outcomes.local_refused.inc(),

@@ -5,6 +5,8 @@
 //! 2. The longest prefix decides: the app's sessions and clients' plans may lie under our own prefix, or under each other's.
 //! 3. A place is walked once: a prefix that another one covers needs no walk of its own.
 
+use crate::redis_pool::key::push_literal;
+
 /// Whose keys are told apart.
 #[derive(Clone, Debug, Default)]
 pub struct Features {
@@ -106,12 +108,7 @@ impl Features {
 /// A glob that stands for `prefix` and whatever follows it.
 fn pattern(prefix: &str) -> String {
     let mut pattern = String::with_capacity(prefix.len() + 1);
-    for character in prefix.chars() {
-        if "*?[]^\\".contains(character) {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
+    push_literal(&mut pattern, prefix);
     pattern.push('*');
     pattern
 }

@@ -1,0 +1,191 @@
+//! `sidegate limits`: what operators ask of limits of a running sidegate, and have done to them.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::admin::ask;
+
+/// `sidegate limits …`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The admin listener of a running sidegate
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901", global = true)]
+    admin: String,
+    /// Print the answer as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Show keys in whole, not only as much as tells them apart
+    #[arg(long, global = true)]
+    reveal: bool,
+    #[command(subcommand)]
+    wanted: Option<Wanted>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Wanted {
+    /// List all limits (the default)
+    List,
+    /// Who is refused most by a limit, lately, by this instance
+    Top {
+        /// Its name
+        limit: String,
+        /// Rows
+        #[arg(short = 'n', long, value_name = "ROWS", default_value_t = 10)]
+        most: usize,
+    },
+    /// Where a key stands
+    Show(Key),
+    /// Forget what a key has spent
+    Reset(Key),
+    /// Give a key units back that it has spent
+    Grant {
+        #[command(flatten)]
+        key: Key,
+        /// How many
+        #[arg(short, long, value_name = "N")]
+        units: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Key {
+    /// The name of the limit
+    limit: String,
+    /// A value for each part of its key: what the client sends (192.0.2.1, its API key), or what `top --reveal` shows
+    #[arg(required = true, value_name = "VALUE")]
+    values: Vec<String>,
+}
+
+/// Asks, prints the answer, and exits with 0; with 1 if there is none, or no such thing.
+pub fn limits(arguments: &Arguments) -> ExitCode {
+    // The same variable that the configuration would name; never an argument, which others can see.
+    let token = std::env::var("SIDEGATE_ADMIN_TOKEN").ok().map(SecretString::from);
+    let request = request(arguments.wanted.as_ref().unwrap_or(&Wanted::List), arguments.reveal);
+    let (status, content) = match ask(&arguments.admin, &request, token.as_ref()) {
+        Ok(answer) => answer,
+        Err(error) => {
+            eprintln!("error: sidegate at {} does not answer: {error}", arguments.admin);
+            return ExitCode::FAILURE;
+        }
+    };
+    let answer: Value = serde_json::from_str(&content).unwrap_or_default();
+    match (status, arguments.json) {
+        (200, true) => println!("{content}"),
+        (200, false) => print!("{}", told(&answer)),
+        (401, _) => {
+            eprintln!("error: the admin listener wants its token: set SIDEGATE_ADMIN_TOKEN");
+            return ExitCode::FAILURE;
+        }
+        _ => {
+            eprintln!("error: {}", answer["error"].as_str().unwrap_or(&content));
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn request(wanted: &Wanted, reveal: bool) -> String {
+    let of = |method: &str, key: &Key, what: &str| {
+        let mut target = format!("{method} /limits/{}/{what}?reveal={reveal}", escaped(&key.limit));
+        for value in &key.values {
+            // Writing to a string cannot fail.
+            let _ = write!(target, "&key={}", escaped(value));
+        }
+        target
+    };
+    match wanted {
+        Wanted::List => "GET /limits".into(),
+        Wanted::Top { limit, most } => format!("GET /limits/{}/top?most={most}&reveal={reveal}", escaped(limit)),
+        Wanted::Show(key) => of("GET", key, "key"),
+        Wanted::Reset(key) => of("POST", key, "reset"),
+        Wanted::Grant { key, units } => format!("{}&units={units}", of("POST", key, "grant")),
+    }
+}
+
+/// Percent-encoded, all but letters and digits.
+fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
+            out.push(byte as char);
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+/// The answer for people.
+fn told(answer: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut out = String::new();
+    if let Some(limits) = answer.get("limits") {
+        for limit in list(limits) {
+            let shadow = if limit["shadow"] == true { " (shadow)" } else { "" };
+            let _ = writeln!(
+                out,
+                "{:<24} {} by {}{shadow}",
+                text(&limit["name"]),
+                text(&limit["rule"]),
+                text(&limit["key"])
+            );
+        }
+        if out.is_empty() {
+            out.push_str("no route has a limit\n");
+        }
+    } else if let Some(top) = answer.get("top") {
+        for row in list(top) {
+            let about = if row["too_high_by_at_most"] == 0 { "" } else { "at most " };
+            let _ = writeln!(out, "{:<40} refused {about}{} times", text(&row["key"]), row["refused"]);
+        }
+        if out.is_empty() {
+            let _ = writeln!(out, "limit {} has refused nobody lately", text(&answer["limit"]));
+        }
+    } else {
+        let state = if answer["refused"] == true {
+            format!("refused for {} s", answer["retry_after"])
+        } else {
+            format!("{} left", answer["remaining"])
+        };
+        let (limit, key, quota) = (text(&answer["limit"]), text(&answer["key"]), text(&answer["quota"]));
+        let _ = writeln!(out, "{limit} {key}: {state} of {quota}; all of it in {} s", answer["reset_after"]);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_becomes_one_request() {
+        let key = || Key { limit: "a".into(), values: vec!["192.0.2.1".into(), "a b&c".into()] };
+        assert_eq!(request(&Wanted::List, false), "GET /limits");
+        assert_eq!(request(&Wanted::Show(key()), true), "GET /limits/a/key?reveal=true&key=192.0.2.1&key=a%20b%26c");
+        assert!(request(&Wanted::Grant { key: key(), units: 5 }, false).ends_with("&key=a%20b%26c&units=5"));
+        assert!(request(&Wanted::Reset(key()), false).starts_with("POST /limits/a/reset?"));
+    }
+
+    #[test]
+    fn answers_are_told_in_words() {
+        let limits = json!({"limits": [{"name": "a", "rule": "5 per second", "key": "address", "shadow": true}]});
+        assert_eq!(told(&limits), "a                        5 per second by address (shadow)\n");
+        let row = |excess: u64| json!({"limit": "a", "top": [{"key": "192.0.2.0/24", "refused": 7, "too_high_by_at_most": excess}]});
+        assert!(told(&row(0)).ends_with(" refused 7 times\n") && told(&row(1)).ends_with(" refused at most 7 times\n"));
+        assert_eq!(told(&json!({"limit": "a", "top": []})), "limit a has refused nobody lately\n");
+        let state = |refused: bool| {
+            let (left, wait) = if refused { (0, 3) } else { (4, 0) };
+            let quota = "5 per second";
+            told(&json!({"limit": "a", "key": "x…", "quota": quota, "refused": refused, "remaining": left,
+                "retry_after": wait, "reset_after": 9}))
+        };
+        assert_eq!(state(false), "a x…: 4 left of 5 per second; all of it in 9 s\n");
+        assert_eq!(state(true), "a x…: refused for 3 s of 5 per second; all of it in 9 s\n");
+    }
+}
