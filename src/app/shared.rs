@@ -61,7 +61,7 @@ pub struct Stores {
     /// Units of limits that were taken ahead.
     pub leases: Arc<Leases>,
     /// From where, and for how long.
-    leased: (Option<redis_pool::Settings>, Duration),
+    leased: Arc<(Option<redis_pool::Settings>, Duration)>,
     /// Stored responses.
     pub responses: Arc<cache::store::MemoryStore>,
     /// Invalidations that Redis could not be told.
@@ -78,7 +78,7 @@ impl Stores {
             limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
             tops: Tops::new(settings.limits.top),
             leases: Leases::new(bounds.limits),
-            leased: (settings.redis.clone(), settings.limits.lease),
+            leased: Arc::new((settings.redis.clone(), settings.limits.lease)),
             responses: cache::store::MemoryStore::new(bounds.cache),
             owed: cache::store::Owed::new(),
             near: Near::new(settings),

@@ -84,6 +84,8 @@ pub struct RateLimit {
     leases: Option<Arc<Leases>>,
     /// Clients are told by what they are counted.
     tells_partitions: bool,
+    /// Dockets without a request. A docket goes with its request, in its box.
+    #[allow(clippy::vec_box)]
     idle: RefCell<Vec<Box<Docket>>>,
 }
 

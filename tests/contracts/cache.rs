@@ -673,7 +673,7 @@ impl Process {
 enum Reader {
     Idle,
     /// It has been answered when this write had been confirmed, and looks at the answer later.
-    Asked(Answers, u64),
+    Asked(Box<Answers>, u64),
     /// What it found at its place: there is none only if a write came between proposing and reading.
     Opened(Option<Generation>),
     /// What it read of the app, under which generation.
@@ -710,7 +710,7 @@ async fn no_invalidation_is_lost(processes: &[Process], seed: u64, steps: usize,
         let question = question(&key, Purpose::ReuseOrFill);
         if let Some(reader) = readers.get_mut(actor) {
             *reader = match std::mem::replace(reader, Reader::Idle) {
-                Reader::Idle => Reader::Asked(process.ask(question).await, confirmed),
+                Reader::Idle => Reader::Asked(Box::new(process.ask(question).await), confirmed),
                 Reader::Asked(mut answers, known) => {
                     match store
                         .look_up(question, answers.take(Slot::Cache), answers.note(Slot::Cache), answers.take_aside())
