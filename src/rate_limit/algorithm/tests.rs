@@ -251,11 +251,13 @@ proptest! {
 
     #[test]
     fn however_many_instances_lend_the_fleet_spends_no_more_than_the_quota(
-        quota in quotas(), burst in 1..2_000u64, fixed in any::<bool>(), zone in any::<bool>(),
-        life in prop_oneof![Just(200_000u64), 1_000..5_000_000u64], schedule in fleets(),
+        amount in 1..5_000u64, seconds in 1..8u64, burst in 5..400u64, fixed in proptest::bool::weighted(0.2),
+        earned_in_life in 1..30u64, schedule in fleets(),
     ) {
         let algorithm = if fixed { Algorithm::FixedWindow } else { Algorithm::TokenBucket };
-        let policy = policy(algorithm, quota, burst, zone).leased(Duration::from_micros(life));
+        let quota = Quota { amount, per: Duration::from_secs(seconds) };
+        let life = seconds * 1_000_000 * earned_in_life / amount;
+        let policy = policy(algorithm, quota, burst, false).leased(Duration::from_micros(life));
         let mut fleet = Fleet { life, ..Fleet::default() };
         for step in schedule {
             fleet.act(&policy, step);
@@ -268,10 +270,11 @@ proptest! {
 /// What an instance does next.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// Asks Redis for one unit, and for some to lend; the trip there takes this much of a lease's life (1/8).
-    Ask { lease: u64, trip: u64 },
-    /// Spends some of what it has.
-    Spend(u64),
+    /// Asks Redis for a unit or for all that is left, and for some to lend (percent of what is left); the trip there takes
+    /// this much of a lease's life (1/8).
+    Ask { all: bool, lease: u64, trip: u64 },
+    /// Spends what it has, or one of it.
+    Spend { all: bool },
     /// Gives back what it has.
     GiveBack,
     /// Is gone, and all it has.
@@ -280,13 +283,14 @@ enum Act {
 
 fn fleets() -> impl Strategy<Value = Vec<(u64, usize, Act)>> {
     let acts = prop_oneof![
-        4 => (0..60u64, 0..8u64).prop_map(|(lease, trip)| Act::Ask { lease, trip }),
-        4 => (1..40u64).prop_map(Act::Spend),
-        2 => Just(Act::GiveBack),
+        6 => (any::<bool>(), prop_oneof![0..6u64, 0..60u64], prop_oneof![3 => Just(0), 1 => 0..3u64])
+            .prop_map(|(all, lease, trip)| Act::Ask { all, lease, trip }),
+        6 => proptest::bool::weighted(0.8).prop_map(|all| Act::Spend { all }),
+        1 => Just(Act::GiveBack),
         1 => Just(Act::Die),
     ];
-    let steps = prop_oneof![3 => Just(0), 4 => 0..300u64, 2 => 0..PARTS, 1 => 0..40 * PARTS];
-    proptest::collection::vec((steps, 0..5usize, acts), 1..150)
+    let steps = prop_oneof![6 => Just(0), 2 => 0..300u64, 5 => 950..PARTS, 1 => 0..40 * PARTS];
+    proptest::collection::vec((steps, 0..2usize, acts), 1..150)
 }
 
 /// Units that were leased.
@@ -302,9 +306,8 @@ struct Held {
 struct Fleet {
     key: Key,
     life: u64,
-    /// The time of Redis, and how far the instances' own is ahead.
     now: u64,
-    held: [VecDeque<Held>; 5],
+    held: [VecDeque<Held>; 2],
     spent: Vec<(u64, u64)>,
 }
 
@@ -314,12 +317,14 @@ impl Fleet {
         self.now = self.now.max(NOW) + self.life * step / PARTS;
         let held = &mut self.held[instance];
         match act {
-            Act::Ask { lease, trip } => {
+            Act::Ask { all, lease, trip } => {
                 let sent = self.now;
                 self.now += self.life * trip / 8;
-                let decision = self.key.ask(policy, self.now, Asked { lease, ..Asked::units(1) });
+                let left = self.key.look(policy, self.now, 0).remaining;
+                let (need, lease) = (if all { left.max(1) } else { 1 }, left * lease / 100);
+                let decision = self.key.ask(policy, self.now, Asked { lease, ..Asked::units(need) });
                 if decision.allowed {
-                    self.spent.push((self.now, 1));
+                    self.spent.push((self.now, need));
                 }
                 if decision.leased > 0 {
                     let ends = if let State::Fixed(state) = decision.state { state.end } else { u64::MAX };
@@ -327,10 +332,10 @@ impl Fleet {
                     held.push_back(Held { units: decision.leased, taken_at: self.now, until });
                 }
             }
-            Act::Spend(units) => {
+            Act::Spend { all } => {
                 held.retain(|lease| lease.until > self.now);
-                if let Some(lease) = held.front_mut() {
-                    let units = units.min(lease.units);
+                if let Some(lease) = held.front_mut().filter(|lease| lease.units > 0) {
+                    let units = if all { lease.units } else { 1 };
                     lease.units -= units;
                     self.spent.push((self.now, units));
                 }
