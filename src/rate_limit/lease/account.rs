@@ -83,7 +83,7 @@ impl Account {
     pub(super) fn new(policy: &Policy, now: Instant) -> Self {
         Self {
             policy: policy.clone(),
-            life: Duration::from_micros(super::life(policy)),
+            life: Duration::from_micros(policy.lease_life()),
             lots: Lots::default(),
             full: 0,
             demand: Demand::new(now),
@@ -116,6 +116,9 @@ impl Account {
             self.spent_at = now;
             self.tally.spent += units;
             return Held::Spent { remaining: self.remaining(), reset_after: self.reset_after(now) };
+        }
+        if self.pace.is_some() && self.is_full_again(now) {
+            self.pace = None;
         }
         if let Some(retry_after) = self.refused(units, now) {
             return Held::Refused { retry_after: micros(retry_after), reset_after: self.reset_after(now) };
@@ -166,9 +169,15 @@ impl Account {
         let Some(said) = self.said.filter(|_| demand >= FEW) else { return 0 };
         let elapsed = now.saturating_duration_since(said.asked);
         // Others take of what is earned.
-        let likely = (said.remaining + self.earned(elapsed) / 2).min(self.policy.burst());
+        let earned = if self.is_full_again(now) { u64::MAX } else { self.earned(elapsed) / 2 };
+        let likely = said.remaining.saturating_add(earned).min(self.policy.burst());
         let first = if said.leased_until > now { 0 } else { self.earned(self.life) };
         wanted(demand).min(likely.saturating_sub(units + first) / SHARE)
+    }
+
+    /// Whether all units are there again, for all that is known.
+    fn is_full_again(&self, now: Instant) -> bool {
+        self.said.is_some_and(|said| said.asked + said.reset_after <= now)
     }
 
     /// Units that are left where nothing is scarce.
@@ -179,7 +188,7 @@ impl Account {
 
     /// Units that a token bucket earns in `time`.
     fn earned(&self, time: Duration) -> u64 {
-        let Policy::Bucket(policy) = &self.policy;
+        let Policy::Bucket(policy) = &self.policy else { return 0 };
         // Of many units, so that parts of a µs count.
         let span = policy.span(1024).micros.max(1);
         u64::try_from(time.as_micros() * 1024 / u128::from(span)).unwrap_or(u64::MAX)
@@ -228,7 +237,11 @@ impl Account {
     }
 
     fn keep(&mut self, asked: Instant, now: u64, decision: &Decision) {
-        let life = self.life;
+        let life = match decision.state {
+            // Of a window, they are spent in it.
+            State::Fixed(_) => self.life.min(Duration::from_micros(decision.reset_after)),
+            _ => self.life,
+        };
         self.lots.keep(Lot { units: decision.leased, taken: asked, until: asked + life, since: now });
         self.full = self.lots.held();
         self.spent_at = self.spent_at.max(asked);
@@ -304,6 +317,8 @@ impl Account {
         let age = now.saturating_duration_since(lot.taken);
         match &self.policy {
             Policy::Bucket(policy) => u128::from(policy.span(lot.units).micros) > age.as_micros(),
+            // Unless the end of its window was its end too.
+            _ => lot.until > now || lot.until >= lot.taken + self.life,
         }
     }
 }
@@ -317,6 +332,9 @@ fn wanted(demand: u64) -> u64 {
 fn moments(decision: &Decision) -> (u64, u64) {
     match decision.state {
         State::Bucket(state) => (state.arrival.after(0) - decision.reset_after, state.until),
+        State::Fixed(state) => (state.end - decision.reset_after, 0),
+        // Of these nothing is leased.
+        State::Sliding(_) | State::Log(_) => (0, 0),
     }
 }
 

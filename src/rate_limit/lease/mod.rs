@@ -127,7 +127,7 @@ impl Leases {
     /// Spends `units` of `key` (`NAME:KEY`) at `now`, or says what to do instead. Whoever is told to ask says then what was
     /// [answered](Self::answered), or that [nothing was](Self::unanswered).
     pub fn spend(&self, key: &str, policy: &Policy, units: u64, now: Instant) -> Held {
-        if life(policy) == 0 || self.closed.load(Ordering::Relaxed) {
+        if policy.lease_life() == 0 || self.closed.load(Ordering::Relaxed) {
             return Held::Ask { lease: 0 };
         }
         match self.shard(key).lock().account(key, policy, now) {
@@ -139,7 +139,7 @@ impl Leases {
     /// The store was asked about `key` and has answered. `asked_at` is the instant that was given to [`Self::spend`], so
     /// before it was asked.
     pub fn answered(&self, key: &str, policy: &Policy, asked_at: Instant, decision: &Decision) {
-        if life(policy) == 0 {
+        if policy.lease_life() == 0 {
             return;
         }
         let mut shard = self.shard(key).lock();
@@ -252,12 +252,5 @@ impl Swept {
             (None, Some(left)) => used.expired += left.units,
             (None, None) => {}
         }
-    }
-}
-
-/// How long a lease of a policy lives (µs); 0: none is taken.
-fn life(policy: &Policy) -> u64 {
-    match policy {
-        Policy::Bucket(policy) => policy.delay_and_lease().1,
     }
 }
