@@ -56,7 +56,7 @@ pub struct Stores {
     /// Units of limits that were taken ahead.
     pub leases: Arc<Leases>,
     /// From where, and for how long.
-    leased: (Option<redis_pool::Settings>, Duration),
+    leased: Arc<(Option<redis_pool::Settings>, Duration)>,
     /// Stored responses.
     pub responses: Arc<cache::store::MemoryStore>,
     /// Invalidations that Redis could not be told.
@@ -72,7 +72,7 @@ impl Stores {
             bounds,
             limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
             leases: Leases::new(bounds.limits),
-            leased: (settings.redis.clone(), settings.limits.lease),
+            leased: Arc::new((settings.redis.clone(), settings.limits.lease)),
             responses: cache::store::MemoryStore::new(bounds.cache),
             owed: cache::store::Owed::new(),
             near: Near::new(settings),

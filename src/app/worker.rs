@@ -323,11 +323,11 @@ fn gather_parts(
     let limits = rate_limit::Worker {
         memory: stores.limits.clone(),
         link: link.clone(),
+        leases: stores.leases.clone(),
         prefix: settings.redis.as_ref().map_or("", |redis| &redis.prefix).into(),
         apart: link.as_ref().is_some_and(Link::is_cluster),
         fleet: shared.fleet.clone(),
         waiting: shared.waiting.clone(),
-        leases: stores.leases.clone(),
         clock: shared.clock.clone(),
         registry: registry.clone(),
         number,

@@ -18,7 +18,6 @@ use redis::Pipeline;
 
 use super::judge::{Counted, Counter, Docket, RateLimit, Standing};
 use super::store::OnOutage;
-use super::store::redis as counted_in_redis;
 use super::{Cost, Limit};
 use crate::body::Body;
 use crate::telemetry::Record;
@@ -70,17 +69,10 @@ impl RateLimit {
         }
         match (&self.worker.link, counted) {
             (Some(link), Counted::Redis) => {
-                let mut pipeline = Pipeline::new();
+                let (counters, mut pipeline) = (self.in_redis(), Pipeline::new());
                 for (entry, &units) in docket.entries.iter().zip(&owed).filter(|(_, units)| **units > 0) {
                     let policy = &docket.terms[entry.counter].policy;
-                    counted_in_redis::charge(
-                        &mut pipeline,
-                        &self.worker.prefix,
-                        docket.key(entry),
-                        policy,
-                        units,
-                        None,
-                    );
+                    counters.charge(&mut pipeline, docket.key(entry), policy, units);
                 }
                 let limits = self.clone();
                 link.send_or(pipeline, move || {
@@ -102,7 +94,7 @@ impl RateLimit {
         for (entry, &units) in docket.entries.iter().zip(owed).filter(|(_, units)| **units > 0) {
             let policy = &docket.terms[entry.counter].policy;
             if counted == Counted::Local {
-                worker.memory.stand_in(now + policy.longest());
+                worker.memory.stand_in(now + policy.longest(now));
             }
             worker.memory.charge(docket.key(entry), policy, units, now);
         }

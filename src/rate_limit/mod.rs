@@ -1,14 +1,18 @@
 //! How much a client may ask.
 //!
-//! 1. A limit counts apart what its partition key tells apart (`partition`), by the generic cell rate algorithm
-//!    (`algorithm::gcra`), in Redis or in process memory (`store`).
-//! 2. A request is charged by all limits of its position in the stack in one step, or by none: a refusal costs nothing.
+//! 1. A limit counts apart what its partition key tells apart (`partition`), by one of four algorithms (`algorithm`), in
+//!    Redis or in process memory (`store`); units of hot keys are taken ahead in Redis, and spent in the process (`lease`).
+//! 2. A request is charged by all limits of its position in the stack in one step, or by none: a refusal costs nothing,
+//!    unless a limit asks for that. What is known only from the answer is charged after it (`after`).
 //! 3. Limits that depend on the request alone are asked for by `gather`, together with all else the request needs. Those
-//!    keyed by who is logged in stand behind `session` and make a trip of their own.
+//!    keyed by who is logged in stand behind `session` and make a trip of their own, and so do those that count what is
+//!    forwarded, inside `cache`.
 //! 4. Redis away, or unable to count: `on_outage` decides at once. An outage resets no quota, and gives none twice
 //!    (`outage`).
 //! 5. Every answer of a limited route tells the limit nearest to refusal (`fields`), whoever gave it: the app, the cache
 //!    or sidegate. A refusal is a 429 that says when the same request will pass.
+//! 6. Whoever presents an API key may have quotas of their own, in Redis (`plan`). They are found out before any limit is
+//!    asked, and take the place of the limit's own (`terms`).
 //!
 //! # Why
 //! A refused client that keeps trying must not push its own return further away, and one limit must not spend another's

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::algorithm::{Policy, gcra};
+use super::algorithm::Policy;
 use super::fields::Fields;
 use super::{Counting, Limit, OnExceed, Precision, Settings};
 use crate::exchange::{Entitlement, Exchange, Grant};
@@ -65,7 +65,7 @@ impl Terms {
 
 /// How `limit` counts by `counting`.
 fn policy(limit: &Limit, counting: &Counting, settings: Settings) -> Policy {
-    let mut policy = gcra::Policy::new(counting.quota, counting.burst);
+    let mut policy = Policy::new(counting);
     if let OnExceed::Delay(longest) = limit.on_exceed {
         policy = policy.delaying(longest);
     }
@@ -75,7 +75,7 @@ fn policy(limit: &Limit, counting: &Counting, settings: Settings) -> Policy {
     if limit.precision == Precision::Leased {
         policy = policy.leased(settings.lease);
     }
-    Policy::Bucket(policy)
+    policy
 }
 
 impl Agreed {

@@ -1,11 +1,12 @@
 //! What the near tiers of a process have in common: their bounds, what they are told, what is counted of them.
 //!
-//! A *near tier* remembers in this process what Redis said (session records, clients' plans, stored responses), so that a hot request
-//! asks nothing. How it may be used stands in [`coherence`](super::coherence); who tells it of changes in `tracking`.
+//! A *near tier* remembers in this process what Redis said (session records, clients' plans, stored responses), so that a
+//! hot request asks nothing. How it may be used stands in [`coherence`](super::coherence); who tells it of changes in
+//! `tracking`.
 //!
 //! 1. A tier is bounded by bytes, and each entry by a maximum age besides what its own content says.
 //! 2. Told by *tracking*, a tier hears of every change, whoever made it. Told by *pub/sub* it hears only of what sidegate
-//!    itself invalidates; the maximum age bounds the rest, and that of session records is shorter.
+//!    itself invalidates; the maximum age bounds the rest, and that of session records and plans is shorter.
 //! 3. A prefix under which limits are counted is not tracked: each request would be a message to each instance. What is
 //!    remembered under it would go stale unnoticed, so nothing is.
 

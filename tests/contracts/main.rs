@@ -8,6 +8,7 @@ mod faults;
 mod fleet;
 mod leases;
 mod limits;
+mod limits_agree;
 mod link;
 mod near;
 mod one_trip;

@@ -49,7 +49,7 @@ impl Instance {
         let registry = Registry::new(1);
         let settings = sidegate::redis_pool::Settings::of_url(url).expect("a URL");
         let settings = sidegate::redis_pool::Settings { timeout: Duration::from_secs(2), ..settings };
-        let link = Link::new(&settings, &[SCRIPTS[0], SCRIPTS[1], fleet::SCRIPT], &registry, 0);
+        let link = Link::new(&settings, &[&SCRIPTS[..], &[fleet::SCRIPT]].concat(), &registry, 0);
         let fleet = Fleet::new();
         let pace = Pace { every: Duration::from_millis(50), ..Pace::default() };
         let member = fleet.join(&link, "sidegate:", pace, Clock::System, &registry, 0);

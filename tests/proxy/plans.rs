@@ -9,7 +9,7 @@ use crate::harness::{
 
 const KEY: &str = "0123456789-key-of-alice";
 
-/// Ten units an hour for everybody, without a burst of their own: no unit comes back while a test runs.
+/// Ten calls an hour for everybody: no unit comes back while a test runs.
 const TABLES: &str = r#"
 [plan.api]
 key = "header:X-API-Key"
@@ -26,11 +26,6 @@ key = "header:X-API-Key"
 quota = "2 per hour"
 precision = "exact"
 plan = "api"
-
-[limit.wide]
-key = "address"
-quota = "100000 per hour"
-precision = "exact"
 
 [[route]]
 path = "/{*rest}"
@@ -84,8 +79,8 @@ fn what_redis_cli_gives_a_client_acts_on_two_processes_with_its_next_request() {
     for turn in 0..4 {
         let (status, quota, left) = told(&ask(&mut clients[turn % 2], KEY));
         assert_eq!((status, quota), (200, 1000));
-        // What was spent before is spent still, by whatever policy it is judged.
-        assert!((900..1000).contains(&left), "{left}");
+        // A fifth of the old quota was spent, and so is a fifth of the new one.
+        assert!((780..=800).contains(&left), "{left}");
     }
     give(&redis, &["HSET", &record, "quota", "500 per hour", "burst", "3"]);
     for client in &mut clients {
@@ -102,7 +97,7 @@ fn what_redis_cli_gives_a_client_acts_on_two_processes_with_its_next_request() {
 fn a_hot_client_s_plan_costs_no_trip_and_a_limit_of_its_own_name_has_its_own_quota() {
     let (redis, app) = (RedisServer::start(), Origin::saying("app"));
     let record = format!("sidegate:plan:{KEY}");
-    give(&redis, &["HSET", &record, "quota", "1000 per hour", "burst", "500", "uploads.quota", "100 per hour"]);
+    give(&redis, &["HSET", &record, "quota", "1000 per hour", "burst", "500", "uploads.quota", "1 per hour"]);
     let sidegate = Configuration::of(&app).redis(&redis).with(TABLES).start();
     is_told(&sidegate);
     let mut client = sidegate.client();
@@ -117,17 +112,40 @@ fn a_hot_client_s_plan_costs_no_trip_and_a_limit_of_its_own_name_has_its_own_quo
     }
     assert_eq!((asked(&redis), lookups(&sidegate, "hit")), (before, hits + 20.0));
     assert_eq!(sidegate.metric("sidegate_redis_round_trips_total"), trips + 20.0, "the limit's own trip, and no more");
+    sidegate.access_log(|line| line["plan"] == "hit" && line["limit"] == "calls");
     let upload = client.get_with("/uploads", &[("X-API-Key", KEY)]);
-    assert_eq!(told(&upload), (200, 100, 99), "{upload:?}");
+    assert_eq!(told(&upload), (200, 1, 0), "{upload:?}");
+    assert_eq!(told(&client.get_with("/uploads", &[("X-API-Key", KEY)])), (429, 1, 0));
+    assert_eq!(ask(&mut client, KEY).status, 200);
     until("the size is shown", || sidegate.metric("sidegate_near_entries{kind=\"plan\"}") == 1.0);
     assert!(sidegate.metric("sidegate_near_hits_total{kind=\"plan\"}") >= 20.0);
+}
+
+#[test]
+fn units_that_were_taken_ahead_are_not_spent_under_another_quota() {
+    let (redis, app) = (RedisServer::start(), Origin::saying("app"));
+    let tables = TABLES.replace(
+        "quota = \"10 per hour\"\nprecision = \"exact\"",
+        "quota = \"1000 per second\"\nburst = 5000\nprecision = \"leased\"",
+    );
+    let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+    is_told(&sidegate);
+    let mut client = sidegate.client();
+    (0..1000).for_each(|_| assert_eq!(ask(&mut client, KEY).status, 200));
+    give(&redis, &["HSET", &format!("sidegate:plan:{KEY}"), "quota", "5 per hour"]);
+    let answers: Vec<_> = (0..20).map(|_| told(&ask(&mut client, KEY))).collect();
+    let passed = answers.iter().filter(|(status, ..)| *status == 200).count();
+    assert!((1..=5).contains(&passed) && answers.iter().all(|(_, quota, _)| *quota == 5), "{answers:?}");
+    give(&redis, &["DEL", &format!("sidegate:plan:{KEY}")]);
+    until("the limit's own quota counts", || ask(&mut client, KEY).status == 200);
 }
 
 #[test]
 fn where_keys_are_needed_no_key_and_an_unknown_one_get_the_same_401_before_anything_is_charged() {
     let (redis, app) = (RedisServer::start(), Origin::saying("app"));
     let tables = TABLES.replace("[limit.calls]", "unknown = \"refuse\"\n\n[limit.calls]");
-    let tables = tables.replace("\nlimits = [\"calls\"]", "\nlimits = [\"calls\", \"wide\"]");
+    let wide = "\n[limit.wide]\nkey = \"address\"\nquota = \"100000 per hour\"\nprecision = \"exact\"\n";
+    let tables = tables.replace("\nlimits = [\"calls\"]", "\nlimits = [\"calls\", \"wide\"]") + wide;
     let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
     let mut client = sidegate.client();
     give(&redis, &["HSET", &format!("sidegate:plan:{KEY}"), "quota", "20 per hour"]);

@@ -331,6 +331,14 @@ fn refuse_contradictions(table: &mut Table<'_>, limit: &Limit, has_plan: bool) {
     if !limit.exempt.keys.is_empty() && limit.key.0.len() > 1 {
         contradiction("exempt", "`keys` exempts values of a key that has one part", "a limit of its own");
     }
+    let presented = |part: &Part| matches!(part, Part::Header(_) | Part::Cookie(_) | Part::Query(_));
+    if limit.exempt.keys.iter().any(|key| key.starts_with("sha256:")) && !limit.key.0.iter().all(presented) {
+        contradiction(
+            "exempt",
+            "only what clients present (header, cookie, query) is known by its digest",
+            "the value itself",
+        );
+    }
     if has_plan && limit.trial.is_some() {
         contradiction(
             "trial",

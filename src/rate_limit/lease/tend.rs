@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 use super::{Leases, Swept, Unspent, Use};
 use crate::clock;
-use crate::rate_limit::store::redis::give_back;
+use crate::rate_limit::store::redis::Counters;
 use crate::redis_pool::Link;
 use crate::telemetry::registry::{Counter, Registry};
 
@@ -101,8 +101,9 @@ impl Giving {
         let unspent: &[Unspent] = if self.link.is_cluster() { &[] } else { &swept.unspent };
         unspent.chunks(BATCH).map(|batch| {
             let mut pipeline = Pipeline::with_capacity(batch.len());
+            let counters = Counters { prefix: &self.prefix, here: clock::Clock::System.unix_micros(), there: None };
             for Unspent { key, policy, since, units } in batch {
-                give_back(&mut pipeline, &self.prefix, key, policy, *since, *units, None);
+                counters.give_back(&mut pipeline, key, policy, *since, *units);
             }
             pipeline
         })

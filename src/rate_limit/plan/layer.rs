@@ -17,6 +17,7 @@ use crate::rate_limit::{Limit, Plan, Unknown};
 use crate::redis_pool::Link;
 use crate::redis_pool::key::digest;
 use crate::redis_pool::near::Counts;
+use crate::telemetry::Trail;
 use crate::telemetry::registry::{Counter, Registry};
 
 /// One plan on one route, on one worker.
@@ -103,8 +104,9 @@ impl Lookup {
         Rc::new(Self { plan, name, limits, remembered, near, link, near_counts, outcomes, room })
     }
 
-    fn count(&self, outcome: Outcome) {
+    fn count(&self, outcome: Outcome, trail: &Trail) {
         self.outcomes[outcome as usize].inc();
+        trail.borrow_mut().plan = Some(Outcome::ALL[outcome as usize].1);
     }
 
     /// What can be said without Redis.
@@ -112,11 +114,11 @@ impl Lookup {
         let key = match presented(&self.plan.key, &exchange.request) {
             Presented::Key(key) => key,
             Presented::Nothing => {
-                self.count(Outcome::Absent);
+                self.count(Outcome::Absent, &exchange.trail);
                 return Looked::Here(Client::Unknown);
             }
             Presented::Impossible => {
-                self.count(Outcome::Unknown);
+                self.count(Outcome::Unknown, &exchange.trail);
                 return Looked::Here(Client::Unknown);
             }
         };
@@ -125,13 +127,14 @@ impl Lookup {
         if !self.near {
             return Looked::Ask { key: (*key).into(), name, note: None };
         }
-        let client = match self.remembered.certain(&name, exchange.trail.borrow().started) {
+        let now = exchange.trail.borrow().started;
+        let client = match self.remembered.certain(&name, now) {
             Some(Certain::Record(entitlement)) => {
-                self.count(Outcome::Hit);
+                self.count(Outcome::Hit, &exchange.trail);
                 Client::Known(entitlement)
             }
             Some(Certain::Unknown) => {
-                self.count(Outcome::Unknown);
+                self.count(Outcome::Unknown, &exchange.trail);
                 Client::Unknown
             }
             None => {
@@ -146,7 +149,7 @@ impl Lookup {
     }
 
     /// Asks Redis about the record called `name`, of the client with this API key.
-    async fn ask(&self, key: &[u8], name: &[u8], note: Option<Note>, stands: Stands) -> Client {
+    async fn ask(&self, key: &[u8], name: &[u8], note: Option<Note>, trail: &Trail) -> Client {
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.cmd("HGETALL").arg(name);
         if note.is_some() {
@@ -154,27 +157,30 @@ impl Lookup {
         }
         let values = self.link.query(&pipeline).await.unwrap_or_default();
         let (fields, left) = (values.first().unwrap_or(&Value::Nil), values.get(1));
-        // What is not there does not end by itself.
-        let lives = Stands { life: left.and_then(life), ..stands };
+        let asked = trail.borrow().started;
+        let stands = |life| Stands { asked, life };
         let (kept, client) = match said(fields, &self.limits) {
             Said::Record(entitlement, unread) => {
                 self.complain(key, &unread);
-                self.count(if unread.is_empty() { Outcome::Found } else { Outcome::Malformed });
+                self.count(if unread.is_empty() { Outcome::Found } else { Outcome::Malformed }, trail);
                 let entitlement = Arc::new(entitlement);
-                (self.remembered.keep(name, note, entitlement.clone(), lives), Client::Known(entitlement))
+                (
+                    self.remembered.keep(name, note, entitlement.clone(), stands(left.and_then(life))),
+                    Client::Known(entitlement),
+                )
             }
             Said::Nothing => {
-                self.count(Outcome::Unknown);
-                (self.remembered.keep_unknown(name, note, stands), Client::Unknown)
+                self.count(Outcome::Unknown, trail);
+                (self.remembered.keep_unknown(name, note, stands(None)), Client::Unknown)
             }
             Said::NoRecord => {
                 self.complain(key, &[Unread { field: String::new(), why: "this is no hash".into() }]);
-                self.count(Outcome::Malformed);
-                (self.remembered.keep_unknown(name, note, stands), Client::Unknown)
+                self.count(Outcome::Malformed, trail);
+                (self.remembered.keep_unknown(name, note, stands(None)), Client::Unknown)
             }
             Said::Unavailable => {
                 let known = self.remembered.last_known(name);
-                self.count(if known.is_some() { Outcome::LastKnown } else { Outcome::Unavailable });
+                self.count(if known.is_some() { Outcome::LastKnown } else { Outcome::Unavailable }, trail);
                 (true, known.map_or(Client::Anybody, Client::Known))
             }
         };
@@ -216,9 +222,8 @@ pub fn layer<S: Next>(lookup: Rc<Lookup>) -> impl Layer<S, Service = impl Next> 
             let client = match lookup.look(&exchange) {
                 Looked::Here(client) => client,
                 Looked::Ask { key, name, note } => {
-                    let stands = Stands { asked: exchange.trail.borrow().started, life: None };
                     // In a box: it would make the future of every request larger.
-                    let client = Box::pin(lookup.ask(&key, &name, note, stands)).await;
+                    let client = Box::pin(lookup.ask(&key, &name, note, &exchange.trail)).await;
                     lookup.room.set(name);
                     client
                 }

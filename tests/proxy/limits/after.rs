@@ -88,7 +88,7 @@ fn who_leaves_before_the_answer_has_paid_for_one_unit() {
 }
 
 #[test]
-fn what_cannot_be_charged_in_redis_goes_along_with_the_next_question() {
+fn what_is_charged_while_redis_is_away_goes_along_with_the_next_question() {
     let mut redis = crate::harness::RedisServer::start();
     let app = Origin::answering(|_| Reply::text("").status("401 Unauthorized"));
     let tables = "[limit.login]\nkey = \"address\"\nquota = \"4 per hour\"\ncount = [\"401\"]\n\
@@ -96,9 +96,9 @@ fn what_cannot_be_charged_in_redis_goes_along_with_the_next_question() {
     let sidegate = Configuration::of(&app).redis(&redis).with(tables).start();
     let mut client = sidegate.client();
     let mut login = || client.get("/login").status;
-    assert_eq!([(); 2].map(|()| login()), [401; 2]);
+    assert_eq!([(); 3].map(|()| login()), [401; 3]);
     redis.kill();
-    assert_eq!([(); 3].map(|()| login()), [401, 401, 429], "what was counted is kept in mind");
+    assert_eq!([(); 3].map(|()| login()), [401, 401, 429], "of which two were kept in mind");
     redis.restart();
     until("Redis counts again, and knows", || {
         assert_eq!(login(), 429);

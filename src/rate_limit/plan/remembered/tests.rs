@@ -170,7 +170,11 @@ fn nothing_is_heard_of_what_covers_the_limits_or_is_turned_off() {
     };
     assert_eq!(hears(Settings::default()), (true, false));
     assert_eq!(hears(Settings { enabled: false, ..Settings::default() }), (false, false));
-    assert_eq!(hears(Settings { max_plan_bytes: 0, ..Settings::default() }), (false, false));
+    let nothing = Settings { max_plan_bytes: 0, ..Settings::default() };
+    assert_eq!(hears(nothing), (false, false));
+    let (_, remembered) = of(nothing);
+    keep(&remembered, 5, instant());
+    assert_eq!((knows(&remembered, instant()), remembered.size()), ((None, None), Size::default()));
 }
 
 #[test]
