@@ -319,6 +319,12 @@ fn what_is_not_leased_or_finds_no_room_is_exact_and_nothing_is_known_of_it() {
 }
 
 #[test]
+fn all_of_a_quota_is_leased_and_a_share_of_it_is_not() {
+    let policy = HALF.bucket(LIFE);
+    assert_eq!([1, 2].map(|instances| policy.share(instances).lease_life()), [200_000, 0]);
+}
+
+#[test]
 fn once_closed_nothing_is_held() {
     let mut single = Single::new(HALF);
     single.warm_up();

@@ -23,6 +23,7 @@ mod http2_app;
 mod http2spec;
 mod introduced;
 mod itself;
+mod leases;
 mod limits;
 mod near;
 mod outage;
