@@ -24,6 +24,7 @@ mod http2spec;
 mod in_flight;
 mod introduced;
 mod itself;
+mod leases;
 mod limits;
 mod near;
 mod operate;

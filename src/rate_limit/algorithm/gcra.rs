@@ -105,10 +105,10 @@ impl Policy {
         Self { lease: u64::try_from(life.as_micros()).map_or(LONGEST, |micros| micros.min(LONGEST)), ..self }
     }
 
-    /// One of `instances` equal shares of it: of at least one unit at once.
+    /// One of `instances` equal shares of it: of at least one unit at once. Of several none is leased.
     pub fn share(&self, instances: u32) -> Self {
         let per = self.per.saturating_mul(u64::from(instances.max(1))).min(LONGEST);
-        let mut share = Self { per, lease: 0, ..*self };
+        let mut share = Self { per, lease: if instances > 1 { 0 } else { self.lease }, ..*self };
         share.tolerance = self.tolerance.max(share.span(1));
         share.burst = share.units(share.tolerance).max(1);
         share

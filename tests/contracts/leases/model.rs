@@ -3,7 +3,7 @@
 //! or never, requests that another limit refuses.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ const PATIENCE: u64 = 50_000;
 /// How a fleet is asked, and what becomes of its trips.
 #[derive(Clone, Debug)]
 pub struct Course {
-    /// Of each instance.
+    pub instances: usize,
     pub traffic: Vec<Traffic>,
     /// µs.
     pub length: u64,
@@ -35,12 +35,15 @@ pub struct Course {
     pub vain: u32,
     /// An instance dies in so many µs on the average, and another takes its place; 0: never.
     pub death: u64,
+    /// Instances look for what is over.
+    pub sweeps: bool,
     pub seed: u64,
 }
 
-/// Requests a second at an instance: `rate` for `on` µs, then `pause` for `off` µs; begun with that many µs in.
+/// Requests a second at one instance: `rate` for `on` µs, then `pause` for `off` µs; begun with that many µs in.
 #[derive(Clone, Copy, Debug)]
 pub struct Traffic {
+    pub instance: usize,
     pub rate: u64,
     pub on: u64,
     pub pause: u64,
@@ -59,10 +62,13 @@ pub struct Told {
     pub operations: u64,
     /// Those of them that gave a lease.
     pub leases: u64,
+    /// Requests that were let in on what was taken ahead, and for which there was no unit whose time was not over.
+    pub late: u64,
 }
 
 #[derive(Debug)]
 enum Event {
+    /// Of that traffic.
     Request(usize),
     /// A question that was asked then is at the store.
     Question(Trip),
@@ -94,26 +100,32 @@ pub struct Fleet<'a> {
     what: Vec<Option<Event>>,
     instances: Vec<Arc<Leases>>,
     lives: Vec<u64>,
+    /// What each instance has taken ahead: when it asked, and units that were not spent.
+    lent: Vec<BTreeMap<u64, u64>>,
     state: Option<State>,
     told: Told,
 }
 
 impl Course {
     /// Without mishaps.
-    pub fn of(traffic: Vec<Traffic>, seconds: u64) -> Self {
-        Self { traffic, length: seconds * SECOND, trip: (200, 600), lost: 0, vain: 0, death: 0, seed: 7 }
+    pub fn of(instances: usize, traffic: Vec<Traffic>, seconds: u64) -> Self {
+        let (length, trip) = (seconds * SECOND, (200, 600));
+        Self { instances, traffic, length, trip, lost: 0, vain: 0, death: 0, sweeps: true, seed: 7 }
     }
 }
 
 impl Traffic {
-    /// Always the same.
-    pub fn steady(rate: u64) -> Self {
-        Self { rate, on: SECOND, pause: rate, off: SECOND, begun: 0 }
+    /// Always the same, at each instance.
+    pub fn steady(rates: &[u64]) -> Vec<Self> {
+        let one = |(instance, &rate)| Self { instance, rate, on: SECOND, pause: rate, off: SECOND, begun: 0 };
+        rates.iter().enumerate().map(one).collect()
     }
 
     /// All of it, at `rate`, at one of `all` instances after the other, for `turn` µs at each.
-    pub fn moving(rate: u64, turn: u64, all: u64) -> Vec<Self> {
-        let one = |which| Self { rate, on: turn, pause: 0, off: turn * (all - 1), begun: (all - which) * turn };
+    pub fn moving(rate: u64, turn: u64, all: usize) -> Vec<Self> {
+        let turns = |of: usize| of as u64 * turn;
+        let one =
+            |instance| Self { instance, rate, on: turn, pause: 0, off: turns(all - 1), begun: turns(all - instance) };
         (0..all).map(one).collect()
     }
 
@@ -126,7 +138,7 @@ impl Traffic {
 
 impl<'a> Fleet<'a> {
     pub fn run(course: &'a Course, policy: &'a Policy) -> Told {
-        let count = course.traffic.len();
+        let count = course.instances;
         let mut fleet = Self {
             course,
             policy,
@@ -137,13 +149,16 @@ impl<'a> Fleet<'a> {
             what: Vec::new(),
             instances: (0..count).map(|_| leases()).collect(),
             lives: vec![0; count],
+            lent: vec![BTreeMap::new(); count],
             state: None,
             told: Told::default(),
         };
+        (0..course.traffic.len()).for_each(|which| fleet.next_request(which));
         for instance in 0..count {
-            fleet.next_request(instance);
             fleet.next_death(instance);
-            fleet.after(0, Event::Sweep(instance));
+            if course.sweeps {
+                fleet.after(0, Event::Sweep(instance));
+            }
         }
         while let Some(Reverse((now, number))) = fleet.events.pop().filter(|Reverse((now, _))| *now <= course.length) {
             fleet.now = now;
@@ -171,14 +186,14 @@ impl<'a> Fleet<'a> {
         self.rng.u32(0..1000) < of_a_thousand
     }
 
-    fn next_request(&mut self, instance: usize) {
+    fn next_request(&mut self, which: usize) {
         let mut from = self.now;
         while from <= self.course.length {
-            let (rate, until) = self.course.traffic[instance].at(from);
+            let (rate, until) = self.course.traffic[which].at(from);
             // Exponential gaps, as of many clients.
             let gap = if rate == 0 { f64::MAX } else { -(1.0 - self.rng.f64()).ln() * SECOND as f64 / rate as f64 };
             if gap < (until - from) as f64 {
-                return self.after(from + gap as u64 - self.now, Event::Request(instance));
+                return self.after(from + gap as u64 - self.now, Event::Request(which));
             }
             from = until;
         }
@@ -193,12 +208,15 @@ impl<'a> Fleet<'a> {
 
     fn happens(&mut self, event: Event) {
         match event {
-            Event::Request(instance) => self.request(instance),
+            Event::Request(which) => self.request(which),
             Event::Question(trip) => self.settle(trip),
             Event::Answer(trip, decision) if self.lives[trip.instance] == trip.life => {
                 let (leases, asked) = (&self.instances[trip.instance], self.instant(trip.began));
                 match decision {
-                    Some(decision) => leases.answered(KEY, self.policy, asked, &decision),
+                    Some(decision) => {
+                        leases.answered(KEY, self.policy, asked, &decision);
+                        *self.lent[trip.instance].entry(trip.began).or_default() += decision.leased;
+                    }
                     None => leases.unanswered(KEY),
                 }
             }
@@ -222,21 +240,26 @@ impl<'a> Fleet<'a> {
             }
             Event::Death(instance) => {
                 self.instances[instance] = leases();
+                self.lent[instance].clear();
                 self.lives[instance] += 1;
                 self.next_death(instance);
             }
         }
     }
 
-    fn request(&mut self, instance: usize) {
-        self.next_request(instance);
+    fn request(&mut self, which: usize) {
+        self.next_request(which);
+        let instance = self.course.traffic[which].instance;
         let trip = Trip { instance, life: self.lives[instance], began: self.now, lease: 0 };
         match self.instances[instance].spend(KEY, self.policy, 1, self.instant(self.now)) {
             Held::Spent { .. } if self.happens_to(self.course.vain) => {
                 let there_and_back = self.trip() + self.trip();
                 self.after(there_and_back, Event::PutBack(trip));
             }
-            Held::Spent { .. } => self.told.admitted.push(self.now),
+            Held::Spent { .. } => {
+                self.told.admitted.push(self.now);
+                self.spend_lent(instance);
+            }
             Held::Refused { .. } => self.told.refused += 1,
             Held::Ask { lease } => {
                 let there = self.trip();
@@ -245,6 +268,17 @@ impl<'a> Fleet<'a> {
                     false => self.after(there, Event::Question(Trip { lease, ..trip })),
                 }
             }
+        }
+    }
+
+    /// Of what ends first.
+    fn spend_lent(&mut self, instance: usize) {
+        let (now, life) = (self.now, self.policy.lease_life());
+        let lent = &mut self.lent[instance];
+        lent.retain(|asked, units| asked + life > now && *units > 0);
+        match lent.values_mut().next() {
+            Some(units) => *units -= 1,
+            None => self.told.late += 1,
         }
     }
 
