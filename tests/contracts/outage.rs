@@ -50,7 +50,8 @@ impl Instance {
         let settings = sidegate::redis_pool::Settings { timeout: Duration::from_secs(2), ..settings };
         let link = Link::new(&settings, &[SCRIPTS[0], SCRIPTS[1], fleet::SCRIPT], &registry, 0);
         let fleet = Fleet::new();
-        let pace = Pace { every: Duration::from_millis(50), ..Pace::default() };
+        // No machine is so busy that an instance falls silent for as long.
+        let pace = Pace { every: Duration::from_millis(50), life: Duration::from_secs(3_600) };
         let member = fleet.join(&link, "sidegate:", pace, Clock::System, &registry, 0);
         let worker = Worker {
             memory: MemoryStore::new(MemorySettings::default()),
@@ -187,6 +188,39 @@ fn what_was_spent_stays_spent_when_redis_goes_and_when_it_comes_back_empty_or_no
 }
 
 #[test]
+fn an_instance_that_was_back_alone_at_an_empty_redis_gives_its_share_when_redis_goes_again() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let relays = [(); 2].map(|()| Relay::to(server.port()));
+        let instances = relays.each_ref().map(|relay| Instance::start(&relay.url()));
+        let limits = instances.each_ref().map(|one| one.limits(&[("ten", 10)], OnOutage::Local));
+        let goes = async |index: usize| {
+            relays[index].turn(Mode::Refuse);
+            relays[index].reset_all();
+            becomes(&instances[index].link, false).await;
+        };
+        for instance in &instances {
+            instance.counts(2).await;
+        }
+        goes(0).await;
+        goes(1).await;
+        server.ask::<()>(&["FLUSHALL"]).unwrap();
+        relays[0].turn(Mode::Pass);
+        becomes(&instances[0].link, true).await;
+        relays[0].forget();
+        while relays[0].commands().iter().filter(|command| command.mentions("instances")).count() < 6 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(server.ask::<u32>(&["ZCARD", "sidegate:instances"]).unwrap(), 1, "the other is away still");
+
+        goes(0).await;
+        let first = instances[0].ask(&limits[0], CLIENT).await;
+        assert_eq!((first.counted, &*first.limit, &*first.remaining), ("local", "5", "4"));
+        assert_eq!(1 + in_turn(&instances, &limits, 60, "local").await, 10);
+    });
+}
+
+#[test]
 fn a_redis_that_is_killed_and_comes_back_under_load_gives_no_client_twice() {
     const QUOTA: u64 = 10;
     let mut server = RedisServer::start();
@@ -233,8 +267,11 @@ fn a_redis_that_is_killed_and_comes_back_under_load_gives_no_client_twice() {
     counted.into_iter().flatten().for_each(|(client, count)| *allowed.entry(client).or_default() += count);
     let most = allowed.values().max().copied().unwrap_or(0);
     let full = allowed.values().filter(|count| **count >= QUOTA).count();
-    // Each instance remembers half and more, and gives half of the rest at most.
-    assert!(most < 2 * QUOTA, "a client got {most} of {QUOTA}");
+    // A client lives too short for more than one turn of Redis. When Redis goes, one instance has heard of all that was spent,
+    // and gives half of the rest; the other has as much or, if it has not seen the client lately, gives its share, which
+    // is half. If neither has heard that half was spent, both give their share on top of less than half. When Redis is
+    // back, the one that is there first asks for all of it, and the other may have given its share.
+    assert!(most <= QUOTA + QUOTA / 2, "a client got {most} of {QUOTA}");
     assert!(full * 2 > allowed.len(), "{full} of {} got what is theirs", allowed.len());
 }
 
