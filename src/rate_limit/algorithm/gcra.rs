@@ -15,8 +15,10 @@
 //! 7. A *lease* is units that are taken now and spent within its life `L`. While one is active, the state is never below
 //!    now + `L`; one taken while none is active adds `L` to the state first. A lease is taken only if there is room for
 //!    twice as much, and never delays anybody.
-//! 8. What is given back is less by the time since it was taken: that time may have been lost by others, so it is not
-//!    given twice, whatever else is in flight.
+//! 8. What is given back is less by what time has given back since: since it was taken, and then nothing is given twice,
+//!    whatever else is in flight. Or since the state that it was added to has passed, for what is taken back at once. That
+//!    is exact for one charge at a time; of several, each was added to the others: the state may then be early by the time
+//!    it takes to take them back, until it has passed.
 //!
 //! `store/scripts/*.lua` move the state by the same steps; what the state means is read here for both stores.
 //!
@@ -31,8 +33,10 @@
 //! taking or later, each unit since moved it by an interval, and it is never beyond the tolerance: so there are at most
 //! `burst` and what is earned from `s` to `t`, as without leases.
 //!
-//! Of rule 8: without the charge, the state would have stood still while time passed it, and moved with time since. To take
-//! back all of it would leave the state before where it would be, by as much as it took.
+//! Of rule 8: without the charge, the state would not have moved until time reached what the charge was added to, and
+//! with time since. Taking back all of it would leave the state before where it would be, by as much as it took. What a lease
+//! gives back waits for long and others come in between, so it is given back less; what a refusal elsewhere takes back waits
+//! for a trip, and a flood of refusals must not cost the client the time of its trips.
 
 use std::time::Duration;
 
@@ -40,7 +44,7 @@ use super::{Asked, Decision};
 use crate::rate_limit::quota::Quota;
 
 /// No span is longer (31 years in µs), so that now plus six spans stays below 2^53.
-const LONGEST: u64 = 1_000_000_000_000_000;
+pub(super) const LONGEST: u64 = 1_000_000_000_000_000;
 
 /// A moment (µs since the Unix epoch) or a span (µs), and a part of a µs in 1/quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,9 +139,14 @@ impl Policy {
         }
     }
 
-    /// How far ahead of now a request may be that has to wait, and how long a lease lives (µs; 0: none is taken).
-    pub fn delay_and_lease(&self) -> (Time, u64) {
-        (self.delay, self.lease)
+    /// How far ahead of now a request may be that has to wait.
+    pub fn delay(&self) -> Time {
+        self.delay
+    }
+
+    /// How long a lease lives (µs; 0: none is taken).
+    pub fn lease_life(&self) -> u64 {
+        self.lease
     }
 
     /// How far ahead of now a state may be at all.
@@ -158,6 +167,11 @@ impl Policy {
     /// How far ahead of now a request may be to pass, at once or delayed.
     fn reach(&self) -> Time {
         self.plus(self.tolerance, self.delay)
+    }
+
+    /// How long it takes to earn what a request needs: longer than any tolerance if it may never have it.
+    pub fn needed(&self, need: u64) -> Time {
+        if need > self.most() { Time { micros: 2 * LONGEST, part: 0 } } else { self.span(need) }
     }
 
     /// Decides about a request at `now` (µs since the Unix epoch).
@@ -185,7 +199,7 @@ impl Policy {
                 state.arrival = self.plus(before, self.span(asked.take));
             }
             if asked.lease > 0
-                && let Some(leased) = self.lease(state, before, after, latest, now, asked)
+                && let Some(leased) = self.lend(state, before, after, latest, now, asked)
             {
                 (state, decision.leased) = (leased, asked.lease);
             }
@@ -202,7 +216,7 @@ impl Policy {
     }
 
     /// The state once a lease is taken besides, if there is room for twice as much after what the request needs.
-    fn lease(&self, state: State, before: Time, after: Time, latest: Time, now: u64, asked: Asked) -> Option<State> {
+    fn lend(&self, state: State, before: Time, after: Time, latest: Time, now: u64, asked: Asked) -> Option<State> {
         let life = Time { micros: self.lease, part: 0 };
         let first = if state.until > now { Time::default() } else { life };
         let lease = self.span(asked.lease);
@@ -234,12 +248,17 @@ impl Policy {
         State { arrival, ..state }
     }
 
-    /// The state once `units` that were taken at `taken_at` and not spent are given back at `now` (both in µs since the Unix
-    /// epoch); none if it says nothing any more.
-    pub fn give_back(&self, stored: Option<State>, taken_at: u64, now: u64, units: u64) -> Option<State> {
+    /// When the state that a charge of `units` was added to had passed (µs since the Unix epoch), if it then was `state`.
+    pub fn before(&self, state: State, units: u64) -> u64 {
+        self.minus(state.arrival, self.span(units)).micros
+    }
+
+    /// The state once `units` that were taken and not spent are given back at `now`, less what time has given back since
+    /// `since` (both in µs since the Unix epoch); none if it says nothing any more.
+    pub fn give_back(&self, stored: Option<State>, since: u64, now: u64, units: u64) -> Option<State> {
         let state = self.reckon(Some(stored?), now);
         let floor = self.held(State { arrival: Time { micros: now, part: 0 }, ..state }, now);
-        let (span, lost) = (self.span(units), Time { micros: now.saturating_sub(taken_at), part: 0 });
+        let (span, lost) = (self.span(units), Time { micros: now.saturating_sub(since), part: 0 });
         let mut arrival = state.arrival;
         if lost < span && arrival > floor {
             let back = self.minus(span, lost);
@@ -247,6 +266,12 @@ impl Policy {
         }
         let says = arrival > Time { micros: now, part: 0 };
         says.then_some(State { arrival, ..state })
+    }
+
+    /// Of what two stores say, the later.
+    pub fn more(&self, left: Option<State>, right: Option<State>, now: u64) -> State {
+        let (left, right) = (self.reckon(left, now), self.reckon(right, now));
+        State { arrival: left.arrival.max(right.arrival), until: left.until.max(right.until) }
     }
 
     /// The stored state in this policy's parts, never in the past, and never further ahead than this policy allows.
