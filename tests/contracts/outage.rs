@@ -190,6 +190,46 @@ fn what_was_spent_stays_spent_when_redis_goes_and_when_it_comes_back_empty_or_no
 }
 
 #[test]
+fn an_answer_that_was_under_way_takes_back_nothing_of_what_another_worker_gave_meanwhile() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let relays = [(); 2].map(|()| Relay::to(server.port()));
+        // Two workers of a process have one memory.
+        let mut workers = relays.each_ref().map(|relay| Instance::start(&relay.url()));
+        workers[1].worker.memory = workers[0].worker.memory.clone();
+        let limits = workers.each_ref().map(|one| one.limits(&[("ten", 10)], OnOutage::Local));
+        for worker in &workers {
+            worker.counts(2).await;
+        }
+        for _ in 0..5 {
+            assert_eq!(workers[1].ask(&limits[1], CLIENT).await.counted, "redis");
+        }
+        relays[0].turn(Mode::Refuse);
+        relays[0].reset_all();
+        becomes(&workers[0].link, false).await;
+
+        relays[1].delay(Duration::ZERO, Duration::from_millis(300));
+        relays[1].forget();
+        let meanwhile = async || {
+            while !relays[1].commands().iter().any(|command| command.mentions("limit:{ten")) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let mut allowed = 0;
+            for _ in 0..10 {
+                let told = workers[0].ask(&limits[0], CLIENT).await;
+                assert_eq!(told.counted, "local");
+                allowed += u32::from(told.allowed);
+            }
+            allowed
+        };
+        let (answered, allowed) = tokio::join!(workers[1].ask(&limits[1], CLIENT), meanwhile());
+        assert_eq!((answered.counted, answered.allowed, allowed), ("redis", true, 2), "half of what is left");
+        let told = workers[0].ask(&limits[0], CLIENT).await;
+        assert_eq!((told.counted, told.allowed), ("local", false), "{told:?}");
+    });
+}
+
+#[test]
 fn an_instance_that_was_back_alone_at_an_empty_redis_gives_its_share_when_redis_goes_again() {
     on_a_worker(async {
         let server = RedisServer::start();
