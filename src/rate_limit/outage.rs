@@ -2,7 +2,8 @@
 //!
 //! 1. `on_outage` decides, for this request: `local` counts in memory, `open` lets it pass, `closed` refuses it.
 //! 2. Counted in memory, an instance gives its share of the quota (`terms`), and tells its clients so. Of how many: as last
-//!    counted by `redis_pool::fleet`.
+//!    counted by `redis_pool::fleet`; one that has not reached Redis for 15 s is not among them, and gives a share all the
+//!    same.
 //! 3. While Redis counts, an instance keeps in mind what it is told of clients that have spent half of what may be spent at
 //!    once, or more. In an outage they go on from there.
 //! 4. For as long as what was counted in memory says anything, it goes along with each question to Redis, as a floor.
@@ -72,8 +73,8 @@ impl RateLimit {
                 continue;
             }
             let now = *now.get_or_insert_with(|| self.worker.clock.unix_micros());
-            let state = decision.state.moved(settled.now, now);
-            self.worker.memory.note(docket.key(entry), state, now + decision.reset_after);
+            let (policy, state) = (&docket.terms[entry.counter].policy, decision.state.moved(settled.now, now));
+            self.worker.memory.note(docket.key(entry), policy, state, now + decision.reset_after, now);
         }
     }
 

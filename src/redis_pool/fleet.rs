@@ -5,14 +5,18 @@
 //! 2. One task of the process tells, every 5 s and as soon as Redis is back. In the same step those that have been silent for
 //!    15 s are forgotten, and the rest is counted.
 //! 3. The number stays as it was while Redis is away, for whoever has to do without it. Nobody asked yet: one.
-//! 4. Fewer are believed only when Redis has answered three times in a row: one that came back empty knows nobody, until
-//!    all have told.
+//! 4. Fewer are believed only of a Redis that has known this process for as long as a word holds, 15 s, and has answered each
+//!    time: one that was away, or has forgotten, knows nobody until all have told, and one takes longer to come back than
+//!    another.
 //! 5. Who has drained takes itself out.
 //!
 //! # Why
 //! Were a process counted for every connection (`CLIENT LIST`), it would need a right that managed services withhold, and
 //! other programs on the same Redis would count. A word every 5 s costs Redis 10 µs, and bounds the set by how many
 //! processes start in 15 s.
+//!
+//! Rule 4 has those that Redis has forgotten count for as long as those that have fallen silent. Were fewer believed sooner,
+//! an instance that is back alone would take itself for the only one, and in another outage give the whole of each quota.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -24,14 +28,11 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::Link;
-use crate::clock::Clock;
+use crate::clock::{Clock, instant};
 use crate::telemetry::registry::{Gauge, Registry};
 
 /// The script; a link that counts instances is made with it.
 pub const SCRIPT: &str = include_str!("scripts/instances.lua");
-
-/// Answers in a row after which fewer are believed.
-const SETTLED: u32 = 3;
 
 /// How often an instance tells of itself, and how long its word holds.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +62,14 @@ struct Shown {
     instances: Gauge,
     counted: Gauge,
     clock: Clock,
+}
+
+/// What Redis says to one word.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    instances: u32,
+    /// It knew of no earlier word of this process.
+    forgot: bool,
 }
 
 /// A process that tells of itself, until this is dropped.
@@ -128,20 +137,22 @@ impl Fleet {
         let life = u64::try_from(pace.life.as_millis()).unwrap_or(u64::MAX);
         pipeline.cmd("EVALSHA").arg(script.get_hash()).arg(1).arg(key).arg(&*self.id).arg(life);
         let mut up = link.subscribe();
-        let mut answers = 0;
+        // Since when it has answered each time, and known this process.
+        let mut known_since = None;
         loop {
             up.mark_unchanged();
             let told = if link.is_up() { counted(&link, &pipeline).await } else { None };
             match told {
                 Some(told) => {
-                    answers += 1;
-                    let instances = believed(self.instances(), told, answers);
+                    let since = known_since.filter(|_| !told.forgot).unwrap_or_else(instant);
+                    known_since = Some(since);
+                    let instances = believed(self.instances(), told.instances, since.elapsed() >= pace.life);
                     self.instances.store(instances, Ordering::Relaxed);
                     shown.instances.set(u64::from(instances));
                     shown.counted.set(shown.clock.unix_seconds());
                 }
                 // The link has told the log.
-                None => answers = 0,
+                None => known_since = None,
             }
             // Whichever is first: it is time, or Redis has gone or come.
             let _ = timeout(pace.every, up.changed()).await;
@@ -149,17 +160,17 @@ impl Fleet {
     }
 }
 
-/// What to believe after `before`, when Redis says `told` and has answered this many times in a row.
-fn believed(before: u32, told: u32, answers: u32) -> u32 {
-    let least = if answers >= SETTLED { 1 } else { before };
+/// What to believe after `before`, when Redis says `told`, and has `settled`: whoever is there has told.
+fn believed(before: u32, told: u32, settled: bool) -> u32 {
+    let least = if settled { 1 } else { before };
     told.max(least)
 }
 
-async fn counted(link: &Link, pipeline: &Pipeline) -> Option<u32> {
-    match link.query(pipeline).await.ok()?.first() {
-        Some(Value::Int(told)) => u32::try_from(*told).ok(),
-        _ => None,
-    }
+async fn counted(link: &Link, pipeline: &Pipeline) -> Option<Told> {
+    let values = link.query(pipeline).await.ok()?;
+    let Some(Value::Array(numbers)) = values.first() else { return None };
+    let [Value::Int(instances), Value::Int(new)] = numbers[..] else { return None };
+    Some(Told { instances: u32::try_from(instances).ok()?, forgot: new == 1 })
 }
 
 impl Member {
@@ -185,8 +196,8 @@ mod tests {
 
     #[test]
     fn more_are_believed_at_once_and_fewer_when_redis_has_settled() {
-        assert_eq!([believed(1, 3, 1), believed(3, 1, 1), believed(3, 2, 2), believed(3, 2, 3)], [3, 3, 3, 2]);
-        assert_eq!(believed(1, 0, 9), 1);
+        let cases = [(1, 3, false), (1, 3, true), (3, 1, false), (3, 2, true), (1, 0, true)];
+        assert_eq!(cases.map(|(before, told, settled)| believed(before, told, settled)), [3, 3, 3, 2, 1]);
     }
 
     #[test]

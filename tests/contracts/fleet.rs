@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sidegate::clock::Clock;
-use sidegate::redis_pool::Link;
 use sidegate::redis_pool::fleet::{Fleet, Member, Pace, SCRIPT};
+use sidegate::redis_pool::{Link, Settings};
 use sidegate::telemetry::registry::Registry;
 
 use crate::redis_server::RedisServer;
+use crate::relay::{Mode, Relay};
 use crate::{becomes, link, on_a_worker, settings};
 
 /// Fast enough for a test, with a life that a busy machine does not outlast between two words.
@@ -77,5 +78,49 @@ fn the_number_outlasts_an_outage_and_a_redis_that_comes_back_empty() {
         let told: Vec<String> = server.ask(&["ZRANGE", "sidegate:instances", "0", "-1"]).unwrap();
         assert_eq!(told.len(), 2, "both told of themselves as soon as it was back");
         drop(members);
+    });
+}
+
+#[test]
+fn who_is_back_alone_at_a_redis_that_forgot_counts_the_others_for_as_long_as_a_word_holds() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        // Redis forgets while this one is away too, or under a connection that lasts; and how long a word holds.
+        for (goes, life) in [(true, 3_600_000), (false, 3_600_000), (true, 1_500), (false, 1_500)] {
+            let relays = [(); 2].map(|()| Relay::to(server.port()));
+            let registry = Registry::new(1);
+            let pace = Pace { life: Duration::from_millis(life), ..PACE };
+            let links = relays.each_ref().map(|relay| {
+                let settings = Settings { timeout: Duration::from_secs(2), ..Settings::of_url(&relay.url()).unwrap() };
+                Link::new(&settings, &[SCRIPT], &registry, 0)
+            });
+            let fleets = [Fleet::new(), Fleet::new()];
+            let join = |index: usize| fleets[index].join(&links[index], "sidegate:", pace, Clock::System, &registry, 0);
+            let members = [0, 1].map(join);
+            count(&fleets.each_ref(), 2).await;
+
+            for index in if goes { 0..2 } else { 1..2 } {
+                relays[index].turn(Mode::Refuse);
+                relays[index].reset_all();
+                becomes(&links[index], false).await;
+            }
+            server.ask::<()>(&["FLUSHALL"]).unwrap();
+            relays[0].turn(Mode::Pass);
+            becomes(&links[0], true).await;
+            relays[0].forget();
+            let words = || relays[0].commands().iter().filter(|command| command.mentions("instances")).count();
+            while words() < 6 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let told: Vec<String> = server.ask(&["ZRANGE", "sidegate:instances", "0", "-1"]).unwrap();
+            assert_eq!(told.len(), 1, "nobody else has told");
+            if life == 3_600_000 {
+                assert_eq!(fleets[0].instances(), 2, "it has been told five times that it is alone");
+            } else {
+                count(&[&fleets[0]], 1).await;
+            }
+            drop(members);
+            server.ask::<()>(&["FLUSHALL"]).unwrap();
+        }
     });
 }

@@ -137,7 +137,7 @@ impl Round {
             if let Some(floor) = floor
                 && let Some(state) = policy.more(self.memory.state(name).as_ref(), Some(floor), self.now)
             {
-                self.memory.note(name, state, self.now + policy.longest(self.now));
+                self.memory.note(name, policy, state, self.now + policy.longest(self.now), self.now);
             }
         }
         let floors: Vec<_> = limits.iter().map(|limited| limited.floor).collect();

@@ -138,11 +138,23 @@ impl MemoryStore {
         }
     }
 
-    /// Another store says that `state` is the state of `key`, until it says "full" again at `full_at` (µs since the Unix
-    /// epoch). Of a log it says too little to be kept.
-    pub fn note(&self, key: &str, state: State, full_at: u64) {
-        if !matches!(state, State::Log(_)) {
-            self.shards[self.place(key)].lock().set(key, full_at, Kept::State(state));
+    /// Another store says at `now` that `state` is the state of `key`, until it says "full" again at `full_at` (µs since the
+    /// Unix epoch). Of a log it says too little to be kept. While this store stands in, what is known here counts if it is
+    /// more: the other has not heard yet of what was counted here since it was asked.
+    pub fn note(&self, key: &str, policy: &Policy, state: State, full_at: u64, now: u64) {
+        if matches!(state, State::Log(_)) {
+            return;
+        }
+        let mut shard = self.shards[self.place(key)].lock();
+        let (mut more, mut until) = (Some(state), full_at);
+        if self.stood_in_until.load(Ordering::Relaxed) > 0
+            && let Some(Counter { kept: Kept::State(known), full_at, .. }) = shard.counter(key)
+        {
+            more = policy.more(Some(known), more.as_ref(), now);
+            until = until.max(*full_at);
+        }
+        if let Some(state) = more {
+            shard.set(key, until, Kept::State(state));
         }
     }
 
@@ -260,7 +272,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rate_limit::algorithm::{Asked, Policy, gcra};
+    use crate::rate_limit::algorithm::{Asked, Policy, fixed, gcra};
     use crate::rate_limit::quota::Quota;
 
     const NOW: u64 = 1_795_236_000_000_000;
@@ -326,9 +338,30 @@ mod tests {
     fn what_another_store_says_of_a_key_counts() {
         let store = store(10);
         let empty = policy().decide(None, NOW, Asked::units(10));
-        store.note("a", empty.state, NOW + empty.reset_after);
+        store.note("a", &policy(), empty.state, NOW + empty.reset_after, NOW);
         assert!(!spend(&store, "a", 1).allowed);
         assert_eq!((store.state("a"), store.state("b")), (Some(empty.state), None));
+    }
+
+    #[test]
+    fn what_another_store_says_late_takes_nothing_back_of_what_was_counted_in_its_place() {
+        let policies =
+            [policy(), Policy::Fixed(fixed::Policy::new(Quota { amount: 10, per: Duration::from_secs(60) }, None))];
+        for policy in policies {
+            let store = store(10);
+            let charges = [Charge::new("a", &policy, Asked::units(1))];
+            let left = || store.settle(&charges, NOW).pop().unwrap().remaining;
+            let six = policy.decide(None, NOW, Asked::units(6));
+            let says_six = || store.note("a", &policy, six.state, NOW + six.reset_after, NOW);
+            says_six();
+            assert_eq!([left(), left()], [3, 2]);
+            says_six();
+            assert_eq!(left(), 3, "while the other counts, it knows best");
+            store.stand_in(NOW + 60_000_000);
+            assert_eq!([left(), left()], [2, 1]);
+            says_six();
+            assert_eq!(left(), 0);
+        }
     }
 
     #[test]
