@@ -343,8 +343,8 @@ struct Room<'a> {
 impl Room<'_> {
     fn route(&self, route: &RouteSettings, upstream: Rc<Upstream>) -> Result<Route, String> {
         let registry = &self.shared.registry;
-        let (by_principal, by_request): (Vec<_>, Vec<_>) =
-            route.limits.iter().cloned().partition(|limit| limit.key.needs_session());
+        let counting = route.limits.iter().filter(|limit| limit.counting().is_some());
+        let (by_principal, by_request): (Vec<_>, Vec<_>) = counting.cloned().partition(|limit| limit.needs_session());
         let session = route.session.as_ref().map(|(definition, mode)| {
             let store = match (self.link, &self.shared.sessions) {
                 (None, Some(memory)) => Store::Memory(memory.clone()),

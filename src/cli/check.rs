@@ -131,7 +131,7 @@ fn policies(route: &RouteSettings, settings: &Settings) -> String {
     let upstream = settings.upstreams.get(route.upstream).map_or("", |upstream| &upstream.name);
     let mut said = vec![format!("{} → {upstream}", route.label)];
     for limit in &route.limits {
-        said.push(format!("limit {} ({} by {})", limit.name, limit.quota, limit.key));
+        said.push(format!("limit {} ({} by {})", limit.name, limit.rule, limit.key));
     }
     if let Some((definition, mode)) = &route.session {
         let mode = if *mode == Mode::Optional { " (optional)" } else { "" };

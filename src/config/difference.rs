@@ -1,6 +1,7 @@
 //! What a configuration says, line by line; and what has changed from one to another.
 
 mod endpoints;
+mod limits;
 mod near;
 mod redis;
 
@@ -10,7 +11,6 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::quantity::{shown_duration as time, shown_size as size};
 use super::settings::{RouteSettings, Settings};
-use crate::rate_limit::Limit;
 use crate::route::fields::Edits;
 use crate::session::{Carrier, Definition, Format, Mode, OnOutage};
 use crate::upstream::rewrite::{Path, Rewrite};
@@ -105,15 +105,18 @@ pub fn sections(settings: &Settings) -> Vec<Section> {
         ("on_outage", plain(format!("{:?}", limits.on_outage).to_lowercase())),
         ("reset", plain(if limits.reset_in_seconds_left { "seconds-left" } else { "unix" })),
         ("draft_fields", plain(limits.draft_fields)),
+        ("lease", plain(time(limits.lease))),
+        ("max_delayed", plain(limits.max_delayed)),
     ];
     sections.push(Section { name: "limits".into(), lines: limits });
     sections.extend(settings.upstreams.iter().map(upstream));
     for route in &settings.routes {
-        let limits = route.limits.iter().map(|of| limit(of));
+        let plans = route.limits.iter().flat_map(|limit| &limit.plan).map(|plan| limits::plan(plan));
+        let limits = route.limits.iter().map(|limit| limits::limit(limit));
         let session = route.session.iter().map(|(definition, _)| session(definition));
         let cache = route.cache.iter().map(|policy| cache(policy));
         let cors = route.cors.iter().map(|policy| cors(policy));
-        for section in limits.chain(session).chain(cache).chain(cors) {
+        for section in plans.chain(limits).chain(session).chain(cache).chain(cors) {
             if !sections.contains(&section) {
                 sections.push(section);
             }
@@ -239,11 +242,6 @@ fn upstream(upstream: &upstream::Settings) -> Section {
     Section { name: format!("upstream.{}", upstream.name), lines }
 }
 
-fn limit(limit: &Limit) -> Section {
-    let lines = vec![("key", plain(&limit.key)), ("quota", plain(limit.quota)), ("burst", plain(limit.burst))];
-    Section { name: format!("limit.{}", limit.name), lines }
-}
-
 fn cache(policy: &cache::Policy) -> Section {
     let lines = vec![
         ("ttl", plain(policy.ttl.map_or("none".to_owned(), time))),
@@ -292,6 +290,7 @@ fn route(route: &RouteSettings, settings: &Settings) -> Section {
     let lines = vec![
         ("upstream", list(upstream)),
         ("limits", list(route.limits.iter().map(|limit| limit.name.to_string()))),
+        ("cost", list(route.cost.map(|cost| cost.to_string()))),
         ("session", list(session)),
         ("cache", list(route.cache.iter().map(|policy| policy.name.to_string()))),
         ("on_write", list(route.on_write.iter().cloned())),

@@ -66,6 +66,8 @@ pub struct RouteSettings {
     pub upstream: usize,
     /// What limits it.
     pub limits: Vec<Arc<rate_limit::Limit>>,
+    /// What a request costs under limits whose cost is in units, if not what they say themselves.
+    pub cost: Option<u64>,
     /// Who may pass.
     pub session: Option<(Arc<session::Definition>, session::Mode)>,
     /// What is stored.
@@ -93,6 +95,7 @@ impl RouteSettings {
                 && self.response_fields == other.response_fields
                 && self.cors == other.cors
                 && self.on_write == other.on_write
+                && self.cost == other.cost
         };
         Strictness {
             treatment: among.iter().position(alike).unwrap_or(among.len()),

@@ -3,6 +3,7 @@
 mod definitions;
 mod endpoints;
 mod http2;
+mod limits;
 mod near;
 mod process;
 mod redis;
@@ -36,9 +37,9 @@ pub fn settings(root: &mut Table<'_>) -> Option<Settings> {
     let redis = redis::redis(root);
     let memory = root.section("memory", process::memory).unwrap_or_default();
     let near = near::read(root, redis.is_some());
-    let limits = root.section("limits", process::limits).unwrap_or_default();
+    let (limits, by_default) = root.section("limits", process::limits).unwrap_or_default();
     let definitions = Definitions::read(root, redis.is_some());
-    let routes = routes::read(root, &definitions, paths);
+    let routes = routes::read(root, &definitions, paths, &by_default);
     let upstreams = definitions.upstreams()?;
     let redis = redis.flatten();
     Some(Settings { server, client_addr, paths, admin, log, redis, near, memory, limits, upstreams, routes: routes? })
@@ -74,6 +75,7 @@ fn everything() -> RouteSettings {
         pattern: Pattern::everything(),
         upstream: 0,
         limits: Vec::new(),
+        cost: None,
         session: None,
         cache: None,
         on_write: Vec::new(),

@@ -14,7 +14,7 @@ use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Settings;
-use super::algorithm::gcra::Decision;
+use super::algorithm::Decision;
 use super::quota::Quota;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
@@ -115,7 +115,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rate_limit::algorithm::gcra::Time;
+    use crate::rate_limit::algorithm::{State, gcra};
 
     const QUOTA: Quota = Quota { amount: 100, per: Duration::from_secs(60) };
 
@@ -125,7 +125,9 @@ mod tests {
             remaining: 57,
             retry_after: 0,
             reset_after: 20_000_001,
-            arrival: Time::default(),
+            delay: 0,
+            leased: 0,
+            state: State::Bucket(gcra::State::default()),
         };
         let mut fields = HeaderMap::new();
         fields.insert(REMAINING, HeaderValue::from_static("the app's"));

@@ -16,7 +16,7 @@ use crate::redis_pool::{Link, key};
 use crate::telemetry::registry::Registry;
 use crate::telemetry::{LimitTrail, Record};
 
-use super::algorithm::gcra::Decision;
+use super::algorithm::{Asked, Decision};
 use super::fields::{self, nearer};
 use super::metrics::Outcomes;
 use super::store::memory::MemoryStore;
@@ -116,7 +116,7 @@ impl RateLimit {
             agreed: Agreed::new(limits, settings),
             on_outage: settings.on_outage,
             worker: worker.clone(),
-            gathered: !limits.iter().any(|limit| limit.key.needs_session()),
+            gathered: !limits.iter().any(|limit| limit.needs_session()),
             keys: Cell::default(),
         })
     }
@@ -150,8 +150,17 @@ impl RateLimit {
         if !settled.refunds.is_empty() {
             let mut pipeline = Pipeline::with_capacity(settled.refunds.len());
             self.charging(exchange, whole, |charges| {
-                for &(index, before) in &settled.refunds {
-                    counted_in_redis::take_back(&mut pipeline, &self.worker.prefix, &charges[index], before, None);
+                for &(index, taken_at) in &settled.refunds {
+                    let Charge { key, policy, asked, .. } = charges[index];
+                    counted_in_redis::give_back(
+                        &mut pipeline,
+                        &self.worker.prefix,
+                        key,
+                        policy,
+                        taken_at,
+                        asked.take,
+                        None,
+                    );
                 }
             });
             link.send(pipeline);
@@ -174,8 +183,8 @@ impl RateLimit {
     }
 
     fn read(&self, values: &[Value]) -> Result<Settled, &'static str> {
-        let limits = self.agreed.whole().iter().map(|terms| (&terms.policy, COST));
-        counted_in_redis::read(limits, values)
+        let asked = Asked::units(COST);
+        counted_in_redis::read(self.agreed.whole().iter().map(|terms| Charge::new("", &terms.policy, asked)), values)
     }
 
     /// Spells the keys of a request, and does something with them.
@@ -192,7 +201,7 @@ impl RateLimit {
         let spelt = terms.iter().zip(&keys.ends).map(|(terms, &end)| {
             let key = &keys.text[start..end];
             start = end;
-            Charge { key, policy: &terms.policy, cost: COST }
+            Charge::new(key, &terms.policy, Asked::units(COST))
         });
         let done = act(&spelt.collect::<Vec<_>>());
         self.keys.set(keys);

@@ -90,7 +90,7 @@ mod tests {
             let limit = |&(name, amount): &(&str, u64)| {
                 let part = if name == "user" { Part::SessionField("user.id".into()) } else { Part::Address };
                 let quota = Quota { amount, per: Duration::from_secs(60) };
-                Arc::new(Limit { name: name.into(), key: Key(vec![part]), quota, burst: amount })
+                Arc::new(Limit::new(name, Key(vec![part]), quota))
             };
             let limits: Vec<_> = limits.iter().map(limit).collect();
             let worker = Worker {

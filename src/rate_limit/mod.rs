@@ -18,6 +18,7 @@ pub mod algorithm;
 pub mod fields;
 mod judge;
 mod layer;
+mod limit;
 mod metrics;
 mod outage;
 pub mod partition;
@@ -29,21 +30,11 @@ pub(crate) mod trial;
 
 pub use judge::{RateLimit, Worker, key_name};
 pub use layer::layer;
+pub use limit::{
+    Algorithm, Cost, Count, Counting, Exempt, Limit, Missing, OnExceed, Plan, Precision, Refusal, Rule, Unknown,
+};
 
-use std::sync::Arc;
-
-/// `[limit.NAME]`: a quota for each value of a partition key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// NAME.
-    pub name: Arc<str>,
-    /// What is counted apart.
-    pub key: partition::Key,
-    /// How much.
-    pub quota: quota::Quota,
-    /// Units that may be spent at once (GCRA); at least 1. Unless set: the quota's amount.
-    pub burst: u64,
-}
+use std::time::Duration;
 
 /// `[limits]`: what all limits have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +45,20 @@ pub struct Settings {
     pub reset_in_seconds_left: bool,
     /// Also send `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
     pub draft_fields: bool,
+    /// How long units that a process has taken ahead may be spent.
+    pub lease: Duration,
+    /// Requests that may wait for their turn at once, in this process; beyond: refused.
+    pub max_delayed: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { on_outage: store::OnOutage::Local, reset_in_seconds_left: false, draft_fields: true }
+        Self {
+            on_outage: store::OnOutage::Local,
+            reset_in_seconds_left: false,
+            draft_fields: true,
+            lease: Duration::from_millis(200),
+            max_delayed: 1000,
+        }
     }
 }

@@ -17,6 +17,7 @@
 //! for each client. Whoever has spent less than half pays a comparison; and a client that is refused, or soon will be, is
 //! in mind always.
 
+use super::algorithm::State;
 use super::algorithm::gcra::Time;
 use super::judge::{RateLimit, Verdict};
 use super::store::redis::Settled;
@@ -38,7 +39,7 @@ impl RateLimit {
         match self.on_outage {
             OnOutage::Local => {
                 let share = self.agreed.share(self.worker.fleet.instances());
-                let longest = share.iter().map(|terms| terms.policy.tolerance().micros).max().unwrap_or(0);
+                let longest = share.iter().map(|terms| terms.policy.longest()).max().unwrap_or(0);
                 self.worker.memory.stand_in(self.worker.clock.unix_micros() + longest);
                 self.in_memory(exchange, &share, "local")
             }
@@ -68,9 +69,10 @@ impl RateLimit {
         let now = self.worker.clock.unix_micros();
         self.charging(exchange, whole, |charges| {
             for index in (0..charges.len()).filter(|&index| noted(index)) {
-                let Time { micros, part } = settled.decisions[index].arrival;
-                let micros = (now + micros).saturating_sub(settled.now);
-                self.worker.memory.note(charges[index].key, Time { micros, part });
+                let decision = &settled.decisions[index];
+                let State::Bucket(mut state) = decision.state;
+                state.arrival.micros = (now + state.arrival.micros).saturating_sub(settled.now);
+                self.worker.memory.note(charges[index].key, State::Bucket(state), now + decision.reset_after);
             }
         });
     }
@@ -82,7 +84,10 @@ impl RateLimit {
             return Vec::new();
         }
         let now = clock.unix_micros();
-        let floor = |charge: &Charge<'_>| memory.state(charge.key).map_or_else(Time::default, |state| state.ahead(now));
+        let floor = |charge: &Charge<'_>| match memory.state(charge.key) {
+            Some(State::Bucket(state)) => state.arrival.ahead(now),
+            None => Time::default(),
+        };
         charges.iter().map(floor).collect()
     }
 }

@@ -15,15 +15,31 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use http::header::COOKIE;
+use http::header::{COOKIE, HOST};
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::exchange::{CertificateFact, Exchange, push_address};
 use crate::redis_pool::key::{push_digest, push_escaped};
+use crate::route::table::bare_host;
 
 /// The parts of a partition key, in the configured order; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(pub Vec<Part>);
+
+/// How much of an address is counted as one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grouping {
+    /// Bits of IPv4, 8 to 32.
+    pub ipv4: u8,
+    /// Bits of IPv6, 16 to 128: what one subscriber gets is a /64, often more.
+    pub ipv6: u8,
+}
+
+impl Default for Grouping {
+    fn default() -> Self {
+        Self { ipv4: 32, ipv6: 64 }
+    }
+}
 
 /// One part of a partition key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +62,8 @@ pub enum Part {
     Route,
     /// `method`.
     Method,
+    /// `host`: the authority's, in lower case, without the port.
+    Host,
 }
 
 impl Key {
@@ -101,6 +119,7 @@ impl Part {
             }
             Self::Route => push_text(out, exchange.trail.borrow().route.as_deref()?),
             Self::Method => out.push_str(method(request.method())),
+            Self::Host => push_text(out, &bare_host(request.headers().get(HOST)?.to_str().ok()?)),
         }
         Some(())
     }
@@ -205,6 +224,7 @@ impl Part {
             ("address", None) => Ok(Self::Address),
             ("route", None) => Ok(Self::Route),
             ("method", None) => Ok(Self::Method),
+            ("host", None) => Ok(Self::Host),
             ("session", None) => Ok(Self::Session),
             ("session", Some(field)) => Ok(Self::SessionField(field.to_owned())),
             ("certificate", None) => Ok(Self::Certificate(CertificateFact::Fingerprint)),
@@ -258,6 +278,7 @@ impl std::fmt::Display for Part {
             Self::Certificate(fact) => write!(f, "certificate:{}", fact.word()),
             Self::Route => f.write_str("route"),
             Self::Method => f.write_str("method"),
+            Self::Host => f.write_str("host"),
         }
     }
 }

@@ -12,6 +12,17 @@ pub struct Quota {
 }
 
 impl Quota {
+    /// One an hour.
+    pub const ONE: Self = Self { amount: 1, per: Duration::from_secs(60 * 60) };
+    /// Seconds of a day.
+    pub const DAY: u64 = 24 * 60 * 60;
+    /// Seconds of a week.
+    pub const WEEK: u64 = 7 * Self::DAY;
+    /// Seconds of a month that is no calendar's.
+    pub const MONTH: u64 = 30 * Self::DAY;
+    /// Seconds of a year that is no calendar's.
+    pub const YEAR: u64 = 365 * Self::DAY;
+
     /// What each of `instances` may promise of it: whole units, and never more than an equal share gives.
     pub fn share(self, instances: u32) -> Self {
         let instances = u64::from(instances.max(1));
@@ -46,7 +57,10 @@ impl std::str::FromStr for Quota {
             "second" => Some(1),
             "minute" => Some(60),
             "hour" => Some(60 * 60),
-            "day" => Some(24 * 60 * 60),
+            "day" => Some(Self::DAY),
+            "week" => Some(Self::WEEK),
+            "month" => Some(Self::MONTH),
+            "year" => Some(Self::YEAR),
             _ => None,
         };
         let per = match one {
@@ -70,7 +84,10 @@ impl std::fmt::Display for Quota {
             (1, 0) => write!(f, "{amount} per second"),
             (60, 0) => write!(f, "{amount} per minute"),
             (3600, 0) => write!(f, "{amount} per hour"),
-            (86_400, 0) => write!(f, "{amount} per day"),
+            (Self::DAY, 0) => write!(f, "{amount} per day"),
+            (Self::WEEK, 0) => write!(f, "{amount} per week"),
+            (Self::MONTH, 0) => write!(f, "{amount} per month"),
+            (Self::YEAR, 0) => write!(f, "{amount} per year"),
             _ => write!(f, "{amount} per {}", humantime::format_duration(*per)),
         }
     }
@@ -82,7 +99,9 @@ mod reading {
 
     #[test]
     fn a_quota_reads_back_as_it_was_written() {
-        for text in ["100 per minute", "1 per second", "5 per hour", "7 per day", "10 per 30s", "2 per 1m 30s"] {
+        for text in
+            ["100 per minute", "1 per second", "5 per hour", "7 per day", "3 per month", "10 per 30s", "2 per 1m 30s"]
+        {
             assert_eq!(text.parse::<Quota>().unwrap().to_string(), text);
         }
         assert_eq!("5_000 per 2 hours".parse::<Quota>().unwrap().to_string(), "5000 per 2h");

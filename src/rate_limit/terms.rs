@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::algorithm::gcra::Policy;
+use super::algorithm::{Policy, gcra};
 use super::fields::Fields;
-use super::{Limit, Settings};
+use super::{Counting, Limit, Settings};
 
 /// The terms of one limit.
 pub(super) struct Terms {
@@ -28,10 +28,10 @@ pub(super) struct Agreed {
 }
 
 impl Terms {
-    fn new(limit: &Limit, instances: u32, settings: Settings) -> Self {
-        let quota = limit.quota.share(instances);
+    fn new(limit: &Limit, counting: &Counting, instances: u32, settings: Settings) -> Self {
+        let quota = counting.quota.share(instances);
         Self {
-            policy: Policy::new(limit.quota, limit.burst).share(instances),
+            policy: Policy::Bucket(gcra::Policy::new(counting.quota, counting.burst)).share(instances),
             fields: Fields::new(&limit.name, quota, settings),
             amount: quota.amount,
             quota: quota.to_string(),
@@ -41,7 +41,7 @@ impl Terms {
 
 impl Agreed {
     pub(super) fn new(limits: &[Arc<Limit>], settings: Settings) -> Self {
-        let whole: Rc<[Terms]> = limits.iter().map(|limit| Terms::new(limit, 1, settings)).collect();
+        let whole: Rc<[Terms]> = of(limits, 1, settings);
         Self { limits: limits.into(), settings, share: RefCell::new((1, whole.clone())), whole }
     }
 
@@ -54,9 +54,14 @@ impl Agreed {
     pub(super) fn share(&self, instances: u32) -> Rc<[Terms]> {
         let mut share = self.share.borrow_mut();
         if share.0 != instances {
-            let terms = self.limits.iter().map(|limit| Terms::new(limit, instances, self.settings));
-            *share = (instances, terms.collect());
+            *share = (instances, of(&self.limits, instances, self.settings));
         }
         share.1.clone()
     }
+}
+
+/// One for each limit that counts units.
+fn of(limits: &[Arc<Limit>], instances: u32, settings: Settings) -> Rc<[Terms]> {
+    let counted = limits.iter().filter_map(|limit| Some((limit, limit.counting()?)));
+    counted.map(|(limit, counting)| Terms::new(limit, counting, instances, settings)).collect()
 }

@@ -273,7 +273,7 @@ fn below_root(path: &str) -> &str {
 }
 
 /// A host without port and final dot, in lower case.
-fn bare_host(host: &str) -> std::borrow::Cow<'_, str> {
+pub fn bare_host(host: &str) -> std::borrow::Cow<'_, str> {
     let end = match host.rfind(']') {
         Some(bracket) => bracket + 1,
         None => host.find(':').unwrap_or(host.len()),

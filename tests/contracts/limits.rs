@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
-use sidegate::rate_limit::algorithm::gcra::{Decision, Policy, Time, settle};
+use sidegate::rate_limit::algorithm::gcra::{self, Time};
+use sidegate::rate_limit::algorithm::{Asked, Case, Decision, Policy, State, settle};
 use sidegate::rate_limit::quota::Quota;
 use sidegate::rate_limit::store::memory::MemoryStore;
-use sidegate::rate_limit::store::redis::{SCRIPTS, ask, read, take_back};
+use sidegate::rate_limit::store::redis::{SCRIPTS, ask, give_back, read};
 use sidegate::rate_limit::store::{Charge, MemorySettings};
 use sidegate::redis_pool::Link;
 
@@ -15,10 +16,10 @@ use crate::redis_server::RedisServer;
 use crate::{link, on_a_worker};
 
 /// What one limit is asked: which key, which policy, what cost.
-type Asked = (usize, usize, u64);
+type Limited = (usize, usize, u64);
 
 /// When, what, and how far ahead of that the states are at least.
-type Step = (u64, Vec<Asked>, Vec<Time>);
+type Step = (u64, Vec<Limited>, Vec<Time>);
 
 const NOW: u64 = 1_795_236_000_000_000;
 
@@ -51,12 +52,26 @@ fn over_both(run: impl AsyncFn(Store)) {
 }
 
 fn policy(amount: u64, seconds: u64, burst: u64) -> Policy {
-    Policy::new(Quota { amount, per: Duration::from_secs(seconds) }, burst)
+    Policy::Bucket(gcra::Policy::new(Quota { amount, per: Duration::from_secs(seconds) }, burst))
+}
+
+fn of_bucket(policy: &Policy) -> &gcra::Policy {
+    let Policy::Bucket(policy) = policy;
+    policy
+}
+
+fn arrival(decision: &Decision) -> Time {
+    let State::Bucket(state) = decision.state;
+    state.arrival
+}
+
+fn state(arrival: Time) -> State {
+    State::Bucket(gcra::State { arrival, until: 0 })
 }
 
 fn decisions(charges: &[Charge<'_>], value: &Value) -> (u64, Vec<Decision>) {
-    let limits = charges.iter().map(|charge| (charge.policy, charge.cost));
-    let settled = read(limits, std::slice::from_ref(value)).unwrap_or_else(|why| panic!("{why}: {value:?}"));
+    let settled =
+        read(charges.iter().copied(), std::slice::from_ref(value)).unwrap_or_else(|why| panic!("{why}: {value:?}"));
     (settled.now, settled.decisions)
 }
 
@@ -64,7 +79,7 @@ fn decisions(charges: &[Charge<'_>], value: &Value) -> (u64, Vec<Decision>) {
 fn a_burst_passes_then_one_for_each_interval() {
     over_both(async |store| {
         let policy = policy(6, 60, 3);
-        let charge = [Charge { key: "per-address:192.0.2.1", policy: &policy, cost: 1 }];
+        let charge = [Charge::new("per-address:192.0.2.1", &policy, Asked::units(1))];
         for remaining in [2, 1, 0] {
             let decision = store.settle(&charge, NOW).await[0];
             assert_eq!((decision.allowed, decision.remaining), (true, remaining));
@@ -84,7 +99,7 @@ fn keys_and_limits_are_counted_apart() {
     over_both(async |store| {
         let policy = policy(1, 60, 1);
         for key in ["per-address:192.0.2.1", "per-address:192.0.2.2", "login:192.0.2.1"] {
-            let charge = [Charge { key, policy: &policy, cost: 1 }];
+            let charge = [Charge::new(key, &policy, Asked::units(1))];
             assert!(store.settle(&charge, NOW).await[0].allowed, "{key}");
             assert!(!store.settle(&charge, NOW).await[0].allowed, "{key}");
         }
@@ -95,8 +110,7 @@ fn keys_and_limits_are_counted_apart() {
 fn when_one_limit_refuses_none_is_charged() {
     over_both(async |store| {
         let (wide, narrow) = (policy(10, 60, 10), policy(2, 60, 2));
-        let both =
-            [Charge { key: "wide:a", policy: &wide, cost: 1 }, Charge { key: "narrow:a", policy: &narrow, cost: 1 }];
+        let both = [Charge::new("wide:a", &wide, Asked::units(1)), Charge::new("narrow:a", &narrow, Asked::units(1))];
         for turn in 0..20 {
             let remaining: Vec<u64> =
                 store.settle(&both, NOW).await.iter().map(|decision| decision.remaining).collect();
@@ -111,7 +125,7 @@ fn when_one_limit_refuses_none_is_charged() {
 fn the_same_key_twice_in_one_request_neither_locks_up_nor_panics() {
     over_both(async |store| {
         let policy = policy(10, 60, 10);
-        let charge = Charge { key: "a:b", policy: &policy, cost: 1 };
+        let charge = Charge::new("a:b", &policy, Asked::units(1));
         assert_eq!(store.settle(&[charge, charge], NOW).await.len(), 2);
     });
 }
@@ -120,8 +134,8 @@ fn the_same_key_twice_in_one_request_neither_locks_up_nor_panics() {
 fn a_state_left_by_a_slower_policy_strands_nobody() {
     over_both(async |store| {
         let (hourly, fast) = (policy(1, 3600, 24), policy(100, 1, 10));
-        store.settle(&[Charge { key: "a:b", policy: &hourly, cost: 24 }], NOW).await;
-        let decision = store.settle(&[Charge { key: "a:b", policy: &fast, cost: 1 }], NOW).await[0];
+        store.settle(&[Charge::new("a:b", &hourly, Asked::units(24))], NOW).await;
+        let decision = store.settle(&[Charge::new("a:b", &fast, Asked::units(1))], NOW).await[0];
         assert_eq!((decision.allowed, decision.retry_after), (false, 10_000));
     });
 }
@@ -146,7 +160,7 @@ fn lua_decides_what_rust_decides_over_long_random_sequences() {
         let mut now = NOW + fastrand::u64(..1_000_000);
         let steps: Vec<Step> = (0..400)
             .map(|turn| {
-                let longest = policies[fastrand::usize(..3)].span(fastrand::u64(1..4)).micros;
+                let longest = of_bucket(&policies[fastrand::usize(..3)]).span(fastrand::u64(1..4)).micros;
                 now += one_of(&[0, 0, 1, fastrand::u64(..=longest), longest]);
                 // Keys differ within a request.
                 let limits = (0..3).filter(|_| fastrand::bool()).map(|key| {
@@ -156,7 +170,7 @@ fn lua_decides_what_rust_decides_over_long_random_sequences() {
                 let limits: Vec<_> = limits.collect();
                 let floors = limits.iter().filter(|_| turn % 3 == 0).map(|&(_, policy, _)| Time {
                     micros: one_of(&[0, 1, fastrand::u64(..=longest), longest]),
-                    part: one_of(&[0, 1, 6, 2_999_999]).min(policies[policy].parts() - 1),
+                    part: one_of(&[0, 1, 6, 2_999_999]).min(of_bucket(&policies[policy]).parts() - 1),
                 });
                 let floors = floors.collect();
                 // A clock may also be set back.
@@ -165,8 +179,9 @@ fn lua_decides_what_rust_decides_over_long_random_sequences() {
             .filter(|(_, limits, _)| !limits.is_empty())
             .collect();
         let keys = [0, 1, 2].map(|key| format!("r{round}:{key}"));
-        let charges = |limits: &[Asked]| -> Vec<Charge<'_>> {
-            let charge = |&(key, policy, cost): &Asked| Charge { key: &keys[key], policy: &policies[policy], cost };
+        let charges = |limits: &[Limited]| -> Vec<Charge<'_>> {
+            let charge =
+                |&(key, policy, cost): &Limited| Charge::new(&keys[key], &policies[policy], Asked::units(cost));
             limits.iter().map(charge).collect()
         };
 
@@ -180,7 +195,9 @@ fn lua_decides_what_rust_decides_over_long_random_sequences() {
         for (step, ((now, limits, floors), answer)) in steps.iter().zip(&answers).enumerate() {
             let judged = limits.iter().enumerate().map(|(index, &(key, policy, cost))| {
                 let floor = floors.get(index).map(|floor| Time { micros: now + floor.micros, ..*floor });
-                (&policies[policy], states[key].max(floor), cost)
+                let (policy, stored) = (&policies[policy], states[key].max(floor).map(state));
+                let asked = Asked::units(cost);
+                Case { policy, stored, asked, binding: true, even_if_refused: false }
             });
             let expected = settle(judged, *now);
             assert_eq!(
@@ -189,14 +206,14 @@ fn lua_decides_what_rust_decides_over_long_random_sequences() {
                 "seed {seed}, round {round}, step {step}, {policies:?} {limits:?} {floors:?} {states:?}"
             );
             if expected.iter().all(|decision| decision.allowed) {
-                limits.iter().zip(&expected).for_each(|((key, ..), decision)| states[*key] = Some(decision.arrival));
+                limits.iter().zip(&expected).for_each(|((key, ..), decision)| states[*key] = Some(arrival(decision)));
             } else {
                 refusals += 1;
                 // What was counted elsewhere is known from now on.
                 for (((key, ..), decision), floor) in limits.iter().zip(&expected).zip(floors) {
                     let floor = Time { micros: now + floor.micros, ..*floor };
                     if states[*key].is_none_or(|known| known < floor) && floor.after(*now) > 0 {
-                        states[*key] = Some(decision.arrival);
+                        states[*key] = Some(arrival(decision));
                     }
                 }
             }
@@ -220,26 +237,31 @@ fn lua_takes_back_what_rust_takes_back_over_long_random_sequences() {
     let (mut back, mut gone) = (0, 0);
     for round in 0..60 {
         let policy = policy(one_of(&[1, 7, 13, 999, 700_000, 3_000_000]), one_of(&[1, 7, 60, 3_600]), 30);
-        let (key, interval) = (format!("r{round}:a"), policy.span(1).micros.max(4));
-        let charge = Charge { key: &key, policy: &policy, cost: 1 };
+        let (key, interval) = (format!("r{round}:a"), of_bucket(&policy).span(1).micros.max(4));
+        let charge = Charge::new(&key, &policy, Asked::units(1));
         let (mut now, mut state, mut owed) = (NOW, None::<Time>, Vec::new());
         let mut pipeline = redis::pipe();
         let mut expected = Vec::new();
         for _ in 0..200 {
             now += one_of(&[0, 0, 1, fastrand::u64(..interval / 2), fastrand::u64(..3 * interval)]);
             if !owed.is_empty() && fastrand::bool() {
-                let before = owed.swap_remove(fastrand::usize(..owed.len()));
-                take_back(&mut pipeline, "sidegate:", &charge, before, Some(now));
-                let left = policy.refund(state, before, now, 1);
+                let taken_at = owed.swap_remove(fastrand::usize(..owed.len()));
+                give_back(&mut pipeline, "sidegate:", &key, &policy, taken_at, 1, Some(now));
+                let left =
+                    policy.give_back(state.map(crate::limits::state).as_ref(), taken_at, now, 1).map(
+                        |left| match left {
+                            State::Bucket(state) => state.arrival,
+                        },
+                    );
                 back += u32::from(left != state);
                 gone += u32::from(left.is_none());
                 state = left;
             } else {
                 ask(&mut pipeline, "sidegate:", &[charge], &[], Some(now), false);
-                let decision = policy.decide(state, now, 1);
+                let decision = policy.decide(state.map(crate::limits::state).as_ref(), now, Asked::units(1));
                 if decision.allowed {
-                    state = Some(decision.arrival);
-                    owed.push(policy.before(decision.arrival, 1));
+                    state = Some(arrival(&decision));
+                    owed.push(now);
                 }
             }
             pipeline.cmd("GET").arg(format!("sidegate:limit:{{{key}}}"));
@@ -266,20 +288,19 @@ fn settled_apart_a_refusal_by_one_limit_leaves_the_others_as_they_were() {
         let server = RedisServer::start();
         let link = link(&server, &SCRIPTS).await;
         let (wide, narrow) = (policy(10, 60, 10), policy(2, 60, 2));
-        let both =
-            [Charge { key: "wide:a", policy: &wide, cost: 1 }, Charge { key: "narrow:a", policy: &narrow, cost: 1 }];
-        let limits = both.iter().map(|charge| (charge.policy, charge.cost));
+        let both = [Charge::new("wide:a", &wide, Asked::units(1)), Charge::new("narrow:a", &narrow, Asked::units(1))];
         for turn in 0..20 {
             let mut pipeline = Pipeline::new();
             assert_eq!(ask(&mut pipeline, "sidegate:", &both, &[], Some(NOW), true), 2);
-            let settled = read(limits.clone(), &link.query(&pipeline).await.unwrap()).unwrap();
+            let settled = read(both.iter().copied(), &link.query(&pipeline).await.unwrap()).unwrap();
             let remaining: Vec<u64> = settled.decisions.iter().map(|decision| decision.remaining).collect();
             let spent = (turn + 1).min(2);
             assert_eq!((settled.now, remaining), (NOW, vec![10 - spent, 2 - spent]), "turn {turn}");
             assert_eq!(settled.refunds.len(), usize::from(turn >= 2));
             let mut pipeline = Pipeline::new();
-            for (index, before) in settled.refunds {
-                take_back(&mut pipeline, "sidegate:", &both[index], before, Some(NOW));
+            for (index, taken_at) in settled.refunds {
+                let Charge { key, policy, .. } = both[index];
+                give_back(&mut pipeline, "sidegate:", key, policy, taken_at, 1, Some(NOW));
             }
             assert!(link.query(&pipeline).await.unwrap().iter().all(|value| *value == Value::Int(1)));
         }
@@ -292,7 +313,7 @@ fn every_key_expires_once_it_would_say_full_and_time_comes_from_redis() {
         let server = RedisServer::start();
         let link = link(&server, &SCRIPTS).await;
         let policy = policy(10, 60, 10);
-        let charges = [Charge { key: "per-address:192.0.2.1", policy: &policy, cost: 5 }];
+        let charges = [Charge::new("per-address:192.0.2.1", &policy, Asked::units(5))];
         let mut pipeline = Pipeline::new();
         ask(&mut pipeline, "sidegate:", &charges, &[], None, false);
         pipeline.cmd("PTTL").arg("sidegate:limit:{per-address:192.0.2.1}");
@@ -314,12 +335,12 @@ fn a_key_of_another_type_is_an_error_and_not_a_decision() {
         let server = RedisServer::start();
         let link = link(&server, &SCRIPTS).await;
         let policy = policy(10, 60, 10);
-        let charges = [Charge { key: "a:b", policy: &policy, cost: 1 }];
+        let charges = [Charge::new("a:b", &policy, Asked::units(1))];
         let mut pipeline = Pipeline::new();
         pipeline.cmd("LPUSH").arg("sidegate:limit:{a:b}").arg("x");
         ask(&mut pipeline, "sidegate:", &charges, &[], None, false);
         let values = link.query(&pipeline).await.unwrap();
-        assert_eq!(read([(&policy, 1)].into_iter(), &values[1..]), Err("wrongtype"));
+        assert_eq!(read(charges.into_iter(), &values[1..]), Err("wrongtype"));
         assert!(link.is_up());
     });
 }

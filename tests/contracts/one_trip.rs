@@ -62,7 +62,7 @@ pub fn request() -> Exchange {
 
 fn limits(name: &str, part: Part, amount: u64, link: &Link, registry: &Arc<Registry>) -> Rc<RateLimit> {
     let quota = Quota { amount, per: Duration::from_secs(3600) };
-    let limit = Limit { name: name.into(), key: Key(vec![part]), quota, burst: amount };
+    let limit = Limit::new(name, Key(vec![part]), quota);
     let worker = Worker {
         memory: MemoryStore::new(MemorySettings::default()),
         link: Some(link.clone()),

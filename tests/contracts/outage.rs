@@ -89,7 +89,7 @@ impl Instance {
     fn limits(&self, limits: &[(&str, u64)], on_outage: OnOutage) -> Rc<RateLimit> {
         let limit = |&(name, amount): &(&str, u64)| {
             let quota = Quota { amount, per: Duration::from_secs(3600) };
-            Arc::new(Limit { name: name.into(), key: Key(vec![Part::Address]), quota, burst: amount })
+            Arc::new(Limit::new(name, Key(vec![Part::Address]), quota))
         };
         let limits: Vec<_> = limits.iter().map(limit).collect();
         RateLimit::new(&limits, Settings { on_outage, ..Settings::default() }, &self.worker)

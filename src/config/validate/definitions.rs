@@ -10,13 +10,11 @@ use http::HeaderName;
 use http::header;
 
 use super::process::{count, prefix, sized};
-use super::treatment;
+use super::{limits, treatment};
 use crate::cache::{Cookies, Policy};
 use crate::config::quantity;
 use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
-use crate::rate_limit::Limit;
-use crate::rate_limit::partition::{Key, Part};
-use crate::rate_limit::quota::Quota;
+use crate::rate_limit::{Limit, Plan};
 use crate::session::{Carrier, Definition, Format, OnOutage};
 use crate::upstream;
 
@@ -34,6 +32,8 @@ pub struct Named<T> {
 pub struct Definitions {
     /// `[upstream.NAME]`.
     pub upstream: Named<upstream::Settings>,
+    /// `[plan.NAME]`.
+    pub plan: Named<Arc<Plan>>,
     /// `[limit.NAME]`.
     pub limit: Named<Arc<Limit>>,
     /// `[cache.NAME]`.
@@ -104,7 +104,15 @@ impl Definitions {
             let help = "[upstream.app] with servers = [\"http://127.0.0.1:3000\"]";
             root.reading.error(&(0..0), Fault::with_help("no upstream: nowhere to forward requests to", help));
         }
-        let limit = Named::read(root, "limit", limit);
+        let plan = Named::read(root, "plan", limits::plan);
+        if let Some((name, _)) = plan.entries.first()
+            && !has_redis
+        {
+            let help = "add [redis] with its url, or set the environment variable REDIS_URL";
+            root.reading
+                .error(&name.at, Fault::with_help("plans are read from Redis, and no Redis is configured", help));
+        }
+        let limit = Named::read(root, "limit", |name, table| limits::limit(name, table, &plan));
         let cache = Named::read(root, "cache", cache);
         let session = Named::read(root, "session", session);
         if let Some((name, _)) = session.entries.first()
@@ -116,12 +124,13 @@ impl Definitions {
                 .error(&name.at, Fault::with_help("sessions are read from Redis, and no Redis is configured", help));
         }
         let cors = Named::read(root, "cors", treatment::cors);
-        Self { upstream: upstreams, limit, cache, session, cors }
+        Self { upstream: upstreams, plan, limit, cache, session, cors }
     }
 
     /// Warns of definitions that no route refers to.
     pub fn warn_of_unused(&self, reading: &Reading<'_>) {
         self.upstream.warn_of_unused(reading);
+        self.plan.warn_of_unused(reading);
         self.limit.warn_of_unused(reading);
         self.cache.warn_of_unused(reading);
         self.session.warn_of_unused(reading);
@@ -156,36 +165,6 @@ fn upstream(name: &Placed<String>, table: &mut Table<'_>) -> Option<upstream::Se
     super::http2::upstream(table, &mut upstream);
     upstream.tls = super::tls::upstream(table, &upstream.servers, upstream.http2.offer)?;
     Some(upstream)
-}
-
-fn limit(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Limit>> {
-    let help = "\"address\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"session\", \"session:FIELD\", \"certificate\", \"certificate:cn\", \"route\", \"method\", or a list of them";
-    table.needs("key", help);
-    let parts = table.filled("key", |value| {
-        let text = value.text()?;
-        match Part::parse(text) {
-            Ok(Part::Certificate(_)) if value.reading.certificate_fields.borrow().is_none() => {
-                let help = "[server.tls] client = { ca = \"clients-ca.pem\", mode = \"required\" }";
-                Err(Fault::with_help("clients are not asked for certificates", help))
-            }
-            Ok(_) => Ok(text.to_owned()),
-            Err(message) => Err(Fault { message, help: Some(near_part(text).unwrap_or_else(|| help.to_owned())) }),
-        }
-    });
-    let key = parts.filter(|parts| !parts.value.is_empty()).and_then(|parts| {
-        let key = Key::parse(parts.value.iter().map(|part| part.value.as_str()));
-        key.map_err(|message| table.reading.error(&parts.at, message)).ok()
-    });
-    let quota = table.require("quota", "quota = \"100 per minute\"", text(|quota: &str| quota.parse::<Quota>()));
-    let burst = table.read("burst", count(1..1_000_000_001)).map(|burst| burst.value);
-    let quota = quota?.value;
-    Some(Arc::new(Limit { name: name.value.as_str().into(), key: key?, quota, burst: burst.unwrap_or(quota.amount) }))
-}
-
-fn near_part(text: &str) -> Option<String> {
-    let kind = text.split(':').next()?;
-    let known = ["address", "header:NAME", "cookie:NAME", "query:NAME", "session", "certificate", "route", "method"];
-    did_you_mean(kind, known)
 }
 
 fn cache(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Policy>> {

@@ -1,5 +1,7 @@
 //! The tables about the process: `[server]`, `[admin]`, `[log]`, `[memory]`, `[limits]`.
 
+use std::time::Duration;
+
 use super::treatment;
 use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
 use crate::config::secret::secret;
@@ -173,14 +175,23 @@ pub fn memory(table: &mut Table<'_>) -> MemorySettings {
     }
 }
 
-/// `[limits]`.
-pub fn limits(table: &mut Table<'_>) -> rate_limit::Settings {
+/// `[limits]`, and the names of those of routes that name none.
+pub fn limits(table: &mut Table<'_>) -> (rate_limit::Settings, Vec<Placed<String>>) {
     let mut limits = rate_limit::Settings::default();
     let outages = [("local", OnOutage::Local), ("open", OnOutage::Open), ("closed", OnOutage::Closed)];
     table.set("on_outage", &mut limits.on_outage, choice(&outages));
     table.set("reset", &mut limits.reset_in_seconds_left, choice(&[("unix", false), ("seconds-left", true)]));
     table.set("draft_fields", &mut limits.draft_fields, Value::flag);
-    limits
+    table.set("lease", &mut limits.lease, text(lease));
+    table.set("max_delayed", &mut limits.max_delayed, count(0..1_000_001));
+    let by_default = table.list("default", |value| Ok(value.text()?.to_owned()));
+    (limits, by_default.map(|names| names.value).unwrap_or_default())
+}
+
+fn lease(time: &str) -> Result<Duration, String> {
+    let life = quantity::duration(time)?;
+    let bounds = Duration::from_millis(10)..=Duration::from_secs(10);
+    if bounds.contains(&life) { Ok(life) } else { Err(format!("`{time}` is not between 10ms and 10s")) }
 }
 
 /// A reader of whole numbers.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use http::Method;
 
 use super::definitions::Definitions;
-use super::process::sized;
+use super::process::{count, sized};
 use super::{everything, treatment};
 use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
 use crate::config::settings::RouteSettings;
+use crate::rate_limit::partition::Part;
 use crate::route::case::differ_only_in_case;
 use crate::route::fields::Edits;
 use crate::route::pattern::{self, Pattern};
@@ -26,6 +27,7 @@ struct Route {
     pattern: Option<Pattern>,
     upstream: Option<usize>,
     limits: Vec<Placed<usize>>,
+    cost: Option<u64>,
     session: Option<(usize, Mode)>,
     cache: Option<usize>,
     on_write: Vec<String>,
@@ -37,9 +39,14 @@ struct Route {
 }
 
 /// Reads all routes. `None` only if something was noted.
-pub fn read(root: &mut Table<'_>, definitions: &Definitions, paths: Paths) -> Option<Vec<RouteSettings>> {
+pub fn read(
+    root: &mut Table<'_>,
+    definitions: &Definitions,
+    paths: Paths,
+    by_default: &[Placed<String>],
+) -> Option<Vec<RouteSettings>> {
     let reading = root.reading;
-    let routes = root.repeated("route", |table| route(table, definitions));
+    let routes = root.repeated("route", |table| route(table, definitions, by_default));
     if routes.is_empty() {
         if definitions.upstream.len() > 1 {
             let help = "[[route]] with path and upstream";
@@ -60,6 +67,7 @@ pub fn read(root: &mut Table<'_>, definitions: &Definitions, paths: Paths) -> Op
             pattern: route.pattern?,
             upstream: route.upstream?,
             limits: limits.collect::<Option<_>>()?,
+            cost: route.cost,
             session: match route.session {
                 Some((index, mode)) => Some((sessions.get(index)?.clone()?, mode)),
                 None => None,
@@ -82,7 +90,7 @@ pub fn read(root: &mut Table<'_>, definitions: &Definitions, paths: Paths) -> Op
     routes.into_iter().map(settle).collect()
 }
 
-fn route(table: &mut Table<'_>, definitions: &Definitions) -> Route {
+fn route(table: &mut Table<'_>, definitions: &Definitions, by_default: &[Placed<String>]) -> Route {
     let reading = table.reading;
     let path = table.require("path", "path = \"/{*rest}\" is everything", |value| Ok(value.text()?.to_owned()));
     let hosts = values(table.filled("hosts", |value| Ok(pattern::host(value.text()?)?)), reading);
@@ -106,7 +114,9 @@ fn route(table: &mut Table<'_>, definitions: &Definitions) -> Route {
             only
         }
     };
-    let limits = table.list("limits", |value| Ok(value.text()?.to_owned())).map(|list| list.value).unwrap_or_default();
+    let limits = table.list("limits", |value| Ok(value.text()?.to_owned())).map(|list| list.value);
+    let limits = limits.unwrap_or_else(|| by_default.to_vec());
+    let cost = table.read("cost", count(1..1_000_001)).map(|cost| cost.value);
     let session = table.value("session").and_then(|value| session(&value, definitions));
     let limits = limits_of(reading, definitions, limits, table.value("session").is_some());
     let cache_at = table.value("cache");
@@ -138,6 +148,7 @@ fn route(table: &mut Table<'_>, definitions: &Definitions) -> Route {
         pattern,
         upstream,
         limits,
+        cost,
         session,
         cache,
         on_write,
@@ -178,7 +189,7 @@ fn limits_of(
         if limits.iter().any(|other| other.value == index) {
             reading.error(&at, format!("limit `{name}` stands twice"));
         }
-        if !has_session && definitions.limit.at(index).is_some_and(|limit| limit.key.needs_session()) {
+        if !has_session && definitions.limit.at(index).is_some_and(|limit| limit.needs_session()) {
             let message = format!("limit `{name}` counts by session, and this route has none");
             reading.error(&at, Fault::with_help(message, "session = \"NAME\", or a limit by address"));
         }
@@ -264,16 +275,17 @@ fn sessions(definitions: &Definitions, routes: &[Route]) -> Vec<Option<Arc<crate
         let mut definition = definitions.session.at(index)?.clone();
         let its_routes = || routes.iter().filter(|route| route.session.is_some_and(|(session, _)| session == index));
         let limits = its_routes().flat_map(|route| &route.limits);
-        let limits = limits.filter_map(|limit| definitions.limit.at(limit.value)).map(|limit| &limit.key);
+        let limits = limits.filter_map(|limit| definitions.limit.at(limit.value)).flat_map(|limit| limit.attributes());
         let upstreams = its_routes().filter_map(|route| definitions.upstream.at(route.upstream?));
         let balanced = upstreams.filter_map(|upstream| match &upstream.balance {
             Balance::Hash(key) => Some(key),
             _ => None,
         });
-        for part in limits.chain(balanced).flat_map(|key| &key.0) {
-            if let crate::rate_limit::partition::Part::SessionField(field) = part
-                && !definition.attributes.contains(field)
-            {
+        let balanced = balanced.flat_map(|key| &key.0);
+        let balanced =
+            balanced.filter_map(|part| if let Part::SessionField(field) = part { Some(field) } else { None });
+        for field in limits.chain(balanced) {
+            if !definition.attributes.contains(field) {
                 definition.attributes.push(field.clone());
             }
         }

@@ -8,13 +8,15 @@
 //!    7 in a second is 142,857 µs and 1/7, and nothing drifts.
 //! 4. A state further ahead than the policy in force allows (an earlier policy's, or a clock set back) counts as just
 //!    empty: a client waits for what it spends, never for what another policy meant by it.
-//! 5. Several limits of one request are settled together: one refuses, none is charged.
-//! 6. A state is a moment, so it means the same to every store: of two that know a client, the later state counts.
-//! 7. One of `n` shares has intervals `n` times as long and the same tolerance, or one interval where that is longer. In a
+//!    If requests may be delayed, or charged after the fact, that much further ahead is allowed too, and one burst more.
+//! 5. A state is a moment, so it means the same to every store: of two that know a client, the later state counts.
+//! 6. One of `n` shares has intervals `n` times as long and the same tolerance, or one interval where that is longer. In a
 //!    time `w`, `n` shares together thus allow at most max(`burst`, `n`) and what the whole earns in `w`.
-//! 8. A charge is taken back less what time has given back since, so that nothing is given twice. That is exact for one
-//!    charge at a time. Of several that wait to be taken back, each was added to the others: the state may then be early
-//!    by the time it takes to take them back, until it has passed.
+//! 7. A *lease* is units that are taken now and spent within its life `L`. While one is active, the state is never below
+//!    now + `L`; one taken while none is active adds `L` to the state first. A lease is taken only if there is room for
+//!    twice as much, and never delays anybody.
+//! 8. What is given back is less by the time since it was taken: that time may have been lost by others, so it is not
+//!    given twice, whatever else is in flight.
 //!
 //! `store/scripts/*.lua` move the state by the same steps; what the state means is read here for both stores.
 //!
@@ -22,16 +24,23 @@
 //! Rounding the interval to microseconds would make 700,000 per second 500,000, and any division on the way would
 //! add up. Pairs of integers below 2^53 are also all that Lua's numbers can hold exactly.
 //!
-//! Of rule 7: one share allows `k` requests in `w` only if `k` of its intervals fit into `w` and its tolerance, and `n` times
+//! Of rule 6: one share allows `k` requests in `w` only if `k` of its intervals fit into `w` and its tolerance, and `n` times
 //! that is the bound. Were the tolerance divided as well, the state of the whole would be beyond it, and cut.
 //!
-//! Of rule 8: without the charge, the state would not have moved until time reached what the charge was added to, and
-//! with time since. Taking back all of it would leave the state before where it would be, by as much as it took.
+//! Of rule 7: what is spent from `s` to `t` was taken from `s - L` to `t`. The first of it left the state at `L` after its
+//! taking or later, each unit since moved it by an interval, and it is never beyond the tolerance: so there are at most
+//! `burst` and what is earned from `s` to `t`, as without leases.
+//!
+//! Of rule 8: without the charge, the state would have stood still while time passed it, and moved with time since. To take
+//! back all of it would leave the state before where it would be, by as much as it took.
 
+use std::time::Duration;
+
+use super::{Asked, Decision};
 use crate::rate_limit::quota::Quota;
 
-/// No span is longer (63 years in µs), so that now plus two spans stays below 2^53.
-const LONGEST: u64 = 2_000_000_000_000_000;
+/// No span is longer (31 years in µs), so that now plus six spans stays below 2^53.
+const LONGEST: u64 = 1_000_000_000_000_000;
 
 /// A moment (µs since the Unix epoch) or a span (µs), and a part of a µs in 1/quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +51,15 @@ pub struct Time {
     pub part: u64,
 }
 
+/// What is known of a token bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// When everything spent will have been earned back.
+    pub arrival: Time,
+    /// When the last lease that was taken ends (µs since the Unix epoch); in the past, or 0: none is active.
+    pub until: u64,
+}
+
 /// A quota and a burst, ready to decide with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -49,39 +67,44 @@ pub struct Policy {
     per: u64,
     burst: u64,
     tolerance: Time,
-}
-
-/// What one limit says to one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// Whether it may pass.
-    pub allowed: bool,
-    /// Units that may be spent at once after this.
-    pub remaining: u64,
-    /// µs until the same request would be allowed; 0 if it is, `u64::MAX` if it never will be (it costs more than the burst).
-    pub retry_after: u64,
-    /// µs until all units are there again, rounded up.
-    pub reset_after: u64,
-    /// The state after this.
-    pub arrival: Time,
+    delay: Time,
+    debt: Time,
+    lease: u64,
 }
 
 impl Policy {
-    /// The policy of `quota` with `burst` (units, at least 1). Spans beyond 63 years are cut to that.
+    /// The policy of `quota` with `burst` (units, at least 1). Spans beyond 31 years are cut to that.
     pub fn new(quota: Quota, burst: u64) -> Self {
         let per = u64::try_from(quota.per.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST);
         let amount = quota.amount.clamp(1, LONGEST);
-        let mut policy = Self { amount, per, burst: burst.max(1), tolerance: Time::default() };
+        let none = Time::default();
+        let mut policy = Self { amount, per, burst: burst.max(1), tolerance: none, delay: none, debt: none, lease: 0 };
         let most = u128::from(LONGEST) * u128::from(amount) / u128::from(per);
         policy.burst = policy.burst.min(u64::try_from(most).unwrap_or(u64::MAX));
         policy.tolerance = policy.span(policy.burst);
         policy
     }
 
+    /// The same, but requests beyond the burst wait for up to `longest` instead of being refused.
+    pub fn delaying(self, longest: Duration) -> Self {
+        let micros = u64::try_from(longest.as_micros()).map_or(LONGEST, |micros| micros.min(LONGEST));
+        Self { delay: Time { micros, part: 0 }, ..self }
+    }
+
+    /// The same, for what is charged after the fact: with room for a debt of one more burst.
+    pub fn owing(self) -> Self {
+        Self { debt: self.tolerance, ..self }
+    }
+
+    /// The same, for keys of which leases are taken that live for `life`.
+    pub fn leased(self, life: Duration) -> Self {
+        Self { lease: u64::try_from(life.as_micros()).map_or(LONGEST, |micros| micros.min(LONGEST)), ..self }
+    }
+
     /// One of `instances` equal shares of it: of at least one unit at once.
     pub fn share(&self, instances: u32) -> Self {
         let per = self.per.saturating_mul(u64::from(instances.max(1))).min(LONGEST);
-        let mut share = Self { per, ..*self };
+        let mut share = Self { per, lease: 0, ..*self };
         share.tolerance = self.tolerance.max(share.span(1));
         share.burst = share.units(share.tolerance).max(1);
         share
@@ -112,55 +135,136 @@ impl Policy {
         }
     }
 
-    /// Decides about a request that costs `cost` units at `now` (µs since the Unix epoch).
-    pub fn decide(&self, stored: Option<Time>, now: u64, cost: u64) -> Decision {
+    /// How far ahead of now a request may be that has to wait, and how long a lease lives (µs; 0: none is taken).
+    pub fn delay_and_lease(&self) -> (Time, u64) {
+        (self.delay, self.lease)
+    }
+
+    /// How far ahead of now a state may be at all.
+    pub fn furthest(&self) -> Time {
+        self.plus(self.plus(self.tolerance, self.delay), self.debt)
+    }
+
+    /// For how long (µs) a state says anything, at most.
+    pub fn longest(&self) -> u64 {
+        self.furthest().after(0)
+    }
+
+    /// Units that one request may need.
+    fn most(&self) -> u64 {
+        if self.delay == Time::default() { self.burst } else { self.units(self.reach()).max(self.burst) }
+    }
+
+    /// How far ahead of now a request may be to pass, at once or delayed.
+    fn reach(&self) -> Time {
+        self.plus(self.tolerance, self.delay)
+    }
+
+    /// Decides about a request at `now` (µs since the Unix epoch).
+    pub fn decide(&self, stored: Option<State>, now: u64, asked: Asked) -> Decision {
+        let mut state = self.reckon(stored, now);
+        let before = self.held(state, now);
+        let after = self.plus(before, self.span(asked.need));
         let latest = self.plus(Time { micros: now, part: 0 }, self.tolerance);
-        let before = self.reckon(stored, now).min(latest);
-        let after = self.plus(before, self.span(cost));
-        let allowed = cost <= self.burst && after <= latest;
-        let arrival = if allowed { after } else { before };
-        Decision {
+        let allowed = asked.need <= self.most() && after <= self.plus(latest, self.delay);
+        let mut decision = Decision {
             allowed,
-            remaining: self.units(self.minus(latest, arrival)).min(self.burst),
-            retry_after: match allowed {
-                true => 0,
-                false if cost > self.burst => u64::MAX,
-                false => self.minus(after, self.tolerance).after(now),
-            },
-            reset_after: arrival.after(now),
-            arrival,
+            remaining: 0,
+            retry_after: 0,
+            reset_after: 0,
+            delay: 0,
+            leased: 0,
+            state: super::State::Bucket(state),
+        };
+        let mut spent = before;
+        if allowed {
+            if after > latest {
+                decision.delay = self.minus(after, self.tolerance).after(now);
+            }
+            if asked.take > 0 {
+                state.arrival = self.plus(before, self.span(asked.take));
+            }
+            if asked.lease > 0
+                && let Some(leased) = self.lease(state, before, after, latest, now, asked)
+            {
+                (state, decision.leased) = (leased, asked.lease);
+            }
+            spent = state.arrival.max(before);
+        } else {
+            decision.retry_after = self.retry_after(state, now, asked.need);
         }
-    }
-
-    /// Whether so much is spent that an instance keeps it in mind, for when it has to do without the store: half of what may
-    /// be spent at once.
-    pub fn is_worth_noting(&self, decision: &Decision) -> bool {
-        decision.remaining <= self.burst / 2
-    }
-
-    /// The state that a charge of `cost` units was added to, if it then was `arrival`.
-    pub fn before(&self, arrival: Time, cost: u64) -> Time {
-        self.minus(arrival, self.span(cost))
-    }
-
-    /// The state once a charge of `cost` units that was added to `before` is taken back at `now` (µs since the Unix epoch).
-    pub fn refund(&self, stored: Option<Time>, before: Time, now: u64, cost: u64) -> Option<Time> {
-        let charged = self.span(cost);
-        let earned = Time { micros: now.saturating_sub(before.micros), part: 0 };
-        if earned >= charged {
-            return stored;
+        if spent < latest {
+            decision.remaining = self.units(self.minus(latest, spent)).min(self.burst);
         }
-        let back = self.minus(charged, earned);
-        let left = self.reckon(stored, now);
+        decision.reset_after = state.arrival.after(now);
+        decision.state = super::State::Bucket(state);
+        decision
+    }
+
+    /// The state once a lease is taken besides, if there is room for twice as much after what the request needs.
+    fn lease(&self, state: State, before: Time, after: Time, latest: Time, now: u64, asked: Asked) -> Option<State> {
+        let life = Time { micros: self.lease, part: 0 };
+        let first = if state.until > now { Time::default() } else { life };
+        let lease = self.span(asked.lease);
+        let fits = self.plus(self.plus(self.plus(after, first), lease), lease) <= latest;
+        let arrival = self.plus(before, self.span(asked.take));
+        (fits && self.lease > 0)
+            .then(|| State { arrival: self.plus(self.plus(arrival, first), lease), until: now + self.lease })
+    }
+
+    fn retry_after(&self, state: State, now: u64, need: u64) -> u64 {
+        if need > self.most() {
+            return u64::MAX;
+        }
+        let (span, reach) = (self.span(need), self.reach());
+        let earned = self.minus(self.plus(state.arrival, span), reach).after(now);
+        // While a lease is active there may never be room enough.
+        let blocked = state.until > now && self.plus(Time { micros: self.lease, part: 0 }, span) > reach;
+        if blocked { earned.max(state.until - now) } else { earned }
+    }
+
+    /// The state once `units` are charged at `now` (µs since the Unix epoch), whether there is room or not.
+    pub fn charge(&self, stored: Option<State>, now: u64, units: u64) -> State {
+        let state = self.reckon(stored, now);
+        if units == 0 {
+            return state;
+        }
+        let furthest = self.plus(Time { micros: now, part: 0 }, self.furthest());
+        let arrival = self.plus(self.held(state, now), self.span(units)).min(furthest);
+        State { arrival, ..state }
+    }
+
+    /// The state once `units` that were taken at `taken_at` and not spent are given back at `now` (both in µs since the Unix
+    /// epoch); none if it says nothing any more.
+    pub fn give_back(&self, stored: Option<State>, taken_at: u64, now: u64, units: u64) -> Option<State> {
+        let state = self.reckon(Some(stored?), now);
+        let floor = self.held(State { arrival: Time { micros: now, part: 0 }, ..state }, now);
+        let (span, lost) = (self.span(units), Time { micros: now.saturating_sub(taken_at), part: 0 });
+        let mut arrival = state.arrival;
+        if lost < span && arrival > floor {
+            let back = self.minus(span, lost);
+            arrival = if arrival > self.plus(floor, back) { self.minus(arrival, back) } else { floor };
+        }
+        let says = arrival > Time { micros: now, part: 0 };
+        says.then_some(State { arrival, ..state })
+    }
+
+    /// The stored state in this policy's parts, never in the past, and never further ahead than this policy allows.
+    fn reckon(&self, stored: Option<State>, now: u64) -> State {
         let full = Time { micros: now, part: 0 };
-        (left > self.plus(full, back)).then(|| self.minus(left, back))
+        let Some(State { arrival: Time { micros, part }, until }) = stored else {
+            return State { arrival: full, until: 0 };
+        };
+        // Another policy's parts are of another size: less than a µs is at stake, once.
+        let arrival = Time { micros, part: part.min(self.amount - 1) }.max(full);
+        let until = until.min(now + self.lease);
+        let until = if until > now { until } else { 0 };
+        State { arrival: arrival.min(self.plus(full, self.furthest())), until }
     }
 
-    /// The stored state in this policy's parts, never in the past.
-    fn reckon(&self, stored: Option<Time>, now: u64) -> Time {
-        let now = Time { micros: now, part: 0 };
-        // Another policy's parts are of another size: less than a µs is at stake, once.
-        stored.map_or(now, |Time { micros, part }| Time { micros, part: part.min(self.amount - 1) }.max(now))
+    /// The state by which is decided: while a lease is active, not below its life.
+    fn held(&self, state: State, now: u64) -> Time {
+        if state.until > now { state.arrival.max(Time { micros: now + self.lease, part: 0 }) } else { state.arrival }
     }
 
     fn plus(&self, left: Time, right: Time) -> Time {
@@ -197,308 +301,5 @@ impl Time {
     }
 }
 
-/// Decides about one request under several limits, given as (policy, state, cost): if one refuses, none is charged.
-/// The decisions come in the order of the limits.
-pub fn settle<'a>(limits: impl Iterator<Item = (&'a Policy, Option<Time>, u64)> + Clone, now: u64) -> Vec<Decision> {
-    let decide = |(policy, stored, cost): (&Policy, _, _)| policy.decide(stored, now, cost);
-    let mut decisions: Vec<Decision> = limits.clone().map(decide).collect();
-    if decisions.iter().any(|decision| !decision.allowed) {
-        let uncharged = decisions.iter_mut().zip(limits).filter(|(decision, _)| decision.allowed);
-        uncharged.for_each(|(decision, (policy, stored, _))| *decision = decide((policy, stored, 0)));
-    }
-    decisions
-}
-
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const NOW: u64 = 1_795_236_000_000_000;
-    const MONTH: u64 = 30 * 86_400;
-
-    fn policy(amount: u64, seconds: u64, burst: u64) -> Policy {
-        Policy::new(Quota { amount, per: Duration::from_secs(seconds) }, burst)
-    }
-
-    #[test]
-    fn a_full_bucket_gives_its_burst_and_then_one_for_each_interval() {
-        let policy = policy(1, 1, 3);
-        let mut state = None;
-        for remaining in [2, 1, 0] {
-            let decision = policy.decide(state, NOW, 1);
-            assert_eq!((decision.allowed, decision.remaining), (true, remaining));
-            state = Some(decision.arrival);
-        }
-        let refused = policy.decide(state, NOW, 1);
-        assert_eq!((refused.allowed, refused.retry_after, refused.reset_after), (false, 1_000_000, 3_000_000));
-        assert!(policy.decide(state, NOW + 1_000_000, 1).allowed);
-    }
-
-    #[test]
-    fn seven_in_a_second_are_seven_million_in_exactly_a_million_seconds() {
-        let policy = policy(7, 1, 7_000_000);
-        let arrival = (0..7_000_000).fold(None, |state, _| Some(policy.decide(state, NOW, 1).arrival));
-        assert_eq!(arrival, Some(Time { micros: NOW + 1_000_000_000_000, part: 0 }));
-    }
-
-    #[test]
-    fn a_request_that_costs_more_than_the_burst_is_never_allowed() {
-        let decision = policy(10, 1, 5).decide(None, NOW, 6);
-        assert_eq!((decision.allowed, decision.retry_after, decision.remaining), (false, u64::MAX, 5));
-    }
-
-    #[test]
-    fn a_state_left_by_a_slower_policy_strands_nobody() {
-        let hourly = policy(1, 3600, 24);
-        let state = hourly.decide(None, NOW, 24).arrival;
-        let decision = policy(100, 1, 10).decide(Some(state), NOW, 1);
-        assert_eq!((decision.allowed, decision.retry_after), (false, 10_000));
-    }
-
-    #[test]
-    fn extremes_neither_overflow_nor_leave_the_range_that_lua_can_hold() {
-        for (amount, seconds, burst) in
-            [(u64::MAX, u64::MAX, u64::MAX), (1, u64::MAX, u64::MAX), (u64::MAX, 1, u64::MAX)]
-        {
-            let policy = policy(amount, seconds, burst);
-            let decision = policy.decide(Some(Time { micros: u64::MAX, part: u64::MAX }), NOW, 1);
-            assert!(policy.plus(decision.arrival, policy.span(1)).micros < 1 << 53, "{policy:?} {decision:?}");
-            assert!(policy.parts() * 2 < 1 << 53);
-        }
-    }
-
-    #[test]
-    fn when_one_limit_refuses_the_others_are_not_charged() {
-        let (wide, narrow) = (policy(10, 1, 10), policy(1, 1, 1));
-        let spent = narrow.decide(None, NOW, 1).arrival;
-        let both = [(&wide, None, 1), (&narrow, Some(spent), 1)];
-        let decisions = settle(both.into_iter(), NOW);
-        assert_eq!((decisions[0].allowed, decisions[0].remaining), (true, 10));
-        assert_eq!((decisions[1].allowed, decisions[1].remaining), (false, 0));
-    }
-
-    fn policies() -> impl Strategy<Value = Policy> {
-        let amounts = prop_oneof![1..10u64, 1..1_000u64, Just(100_000), Just(700_000), Just(3_000_000)];
-        let windows = prop_oneof![Just(1), Just(7), Just(60), Just(3600), Just(MONTH)];
-        (amounts, windows, 1..50u64).prop_map(|(amount, seconds, burst)| policy(amount, seconds, burst))
-    }
-
-    /// Steps of time in 1/1000 of an interval.
-    fn steps() -> impl Strategy<Value = Vec<u64>> {
-        proptest::collection::vec(prop_oneof![Just(0), 0..1_000u64, 0..5_000u64, 0..60_000u64], 1..300)
-    }
-
-    /// Of a schedule: how long after the last one in 1/1000 of an interval, and at which instance.
-    fn schedules() -> impl Strategy<Value = Vec<(u64, usize)>> {
-        let steps = prop_oneof![Just(0), 0..1_000u64, 0..5_000u64, 0..60_000u64];
-        proptest::collection::vec((steps, 0..8usize), 1..200)
-    }
-
-    fn part_of_interval(policy: &Policy, step: u64) -> u64 {
-        (u128::from(step) * u128::from(policy.per) / u128::from(policy.amount) / 1000) as u64
-    }
-
-    /// No window of `allowed` moments holds more than `most` says of it (from, to), and what is earned in it.
-    fn bounded(policy: &Policy, allowed: &[u64], most: impl Fn(u64, u64) -> u64) -> Result<(), TestCaseError> {
-        for (first, from) in allowed.iter().enumerate() {
-            for (last, to) in allowed.iter().enumerate().skip(first) {
-                let earned = policy.units(Time { micros: to - from, part: 0 });
-                let (count, most) = ((last - first + 1) as u64, most(*from, *to) + earned);
-                prop_assert!(count <= most, "{count} instead of {most} from {from} to {to}");
-            }
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn one_share_is_the_whole_and_each_of_several_gives_one_at_least() {
-        let whole = policy(10, 60, 10);
-        assert_eq!(whole.share(1), whole);
-        assert_eq!([2, 3, 4, 10, 11].map(|instances| whole.share(instances).burst()), [5, 3, 2, 1, 1]);
-        assert_eq!(whole.share(3).span(1), Time { micros: 18_000_000, part: 0 });
-        assert_eq!(whole.share(3).tolerance(), whole.tolerance(), "a state of the whole is within it");
-    }
-
-    /// Instances, and the Redis they share: as `judge` has it, with one clock.
-    struct Instances {
-        whole: Policy,
-        share: Policy,
-        redis: Option<Time>,
-        away: bool,
-        local: Vec<Option<Time>>,
-    }
-
-    impl Instances {
-        fn new(whole: Policy, count: usize) -> Self {
-            Self { whole, share: whole.share(count as u32), redis: None, away: false, local: vec![None; count] }
-        }
-
-        fn ask(&mut self, instance: usize, now: u64) -> bool {
-            let local = &mut self.local[instance];
-            if self.away {
-                let decision = self.share.decide(*local, now, 1);
-                *local = Some(decision.arrival);
-                return decision.allowed;
-            }
-            let decision = self.whole.decide(self.redis.max(*local), now, 1);
-            if decision.allowed || *local > self.redis {
-                self.redis = Some(decision.arrival);
-            }
-            if self.whole.is_worth_noting(&decision) {
-                *local = Some(decision.arrival);
-            }
-            decision.allowed
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_window_holds_more_than_the_burst_and_what_is_earned_in_it(policy in policies(), steps in steps()) {
-            let (mut now, mut state, mut allowed) = (NOW, None, Vec::new());
-            for step in steps {
-                now += (u128::from(step) * u128::from(policy.per) / u128::from(policy.amount) / 1000) as u64;
-                let decision = policy.decide(state, now, 1);
-                state = Some(decision.arrival);
-                if decision.allowed {
-                    allowed.push(now);
-                }
-            }
-            for (first, from) in allowed.iter().enumerate() {
-                for (last, to) in allowed.iter().enumerate().skip(first) {
-                    let earned = policy.units(Time { micros: to - from, part: 0 });
-                    prop_assert!((last - first + 1) as u64 <= policy.burst + earned);
-                }
-            }
-        }
-
-        #[test]
-        fn a_refused_request_passes_at_retry_after_and_not_a_microsecond_before(
-            policy in policies(), steps in steps(), cost in 1..5u64,
-        ) {
-            let (mut now, mut state) = (NOW, None);
-            for step in steps {
-                now += (u128::from(step) * u128::from(policy.per) / u128::from(policy.amount) / 1000) as u64;
-                let decision = policy.decide(state, now, cost);
-                state = Some(decision.arrival);
-                if !decision.allowed && cost <= policy.burst {
-                    prop_assert!(decision.retry_after > 0);
-                    prop_assert!(policy.decide(state, now + decision.retry_after, cost).allowed);
-                    prop_assert!(!policy.decide(state, now + decision.retry_after - 1, cost).allowed);
-                }
-            }
-        }
-
-        #[test]
-        fn remaining_is_exactly_what_can_still_be_spent_at_once(policy in policies(), steps in steps()) {
-            let (mut now, mut state) = (NOW, None);
-            for step in steps {
-                now += (u128::from(step) * u128::from(policy.per) / u128::from(policy.amount) / 1000) as u64;
-                let decision = policy.decide(state, now, 1);
-                state = Some(decision.arrival);
-                let remaining = decision.remaining;
-                prop_assert!(policy.decide(state, now, remaining).allowed);
-                prop_assert!(!policy.decide(state, now, remaining + 1).allowed);
-                prop_assert_eq!(policy.decide(state, now + decision.reset_after, 0).remaining, policy.burst);
-            }
-        }
-
-        #[test]
-        fn the_shares_of_all_instances_together_allow_what_the_whole_does(
-            policy in policies(), instances in 1..8usize, schedule in schedules(),
-        ) {
-            let mut fleet = Instances { away: true, ..Instances::new(policy, instances) };
-            let (mut now, mut allowed) = (NOW, Vec::new());
-            for (step, instance) in schedule {
-                now += part_of_interval(&policy, step);
-                if fleet.ask(instance % instances, now) {
-                    allowed.push(now);
-                }
-            }
-            bounded(&policy, &allowed, |_, _| policy.burst.max(instances as u64))?;
-        }
-
-        #[test]
-        fn an_outage_gives_a_client_of_one_instance_half_its_burst_at_most(
-            policy in policies(), schedule in schedules(), turns in proptest::collection::vec((0..200usize, any::<bool>()), 0..6),
-        ) {
-            let mut one = Instances::new(policy, 1);
-            let (mut now, mut allowed, mut outages) = (NOW, Vec::new(), Vec::new());
-            for (index, (step, _)) in schedule.into_iter().enumerate() {
-                for (_, empty) in turns.iter().filter(|(turn, _)| *turn == index) {
-                    one.away = !one.away;
-                    if one.away {
-                        outages.push(now);
-                    }
-                    one.redis = one.redis.filter(|_| !empty);
-                }
-                now += part_of_interval(&policy, step);
-                if one.ask(0, now) {
-                    allowed.push(now);
-                }
-            }
-            let half = |from: u64, to: u64| outages.iter().filter(|at| (from..=to).contains(*at)).count() as u64 * (policy.burst / 2);
-            bounded(&policy, &allowed, |from, to| policy.burst + half(from, to))?;
-        }
-
-        #[test]
-        fn an_outage_gives_a_client_of_all_instances_little_more(
-            policy in policies(), instances in 2..6usize, schedule in schedules(),
-            start in 0..200usize, length in 0..200usize, empty in any::<bool>(),
-        ) {
-            let mut fleet = Instances::new(policy, instances);
-            let (mut now, mut allowed) = (NOW, Vec::new());
-            for (index, (step, _)) in schedule.into_iter().enumerate() {
-                fleet.away = (start..start + length).contains(&index);
-                fleet.redis = fleet.redis.filter(|_| !(fleet.away && empty));
-                now += part_of_interval(&policy, step);
-                // In turn.
-                if fleet.ask(index % instances, now) {
-                    allowed.push(now);
-                }
-            }
-            bounded(&policy, &allowed, |_, _| policy.burst + policy.burst / 2 + 2 * instances as u64)?;
-        }
-
-        #[test]
-        fn what_is_taken_back_is_not_given_twice(
-            policy in policies(), at_once in 1..5usize,
-            schedule in proptest::collection::vec((0..3_000u64, any::<bool>(), 0..3_000u64), 1..100),
-        ) {
-            // With what was charged for requests that another limit refused, and without it.
-            let (mut with, mut without, mut owed) = (None, None, Vec::<(u64, Time)>::new());
-            let (mut now, mut taken_back, mut longest) = (NOW, 0, 0);
-            for (step, kept, delay) in schedule {
-                now += part_of_interval(&policy, step);
-                owed.sort_by_key(|(due, _)| *due);
-                for (due, before) in owed.extract_if(.., |(due, _)| *due <= now) {
-                    with = policy.refund(with, before, due, 1);
-                }
-                let decision = policy.decide(with, now, 1);
-                if !decision.allowed || (!kept && owed.len() == at_once) {
-                    continue;
-                }
-                with = Some(decision.arrival);
-                if kept {
-                    without = Some(policy.plus(policy.reckon(without, now), policy.span(1)));
-                } else {
-                    let delay = part_of_interval(&policy, delay);
-                    (longest, taken_back) = (delay.max(longest), taken_back + 1);
-                    owed.push((now + delay, policy.before(decision.arrival, 1)));
-                }
-                // One at a time is exact; of several each may count as idle time what was none of its own.
-                let short = policy.reckon(without, now).micros.saturating_sub(policy.reckon(with, now).micros);
-                prop_assert!(short <= (at_once as u64 - 1) * longest, "{short} µs short");
-            }
-            owed.sort_by_key(|(due, _)| *due);
-            for (due, before) in owed {
-                (now, with) = (due.max(now), policy.refund(with, before, due, 1));
-            }
-            // It is taken back whole, but for a part of a µs each time.
-            prop_assert!(without.is_some() || with.map_or(0, |state| state.after(now)) <= taken_back);
-        }
-    }
-}
+mod tests;

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::super::algorithm::gcra::{self, Decision, Time};
+use super::super::algorithm::{Decision, State, settle};
 use super::{Charge, MemorySettings};
 
 /// Shards, at most; and keys in each, at least.
@@ -38,8 +38,16 @@ pub struct MemoryStore {
 #[derive(Debug)]
 struct Shard {
     index: HashMap<Arc<str>, usize, RandomState>,
-    counters: Vec<(Arc<str>, Time)>,
+    counters: Vec<Counter>,
     room: usize,
+}
+
+#[derive(Debug)]
+struct Counter {
+    key: Arc<str>,
+    /// When it says "full" again (µs since the Unix epoch).
+    full_at: u64,
+    state: State,
 }
 
 impl MemoryStore {
@@ -54,18 +62,16 @@ impl MemoryStore {
         Arc::new(Self { shards, hasher, stood_in_until: AtomicU64::new(0) })
     }
 
-    /// Settles `charges` at `now` (µs since the Unix epoch): all are charged or, if one is refused, none. One decision for
-    /// each, in order.
+    /// Settles `charges` at `now` (µs since the Unix epoch) in one step ([`Charge`]). One decision for each, in order.
     pub fn settle(&self, charges: &[Charge<'_>], now: u64) -> Vec<Decision> {
         match charges {
             [] => Vec::new(),
             [charge] => {
                 let mut shard = self.shards[self.place(charge.key)].lock();
-                let decision = charge.policy.decide(shard.state(charge.key), now, charge.cost);
-                if decision.allowed {
-                    shard.set(charge.key, decision.arrival);
-                }
-                vec![decision]
+                let stored = shard.state(charge.key);
+                let decisions = settle(std::iter::once(charge.case(stored)), now);
+                shard.follow(charge.key, stored, now, &decisions[0]);
+                decisions
             }
             _ => self.settle_together(charges, now),
         }
@@ -82,24 +88,22 @@ impl MemoryStore {
 
         let states: Vec<_> =
             charges.iter().zip(&places).map(|(charge, place)| locked[at(place)].state(charge.key)).collect();
-        let limits = charges.iter().zip(states).map(|(charge, state)| (charge.policy, state, charge.cost));
-        let decisions = gcra::settle(limits, now);
-        if decisions.iter().all(|decision| decision.allowed) {
-            for ((charge, place), decision) in charges.iter().zip(&places).zip(&decisions) {
-                locked[at(place)].set(charge.key, decision.arrival);
-            }
+        let decisions = settle(charges.iter().zip(&states).map(|(charge, stored)| charge.case(*stored)), now);
+        for (index, decision) in decisions.iter().enumerate() {
+            locked[at(&places[index])].follow(charges[index].key, states[index], now, decision);
         }
         decisions
     }
 
     /// What is known of `key`.
-    pub fn state(&self, key: &str) -> Option<Time> {
+    pub fn state(&self, key: &str) -> Option<State> {
         self.shards[self.place(key)].lock().state(key)
     }
 
-    /// Another store says that `arrival` is the state of `key`.
-    pub fn note(&self, key: &str, arrival: Time) {
-        self.shards[self.place(key)].lock().set(key, arrival);
+    /// Another store says that `state` is the state of `key`, until it says "full" again at `full_at` (µs since the Unix
+    /// epoch).
+    pub fn note(&self, key: &str, state: State, full_at: u64) {
+        self.shards[self.place(key)].lock().set(key, state, full_at);
     }
 
     /// Requests were counted here in place of Redis; that says something until then (µs since the Unix epoch).
@@ -134,23 +138,32 @@ impl MemoryStore {
 }
 
 impl Shard {
-    fn state(&self, key: &str) -> Option<Time> {
-        self.index.get(key).map(|&at| self.counters[at].1)
+    fn state(&self, key: &str) -> Option<State> {
+        self.index.get(key).map(|&at| self.counters[at].state)
     }
 
-    fn set(&mut self, key: &str, arrival: Time) {
+    /// Keeps what a decision leaves of a key: where nothing is known, only what says anything.
+    fn follow(&mut self, key: &str, stored: Option<State>, now: u64, decision: &Decision) {
+        if stored.is_some() || decision.reset_after > 0 {
+            self.set(key, decision.state, now.saturating_add(decision.reset_after));
+        }
+    }
+
+    fn set(&mut self, key: &str, state: State, full_at: u64) {
         if let Some(&at) = self.index.get(key) {
-            self.counters[at].1 = arrival;
+            let counter = &mut self.counters[at];
+            (counter.state, counter.full_at) = (state, full_at);
             return;
         }
         let key: Arc<str> = key.into();
+        let counter = Counter { key: key.clone(), full_at, state };
         let at = if self.counters.len() < self.room {
-            self.counters.push((key.clone(), arrival));
+            self.counters.push(counter);
             self.counters.len() - 1
         } else {
             let at = self.nearest_to_full();
-            let (forgotten, _) = std::mem::replace(&mut self.counters[at], (key.clone(), arrival));
-            self.index.remove(&forgotten);
+            let forgotten = std::mem::replace(&mut self.counters[at], counter);
+            self.index.remove(&forgotten.key);
             at
         };
         self.index.insert(key, at);
@@ -159,7 +172,7 @@ impl Shard {
     fn nearest_to_full(&self) -> usize {
         let all = self.counters.len();
         let pick = |nth: usize| if all <= SAMPLE { nth } else { fastrand::usize(..all) };
-        (0..all.min(SAMPLE)).map(pick).min_by_key(|&at| self.counters[at].1).unwrap_or(0)
+        (0..all.min(SAMPLE)).map(pick).min_by_key(|&at| self.counters[at].full_at).unwrap_or(0)
     }
 }
 
@@ -168,7 +181,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rate_limit::algorithm::gcra::Policy;
+    use crate::rate_limit::algorithm::{Asked, Policy, gcra};
     use crate::rate_limit::quota::Quota;
 
     const NOW: u64 = 1_795_236_000_000_000;
@@ -178,12 +191,12 @@ mod tests {
     }
 
     fn policy() -> Policy {
-        Policy::new(Quota { amount: 10, per: Duration::from_secs(60) }, 10)
+        Policy::Bucket(gcra::Policy::new(Quota { amount: 10, per: Duration::from_secs(60) }, 10))
     }
 
     fn spend(store: &MemoryStore, key: &str, times: usize) -> Decision {
         let policy = policy();
-        let charges = [Charge { key, policy: &policy, cost: 1 }];
+        let charges = [Charge::new(key, &policy, Asked::units(1))];
         (0..times).fold(None, |_, _| store.settle(&charges, NOW).pop()).unwrap()
     }
 
@@ -233,9 +246,10 @@ mod tests {
     #[test]
     fn what_another_store_says_of_a_key_counts() {
         let store = store(10);
-        store.note("a", policy().decide(None, NOW, 10).arrival);
+        let empty = policy().decide(None, NOW, Asked::units(10));
+        store.note("a", empty.state, NOW + empty.reset_after);
         assert!(!spend(&store, "a", 1).allowed);
-        assert_eq!((store.state("a").map(|state| state.after(NOW)), store.state("b")), (Some(60_000_000), None));
+        assert_eq!((store.state("a"), store.state("b")), (Some(empty.state), None));
     }
 
     #[test]
@@ -247,7 +261,7 @@ mod tests {
                 scope.spawn(move || {
                     let mut keys = ["a", "b", "c", "d"];
                     keys.rotate_left(turn);
-                    let charges = keys.map(|key| Charge { key, policy, cost: 1 });
+                    let charges = keys.map(|key| Charge::new(key, policy, Asked::units(1)));
                     let settle = |_: &usize| store.settle(&charges, NOW).iter().all(|decision| decision.allowed);
                     (0..1_000).filter(settle).count()
                 })

@@ -3,7 +3,7 @@
 //! 1. On one server, one call of one script settles all limits of a request: it charges all of them or none, in one step.
 //! 2. The script only moves the states; it answers with those it judged by, and `gcra` reads from them what is left.
 //! 3. Keys are `PREFIX limit:{NAME:KEY}`. In a cluster each has a slot of its own, so there each limit has a call of its
-//!    own. If one refuses then, what others were charged is taken back behind (`gcra`, rule 8). Until that is done they may
+//!    own. If one refuses then, what others were charged is given back behind (`gcra`, rule 8). Until that is done they may
 //!    refuse what they should not.
 //! 4. What was counted elsewhere while Redis was away comes along as a *floor*: how far ahead of now the state is at least.
 //!    It is known to Redis from then on, whether the request is charged or refused.
@@ -21,7 +21,8 @@ use redis::{Pipeline, Value};
 use crate::redis_pool::fault::Fault;
 use crate::redis_pool::key;
 
-use super::super::algorithm::gcra::{self, Decision, Policy, Time};
+use super::super::algorithm::gcra::{self, Time};
+use super::super::algorithm::{Decision, Policy, State, settle};
 use super::Charge;
 
 /// The scripts; a link that counts limits is made with them.
@@ -37,9 +38,9 @@ pub struct Settled {
     pub now: u64,
     /// One for each limit, in order.
     pub decisions: Vec<Decision>,
-    /// Limits, by their place, that were charged while another refused; and the state, by the clock of their own server, that
-    /// the charge was added to.
-    pub refunds: Vec<(usize, Time)>,
+    /// Limits, by their place, that were charged while another refused; and when, by the clock of their own server (µs since
+    /// the Unix epoch).
+    pub refunds: Vec<(usize, u64)>,
 }
 
 /// Adds the commands that settle `charges`, and says how many: one for all of them, or one for each if they are `apart`.
@@ -77,8 +78,9 @@ fn ask_together(pipeline: &mut Pipeline, prefix: &str, charges: &[Charge<'_>], f
         None => command.arg(""),
     };
     for charge in charges {
-        let (interval, tolerance) = (charge.policy.span(charge.cost), charge.policy.tolerance());
-        for number in [interval.micros, interval.part, tolerance.micros, tolerance.part, charge.policy.parts()] {
+        let Policy::Bucket(policy) = charge.policy;
+        let (interval, tolerance) = (policy.span(charge.asked.need), policy.tolerance());
+        for number in [interval.micros, interval.part, tolerance.micros, tolerance.part, policy.parts()] {
             command.arg(number);
         }
     }
@@ -87,62 +89,73 @@ fn ask_together(pipeline: &mut Pipeline, prefix: &str, charges: &[Charge<'_>], f
     }
 }
 
-/// Adds the command that takes back what `charge` took when the state was `before`. `now` as for [`ask`].
-pub fn take_back(pipeline: &mut Pipeline, prefix: &str, charge: &Charge<'_>, before: Time, now: Option<u64>) {
+/// Adds the command that gives back `units` that were taken of `key` at `taken_at` (µs since the Unix epoch, by its server's
+/// clock) and not spent. `now` as for [`ask`].
+pub fn give_back(
+    pipeline: &mut Pipeline,
+    prefix: &str,
+    key: &str,
+    policy: &Policy,
+    taken_at: u64,
+    units: u64,
+    now: Option<u64>,
+) {
     let mut name = String::with_capacity(96);
-    key::push_tagged(&mut name, prefix, "limit", charge.key);
+    key::push_tagged(&mut name, prefix, "limit", key);
     let command = pipeline.cmd("EVALSHA").arg(SHAS[1].as_str()).arg(1).arg(name);
     match now {
         Some(now) => command.arg(now),
         None => command.arg(""),
     };
-    let interval = charge.policy.span(charge.cost);
-    command.arg(interval.micros).arg(interval.part).arg(before.micros).arg(charge.policy.parts());
+    let Policy::Bucket(policy) = policy;
+    let interval = policy.span(units);
+    command.arg(interval.micros).arg(interval.part).arg(taken_at).arg(policy.parts());
 }
 
-/// Reads what Redis says under `limits`, each given as (policy, cost): from one value for all of them, or one for each.
+/// Reads what Redis says under `charges`: from one value for all of them, or one for each.
 ///
 /// # Errors
 /// A word: that of the fault (`redis_pool::fault`; the link has told the log of it), or `script` if the answer is none of ours.
 pub fn read<'a>(
-    limits: impl ExactSizeIterator<Item = (&'a Policy, u64)> + Clone,
+    charges: impl ExactSizeIterator<Item = Charge<'a>> + Clone,
     values: &[Value],
 ) -> Result<Settled, &'static str> {
     if let [value] = values {
-        let (now, decisions) = read_together(limits, value)?;
+        let (now, decisions) = read_together(charges, value)?;
         return Ok(Settled { now, decisions, refunds: Vec::new() });
     }
-    if values.len() != limits.len() {
+    if values.len() != charges.len() {
         return Err("protocol");
     }
     let mut said = Vec::with_capacity(values.len());
-    for (limit, value) in limits.clone().zip(values) {
-        let (now, decisions) = read_together(std::iter::once(limit), value)?;
+    for (charge, value) in charges.clone().zip(values) {
+        let (now, decisions) = read_together(std::iter::once(charge), value)?;
         said.extend(decisions.into_iter().map(|decision| (now, decision)));
     }
-    Ok(settle_apart(limits, &said))
+    Ok(settle_apart(charges, &said))
 }
 
 /// Puts together what was decided `apart`, each at a moment of its own server's clock: if one refuses, none is to have been
 /// charged.
-fn settle_apart<'a>(limits: impl Iterator<Item = (&'a Policy, u64)>, apart: &[(u64, Decision)]) -> Settled {
+fn settle_apart<'a>(charges: impl Iterator<Item = Charge<'a>>, apart: &[(u64, Decision)]) -> Settled {
     let within = apart.iter().all(|(_, decision)| decision.allowed);
     let now = apart.first().map_or(0, |(now, _)| *now);
     let mut settled = Settled { now, decisions: Vec::with_capacity(apart.len()), refunds: Vec::new() };
-    for (index, ((policy, cost), &(then, mut decision))) in limits.zip(apart).enumerate() {
+    for (index, (Charge { policy, asked, .. }, &(then, mut decision))) in charges.zip(apart).enumerate() {
         if decision.allowed && !within {
-            let before = policy.before(decision.arrival, cost);
-            settled.refunds.push((index, before));
-            decision = policy.decide(Some(before), then, 0);
+            settled.refunds.push((index, then));
+            let before = policy.give_back(Some(&decision.state), then, then, asked.take);
+            decision = policy.decide(before.as_ref(), then, asked.look());
         }
-        decision.arrival.micros = (now + decision.arrival.micros).saturating_sub(then);
+        let State::Bucket(state) = &mut decision.state;
+        state.arrival.micros = (now + state.arrival.micros).saturating_sub(then);
         settled.decisions.push(decision);
     }
     settled
 }
 
 fn read_together<'a>(
-    limits: impl ExactSizeIterator<Item = (&'a Policy, u64)> + Clone,
+    charges: impl ExactSizeIterator<Item = Charge<'a>> + Clone,
     value: &Value,
 ) -> Result<(u64, Vec<Decision>), &'static str> {
     let numbers = match value {
@@ -158,10 +171,13 @@ fn read_together<'a>(
     };
     let numbers: Vec<u64> = numbers.iter().map_while(whole).collect();
     match numbers.as_slice() {
-        [charged, now, states @ ..] if states.len() == 2 * limits.len() => {
-            let states = states.chunks_exact(2).map(|state| Some(Time { micros: state[0], part: state[1] }));
-            let judged = limits.zip(states).map(|((policy, cost), state)| (policy, state, cost));
-            let decisions = gcra::settle(judged, *now);
+        [charged, now, states @ ..] if states.len() == 2 * charges.len() => {
+            let states = states.chunks_exact(2).map(|state| {
+                let arrival = Time { micros: state[0], part: state[1] };
+                State::Bucket(gcra::State { arrival, until: 0 })
+            });
+            let cases = charges.zip(states).map(|(charge, state)| charge.case(Some(state)));
+            let decisions = settle(cases, *now);
             // What was charged there must be what is told here.
             let agreed = decisions.iter().all(|decision| decision.allowed) == (*charged == 1);
             if agreed { Ok((*now, decisions)) } else { Err("script") }
