@@ -2,7 +2,8 @@
 //!
 //! 1. A variant says what happened and carries the facts; nothing that a client sent is repeated to it.
 //! 2. Content is `application/problem+json` (RFC 9457). A client that prefers `text/html`, as a browser's navigation
-//!    does, gets a small page with the same words. To HEAD: the same fields, no content.
+//!    does, gets a small page with the same words (`page`). A limit may say something else (`limits`). To HEAD: the same
+//!    fields, no content.
 //! 3. Every answer says `Cache-Control: no-store`: it is about this request at this moment.
 //! 4. Where trying again later helps, `Retry-After` says when: whole seconds, at least 1.
 //! 5. Failures of the app carry `Proxy-Status` with the error type of RFC 9209 §2.3.
@@ -12,9 +13,11 @@
 //!
 //! # Why
 //! One sentence for one situation, whichever layer met it: users, tests and documentation can rely on the words. Problem types are
-//! URNs, since a URL would promise a page.
+//! URNs, since a URL would promise a page; those of spent quotas are the ones that clients know from elsewhere.
 
 pub mod grpc;
+mod limits;
+mod page;
 mod request_id;
 
 use std::borrow::Cow;
@@ -26,8 +29,10 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use serde::Serialize;
 
+pub use self::limits::{Refusal, Refused};
+use self::page::{page, prefers_html};
+use self::request_id::Unnamed;
 pub use self::request_id::name;
-use self::request_id::{END_OF_PAGE, Unnamed};
 use crate::body::Body;
 use crate::clock::Clock;
 
@@ -63,15 +68,17 @@ pub enum LocalReply {
     ExpectationFailed,
     /// 408: the client took too long to send its request.
     RequestTimeout,
-    /// 429: a quota is spent (RFC 6585 §4).
-    RateLimited {
+    /// 429, or the limit's own status: a quota is spent (RFC 6585 §4).
+    RateLimited(Box<Refused>),
+    /// 429, or the limit's own status: as many requests are under way as the limit takes at once.
+    TooManyInFlight(Box<Refused>),
+    /// 400: a limit counts by something that the request does not carry, and refuses it then.
+    LimitKeyMissing {
         /// The limit's name.
         limit: Arc<str>,
-        /// Seconds until the same request would pass.
-        retry_after: u64,
-        /// The quota in the configuration's words: `100 per minute`.
-        quota: String,
     },
+    /// 401: the route takes only known API keys. One answer for one that is unknown and for none at all.
+    UnknownApiKey,
     /// 503: the limits cannot be counted, and are configured to refuse then.
     LimitStoreDown {
         /// Seconds until trying again makes sense.
@@ -120,11 +127,20 @@ pub enum LocalReply {
     },
 }
 
+/// What the content of an answer is.
+#[derive(Clone, Copy)]
+enum Media<'a> {
+    Problem,
+    Page,
+    /// What a limit says in their place, and its type.
+    Own(&'a HeaderValue),
+}
+
 /// What a problem document says (RFC 9457 §3.1), facts last.
 #[derive(Serialize)]
 struct Problem<'a> {
     #[serde(rename = "type")]
-    kind: String,
+    kind: Cow<'static, str>,
     title: &'static str,
     status: u16,
     detail: Cow<'static, str>,
@@ -132,6 +148,8 @@ struct Problem<'a> {
     limit: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quota: Option<&'a str>,
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated: Option<&'a [Arc<str>]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,11 +166,16 @@ impl LocalReply {
         if grpc::is_call(request) {
             return grpc::respond(self);
         }
-        let html = prefers_html(request.headers());
-        let content = Bytes::from(if html { self.page() } else { self.json() });
+        let own = self.refused().and_then(|refused| Some((refused.content()?, &refused.refusal.content_type)));
+        let (content, media) = match own {
+            Some((content, media)) => (content.into_bytes(), Media::Own(media)),
+            None if prefers_html(request.headers()) => (page(self, request), Media::Page),
+            None => (self.json(), Media::Problem),
+        };
+        let content = Bytes::from(content);
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status();
-        *response.headers_mut() = self.fields(content.len(), html);
+        *response.headers_mut() = self.fields(content.len(), media);
         if request.version() <= Version::HTTP_11 && self.closes() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -160,7 +183,9 @@ impl LocalReply {
         if sent {
             *response.body_mut() = Body::full(content.clone());
         }
-        response.extensions_mut().insert(Unnamed { content, html, sent });
+        if !matches!(media, Media::Own(_)) {
+            response.extensions_mut().insert(Unnamed { content, html: matches!(media, Media::Page), sent });
+        }
         response
     }
 
@@ -171,7 +196,7 @@ impl LocalReply {
         let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(Clock::System.unix_seconds()));
         let phrase = status.canonical_reason().unwrap_or_default();
         let mut bytes = format!("HTTP/1.1 {} {phrase}\r\n", status.as_u16()).into_bytes();
-        for (name, value) in &self.fields(content.len(), false) {
+        for (name, value) in &self.fields(content.len(), Media::Problem) {
             write_field(&mut bytes, name.as_str(), value.as_bytes());
         }
         if let Some(id) = request_id {
@@ -197,8 +222,8 @@ impl LocalReply {
     /// The status code.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
-            Self::SessionMissing | Self::SessionInvalid => StatusCode::UNAUTHORIZED,
+            Self::BadRequest { .. } | Self::LimitKeyMissing { .. } => StatusCode::BAD_REQUEST,
+            Self::SessionMissing | Self::SessionInvalid | Self::UnknownApiKey => StatusCode::UNAUTHORIZED,
             Self::UpgradeRefused => StatusCode::FORBIDDEN,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -206,7 +231,7 @@ impl LocalReply {
             Self::ContentTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
-            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited(refused) | Self::TooManyInFlight(refused) => refused.refusal.status,
             Self::FieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UpstreamRefused
             | Self::UpstreamBroken { .. }
@@ -233,7 +258,10 @@ impl LocalReply {
             Self::VersionNotSupported => ("version-not-supported", "This version of HTTP is not spoken here"),
             Self::ExpectationFailed => ("expectation-failed", "The expectation cannot be met"),
             Self::RequestTimeout => ("request-timeout", "The request took too long to arrive"),
-            Self::RateLimited { .. } => ("rate-limited", "Too many requests"),
+            Self::RateLimited(_) => ("rate-limited", "Too many requests"),
+            Self::TooManyInFlight(_) => ("too-many-in-flight", "Too many requests at once"),
+            Self::LimitKeyMissing { .. } => ("limit-key-missing", "The request does not say whose it is"),
+            Self::UnknownApiKey => ("unknown-api-key", "A valid API key is needed"),
             Self::LimitStoreDown { .. } => ("limit-store-down", "Limits cannot be checked at the moment"),
             Self::SessionMissing => ("session-missing", "A login is needed"),
             Self::SessionInvalid => ("session-invalid", "The login is not valid"),
@@ -261,9 +289,11 @@ impl LocalReply {
             Self::VersionNotSupported => "HTTP/1.0, HTTP/1.1 and HTTP/2 are.",
             Self::ExpectationFailed => "The only expectation that can be met is 100-continue.",
             Self::RequestTimeout => "The rest of the request was waited for in vain.",
-            Self::RateLimited { limit, retry_after, quota } => {
-                return format!("The limit \"{limit}\" is {quota}. Try again in {} s.", (*retry_after).max(1)).into();
+            Self::RateLimited(refused) | Self::TooManyInFlight(refused) => return refused.detail().into(),
+            Self::LimitKeyMissing { limit } => {
+                return format!("The limit \"{limit}\" counts by something that the request does not carry.").into();
             }
+            Self::UnknownApiKey => "The request carries no API key that is known here.",
             Self::LimitStoreDown { .. } | Self::SessionStoreDown { .. } => "This should pass soon. Try again.",
             Self::SessionMissing => "The request carries no session.",
             Self::SessionInvalid => "The session has ended or is unknown. Log in again.",
@@ -307,8 +337,8 @@ impl LocalReply {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::RateLimited { retry_after, .. }
-            | Self::LimitStoreDown { retry_after }
+            Self::RateLimited(refused) | Self::TooManyInFlight(refused) => refused.seconds(),
+            Self::LimitStoreDown { retry_after }
             | Self::SessionStoreDown { retry_after }
             | Self::UpstreamBusy { retry_after }
             | Self::UpstreamOut { retry_after } => Some((*retry_after).max(1)),
@@ -330,14 +360,18 @@ impl LocalReply {
         )
     }
 
-    fn fields(&self, length: usize, html: bool) -> HeaderMap {
+    fn fields(&self, length: usize, media: Media<'_>) -> HeaderMap {
         let mut fields = HeaderMap::with_capacity(8);
-        let media = if html { "text/html; charset=utf-8" } else { "application/problem+json" };
-        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+        let content_type = match media {
+            Media::Problem => HeaderValue::from_static("application/problem+json"),
+            Media::Page => HeaderValue::from_static("text/html; charset=utf-8"),
+            Media::Own(content_type) => content_type.clone(),
+        };
+        fields.insert(header::CONTENT_TYPE, content_type);
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if html {
+        if let Media::Page = media {
             let nothing = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
             fields.insert(header::CONTENT_SECURITY_POLICY, nothing);
         }
@@ -361,30 +395,45 @@ impl LocalReply {
                 let challenge = HeaderValue::from_static("Bearer realm=\"sidegate\", error=\"invalid_token\"");
                 fields.insert(header::WWW_AUTHENTICATE, challenge);
             }
+            // No scheme is registered for keys in fields of their own; a 401 has to name one (RFC 9110 §11.6.1).
+            Self::UnknownApiKey => {
+                fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey realm=\"sidegate\""));
+            }
             _ => {}
         }
         fields
     }
 
+    /// What a limit says that refuses.
+    fn refused(&self) -> Option<&Refused> {
+        if let Self::RateLimited(refused) | Self::TooManyInFlight(refused) = self { Some(refused) } else { None }
+    }
+
     fn json(&self) -> Vec<u8> {
         let (kind, title) = self.title();
         let mut problem = Problem {
-            kind: format!("urn:sidegate:problem:{kind}"),
+            kind: match self.refused() {
+                Some(refused) => refused.problem_type().into(),
+                None => format!("urn:sidegate:problem:{kind}").into(),
+            },
             title,
             status: self.status().as_u16(),
             detail: self.detail(),
             limit: None,
             quota: None,
+            violated: None,
             retry_after: self.retry_after(),
             max_bytes: None,
             allow: None,
             error: self.proxy_error(),
         };
         match self {
-            Self::RateLimited { limit, quota, .. } => {
-                problem.limit = Some(limit);
-                problem.quota = Some(quota);
+            Self::RateLimited(refused) | Self::TooManyInFlight(refused) => {
+                problem.limit = Some(&refused.limit);
+                problem.quota = Some(&refused.quota);
+                problem.violated = Some(&refused.violated);
             }
+            Self::LimitKeyMissing { limit } => problem.limit = Some(limit),
             Self::ContentTooLarge { bound } => problem.max_bytes = Some(*bound),
             Self::MethodNotAllowed { allow } => problem.allow = Some(allow),
             _ => {}
@@ -393,22 +442,6 @@ impl LocalReply {
         let mut bytes = serde_json::to_vec(&problem).unwrap_or_default();
         bytes.push(b'\n');
         bytes
-    }
-
-    fn page(&self) -> Vec<u8> {
-        let title = escaped(self.title().1);
-        let status = self.status().as_u16();
-        let detail = self.detail();
-        let detail = escaped(&detail);
-        format!(
-            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\n\
-             <style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:20vh auto;padding:0 1rem;\
-             color:#222;background:#fff}}h1{{font-size:1.4rem}}small{{color:#666}}\
-             @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}small{{color:#999}}}}</style>\n\
-             <h1>{title}</h1><p>{detail}</p><p><small>{status}{END_OF_PAGE}"
-        )
-        .into_bytes()
     }
 }
 
@@ -419,42 +452,6 @@ fn write_field(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
     bytes.extend_from_slice(b"\r\n");
 }
 
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            _ => out.push(character),
-        }
-    }
-    out
-}
-
-/// Whether `Accept` (RFC 9110 §12.5.1) names `text/html` with more weight than any JSON it names. A wildcard is no wish.
-fn prefers_html(fields: &HeaderMap) -> bool {
-    let (mut html, mut json) = (0, 0);
-    let lines = fields.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    for member in lines.flat_map(|line| line.split(',')).take(64) {
-        let mut parts = member.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default();
-        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        let weight = weight.map_or(1000, thousandths);
-        if media.eq_ignore_ascii_case("text/html") {
-            html = html.max(weight);
-        } else if ["application/json", "application/problem+json"].iter().any(|name| media.eq_ignore_ascii_case(name)) {
-            json = json.max(weight);
-        }
-    }
-    html > json
-}
-
-fn thousandths(weight: &str) -> u16 {
-    weight.parse::<f32>().map_or(0, |weight| (weight.clamp(0.0, 1.0) * 1000.0) as u16)
-}
-
 #[cfg(test)]
 mod tests {
     use http_body::Body as _;
@@ -463,6 +460,17 @@ mod tests {
 
     fn request(method: Method, accept: &str) -> Request<Body> {
         Request::builder().method(method).header("accept", accept).body(Body::empty()).unwrap()
+    }
+
+    fn spent() -> Refused {
+        Refused {
+            limit: "per-\"address\"".into(),
+            quota: "<100> per minute".into(),
+            retry_after: Some(7),
+            violated: vec!["per-\"address\"".into(), "daily".into()],
+            reduced: false,
+            refusal: Refusal::default(),
+        }
     }
 
     fn every_variant() -> Vec<LocalReply> {
@@ -477,7 +485,11 @@ mod tests {
             VersionNotSupported,
             ExpectationFailed,
             RequestTimeout,
-            RateLimited { limit: "per-\"address\"".into(), retry_after: 7, quota: "<100> per minute".into() },
+            RateLimited(Box::new(spent())),
+            RateLimited(Box::new(Refused { reduced: true, retry_after: None, ..spent() })),
+            TooManyInFlight(Box::new(Refused { retry_after: Some(0), quota: "4 at once".into(), ..spent() })),
+            LimitKeyMissing { limit: "per-key".into() },
+            UnknownApiKey,
             LimitStoreDown { retry_after: 0 },
             SessionMissing,
             SessionInvalid,
@@ -500,7 +512,9 @@ mod tests {
     fn every_problem_document_states_type_title_status_and_detail() {
         for reply in every_variant() {
             let document: serde_json::Value = serde_json::from_slice(&reply.json()).unwrap();
-            assert_eq!(document["type"], format!("urn:sidegate:problem:{}", reply.kind()));
+            let registered = reply.refused().map(|refused| refused.problem_type().to_owned());
+            let expected = registered.unwrap_or_else(|| format!("urn:sidegate:problem:{}", reply.kind()));
+            assert_eq!(document["type"], expected);
             assert_eq!(document["status"], reply.status().as_u16());
             assert!(document["title"].is_string() && document["detail"].is_string());
             let response = reply.respond(&request(Method::GET, "*/*"));
@@ -514,7 +528,8 @@ mod tests {
     #[test]
     fn busy_and_limited_answers_say_when_to_try_again_and_never_at_once() {
         for reply in every_variant() {
-            let later = matches!(reply.status().as_u16(), 429 | 503);
+            let never = reply.refused().is_some_and(|refused| refused.retry_after.is_none());
+            let later = matches!(reply.status().as_u16(), 429 | 503) && !never;
             let response = reply.respond(&request(Method::GET, ""));
             let seconds = response.headers().get("retry-after").map(|v| v.to_str().unwrap().parse::<u64>().unwrap());
             assert_eq!(seconds.is_some(), later, "{reply:?}");
@@ -525,11 +540,11 @@ mod tests {
     #[test]
     fn a_navigation_gets_an_escaped_page_and_a_script_gets_json() {
         let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-        let reply = LocalReply::RateLimited { limit: "a".into(), retry_after: 3, quota: "<1> per minute".into() };
+        let reply = LocalReply::RateLimited(Box::new(spent()));
         let response = reply.respond(&request(Method::GET, browser));
         assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
-        let page = String::from_utf8(reply.page()).unwrap();
-        assert!(page.contains("&lt;1&gt; per minute") && !page.contains("<1>"), "{page}");
+        let page = content_of(response.into_body());
+        assert!(page.contains("&lt;100&gt; per minute") && !page.contains("<100>"), "{page}");
         for script in ["*/*", "", "application/json, text/html", "text/html;q=0.2, application/json;q=0.3", "text/*"] {
             let response = reply.respond(&request(Method::GET, script));
             assert_eq!(response.headers()["content-type"], "application/problem+json", "{script}");
@@ -540,7 +555,8 @@ mod tests {
     fn expected(reply: &LocalReply) -> (u16, Option<&'static str>, bool) {
         match reply {
             LocalReply::BadRequest { .. } => (400, None, true),
-            LocalReply::SessionMissing | LocalReply::SessionInvalid => (401, None, false),
+            LocalReply::LimitKeyMissing { .. } => (400, None, false),
+            LocalReply::SessionMissing | LocalReply::SessionInvalid | LocalReply::UnknownApiKey => (401, None, false),
             LocalReply::UpgradeRefused => (403, None, false),
             LocalReply::NoRoute => (404, None, false),
             LocalReply::MethodNotAllowed { .. } => (405, None, false),
@@ -548,7 +564,7 @@ mod tests {
             LocalReply::ContentTooLarge { .. } => (413, None, true),
             LocalReply::UriTooLong => (414, None, true),
             LocalReply::ExpectationFailed => (417, None, true),
-            LocalReply::RateLimited { .. } => (429, None, false),
+            LocalReply::RateLimited(_) | LocalReply::TooManyInFlight(_) => (429, None, false),
             LocalReply::FieldsTooLarge => (431, None, true),
             LocalReply::UpstreamRefused => (502, Some("connection_refused"), false),
             LocalReply::UpstreamBroken { error } => (502, Some(error), false),
@@ -603,8 +619,9 @@ mod tests {
             }
             let person = reply.respond(&request(Method::GET, browser));
             assert_eq!(person.headers()["content-type"], "text/html; charset=utf-8");
-            let page = String::from_utf8(reply.page()).unwrap();
-            let detail = escaped(&reply.detail());
+            let page = content_of(person.into_body());
+            let detail = reply.refused().map_or_else(|| reply.detail().into_owned(), Refused::allowance);
+            let detail = page::escaped(&detail);
             assert!(page.contains(&detail) && page.contains(&format!("<small>{status}")), "{page}");
         }
     }
@@ -614,7 +631,7 @@ mod tests {
         let id = HeaderValue::from_static("a\"<b");
         for (accept, named) in [("", r#","request_id":"a\"<b"}"#), ("text/html", " · request a&quot;&lt;b</small>")] {
             for method in [Method::GET, Method::HEAD] {
-                let reply = LocalReply::RateLimited { limit: "l".into(), retry_after: 3, quota: "q".into() };
+                let reply = LocalReply::RateLimited(Box::new(spent()));
                 let mut response = reply.respond(&request(method.clone(), accept));
                 name(&mut response, &id);
                 let length: u64 = response.headers()["content-length"].to_str().unwrap().parse().unwrap();

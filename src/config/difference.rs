@@ -105,6 +105,7 @@ pub fn sections(settings: &Settings) -> Vec<Section> {
         ("on_outage", plain(format!("{:?}", limits.on_outage).to_lowercase())),
         ("reset", plain(if limits.reset_in_seconds_left { "seconds-left" } else { "unix" })),
         ("draft_fields", plain(limits.draft_fields)),
+        ("partition_keys", plain(limits.partition_keys)),
         ("lease", plain(time(limits.lease))),
         ("max_delayed", plain(limits.max_delayed)),
     ];

@@ -14,7 +14,7 @@
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Request, Response, Version};
 
-use super::LocalReply;
+use super::{LocalReply, Media};
 use crate::body::Body;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -35,7 +35,7 @@ pub fn is_grpc(kind: &HeaderValue) -> bool {
 /// The answer to a call.
 pub(super) fn respond(reply: &LocalReply) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    let mut fields = reply.fields(0, false);
+    let mut fields = reply.fields(0, Media::Problem);
     fields.remove(CONTENT_LENGTH);
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     fields.insert(GRPC_STATUS, HeaderValue::from(code(reply)));
@@ -49,6 +49,7 @@ pub(super) fn respond(reply: &LocalReply) -> Response<Body> {
 /// A status code of gRPC.
 fn code(reply: &LocalReply) -> u16 {
     const UNKNOWN: u16 = 2;
+    const INVALID_ARGUMENT: u16 = 3;
     const DEADLINE_EXCEEDED: u16 = 4;
     const PERMISSION_DENIED: u16 = 7;
     const RESOURCE_EXHAUSTED: u16 = 8;
@@ -58,10 +59,12 @@ fn code(reply: &LocalReply) -> u16 {
     const UNAUTHENTICATED: u16 = 16;
     match reply {
         LocalReply::BadRequest { .. } | LocalReply::VersionNotSupported => INTERNAL,
-        LocalReply::SessionMissing | LocalReply::SessionInvalid => UNAUTHENTICATED,
+        LocalReply::LimitKeyMissing { .. } => INVALID_ARGUMENT,
+        LocalReply::SessionMissing | LocalReply::SessionInvalid | LocalReply::UnknownApiKey => UNAUTHENTICATED,
         LocalReply::UpgradeRefused => PERMISSION_DENIED,
         LocalReply::NoRoute | LocalReply::MethodNotAllowed { .. } => UNIMPLEMENTED,
-        LocalReply::RateLimited { .. }
+        LocalReply::RateLimited(_)
+        | LocalReply::TooManyInFlight(_)
         | LocalReply::ContentTooLarge { .. }
         | LocalReply::FieldsTooLarge
         | LocalReply::UriTooLong => RESOURCE_EXHAUSTED,
@@ -95,7 +98,10 @@ fn encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
+    use crate::local_reply::{Refusal, Refused};
 
     fn call(version: Version, kind: &'static str) -> Request<()> {
         let request = Request::post("/a.B/C").version(version).header("content-type", kind);
@@ -115,8 +121,20 @@ mod tests {
 
     #[test]
     fn a_status_says_what_happened_and_nothing_follows() {
+        // Nor does what the limit says to others.
+        let refusal =
+            Refusal { status: StatusCode::SERVICE_UNAVAILABLE, content: Some("busy".into()), ..Refusal::default() };
+        let refused = Refused {
+            limit: "a".into(),
+            quota: "1 \u{e9} %".into(),
+            retry_after: Some(3),
+            violated: vec!["a".into()],
+            reduced: false,
+            refusal,
+        };
         for (reply, code) in [
-            (LocalReply::RateLimited { limit: "a".into(), retry_after: 3, quota: "1 \u{e9} %".into() }, "8"),
+            (LocalReply::RateLimited(Box::new(refused)), "8"),
+            (LocalReply::LimitKeyMissing { limit: "a".into() }, "3"),
             (LocalReply::SessionMissing, "16"),
             (LocalReply::NoRoute, "12"),
             (LocalReply::UpstreamRefused, "14"),

@@ -8,11 +8,8 @@ use bytes::Bytes;
 use http::Response;
 use http::header::{CONTENT_LENGTH, HeaderValue};
 
-use super::escaped;
+use super::page::{self, escaped};
 use crate::body::Body;
-
-/// What a page ends with, after the status.
-pub(super) const END_OF_PAGE: &str = "</small></p></html>\n";
 
 /// What a problem document ends with.
 const END_OF_DOCUMENT: &str = "}\n";
@@ -33,7 +30,7 @@ pub fn name(response: &mut Response<Body>, id: &HeaderValue) {
     let Some(Unnamed { content, html, sent }) = response.extensions_mut().remove::<Unnamed>() else { return };
     let Ok(id) = id.to_str() else { return };
     let (end, member) = match html {
-        true => (END_OF_PAGE, format!(" · request {}", escaped(id))),
+        true => (page::END, format!(" · request {}", escaped(id))),
         false => (END_OF_DOCUMENT, format!(",\"request_id\":{}", serde_json::Value::from(id))),
     };
     let Some(before) = content.strip_suffix(end.as_bytes()) else { return };

@@ -1,21 +1,37 @@
-//! What the client is told: the fields of the limit nearest to refusal.
+//! What the client is told: where it stands with the limits of its request.
 //!
 //! 1. `X-RateLimit-Limit`, `-Remaining` and `-Reset`: quota, units that may be spent now, and when all are there again (the
-//!    Unix second, or seconds left).
-//! 2. `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers), unless turned off: the same in list syntax.
-//! 3. Seconds are rounded up: nothing is promised before it is true.
-//! 4. Of two limits the one nearer to refusal is shown: one that refuses before one that does not, then the smaller share left.
+//!    Unix second, or seconds left); of one limit, the nearest to refusal: one that refuses before one that does not, then
+//!    the smaller share left.
+//! 2. `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11), unless turned off: a list, with a member
+//!    for every limit that was counted for the request.
+//!    * `q` and `w`: the quota and its window in seconds (§3.1.1, §3.1.3). `qu`, the quota unit (§3.1.2), is `requests` where
+//!      nothing is said. What a limit charges for a request, by its configuration or by what the app says, is no unit of its
+//!      own: the registry knows none for it.
+//!    * `r` and `t`: what may be spent now, and for how many seconds no more can be relied on (§4.1.1, §4.1.2): until all is
+//!      there again, or, of a limit that refuses, until it does not. `Retry-After` is thus never before the end of `t` (§6).
+//!    * `pk` (§4.1.3), if turned on: the first 48 bits of the SHA-256 of the partition key, the same on all instances.
+//!    * A limit on requests in flight has `qu="concurrent-requests"`, and no time: `w`, `t` and rule 1 do not apply to it.
+//! 3. Seconds are rounded up, and what is left is rounded down: nothing is promised before it is true.
+//! 4. `X-RateLimit-Warning`: the name of a limit of which so much is used that its clients are to be warned, and how much, in
+//!    percent, rounded down.
 //!
 //! # Why
 //! These fields are on every answer. What does not change is made once, and the rest is written into one buffer that the
-//! values share.
+//! values share. A digest for each answer would cost more than all of them, and most clients have one partition in each limit:
+//! hence `pk` only on demand.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest as _, Sha256};
 
 use super::Settings;
-use super::algorithm::Decision;
 use super::quota::Quota;
+
+/// `X-RateLimit-Warning`.
+pub const WARNING: HeaderName = HeaderName::from_static("x-ratelimit-warning");
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -25,11 +41,16 @@ const DRAFT: HeaderName = HeaderName::from_static("ratelimit");
 
 const SECOND: u64 = 1_000_000;
 
+/// The largest integer of a structured field (RFC 9651 §3.3.1).
+const LARGEST: u64 = 999_999_999_999_999;
+
 /// What does not change between two answers of one limit.
 #[derive(Debug)]
 pub struct Fields {
     limit: HeaderValue,
     reset_in_seconds_left: bool,
+    /// It counts units in a time, not requests in flight.
+    timed: bool,
     draft: Option<Draft>,
 }
 
@@ -41,48 +62,147 @@ struct Draft {
     name: String,
 }
 
+/// Where a client stands with one limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// The limit's.
+    pub fields: &'a Fields,
+    /// It refuses the request.
+    pub refused: bool,
+    /// Units that may be spent now, at least.
+    pub remaining: u64,
+    /// µs until the same request would pass; `u64::MAX`: it never will. Counts if it is refused.
+    pub retry_after: u64,
+    /// µs until everything is there again.
+    pub reset_after: u64,
+    /// What it is counted by, where clients are told.
+    pub partition: Option<Partition>,
+}
+
+/// A partition key as clients may see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition([u8; 8]);
+
 impl Fields {
     /// The fields of the limit called `name`, which gives `quota`. A name that no field can carry is left out, and the
     /// draft's fields with it.
     pub fn new(name: &str, quota: Quota, settings: Settings) -> Self {
-        // An sf-string (RFC 8941 §3.3.3).
-        let name = format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
-        let window = whole_seconds(u64::try_from(quota.per.as_micros()).unwrap_or(u64::MAX));
-        let policy = format!("{name};q={};w={window}", quota.amount);
+        let window = whole_seconds(u64::try_from(quota.per.as_micros()).unwrap_or(u64::MAX)).max(1);
+        Self::of(name, quota.amount, true, &format!("w={window}"), settings)
+    }
+
+    /// The fields of the limit called `name`, which lets `most` requests be in flight.
+    pub fn in_flight(name: &str, most: u64, settings: Settings) -> Self {
+        Self::of(name, most, false, "qu=\"concurrent-requests\"", settings)
+    }
+
+    fn of(name: &str, amount: u64, timed: bool, parameter: &str, settings: Settings) -> Self {
+        let name = quoted(name);
+        let policy = format!("{name};q={};{parameter}", amount.min(LARGEST));
         let writable = settings.draft_fields && name.is_ascii();
         let policy = HeaderValue::from_str(&policy).ok().filter(|_| writable);
         Self {
-            limit: quota.amount.into(),
+            limit: amount.into(),
             reset_in_seconds_left: settings.reset_in_seconds_left,
+            timed,
             draft: policy.map(|policy| Draft { policy, name }),
         }
     }
+}
 
-    /// Writes the fields of `decision`, made at `now` (µs since the Unix epoch), over any that are there.
-    pub fn write(&self, decision: &Decision, now: u64, fields: &mut HeaderMap) {
-        let left = whole_seconds(decision.reset_after);
-        let at = whole_seconds(now.saturating_add(decision.reset_after));
-        let (mut remaining, mut seconds) = (itoa::Buffer::new(), itoa::Buffer::new());
-        let remaining = remaining.format(decision.remaining);
-
-        let mut buffer = BytesMut::with_capacity(64 + self.draft.as_ref().map_or(0, |draft| draft.name.len()));
-        let mut value = |parts: &[&str]| {
-            parts.iter().for_each(|part| buffer.put_slice(part.as_bytes()));
-            HeaderValue::from_maybe_shared(buffer.split().freeze())
-        };
-        let reset = if self.reset_in_seconds_left { left } else { at };
-        let values = [(REMAINING, value(&[remaining])), (RESET, value(&[seconds.format(reset)]))];
-        fields.reserve(5);
-        fields.insert(LIMIT, self.limit.clone());
-        for (name, value) in values {
-            value.map(|value| fields.insert(name, value)).ok();
+/// Writes the fields of `all` limits counted at one position in the stack, at `now` (µs since the Unix epoch), and those of the
+/// `nearest` to refusal, unless a nearer one is told already. Replaces what the app says of limits of its own, and comes
+/// after what another position has told (`after_another`).
+pub fn tell<'a>(
+    all: impl Iterator<Item = Told<'a>>,
+    nearest: Option<Told<'a>>,
+    now: u64,
+    after_another: bool,
+    fields: &mut HeaderMap,
+) {
+    let mut buffer = BytesMut::with_capacity(96);
+    fields.reserve(5);
+    if let Some(nearest) = nearest.filter(|nearest| nearest.fields.timed) {
+        nearest.write(now, &mut buffer, fields);
+    }
+    let mut members = all.filter_map(|told| Some((told, told.fields.draft.as_ref()?)));
+    let Some((first, draft)) = members.next() else { return };
+    let mut policy = draft.policy.clone();
+    first.push_member(draft, &mut buffer);
+    let mut members = members.peekable();
+    if members.peek().is_some() {
+        let mut policies = BytesMut::from(policy.as_bytes());
+        for (told, draft) in members {
+            buffer.put_slice(b", ");
+            told.push_member(draft, &mut buffer);
+            policies.put_slice(b", ");
+            policies.put_slice(draft.policy.as_bytes());
         }
-        if let Some(draft) = &self.draft {
-            fields.insert(DRAFT_POLICY, draft.policy.clone());
-            let left = seconds.format(left);
-            value(&[&draft.name, ";r=", remaining, ";t=", left]).map(|value| fields.insert(DRAFT, value)).ok();
+        policy = HeaderValue::from_maybe_shared(policies.freeze()).unwrap_or(policy);
+    }
+    for (name, value) in [(DRAFT_POLICY, Some(policy)), (DRAFT, taken(&mut buffer))] {
+        let Some(value) = value else { continue };
+        if after_another {
+            fields.append(name, value);
+        } else {
+            fields.insert(name, value);
         }
     }
+}
+
+impl Told<'_> {
+    /// Rule 1.
+    fn write(&self, now: u64, buffer: &mut BytesMut, fields: &mut HeaderMap) {
+        let reset = match self.fields.reset_in_seconds_left {
+            true => whole_seconds(self.reset_after),
+            false => whole_seconds(now.saturating_add(self.reset_after)),
+        };
+        fields.insert(LIMIT, self.fields.limit.clone());
+        for (name, number) in [(REMAINING, self.remaining), (RESET, reset)] {
+            push_number(number, buffer);
+            taken(buffer).map(|value| fields.insert(name, value));
+        }
+    }
+
+    /// `"NAME";r=57;t=21`
+    fn push_member(&self, draft: &Draft, buffer: &mut BytesMut) {
+        buffer.put_slice(draft.name.as_bytes());
+        buffer.put_slice(b";r=");
+        push_number(self.remaining.min(LARGEST), buffer);
+        if self.fields.timed {
+            let waits = self.refused && self.retry_after != u64::MAX;
+            buffer.put_slice(b";t=");
+            push_number(whole_seconds(if waits { self.retry_after } else { self.reset_after }), buffer);
+        }
+        if let Some(Partition(text)) = self.partition {
+            buffer.put_slice(b";pk=:");
+            buffer.put_slice(&text);
+            buffer.put_u8(b':');
+        }
+    }
+}
+
+impl Partition {
+    /// Of a limit's key, as it is counted by.
+    pub fn of(key: &str) -> Self {
+        let mut text = [b'A'; 8];
+        // Six bytes are eight characters: it fits.
+        BASE64_STANDARD.encode_slice(&Sha256::digest(key)[..6], &mut text).ok();
+        Self(text)
+    }
+}
+
+/// The value of `X-RateLimit-Warning` for the limit called `name`, when at least `at` percent of `capacity` units are used,
+/// so that `remaining` are left.
+pub fn warning(name: &str, at: u8, remaining: u64, capacity: u64) -> Option<HeaderValue> {
+    let used = u128::from(capacity.saturating_sub(remaining)) * 100 / u128::from(capacity.max(1));
+    if used < u128::from(at) {
+        return None;
+    }
+    // A token begins with a letter (RFC 9651 §3.3.4); names have nothing in them that it does not.
+    let token = name.starts_with(|first: char| first.is_ascii_alphabetic());
+    let name = if token { name.to_owned() } else { quoted(name) };
+    HeaderValue::from_str(&format!("{name}; used={used}")).ok()
 }
 
 /// Whether one limit is nearer to refusal than another, each given as (refused, remaining, quota).
@@ -101,71 +221,28 @@ pub fn shown(fields: &HeaderMap) -> Option<(u64, u64)> {
     Some((number(REMAINING)?, number(LIMIT)?))
 }
 
-/// `Retry-After` (RFC 9110 §10.2.3) in seconds: at least 1, and never earlier than `micros`.
-pub fn retry_after(micros: u64) -> u64 {
-    whole_seconds(micros).max(1)
+/// `Retry-After` (RFC 9110 §10.2.3) in seconds: at least 1, and never earlier than `micros`; `None` for `u64::MAX`: never.
+pub fn retry_after(micros: u64) -> Option<u64> {
+    (micros != u64::MAX).then(|| whole_seconds(micros).max(1))
 }
 
 fn whole_seconds(micros: u64) -> u64 {
     micros.div_ceil(SECOND)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::rate_limit::algorithm::{State, gcra};
-
-    const QUOTA: Quota = Quota { amount: 100, per: Duration::from_secs(60) };
-
-    fn written(settings: Settings) -> Vec<String> {
-        let decision = Decision {
-            allowed: true,
-            remaining: 57,
-            retry_after: 0,
-            reset_after: 20_000_001,
-            delay: 0,
-            leased: 0,
-            state: State::Bucket(gcra::State::default()),
-        };
-        let mut fields = HeaderMap::new();
-        fields.insert(REMAINING, HeaderValue::from_static("the app's"));
-        Fields::new("per-address", QUOTA, settings).write(&decision, 1_000_000_000, &mut fields);
-        let mut lines: Vec<_> =
-            fields.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
-        lines.sort();
-        lines
-    }
-
-    #[test]
-    fn fields_name_the_quota_what_is_left_and_when_it_is_full_rounded_up() {
-        let expected = [
-            "ratelimit-policy: \"per-address\";q=100;w=60",
-            "ratelimit: \"per-address\";r=57;t=21",
-            "x-ratelimit-limit: 100",
-            "x-ratelimit-remaining: 57",
-            "x-ratelimit-reset: 1021",
-        ];
-        assert_eq!(written(Settings::default()), expected);
-    }
-
-    #[test]
-    fn the_other_dialect_counts_seconds_left_and_the_draft_can_be_turned_off() {
-        let settings = Settings { reset_in_seconds_left: true, draft_fields: false, ..Settings::default() };
-        let expected = ["x-ratelimit-limit: 100", "x-ratelimit-remaining: 57", "x-ratelimit-reset: 21"];
-        assert_eq!(written(settings), expected);
-    }
-
-    #[test]
-    fn a_refusal_is_nearer_than_any_share_and_a_smaller_share_nearer_than_a_smaller_number() {
-        assert!(nearer((true, 5, 10), (false, 0, 10)));
-        assert!(nearer((false, 10, 1000), (false, 5, 10)));
-        assert!(!nearer((false, 5, 10), (false, 50, 100)));
-    }
-
-    #[test]
-    fn retry_after_is_at_least_a_second_and_never_too_early() {
-        assert_eq!([0, 1, 1_000_000, 1_000_001].map(retry_after), [1, 1, 1, 2]);
-    }
+/// An sf-string (RFC 9651 §3.3.3).
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
+
+fn push_number(number: u64, buffer: &mut BytesMut) {
+    buffer.put_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// What has been written, as a value; what is written next shares its memory.
+fn taken(buffer: &mut BytesMut) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(buffer.split().freeze()).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,14 +10,14 @@ use redis::{Pipeline, Value};
 use crate::clock::Clock;
 use crate::exchange::{Answer, Exchange, Slot};
 use crate::gather::Ask;
-use crate::local_reply::LocalReply;
+use crate::local_reply::{LocalReply, Refused};
 use crate::redis_pool::fleet::Fleet;
 use crate::redis_pool::{Link, key};
 use crate::telemetry::registry::Registry;
 use crate::telemetry::{LimitTrail, Record};
 
 use super::algorithm::{Asked, Decision};
-use super::fields::{self, nearer};
+use super::fields::{self, Partition, Told, nearer};
 use super::metrics::Outcomes;
 use super::store::memory::MemoryStore;
 use super::store::redis::{self as counted_in_redis, Settled};
@@ -60,6 +60,8 @@ pub struct RateLimit {
     pub(super) worker: Worker,
     /// The request alone says by what keys they count, so that `gather` can ask.
     gathered: bool,
+    /// Clients are told by what they are counted.
+    tells_partitions: bool,
     /// Room for the keys of a request, kept from one to the next.
     keys: Cell<Keys>,
 }
@@ -91,11 +93,13 @@ pub(super) enum Verdict {
     Closed,
 }
 
-/// The limit nearest to refusal.
+/// What the limits say, and which of them is nearest to refusal.
 pub(super) struct Standing {
-    index: usize,
+    nearest: usize,
     terms: Rc<[Terms]>,
-    decision: Decision,
+    decisions: Vec<Decision>,
+    /// In the order of the decisions; empty: clients are not told.
+    partitions: Vec<Partition>,
     now: u64,
     counted: &'static str,
 }
@@ -117,6 +121,7 @@ impl RateLimit {
             on_outage: settings.on_outage,
             worker: worker.clone(),
             gathered: !limits.iter().any(|limit| limit.needs_session()),
+            tells_partitions: settings.draft_fields && settings.partition_keys,
             keys: Cell::default(),
         })
     }
@@ -140,12 +145,12 @@ impl RateLimit {
             }
         };
         match settled {
-            Ok(settled) => self.by_redis(link, exchange, &settled),
+            Ok(settled) => self.by_redis(link, exchange, settled),
             Err(_) => self.without_redis(exchange),
         }
     }
 
-    fn by_redis(&self, link: &Link, exchange: &Exchange, settled: &Settled) -> Verdict {
+    fn by_redis(&self, link: &Link, exchange: &Exchange, settled: Settled) -> Verdict {
         let whole = self.agreed.whole();
         if !settled.refunds.is_empty() {
             let mut pipeline = Pipeline::with_capacity(settled.refunds.len());
@@ -165,14 +170,14 @@ impl RateLimit {
             });
             link.send(pipeline);
         }
-        self.note(exchange, settled);
-        self.verdict(&settled.decisions, settled.now, whole, "redis")
+        self.note(exchange, &settled);
+        self.verdict(exchange, settled.decisions, settled.now, whole, "redis")
     }
 
     pub(super) fn in_memory(&self, exchange: &Exchange, terms: &Rc<[Terms]>, counted: &'static str) -> Verdict {
         let now = self.worker.clock.unix_micros();
         let decisions = self.charging(exchange, terms, |charges| self.worker.memory.settle(charges, now));
-        self.verdict(&decisions, now, terms, counted)
+        self.verdict(exchange, decisions, now, terms, counted)
     }
 
     fn push_commands(&self, exchange: &Exchange, pipeline: &mut Pipeline) -> usize {
@@ -208,9 +213,16 @@ impl RateLimit {
         done
     }
 
-    fn verdict(&self, decisions: &[Decision], now: u64, terms: &Rc<[Terms]>, counted: &'static str) -> Verdict {
+    fn verdict(
+        &self,
+        exchange: &Exchange,
+        decisions: Vec<Decision>,
+        now: u64,
+        terms: &Rc<[Terms]>,
+        counted: &'static str,
+    ) -> Verdict {
         let within = decisions.iter().all(|decision| decision.allowed);
-        for (limit, decision) in self.limits.iter().zip(decisions) {
+        for (limit, decision) in self.limits.iter().zip(&decisions) {
             let outcomes = &limit.outcomes;
             match (counted == "local", decision.allowed) {
                 (false, false) => outcomes.refused.inc(),
@@ -230,42 +242,86 @@ impl RateLimit {
             // The longest wait is what the client has to be told.
             if waits.is_gt() || waits.is_eq() && nearer(rank(other), rank(nearest)) { other } else { nearest }
         });
-        let Some(index) = nearest else { return Verdict::Unlimited };
-        let standing = Standing { index, terms: terms.clone(), decision: decisions[index], now, counted };
+        let Some(nearest) = nearest else { return Verdict::Unlimited };
+        let partitions = match self.tells_partitions {
+            true => self.charging(exchange, terms, |charges| charges.iter().map(|c| Partition::of(c.key)).collect()),
+            false => Vec::new(),
+        };
+        let standing = Standing { nearest, terms: terms.clone(), decisions, partitions, now, counted };
         if within { Verdict::Within(standing) } else { Verdict::Beyond(standing) }
     }
 
-    /// Tells a client where it stands, and the access log, unless a limit nearer to refusal has done so.
+    /// Tells a client where it stands; and the access log the nearest limit, unless one nearer to refusal is there.
     pub(super) fn show(&self, standing: &Standing, record: &mut Record, fields: &mut HeaderMap) {
-        let Counted { limit, .. } = &self.limits[standing.index];
-        let (terms, decision) = (&standing.terms[standing.index], &standing.decision);
+        let Counted { limit, .. } = &self.limits[standing.nearest];
+        let (terms, decision) = (&standing.terms[standing.nearest], &standing.decisions[standing.nearest]);
+        let after_another = record.limit.is_some();
         // Once a limit is on record, the fields in the answer are its.
-        if let (Some(other), Some((remaining, quota))) = (&record.limit, fields::shown(fields))
-            && !nearer((!decision.allowed, decision.remaining, terms.amount), (other.refused, remaining, quota))
-        {
+        let nearest = match (&record.limit, fields::shown(fields)) {
+            (Some(other), Some((remaining, quota))) => {
+                nearer((!decision.allowed, decision.remaining, terms.amount), (other.refused, remaining, quota))
+            }
+            _ => true,
+        };
+        let all = (0..standing.decisions.len()).map(|index| standing.told(index));
+        let shown = nearest.then(|| standing.told(standing.nearest));
+        fields::tell(all, shown, standing.now, after_another, fields);
+        self.warn(standing, fields);
+        if nearest {
+            record.limit = Some(LimitTrail {
+                name: limit.name.clone(),
+                refused: !decision.allowed,
+                remaining: decision.remaining,
+                counted: standing.counted,
+            });
+        }
+    }
+
+    /// Warns of every limit that is nearly used up; a request that is refused needs no warning.
+    fn warn(&self, standing: &Standing, fields: &mut HeaderMap) {
+        if !standing.decisions[standing.nearest].allowed {
             return;
         }
-        terms.fields.write(decision, standing.now, fields);
-        record.limit = Some(LimitTrail {
-            name: limit.name.clone(),
-            refused: !decision.allowed,
-            remaining: decision.remaining,
-            counted: standing.counted,
-        });
+        for ((counted, terms), decision) in self.limits.iter().zip(&*standing.terms).zip(&standing.decisions) {
+            let Some(at) = counted.limit.warn_at else { continue };
+            if let Some(warning) = fields::warning(&counted.limit.name, at, decision.remaining, terms.policy.burst()) {
+                fields.append(fields::WARNING, warning);
+                counted.outcomes.warnings.inc();
+            }
+        }
     }
 
     /// The refusal by the limit nearest to it.
     pub(super) fn refusal(&self, standing: &Standing) -> LocalReply {
-        LocalReply::RateLimited {
-            limit: self.limits[standing.index].limit.name.clone(),
-            retry_after: fields::retry_after(standing.decision.retry_after),
-            quota: standing.terms[standing.index].quota.clone(),
-        }
+        let name = |index: usize| self.limits[index].limit.name.clone();
+        let refusing = standing.decisions.iter().enumerate().filter(|(_, decision)| !decision.allowed);
+        LocalReply::RateLimited(Box::new(Refused {
+            limit: name(standing.nearest),
+            quota: standing.terms[standing.nearest].quota.clone(),
+            retry_after: fields::retry_after(standing.decisions[standing.nearest].retry_after),
+            violated: refusing.map(|(index, _)| name(index)).collect(),
+            reduced: standing.counted == "local",
+            refusal: self.limits[standing.nearest].limit.refusal.clone(),
+        }))
     }
 
     /// The refusal because nothing can be counted.
     pub(super) fn store_down() -> LocalReply {
         LocalReply::LimitStoreDown { retry_after: STORE_DOWN }
+    }
+}
+
+impl Standing {
+    fn told(&self, index: usize) -> Told<'_> {
+        let decision = &self.decisions[index];
+        Told {
+            fields: &self.terms[index].fields,
+            refused: !decision.allowed,
+            remaining: decision.remaining,
+            retry_after: decision.retry_after,
+            reset_after: decision.reset_after,
+            partition: self.partitions.get(index).copied(),
+        }
     }
 }
 

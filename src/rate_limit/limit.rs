@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
 
 use super::partition::{Grouping, Key, Part};
 use super::quota::Quota;
 use crate::exchange::Principal;
+pub use crate::local_reply::Refusal;
 
 /// `[limit.NAME]`: a quota, or a number of requests in flight, for each value of a partition key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,17 +176,6 @@ pub enum Unknown {
     Refuse,
 }
 
-/// `refusal`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// 429 unless said.
-    pub status: StatusCode,
-    /// Instead of a problem document; `{retry_after}`, `{limit}` and `{quota}` stand for what they say.
-    pub content: Option<Arc<str>>,
-    /// Of that content.
-    pub content_type: HeaderValue,
-}
-
 impl Limit {
     /// A limit that says nothing but this: a token bucket, counted exactly.
     pub fn new(name: &str, key: Key, quota: Quota) -> Self {
@@ -264,12 +254,5 @@ impl Count {
             Self::All | Self::Forwarded => true,
             Self::Statuses(ranges) => ranges.iter().any(|(first, last)| (*first..=*last).contains(&status)),
         }
-    }
-}
-
-impl Default for Refusal {
-    fn default() -> Self {
-        let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
-        Self { status: StatusCode::TOO_MANY_REQUESTS, content: None, content_type }
     }
 }

@@ -13,6 +13,7 @@ pub(super) struct Outcomes {
     pub(super) local_refused: Counter,
     pub(super) open: Counter,
     pub(super) closed: Counter,
+    pub(super) warnings: Counter,
 }
 
 impl Outcomes {
@@ -29,6 +30,12 @@ impl Outcomes {
             local_refused: counter("local_refused"),
             open: counter("open"),
             closed: counter("closed"),
+            warnings: registry.counter(
+                worker,
+                "sidegate_limit_warnings_total",
+                "Answers that warn of a limit: `warn_at` of it is used.",
+                &[("limit", limit)],
+            ),
         }
     }
 }

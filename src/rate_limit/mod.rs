@@ -45,6 +45,8 @@ pub struct Settings {
     pub reset_in_seconds_left: bool,
     /// Also send `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
     pub draft_fields: bool,
+    /// … with a digest of the partition key (`pk`).
+    pub partition_keys: bool,
     /// How long units that a process has taken ahead may be spent.
     pub lease: Duration,
     /// Requests that may wait for their turn at once, in this process; beyond: refused.
@@ -57,6 +59,7 @@ impl Default for Settings {
             on_outage: store::OnOutage::Local,
             reset_in_seconds_left: false,
             draft_fields: true,
+            partition_keys: false,
             lease: Duration::from_millis(200),
             max_delayed: 1000,
         }

@@ -182,6 +182,7 @@ pub fn limits(table: &mut Table<'_>) -> (rate_limit::Settings, Vec<Placed<String
     table.set("on_outage", &mut limits.on_outage, choice(&outages));
     table.set("reset", &mut limits.reset_in_seconds_left, choice(&[("unix", false), ("seconds-left", true)]));
     table.set("draft_fields", &mut limits.draft_fields, Value::flag);
+    table.set("partition_keys", &mut limits.partition_keys, Value::flag);
     table.set("lease", &mut limits.lease, text(lease));
     table.set("max_delayed", &mut limits.max_delayed, count(0..1_000_001));
     let by_default = table.list("default", |value| Ok(value.text()?.to_owned()));
