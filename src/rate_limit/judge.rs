@@ -155,14 +155,14 @@ impl RateLimit {
         if !settled.refunds.is_empty() {
             let mut pipeline = Pipeline::with_capacity(settled.refunds.len());
             self.charging(exchange, whole, |charges| {
-                for &(index, taken_at) in &settled.refunds {
+                for &(index, since) in &settled.refunds {
                     let Charge { key, policy, asked, .. } = charges[index];
                     counted_in_redis::give_back(
                         &mut pipeline,
                         &self.worker.prefix,
                         key,
                         policy,
-                        taken_at,
+                        since,
                         asked.take,
                         None,
                     );

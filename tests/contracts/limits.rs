@@ -298,9 +298,9 @@ fn settled_apart_a_refusal_by_one_limit_leaves_the_others_as_they_were() {
             assert_eq!((settled.now, remaining), (NOW, vec![10 - spent, 2 - spent]), "turn {turn}");
             assert_eq!(settled.refunds.len(), usize::from(turn >= 2));
             let mut pipeline = Pipeline::new();
-            for (index, taken_at) in settled.refunds {
+            for (index, since) in settled.refunds {
                 let Charge { key, policy, .. } = both[index];
-                give_back(&mut pipeline, "sidegate:", key, policy, taken_at, 1, Some(NOW));
+                give_back(&mut pipeline, "sidegate:", key, policy, since, 1, Some(NOW));
             }
             assert!(link.query(&pipeline).await.unwrap().iter().all(|value| *value == Value::Int(1)));
         }

@@ -15,8 +15,10 @@
 //! 7. A *lease* is units that are taken now and spent within its life `L`. While one is active, the state is never below
 //!    now + `L`; one taken while none is active adds `L` to the state first. A lease is taken only if there is room for
 //!    twice as much, and never delays anybody.
-//! 8. What is given back is less by the time since it was taken: that time may have been lost by others, so it is not
-//!    given twice, whatever else is in flight.
+//! 8. What is given back is less by what time has given back since: since it was taken, and then nothing is given twice,
+//!    whatever else is in flight. Or since the state that it was added to has passed, for what is taken back at once. That
+//!    is exact for one charge at a time; of several, each was added to the others: the state may then be early by the time
+//!    it takes to take them back, until it has passed.
 //!
 //! `store/scripts/*.lua` move the state by the same steps; what the state means is read here for both stores.
 //!
@@ -31,8 +33,10 @@
 //! taking or later, each unit since moved it by an interval, and it is never beyond the tolerance: so there are at most
 //! `burst` and what is earned from `s` to `t`, as without leases.
 //!
-//! Of rule 8: without the charge, the state would have stood still while time passed it, and moved with time since. To take
-//! back all of it would leave the state before where it would be, by as much as it took.
+//! Of rule 8: without the charge, the state would not have moved until time reached what the charge was added to, and
+//! with time since. Taking back all of it would leave the state before where it would be, by as much as it took. What a lease
+//! gives back waits for long and others come in between, so it is given back less; what a refusal elsewhere takes back waits
+//! for a trip, and a flood of refusals must not cost the client the time of its trips.
 
 use std::time::Duration;
 
@@ -234,12 +238,17 @@ impl Policy {
         State { arrival, ..state }
     }
 
-    /// The state once `units` that were taken at `taken_at` and not spent are given back at `now` (both in µs since the Unix
-    /// epoch); none if it says nothing any more.
-    pub fn give_back(&self, stored: Option<State>, taken_at: u64, now: u64, units: u64) -> Option<State> {
+    /// When the state that a charge of `units` was added to had passed (µs since the Unix epoch), if it then was `state`.
+    pub fn before(&self, state: State, units: u64) -> u64 {
+        self.minus(state.arrival, self.span(units)).micros
+    }
+
+    /// The state once `units` that were taken and not spent are given back at `now`, less what time has given back since
+    /// `since` (both in µs since the Unix epoch); none if it says nothing any more.
+    pub fn give_back(&self, stored: Option<State>, since: u64, now: u64, units: u64) -> Option<State> {
         let state = self.reckon(Some(stored?), now);
         let floor = self.held(State { arrival: Time { micros: now, part: 0 }, ..state }, now);
-        let (span, lost) = (self.span(units), Time { micros: now.saturating_sub(taken_at), part: 0 });
+        let (span, lost) = (self.span(units), Time { micros: now.saturating_sub(since), part: 0 });
         let mut arrival = state.arrival;
         if lost < span && arrival > floor {
             let back = self.minus(span, lost);

@@ -102,10 +102,20 @@ impl Policy {
         }
     }
 
-    /// The state once `units` that were taken at `taken_at` and not spent are given back at `now`; none if all is there.
-    pub fn give_back(&self, stored: Option<&State>, taken_at: u64, now: u64, units: u64) -> Option<State> {
+    /// Since when a charge of `units` that left `state` is given back, if that is done at once, for a request that was refused
+    /// elsewhere. It was made at `now`.
+    pub fn since(&self, state: &State, now: u64, units: u64) -> u64 {
+        let _ = now;
+        match (self, state) {
+            (Self::Bucket(policy), State::Bucket(state)) => policy.before(*state, units),
+        }
+    }
+
+    /// The state once `units` that were taken and not spent are given back at `now`; none if all is there. What was leased
+    /// counts since it was taken, for [what else](Self::since).
+    pub fn give_back(&self, stored: Option<&State>, since: u64, now: u64, units: u64) -> Option<State> {
         match self {
-            Self::Bucket(policy) => policy.give_back(bucket(stored), taken_at, now, units).map(State::Bucket),
+            Self::Bucket(policy) => policy.give_back(bucket(stored), since, now, units).map(State::Bucket),
         }
     }
 

@@ -39,8 +39,7 @@ pub struct Settled {
     pub now: u64,
     /// One for each limit, in order.
     pub decisions: Vec<Decision>,
-    /// Limits, by their place, that were charged while another refused; and when, by the clock of their own server (µs since
-    /// the Unix epoch).
+    /// Limits, by their place, that were charged while another refused; and since when that is [given back](give_back).
     pub refunds: Vec<(usize, u64)>,
 }
 
@@ -86,14 +85,14 @@ fn ask_together(pipeline: &mut Pipeline, prefix: &str, charges: &[Charge<'_>], f
     command.arg(numbers);
 }
 
-/// Adds the command that gives back `units` that were taken of `key` at `taken_at` (µs since the Unix epoch, by its server's
-/// clock) and not spent. `now` as for [`ask`].
+/// Adds the command that gives back `units` that were taken of `key` and not spent, less what time has given back since
+/// `since` (µs since the Unix epoch, by its server's clock; [`Policy::give_back`]). `now` as for [`ask`].
 pub fn give_back(
     pipeline: &mut Pipeline,
     prefix: &str,
     key: &str,
     policy: &Policy,
-    taken_at: u64,
+    since: u64,
     units: u64,
     now: Option<u64>,
 ) {
@@ -106,7 +105,7 @@ pub fn give_back(
     };
     let Policy::Bucket(policy) = policy;
     let interval = policy.span(units);
-    command.arg(interval.micros).arg(interval.part).arg(taken_at).arg(policy.parts());
+    command.arg(interval.micros).arg(interval.part).arg(since).arg(policy.parts());
 }
 
 /// Reads what Redis says under `charges`: from one value for all of them, or one for each.
@@ -140,8 +139,9 @@ fn settle_apart<'a>(charges: impl Iterator<Item = Charge<'a>>, apart: &[(u64, De
     let mut settled = Settled { now, decisions: Vec::with_capacity(apart.len()), refunds: Vec::new() };
     for (index, (Charge { policy, asked, .. }, &(then, mut decision))) in charges.zip(apart).enumerate() {
         if decision.allowed && !within {
-            settled.refunds.push((index, then));
-            let before = policy.give_back(Some(&decision.state), then, then, asked.take);
+            let since = policy.since(&decision.state, then, asked.take);
+            settled.refunds.push((index, since));
+            let before = policy.give_back(Some(&decision.state), since, then, asked.take);
             decision = policy.decide(before.as_ref(), then, asked.look());
         }
         let State::Bucket(state) = &mut decision.state;

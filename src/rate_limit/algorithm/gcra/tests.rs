@@ -13,6 +13,10 @@ fn state_of(decision: &Decision) -> State {
     state
 }
 
+fn arrival(policy: &Policy, state: Option<State>, now: u64) -> u64 {
+    policy.reckon(state, now).arrival.micros
+}
+
 fn policy(amount: u64, seconds: u64, burst: u64) -> Policy {
     Policy::new(Quota { amount, per: Duration::from_secs(seconds) }, burst)
 }
@@ -287,5 +291,43 @@ proptest! {
         // What was in flight is lost at most, and a part of a µs each time.
         let left = with.map_or(0, |state| state.arrival.after(now));
         prop_assert!(without.is_some() || left <= late + 100, "{left} {late}");
+    }
+
+    #[test]
+    fn what_is_taken_back_is_not_given_twice(
+        policy in policies(), at_once in 1..5usize,
+        schedule in proptest::collection::vec((0..3_000u64, any::<bool>(), 0..3_000u64), 1..100),
+    ) {
+        // With what was charged for requests that another limit refused, and without it.
+        let (mut with, mut without, mut owed) = (None, None, Vec::<(u64, u64)>::new());
+        let (mut now, mut taken_back, mut longest) = (NOW, 0, 0);
+        for (step, kept, delay) in schedule {
+            now += part_of_interval(&policy, step);
+            owed.sort_by_key(|(due, _)| *due);
+            for (due, before) in owed.extract_if(.., |(due, _)| *due <= now) {
+                with = policy.give_back(with, before, due, 1);
+            }
+            let decision = policy.decide(with, now, Asked::units(1));
+            if !decision.allowed || (!kept && owed.len() == at_once) {
+                continue;
+            }
+            with = Some(state_of(&decision));
+            if kept {
+                without = Some(policy.charge(without, now, 1));
+            } else {
+                let delay = part_of_interval(&policy, delay);
+                (longest, taken_back) = (delay.max(longest), taken_back + 1);
+                owed.push((now + delay, policy.before(state_of(&decision), 1)));
+            }
+            // One at a time is exact; of several each may count as idle time what was none of its own.
+            let short = arrival(&policy, without, now).saturating_sub(arrival(&policy, with, now));
+            prop_assert!(short <= (at_once as u64 - 1) * longest, "{short} µs short");
+        }
+        owed.sort_by_key(|(due, _)| *due);
+        for (due, before) in owed {
+            (now, with) = (due.max(now), policy.give_back(with, before, due, 1));
+        }
+        // It is taken back whole, but for a part of a µs each time.
+        prop_assert!(without.is_some() || with.map_or(0, |state| state.arrival.after(now)) <= taken_back);
     }
 }
