@@ -487,7 +487,7 @@ mod tests {
             RequestTimeout,
             RateLimited(Box::new(spent())),
             RateLimited(Box::new(Refused { reduced: true, retry_after: None, ..spent() })),
-            TooManyInFlight(Box::new(Refused { retry_after: Some(0), quota: "4 at once".into(), ..spent() })),
+            TooManyInFlight(Box::new(Refused { retry_after: Some(0), quota: "4 in flight".into(), ..spent() })),
             LimitKeyMissing { limit: "per-key".into() },
             UnknownApiKey,
             LimitStoreDown { retry_after: 0 },

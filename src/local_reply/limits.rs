@@ -23,7 +23,7 @@ use super::page::escaped;
 pub struct Refused {
     /// The limit's name; of several, of the one that refuses longest.
     pub limit: Arc<str>,
-    /// How much it allows, in the configuration's words: `100 per minute`, `4 at once`.
+    /// How much it allows, in the configuration's words: `100 per minute`, `4 in flight`.
     pub quota: String,
     /// Seconds until the same request would pass; `None`: it never will.
     pub retry_after: Option<u64>,
@@ -44,6 +44,24 @@ pub struct Refusal {
     pub content: Option<Arc<str>>,
     /// Of that content.
     pub content_type: HeaderValue,
+}
+
+impl Refusal {
+    /// Whether its content is of the type it claims, as far as that can be told: JSON is.
+    pub fn is_sound(&self) -> bool {
+        if Writing::of(&self.content_type) != Writing::Json {
+            return true;
+        }
+        let refused = Refused {
+            limit: "per-address".into(),
+            quota: "100 per minute".into(),
+            retry_after: Some(1),
+            violated: Vec::new(),
+            reduced: false,
+            refusal: self.clone(),
+        };
+        refused.content().is_none_or(|content| serde_json::from_str::<serde::de::IgnoredAny>(&content).is_ok())
+    }
 }
 
 impl Default for Refusal {

@@ -109,3 +109,25 @@ fn in_words(seconds: u64) -> Cow<'static, str> {
         _ => format!("{seconds} seconds").into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_in_words_is_never_shorter_than_the_wait() {
+        for (seconds, words) in [
+            (1, "1 second"),
+            (2, "2 seconds"),
+            (119, "119 seconds"),
+            (120, "2 minutes"),
+            (121, "3 minutes"),
+            (3600, "60 minutes"),
+            (7201, "3 hours"),
+            (172_800, "2 days"),
+            (172_801, "3 days"),
+        ] {
+            assert_eq!(in_words(seconds), words);
+        }
+    }
+}

@@ -40,6 +40,7 @@ mod slow;
 mod start;
 mod streaming;
 mod tls;
+mod told;
 mod topologies;
 mod trips;
 mod upstreams;

@@ -257,7 +257,9 @@ fn refusal(table: &mut Table<'_>) -> Refusal {
         status.ok_or_else(|| format!("{number} is no status").into())
     };
     table.set("status", &mut refusal.status, status);
-    refusal.content = table.read("content", |value| Ok(value.text()?.into())).map(|content| content.value);
+    let content = table.read("content", |value| Ok(Arc::from(value.text()?)));
+    let content_at = content.as_ref().map(|content| content.at.clone());
+    refusal.content = content.map(|content| content.value);
     let content_type = |value: &Value<'_>| {
         let text = value.text()?;
         let typed = HeaderValue::from_str(text).ok().filter(|_| text.contains('/'));
@@ -267,6 +269,10 @@ fn refusal(table: &mut Table<'_>) -> Refusal {
     table.set("content_type", &mut refusal.content_type, content_type);
     if let (Some(at), None) = (at, &refusal.content) {
         table.reading.error(&at, "`content_type` goes with `content`");
+    }
+    if let Some(at) = content_at.filter(|_| !refusal.is_sound()) {
+        let help = "texts stand in quotes, \"{limit}\" and \"{quota}\" too; {retry_after} is a number";
+        table.reading.error(&at, Fault::with_help("this is no JSON once its placeholders are replaced", help));
     }
     refusal
 }
