@@ -16,7 +16,7 @@
 
 use std::sync::LazyLock;
 
-use redis::{Pipeline, Value};
+use redis::{Cmd, Pipeline, Value};
 
 use crate::redis_pool::fault::Fault;
 use crate::redis_pool::key;
@@ -66,7 +66,9 @@ pub fn ask(
 }
 
 fn ask_together(pipeline: &mut Pipeline, prefix: &str, charges: &[Charge<'_>], floors: &[Time], now: Option<u64>) {
-    let command = pipeline.cmd("EVALSHA").arg(SHAS[0].as_str()).arg(charges.len());
+    // Most keys fit; the others make it grow.
+    let mut command = Cmd::with_capacity(4 + charges.len(), 64 + 160 * charges.len());
+    command.arg("EVALSHA").arg(SHAS[0].as_str()).arg(charges.len());
     let mut name = String::with_capacity(96);
     for charge in charges {
         name.clear();
@@ -83,6 +85,7 @@ fn ask_together(pipeline: &mut Pipeline, prefix: &str, charges: &[Charge<'_>], f
         pack([floor.micros, floor.part], &mut numbers);
     }
     command.arg(numbers);
+    pipeline.add_command(command);
 }
 
 /// Adds the command that gives back `units` that were taken of `key` and not spent, less what time has given back since
