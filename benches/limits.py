@@ -67,6 +67,6 @@ def leased_calls(server, options):
     before, _ = server.redis.decisions()
     _, requests, _ = h2load(
         server, options.seconds, "--h1", f"-c{HOT_CLIENTS}", f"--rps={HOT_RATE // HOT_CLIENTS}", path="/leased/1k")
-    if requests < HOT_RATE * options.seconds * 0.9:
+    if requests < HOT_RATE * options.seconds * 0.9 and not options.smoke:
         raise Failed(f"{server.name}: {requests} requests in {options.seconds} s, not {HOT_RATE} a second")
     return {"calls": (server.redis.decisions()[0] - before) / requests}

@@ -62,6 +62,7 @@ LUA_LOCATION = """
 SIDEGATE = """
 [redis]
 url = "redis://127.0.0.1:{redis}/0"
+timeout = "5s"
 
 [limit.exact]
 key = "address"
