@@ -401,6 +401,7 @@ pub struct Answers {
     notes: [Option<Note>; 3],
     undos: [Option<Undo>; 3],
     aside: Option<Aside>,
+    kept: Option<Box<dyn Any>>,
 }
 
 impl Answers {
@@ -436,6 +437,16 @@ impl Answers {
     /// Leaves that.
     pub fn set_aside(&mut self, aside: Aside) {
         self.aside = Some(aside);
+    }
+
+    /// Leaves what the limits made of the request when they asked; of the type that their room keeps.
+    pub fn keep(&mut self, kept: Box<dyn Any>) {
+        self.kept = Some(kept);
+    }
+
+    /// Takes that.
+    pub fn kept(&mut self) -> Option<Box<dyn Any>> {
+        self.kept.take()
     }
 
     /// How things stood when the question of `slot` was asked; `None`: its answer is not to be remembered.

@@ -69,6 +69,8 @@ pub struct Route {
     pub by_principal: Option<Rc<RateLimit>>,
     /// What is stored, and what a write invalidates.
     pub cache: Option<Rc<Cache>>,
+    /// Limits that count what is forwarded.
+    pub forwarded: Option<Rc<RateLimit>>,
     /// Where it leads.
     pub upstream: Rc<Upstream>,
     /// How it is forwarded.
@@ -99,7 +101,8 @@ pub fn build(parts: Parts) -> impl Next {
 
 /// The stack of one route, from the app outwards: a layer that the route does not use is not there.
 fn of_route(link: Option<Link>, route: Route) -> Seam {
-    let Route { cors, response_fields, by_request, session, by_principal, cache, upstream, terms, .. } = route;
+    let Route { cors, response_fields, by_request, session, by_principal, cache, forwarded, upstream, terms, .. } =
+        route;
     let redirects = terms.rewrite.clone().filter(|rewrite| rewrite.location);
     let mut asks: Vec<Rc<dyn Ask>> = Vec::new();
     asks.extend(by_request.clone().map(|limits| limits as Rc<dyn Ask>));
@@ -109,6 +112,8 @@ fn of_route(link: Option<Link>, route: Route) -> Seam {
     Seam::new(forward::service(upstream, terms))
         // Its redirects in the client's terms, before anything is stored or invalidated by them.
         .under(redirects.map(rewrite::layer))
+        // Limits on what the app is spared if the store has it.
+        .under(forwarded.map(rate_limit::layer))
         // An answer from the store spares the app.
         .under(cache.map(cache::layer))
         // Limits by who is logged in, now that it is known.

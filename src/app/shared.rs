@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, AtomicUsize};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -37,6 +37,8 @@ pub struct Shared {
     pub rosters: Rosters,
     /// This instance and the others.
     pub fleet: Arc<Fleet>,
+    /// Requests that a limit has wait for their turn.
+    pub waiting: Arc<AtomicUsize>,
     /// Worker threads.
     pub workers: usize,
     stores: Mutex<Stores>,
@@ -104,6 +106,7 @@ impl Shared {
             stores: Mutex::new(Stores::new(settings)),
             rosters: Rosters::default(),
             fleet: Fleet::new(),
+            waiting: Arc::default(),
             redis: Mutex::default(),
         })
     }

@@ -23,7 +23,7 @@ use crate::listener::connection::{Metrics, Served};
 use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
 use crate::listener::{self, Bind};
-use crate::rate_limit::{self, Limit, RateLimit};
+use crate::rate_limit::{self, Count, Limit, RateLimit};
 use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
@@ -304,6 +304,7 @@ fn gather_parts(
         prefix: settings.redis.as_ref().map_or("", |redis| &redis.prefix).into(),
         apart: link.as_ref().is_some_and(Link::is_cluster),
         fleet: shared.fleet.clone(),
+        waiting: shared.waiting.clone(),
         clock: shared.clock.clone(),
         registry: registry.clone(),
         number,
@@ -344,7 +345,8 @@ impl Room<'_> {
     fn route(&self, route: &RouteSettings, upstream: Rc<Upstream>) -> Result<Route, String> {
         let registry = &self.shared.registry;
         let counting = route.limits.iter().filter(|limit| limit.counting().is_some());
-        let (by_principal, by_request): (Vec<_>, Vec<_>) = counting.cloned().partition(|limit| limit.needs_session());
+        let (forwarded, all): (Vec<_>, Vec<_>) = counting.cloned().partition(|limit| limit.count == Count::Forwarded);
+        let (by_principal, by_request): (Vec<_>, Vec<_>) = all.into_iter().partition(|limit| limit.needs_session());
         let session = route.session.as_ref().map(|(definition, mode)| {
             let store = match (self.link, &self.shared.sessions) {
                 (None, Some(memory)) => Store::Memory(memory.clone()),
@@ -358,10 +360,11 @@ impl Room<'_> {
             strictness: route.strictness(&self.settings.routes),
             cors: route.cors.as_deref().map(Cors::new),
             response_fields: Some(&route.response_fields).filter(|edits| !edits.is_empty()).cloned().map(Rc::new),
-            by_request: self.limits(&by_request),
+            by_request: self.limits(&by_request, route.cost),
             session,
-            by_principal: self.limits(&by_principal),
+            by_principal: self.limits(&by_principal, route.cost),
             cache: self.cache(route)?,
+            forwarded: self.limits(&forwarded, route.cost),
             upstream,
             terms: Terms {
                 websocket: route.websocket,
@@ -376,8 +379,8 @@ impl Room<'_> {
         self.settings.redis.as_ref().map_or("", |redis| &redis.prefix)
     }
 
-    fn limits(&self, limits: &[Arc<Limit>]) -> Option<Rc<RateLimit>> {
-        (!limits.is_empty()).then(|| RateLimit::new(limits, self.settings.limits, self.limits))
+    fn limits(&self, limits: &[Arc<Limit>], cost: Option<u64>) -> Option<Rc<RateLimit>> {
+        (!limits.is_empty()).then(|| RateLimit::new(limits, cost, self.settings.limits, self.limits))
     }
 
     /// Where nothing is stored at all nothing needs invalidating; elsewhere every route's writes invalidate.

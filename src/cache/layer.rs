@@ -3,7 +3,8 @@
 //! 1. A GET or HEAD whose fresh response is stored is answered from there: with 304 if the client has that copy
 //!    already. Requests with credentials get only what is for all.
 //! 2. Everything else goes on. A storable answer to GET is kept once the client has read its content to the end;
-//!    content beyond `max_body` is let go of, and the client notices nothing.
+//!    content beyond `max_body` is let go of, and the client notices nothing. What limits say to that client, ours or the
+//!    app's own, is not kept.
 //! 3. A write that may have happened invalidates its own path, those that its answer names and those of `on_write`,
 //!    before the answer's head goes out; also when its client has gone meanwhile. Redis away: it is owed.
 //! 4. Every answer says what happened: `X-Cache`, and `Cache-Status` after those of the caches before us (RFC 9211).
@@ -36,6 +37,7 @@ use crate::body::Body;
 use crate::clock::Clock;
 use crate::exchange::{self, Answer, Exchange, Next, Slot, pass};
 use crate::gather::Ask;
+use crate::rate_limit::fields;
 use crate::redis_pool::Link;
 use crate::telemetry::Trail;
 use crate::telemetry::registry::Registry;
@@ -331,14 +333,10 @@ impl Cache {
             let digest = selecting.variant(selected_by);
             (selecting, digest)
         });
-        let stored = StoredResponse {
-            status,
-            head: response.headers().clone(),
-            content: Default::default(),
-            facts: storable.facts,
-            generation,
-            variant,
-        };
+        let mut head = response.headers().clone();
+        fields::remove(&mut head);
+        let stored =
+            StoredResponse { status, head, content: Default::default(), facts: storable.facts, generation, variant };
         Ok(Fill::new(self, (key, asked.at), stored, length, policy.max_body))
     }
 

@@ -205,6 +205,13 @@ pub fn warning(name: &str, at: u8, remaining: u64, capacity: u64) -> Option<Head
     HeaderValue::from_str(&format!("{name}; used={used}")).ok()
 }
 
+/// Removes all of them, ours or the app's own: what they say is said to one client.
+pub fn remove(fields: &mut HeaderMap) {
+    for name in [LIMIT, REMAINING, RESET, DRAFT_POLICY, DRAFT, WARNING] {
+        fields.remove(name);
+    }
+}
+
 /// Whether one limit is nearer to refusal than another, each given as (refused, remaining, quota).
 pub fn nearer(left: (bool, u64, u64), right: (bool, u64, u64)) -> bool {
     let product = |remaining: u64, quota: u64| u128::from(remaining) * u128::from(quota);

@@ -10,6 +10,7 @@ use crate::exchange::{Exchange, Next, layer as make, pass};
 use crate::local_reply::LocalReply;
 
 use super::RateLimit;
+use super::after::Passing;
 use super::judge::Verdict;
 
 /// Enforces `limits`. May stand in a stack more than once, each time with limits of its own: the innermost that refuses
@@ -23,15 +24,18 @@ pub fn layer<S: Next>(limits: Rc<RateLimit>) -> impl Layer<S, Service = impl Nex
             match verdict {
                 Verdict::Unlimited => pass(next, exchange).await,
                 Verdict::Within(standing) => {
+                    let passing = Passing::new(limits, standing);
                     let mut response = pass(next, exchange).await;
-                    limits.show(&standing, &mut trail.borrow_mut(), response.headers_mut());
+                    passing.answered(&mut trail.borrow_mut(), &mut response);
                     response
                 }
                 Verdict::Beyond(standing) => {
                     let mut response = refuse(&limits.refusal(&standing), &exchange);
                     limits.show(&standing, &mut trail.borrow_mut(), response.headers_mut());
+                    limits.close(standing.docket);
                     response
                 }
+                Verdict::Nameless(limit) => refuse(&LocalReply::LimitKeyMissing { limit }, &exchange),
                 Verdict::Closed => refuse(&RateLimit::store_down(), &exchange),
             }
         }
@@ -99,11 +103,12 @@ mod tests {
                 prefix: "sidegate:".into(),
                 apart: false,
                 fleet: Fleet::new(),
+                waiting: Arc::default(),
                 clock: self.clock.0.clone(),
                 registry: self.registry.clone(),
                 number: 0,
             };
-            RateLimit::new(&limits, self.settings, &worker)
+            RateLimit::new(&limits, None, self.settings, &worker)
         }
 
         fn outcomes(&self, limit: &str, outcome: &str) -> u64 {

@@ -208,6 +208,11 @@ impl Limit {
         }
     }
 
+    /// Whether what a request costs is known only from its answer.
+    pub fn is_charged_after(&self) -> bool {
+        matches!(self.cost, Cost::Response(_)) || matches!(self.count, Count::Statuses(_))
+    }
+
     /// Whether it can be decided only once the session is verified.
     pub fn needs_session(&self) -> bool {
         let by_missing = matches!(&self.missing, Missing::By(Part::Session | Part::SessionField(_)));

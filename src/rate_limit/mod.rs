@@ -14,7 +14,9 @@
 //! A refused client that keeps trying must not push its own return further away, and one limit must not spend another's
 //! quota on requests that never happen.
 
+mod after;
 pub mod algorithm;
+mod delay;
 pub mod fields;
 mod judge;
 mod layer;

@@ -19,7 +19,7 @@
 
 use super::algorithm::State;
 use super::algorithm::gcra::Time;
-use super::judge::{RateLimit, Verdict};
+use super::judge::{Counted, Docket, RateLimit, Role, Verdict};
 use super::store::redis::Settled;
 use super::store::{Charge, OnOutage};
 use crate::exchange::Exchange;
@@ -27,54 +27,48 @@ use crate::telemetry::LimitTrail;
 
 impl RateLimit {
     /// Decides about a request that Redis did not.
-    pub(super) fn without_redis(&self, exchange: &Exchange) -> Verdict {
-        let note = |counted| {
-            exchange.trail.borrow_mut().limit = self.limits.first().map(|nearest| LimitTrail {
-                name: nearest.limit.name.clone(),
-                refused: counted == "closed",
-                remaining: 0,
-                counted,
-            });
-        };
-        match self.on_outage {
-            OnOutage::Local => {
-                let share = self.agreed.share(self.worker.fleet.instances());
-                let longest = share.iter().map(|terms| terms.policy.longest()).max().unwrap_or(0);
-                self.worker.memory.stand_in(self.worker.clock.unix_micros() + longest);
-                self.in_memory(exchange, &share, "local")
-            }
-            OnOutage::Open => {
-                self.limits.iter().for_each(|counted| counted.outcomes.open.inc());
-                note("open");
-                Verdict::Unlimited
-            }
-            OnOutage::Closed => {
-                self.limits.iter().for_each(|counted| counted.outcomes.closed.inc());
-                note("closed");
-                Verdict::Closed
-            }
+    pub(super) fn without_redis(&self, exchange: &Exchange, mut docket: Box<Docket>) -> Verdict {
+        if self.on_outage == OnOutage::Local {
+            docket.terms = self.agreed.share(exchange, self.worker.fleet.instances());
+            let longest = docket.entries.iter().map(|entry| docket.terms[entry.counter].policy.longest());
+            let longest = longest.max().unwrap_or(0);
+            self.worker.memory.stand_in(self.worker.clock.unix_micros() + longest);
+            return self.in_memory(docket, Counted::Local);
         }
+        let closed = self.on_outage == OnOutage::Closed;
+        let counters = docket.entries.iter().map(|entry| &self.counters[entry.counter]);
+        let mut binding = counters.filter(|counter| counter.role == Role::Binding);
+        let first = binding.clone().next().map(|counter| counter.limit.name.clone());
+        binding
+            .clone()
+            .filter_map(|counter| counter.outcomes.uncounted.as_ref())
+            .for_each(|outcomes| if closed { outcomes.closed.inc() } else { outcomes.open.inc() });
+        let binds = binding.next().is_some();
+        exchange.trail.borrow_mut().limit = first.map(|name| LimitTrail {
+            name,
+            refused: closed,
+            remaining: 0,
+            counted: if closed { "closed" } else { "open" },
+        });
+        self.close(docket);
+        if closed && binds { Verdict::Closed } else { Verdict::Unlimited }
     }
 
     /// Keeps in mind what Redis said of who has spent much.
-    pub(super) fn note(&self, exchange: &Exchange, settled: &Settled) {
+    pub(super) fn note(&self, docket: &Docket, settled: &Settled) {
         if self.on_outage != OnOutage::Local {
             return;
         }
-        let whole = self.agreed.whole();
-        let noted = |index: usize| whole[index].policy.is_worth_noting(&settled.decisions[index]);
-        if !(0..whole.len()).any(noted) {
-            return;
-        }
-        let now = self.worker.clock.unix_micros();
-        self.charging(exchange, whole, |charges| {
-            for index in (0..charges.len()).filter(|&index| noted(index)) {
-                let decision = &settled.decisions[index];
-                let State::Bucket(mut state) = decision.state;
-                state.arrival.micros = (now + state.arrival.micros).saturating_sub(settled.now);
-                self.worker.memory.note(charges[index].key, State::Bucket(state), now + decision.reset_after);
+        let mut now = None;
+        for (entry, decision) in docket.entries.iter().zip(&settled.decisions) {
+            if !docket.terms[entry.counter].policy.is_worth_noting(decision) {
+                continue;
             }
-        });
+            let now = *now.get_or_insert_with(|| self.worker.clock.unix_micros());
+            let State::Bucket(mut state) = decision.state;
+            state.arrival.micros = (now + state.arrival.micros).saturating_sub(settled.now);
+            self.worker.memory.note(docket.key(entry), State::Bucket(state), now + decision.reset_after);
+        }
     }
 
     /// How far ahead of now the states of `charges` are at least, if anything was counted in place of Redis.

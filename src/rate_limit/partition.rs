@@ -3,17 +3,20 @@
 //! 1. A key's text is its parts in order, joined by commas, each escaped: two requests share a text only if every part is equal.
 //! 2. What a client presents (field, cookie, query parameter) may be a secret: only its digest appears, marked `#`. So
 //!    does any other text longer than 64 bytes. The length of a key is thus bounded by the configuration.
-//! 3. IPv6 addresses count by their /64: that is what one subscriber gets.
-//! 4. **A part that is missing is replaced by the client address**, marked `@`. A limit cannot be evaded by leaving its
-//!    key out; nor by sending the key twice, since the app may read the other one: that counts as missing.
+//! 3. Addresses count by the network that they are in: IPv6 by its /64 unless the limit says otherwise, since that is what
+//!    one subscriber gets.
+//! 4. **A part that is missing is replaced by the client address**, or by what the limit says, marked `@`; by the address,
+//!    marked twice, if that is missing as well. A limit cannot be evaded by leaving its key out, unless it is told to look
+//!    away; nor by sending the key twice, since the app may read the other one: that counts as missing.
 //! 5. Methods that RFC 9110 and RFC 5789 do not define count as one.
 //!
 //! # Why
-//! To skip a limit whose key is missing would be an invitation, and to refuse such requests is the app's business.
+//! To skip a limit whose key is missing would be an invitation, and to refuse such requests is the app's business: either is
+//! for the operator to ask for.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::header::{COOKIE, HOST};
 use http::{HeaderMap, HeaderName, Method};
@@ -72,24 +75,58 @@ impl Key {
         self.0.iter().any(|part| matches!(part, Part::Session | Part::SessionField(_)))
     }
 
-    /// Appends the text of the key for a request.
-    pub fn push(&self, exchange: &Exchange, out: &mut String) {
+    /// Appends the text of the key for a request, with `instead` in the place of each part that it lacks; without that, it
+    /// gives up at the first.
+    pub fn push(
+        &self,
+        exchange: &Exchange,
+        grouping: Grouping,
+        instead: Option<&Part>,
+        out: &mut String,
+    ) -> Option<()> {
         for (index, part) in self.0.iter().enumerate() {
             if index > 0 {
                 out.push(',');
             }
-            if part.push(exchange, out).is_none() {
+            if part.push(exchange, grouping, out).is_none() {
+                let instead = instead?;
                 out.push('@');
-                push_group(out, exchange.client.address);
+                if instead.push(exchange, grouping, out).is_none() {
+                    out.push('@');
+                    push_group(out, exchange.client.address, grouping);
+                }
             }
         }
+        Some(())
+    }
+
+    /// The text of the key of requests that have `value` as its only part: a value as clients send it, or, of what they
+    /// present, `sha256:` and its digest. `None`: there are none.
+    pub fn spelt(&self, value: &str, grouping: Grouping) -> Option<String> {
+        let [part] = self.0.as_slice() else { return None };
+        let mut out = String::new();
+        match part {
+            Part::Header(_) | Part::Cookie(_) | Part::Query(_) => match value.strip_prefix("sha256:") {
+                Some(digest) => {
+                    let digest = digest.get(..DIGEST).filter(|_| digest.len() == 2 * DIGEST)?;
+                    out.push('#');
+                    out.push_str(&digest.to_ascii_lowercase());
+                }
+                None => push_secret(&mut out, value.as_bytes()),
+            },
+            Part::Address => push_group(&mut out, value.parse().ok()?, grouping),
+            Part::Method => out.push_str(method(&Method::from_bytes(value.as_bytes()).ok()?)),
+            Part::Host => push_text(&mut out, &bare_host(value)),
+            Part::Session | Part::SessionField(_) | Part::Certificate(_) | Part::Route => push_text(&mut out, value),
+        }
+        Some(out)
     }
 
     /// Appends the text of the key, or gives up at the first part that the request does not have: for choices that are
     /// better not made by a substitute.
     pub fn push_present(&self, exchange: &Exchange, out: &mut String) -> Option<()> {
         for part in &self.0 {
-            part.push(exchange, out)?;
+            part.push(exchange, Grouping::default(), out)?;
             out.push(',');
         }
         Some(())
@@ -99,12 +136,15 @@ impl Key {
 /// Longer text appears as its digest.
 const LONGEST: usize = 64;
 
+/// Hexadecimal digits of a digest that a key has: half of it.
+const DIGEST: usize = 32;
+
 impl Part {
     /// Appends the part's text, or nothing if the request does not have it.
-    fn push(&self, exchange: &Exchange, out: &mut String) -> Option<()> {
+    fn push(&self, exchange: &Exchange, grouping: Grouping, out: &mut String) -> Option<()> {
         let request = &exchange.request;
         match self {
-            Self::Address => push_group(out, exchange.client.address),
+            Self::Address => push_group(out, exchange.client.address, grouping),
             Self::Header(name) => {
                 push_secret(out, only(request.headers().get_all(name).iter().map(|value| value.as_bytes()))?);
             }
@@ -125,13 +165,22 @@ impl Part {
     }
 }
 
-fn push_group(out: &mut String, address: IpAddr) {
+/// Appends the network that counts as one client. Writing to a string cannot fail.
+fn push_group(out: &mut String, address: IpAddr, grouping: Grouping) {
     match address {
-        IpAddr::V4(_) => push_address(out, address),
-        IpAddr::V6(address) => {
+        IpAddr::V4(_) if grouping.ipv4 >= 32 => push_address(out, address),
+        IpAddr::V4(address) => {
+            let network = Ipv4Addr::from_bits(address.to_bits() & !(u32::MAX >> grouping.ipv4));
+            let _ = write!(out, "{network}/{}", grouping.ipv4);
+        }
+        IpAddr::V6(address) if grouping.ipv6 == 64 => {
             let [a, b, c, d, ..] = address.segments();
-            // Writing to a string cannot fail.
             let _ = write!(out, "{a:x}:{b:x}:{c:x}:{d:x}::/64");
+        }
+        IpAddr::V6(_) if grouping.ipv6 >= 128 => push_address(out, address),
+        IpAddr::V6(address) => {
+            let network = Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> grouping.ipv6));
+            let _ = write!(out, "{network}/{}", grouping.ipv6);
         }
     }
 }
@@ -303,7 +352,7 @@ mod tests {
 
     fn text(parts: impl Into<Vec<Part>>, exchange: &Exchange) -> String {
         let mut out = String::new();
-        Key(parts.into()).push(exchange, &mut out);
+        Key(parts.into()).push(exchange, Grouping::default(), Some(&Part::Address), &mut out).unwrap();
         out
     }
 
@@ -318,6 +367,62 @@ mod tests {
         assert_eq!(at("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
         assert_eq!(at("2001:db8:1:2::"), at("2001:db8:1:2:ffff::1"));
         assert_ne!(at("2001:db8:1:2::"), at("2001:db8:1:3::"));
+    }
+
+    #[test]
+    fn a_limit_may_count_wider_or_narrower_networks() {
+        let at = |address: &str, ipv4, ipv6| {
+            let mut out = String::new();
+            let grouping = Grouping { ipv4, ipv6 };
+            Key(vec![Part::Address]).push(&exchange("GET", "/", address, &[]), grouping, None, &mut out).unwrap();
+            assert_eq!(
+                Key(vec![Part::Address]).spelt(address, grouping).as_ref(),
+                Some(&out),
+                "an exempt one is the same"
+            );
+            out
+        };
+        assert_eq!(at("192.0.2.129", 24, 64), "192.0.2.0/24");
+        assert_eq!(at("192.0.2.129", 25, 64), "192.0.2.128/25");
+        assert_eq!(at("2001:db8:1:2345::1", 32, 56), "2001:db8:1:2300::/56");
+        assert_eq!(at("2001:db8:1:2345::1", 32, 128), "2001:db8:1:2345::1");
+        assert_eq!(at("2001:db8:1:2345::1", 32, 16), "2001::/16");
+    }
+
+    #[test]
+    fn what_is_missing_is_replaced_as_the_limit_says_or_by_nothing() {
+        let parts = Key(vec![Part::Cookie("k".into()), Part::Method]);
+        let of = |fields: &[(&str, &str)], instead: Option<&Part>| {
+            let mut out = String::new();
+            let request = exchange("GET", "/", "192.0.2.1", fields);
+            parts.push(&request, Grouping::default(), instead, &mut out).map(|()| out)
+        };
+        let instead = header("x-key");
+        let abc = "#ba7816bf8f01cfea414140de5dae2223,GET";
+        assert_eq!(of(&[("cookie", "k=abc")], None).as_deref(), Some(abc));
+        assert_eq!(of(&[("x-key", "abc")], Some(&instead)), Some(format!("@{abc}")));
+        assert_eq!(of(&[], Some(&instead)).as_deref(), Some("@@192.0.2.1,GET"));
+        assert_eq!(of(&[], None), None);
+    }
+
+    #[test]
+    fn an_exempt_value_is_spelt_as_the_requests_that_have_it() {
+        let request = exchange("GET", "/?k=abc", "192.0.2.1", &[("x-key", "abc"), ("host", "A.example:80")]);
+        let digest = "sha256:BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD";
+        for (part, value) in [
+            (header("x-key"), "abc"),
+            (header("x-key"), digest),
+            (Part::Query("k".into()), digest),
+            (Part::Host, "a.example"),
+            (Part::Method, "GET"),
+        ] {
+            let spelt = Key(vec![part.clone()]).spelt(value, Grouping::default());
+            assert_eq!(spelt, Some(text([part], &request)), "{value}");
+        }
+        let none = [(header("x-key"), "sha256:abc"), (Part::Address, "a"), (Part::Method, "a b")];
+        for (part, value) in none {
+            assert_eq!(Key(vec![part]).spelt(value, Grouping::default()), None, "{value}");
+        }
     }
 
     #[test]

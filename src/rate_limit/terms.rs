@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::algorithm::{Policy, gcra};
 use super::fields::Fields;
-use super::{Counting, Limit, Settings};
+use super::{Counting, Limit, OnExceed, Precision, Settings};
+use crate::exchange::Exchange;
 
-/// The terms of one limit.
+/// The terms of one counter.
 pub(super) struct Terms {
     pub(super) policy: Policy,
     pub(super) fields: Fields,
@@ -18,9 +19,16 @@ pub(super) struct Terms {
     pub(super) quota: String,
 }
 
-/// The terms of limits that are settled together, in their order.
+/// What a counter counts: a limit, by its own quota or by the one on trial.
+#[derive(Clone)]
+pub(super) struct Subject {
+    pub(super) limit: Arc<Limit>,
+    pub(super) counting: Counting,
+}
+
+/// The terms of counters that are settled together, in their order.
 pub(super) struct Agreed {
-    limits: Box<[Arc<Limit>]>,
+    subjects: Box<[Subject]>,
     settings: Settings,
     whole: Rc<[Terms]>,
     /// Of how many instances, and what each has.
@@ -28,10 +36,10 @@ pub(super) struct Agreed {
 }
 
 impl Terms {
-    fn new(limit: &Limit, counting: &Counting, instances: u32, settings: Settings) -> Self {
+    fn new(Subject { limit, counting }: &Subject, instances: u32, settings: Settings) -> Self {
         let quota = counting.quota.share(instances);
         Self {
-            policy: Policy::Bucket(gcra::Policy::new(counting.quota, counting.burst)).share(instances),
+            policy: policy(limit, counting, settings).share(instances),
             fields: Fields::new(&limit.name, quota, settings),
             amount: quota.amount,
             quota: quota.to_string(),
@@ -39,29 +47,42 @@ impl Terms {
     }
 }
 
+/// How `limit` counts by `counting`.
+fn policy(limit: &Limit, counting: &Counting, settings: Settings) -> Policy {
+    let mut policy = gcra::Policy::new(counting.quota, counting.burst);
+    if let OnExceed::Delay(longest) = limit.on_exceed {
+        policy = policy.delaying(longest);
+    }
+    if limit.is_charged_after() {
+        policy = policy.owing();
+    }
+    if limit.precision == Precision::Leased {
+        policy = policy.leased(settings.lease);
+    }
+    Policy::Bucket(policy)
+}
+
 impl Agreed {
-    pub(super) fn new(limits: &[Arc<Limit>], settings: Settings) -> Self {
-        let whole: Rc<[Terms]> = of(limits, 1, settings);
-        Self { limits: limits.into(), settings, share: RefCell::new((1, whole.clone())), whole }
+    pub(super) fn new(subjects: Box<[Subject]>, settings: Settings) -> Self {
+        let whole: Rc<[Terms]> = of(&subjects, 1, settings);
+        Self { subjects, settings, share: RefCell::new((1, whole.clone())), whole }
     }
 
-    /// All of the quotas.
-    pub(super) fn whole(&self) -> &Rc<[Terms]> {
-        &self.whole
+    /// What this request has of the quotas: all of them.
+    pub(super) fn of(&self, _exchange: &Exchange) -> Rc<[Terms]> {
+        self.whole.clone()
     }
 
     /// What one of `instances` has of them; made anew when their number changes.
-    pub(super) fn share(&self, instances: u32) -> Rc<[Terms]> {
+    pub(super) fn share(&self, _exchange: &Exchange, instances: u32) -> Rc<[Terms]> {
         let mut share = self.share.borrow_mut();
         if share.0 != instances {
-            *share = (instances, of(&self.limits, instances, self.settings));
+            *share = (instances, of(&self.subjects, instances, self.settings));
         }
         share.1.clone()
     }
 }
 
-/// One for each limit that counts units.
-fn of(limits: &[Arc<Limit>], instances: u32, settings: Settings) -> Rc<[Terms]> {
-    let counted = limits.iter().filter_map(|limit| Some((limit, limit.counting()?)));
-    counted.map(|(limit, counting)| Terms::new(limit, counting, instances, settings)).collect()
+fn of(subjects: &[Subject], instances: u32, settings: Settings) -> Rc<[Terms]> {
+    subjects.iter().map(|subject| Terms::new(subject, instances, settings)).collect()
 }

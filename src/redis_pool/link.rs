@@ -159,15 +159,24 @@ impl Link {
     /// Sends `pipeline` without waiting. It is dropped, and counted as dropped, if Redis is away, or more than
     /// `max_sends` or `max_send_bytes` would be unanswered.
     pub fn send(&self, pipeline: Pipeline) {
+        self.send_or(pipeline, || ());
+    }
+
+    /// The same; `otherwise` is called if it is dropped, or if Redis may not have done it.
+    pub fn send_or(&self, pipeline: Pipeline, otherwise: impl FnOnce() + 'static) {
         let (sends, bytes) = (&self.0.sends, size(&pipeline));
         if !self.is_up() || !sends.have_room(bytes) {
-            return self.0.standing.metrics.dropped.inc();
+            self.0.standing.metrics.dropped.inc();
+            return otherwise();
         }
         sends.change(|count| count + 1, |all| all + bytes);
         let link = self.clone();
         tokio::task::spawn_local(async move {
-            let _ = link.query(&pipeline).await;
+            let answer = link.query(&pipeline).await;
             link.0.sends.change(|count| count - 1, |all| all - bytes);
+            if answer.is_err() {
+                otherwise();
+            }
         });
     }
 

@@ -69,11 +69,12 @@ fn limits(name: &str, part: Part, amount: u64, link: &Link, registry: &Arc<Regis
         prefix: "sidegate:".into(),
         apart: false,
         fleet: Fleet::new(),
+        waiting: Arc::default(),
         clock: Clock::System,
         registry: registry.clone(),
         number: 0,
     };
-    RateLimit::new(&[Arc::new(limit)], Settings::default(), &worker)
+    RateLimit::new(&[Arc::new(limit)], None, Settings::default(), &worker)
 }
 
 /// Looks at what `gather` left for others.

@@ -58,6 +58,7 @@ impl Instance {
             prefix: "sidegate:".into(),
             apart: link.is_cluster(),
             fleet,
+            waiting: Arc::default(),
             clock: Clock::System,
             registry,
             number: 0,
@@ -92,7 +93,7 @@ impl Instance {
             Arc::new(Limit::new(name, Key(vec![Part::Address]), quota))
         };
         let limits: Vec<_> = limits.iter().map(limit).collect();
-        RateLimit::new(&limits, Settings { on_outage, ..Settings::default() }, &self.worker)
+        RateLimit::new(&limits, None, Settings { on_outage, ..Settings::default() }, &self.worker)
     }
 
     /// One request of a client, all the way through.

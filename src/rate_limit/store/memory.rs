@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::super::algorithm::{Decision, State, settle};
+use super::super::algorithm::{Asked, Decision, Policy, State, settle};
 use super::{Charge, MemorySettings};
 
 /// Shards, at most; and keys in each, at least.
@@ -93,6 +93,24 @@ impl MemoryStore {
             locked[at(&places[index])].follow(charges[index].key, states[index], now, decision);
         }
         decisions
+    }
+
+    /// Charges `units` of `key` at `now` (µs since the Unix epoch) after the fact, whether there is room or not.
+    pub fn charge(&self, key: &str, policy: &Policy, units: u64, now: u64) {
+        let mut shard = self.shards[self.place(key)].lock();
+        let state = policy.charge(shard.state(key).as_ref(), now, units);
+        let decision = policy.decide(Some(&state), now, Asked::units(0));
+        shard.set(key, state, now.saturating_add(decision.reset_after));
+    }
+
+    /// Gives back `units` of `key` that were taken and not spent, at `now` (µs since the Unix epoch), less what time has given
+    /// back since `since` ([`Policy::give_back`]).
+    pub fn give_back(&self, key: &str, policy: &Policy, since: u64, units: u64, now: u64) {
+        let mut shard = self.shards[self.place(key)].lock();
+        let Some(stored) = shard.state(key) else { return };
+        let left = policy.give_back(Some(&stored), since, now, units);
+        let decision = policy.decide(left.as_ref(), now, Asked::units(0));
+        shard.set(key, decision.state, now.saturating_add(decision.reset_after));
     }
 
     /// What is known of `key`.

@@ -22,7 +22,7 @@ use crate::redis_pool::fault::Fault;
 use crate::redis_pool::key;
 
 use super::super::algorithm::gcra::{self, Time};
-use super::super::algorithm::{Decision, Policy, State, settle};
+use super::super::algorithm::{Asked, Decision, Policy, State, settle};
 use super::Charge;
 use super::packed::{pack, unpack};
 
@@ -109,6 +109,13 @@ pub fn give_back(
     let Policy::Bucket(policy) = policy;
     let interval = policy.span(units);
     command.arg(interval.micros).arg(interval.part).arg(since).arg(policy.parts());
+}
+
+/// Adds the command that charges `units` of `key` after the fact, whether there is room or not. `now` as for [`ask`].
+pub fn charge(pipeline: &mut Pipeline, prefix: &str, key: &str, policy: &Policy, units: u64, now: Option<u64>) {
+    let asked = Asked { need: 0, take: units, lease: 0 };
+    let charge = Charge { key, policy, asked, binding: false, even_if_refused: true };
+    ask_together(pipeline, prefix, &[charge], &[], now);
 }
 
 /// Reads what Redis says under `charges`: from one value for all of them, or one for each.

@@ -1,0 +1,130 @@
+//! What is charged once the answer is known: `cost = "response:FIELD"`, `count = ["401"]`.
+//!
+//! 1. Before, a unit must be left; nothing is taken.
+//! 2. After, a request costs what the field says: a whole number, at most 1,000,000; anything else, or nothing, is 1. Or what
+//!    it costs anyway, if its status counts.
+//! 3. A request whose client leaves before the answer has no status; where the answer would have said what it costs, it
+//!    costs 1.
+//! 4. Nobody waits for that. What Redis cannot be told is charged in memory, and goes along with later questions (`outage`).
+//!
+//! # Why
+//! Requests that are under way at once are all let in while a unit is left. What they come to is charged all the same, as a
+//! debt of at most one more burst: who has overdrawn waits until it is earned.
+
+use std::rc::Rc;
+
+use http::{HeaderMap, Response, StatusCode};
+use redis::Pipeline;
+
+use super::judge::{Counted, Counter, Docket, RateLimit, Standing};
+use super::store::OnOutage;
+use super::store::redis as counted_in_redis;
+use super::{Cost, Limit};
+use crate::body::Body;
+use crate::telemetry::Record;
+
+/// No answer costs more units.
+const DEAREST: u64 = 1_000_000;
+
+/// A request that passes; dropped before its answer, it costs what it costs then.
+pub(super) struct Passing {
+    limits: Rc<RateLimit>,
+    standing: Option<Standing>,
+}
+
+/// What is known of an answer.
+type Head<'a> = Option<(StatusCode, &'a HeaderMap)>;
+
+impl Passing {
+    pub(super) fn new(limits: Rc<RateLimit>, standing: Standing) -> Self {
+        Self { limits, standing: Some(standing) }
+    }
+
+    /// Its answer is here: its client is told where it stands, and it is charged what the answer says.
+    pub(super) fn answered(mut self, record: &mut Record, response: &mut Response<Body>) {
+        if let Some(standing) = self.standing.take() {
+            self.limits.show(&standing, record, response.headers_mut());
+            self.limits.settle_after(standing, Some((response.status(), response.headers())));
+        }
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        if let Some(standing) = self.standing.take() {
+            self.limits.settle_after(standing, None);
+        }
+    }
+}
+
+impl RateLimit {
+    fn settle_after(self: &Rc<Self>, standing: Standing, head: Head<'_>) {
+        let Standing { docket, counted, .. } = standing;
+        if !docket.entries.iter().any(|entry| self.counters[entry.counter].limit.is_charged_after()) {
+            return self.close(docket);
+        }
+        let owed: Vec<u64> =
+            docket.entries.iter().map(|entry| units_after(&self.counters[entry.counter], head)).collect();
+        if owed.iter().all(|units| *units == 0) {
+            return self.close(docket);
+        }
+        match (&self.worker.link, counted) {
+            (Some(link), Counted::Redis) => {
+                let mut pipeline = Pipeline::new();
+                for (entry, &units) in docket.entries.iter().zip(&owed).filter(|(_, units)| **units > 0) {
+                    let policy = &docket.terms[entry.counter].policy;
+                    counted_in_redis::charge(
+                        &mut pipeline,
+                        &self.worker.prefix,
+                        docket.key(entry),
+                        policy,
+                        units,
+                        None,
+                    );
+                }
+                let limits = self.clone();
+                link.send_or(pipeline, move || {
+                    if limits.on_outage == OnOutage::Local {
+                        limits.charge_in_memory(&docket, &owed, Counted::Local);
+                    }
+                });
+            }
+            _ => {
+                self.charge_in_memory(&docket, &owed, counted);
+                self.close(docket);
+            }
+        }
+    }
+
+    fn charge_in_memory(&self, docket: &Docket, owed: &[u64], counted: Counted) {
+        let Self { worker, .. } = self;
+        let now = worker.clock.unix_micros();
+        for (entry, &units) in docket.entries.iter().zip(owed).filter(|(_, units)| **units > 0) {
+            let policy = &docket.terms[entry.counter].policy;
+            if counted == Counted::Local {
+                worker.memory.stand_in(now + policy.longest());
+            }
+            worker.memory.charge(docket.key(entry), policy, units, now);
+        }
+    }
+}
+
+/// What a request costs under a counter once its answer is known, or that it has none.
+fn units_after(counter: &Counter, head: Head<'_>) -> u64 {
+    let Limit { cost, count, .. } = &*counter.limit;
+    let Some((status, fields)) = head else {
+        return u64::from(matches!(cost, Cost::Response(_)) && count.counts(StatusCode::OK));
+    };
+    if !counter.limit.is_charged_after() || !count.counts(status) {
+        return 0;
+    }
+    let Cost::Response(name) = cost else { return counter.units };
+    let mut values = fields.get_all(name).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return 1 };
+    let digits = value.as_bytes().trim_ascii();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return 1;
+    }
+    let number = |text: &str| text.parse().map_or(DEAREST, |units: u64| units.min(DEAREST));
+    std::str::from_utf8(digits).map_or(1, number)
+}
