@@ -670,6 +670,11 @@ mod tests {
         assert_eq!(missing.headers()["www-authenticate"], "Bearer realm=\"sidegate\"");
         let invalid = LocalReply::SessionInvalid.respond(&request(Method::GET, ""));
         assert_eq!(invalid.headers()["www-authenticate"], "Bearer realm=\"sidegate\", error=\"invalid_token\"");
+        for reply in every_variant() {
+            let response = reply.respond(&request(Method::GET, ""));
+            let challenged = response.headers().contains_key("www-authenticate");
+            assert_eq!(challenged, response.status() == StatusCode::UNAUTHORIZED, "RFC 9110 §15.5.2: {reply:?}");
+        }
     }
 
     #[test]

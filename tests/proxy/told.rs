@@ -203,15 +203,15 @@ fn a_page_comes_back_by_itself_only_for_a_person_that_was_going_somewhere_and_on
 /// Runs where Chromium is; elsewhere, the tests above say as much as can be said without one.
 #[test]
 fn chromium_shows_the_page_and_comes_back_once() {
-    if Command::new("chromium").arg("--version").stdout(Stdio::null()).status().is_err() {
+    if Command::new("chromium").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
         return;
     }
     let app = Origin::saying("app");
-    let sidegate = spent(&app, "1 per 50s", "");
+    let sidegate = spent(&app, "1 per 60s", "");
     let profile = crate::harness::Directory::new();
     // Ten minutes of the browser's own time, which passes as fast as nothing happens.
     let output = Command::new("timeout")
-        .args(["45", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+        .args(["55", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         .args(["--virtual-time-budget=600000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.file("profile").display()))
         .arg(format!("http://{}/limited", sidegate.address()))
