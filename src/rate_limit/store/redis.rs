@@ -16,7 +16,7 @@
 
 use std::sync::LazyLock;
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Pipeline, Value};
 
 use crate::redis_pool::fault::Fault;
 use crate::redis_pool::key;
@@ -66,9 +66,7 @@ pub fn ask(
 }
 
 fn ask_together(pipeline: &mut Pipeline, prefix: &str, charges: &[Charge<'_>], floors: &[Time], now: Option<u64>) {
-    // Most keys fit; the others make it grow.
-    let mut command = Cmd::with_capacity(4 + charges.len(), 64 + 160 * charges.len());
-    command.arg("EVALSHA").arg(SHAS[0].as_str()).arg(charges.len());
+    let command = pipeline.cmd("EVALSHA").arg(SHAS[0].as_str()).arg(charges.len());
     let mut name = String::with_capacity(96);
     for charge in charges {
         name.clear();
@@ -85,7 +83,6 @@ fn ask_together(pipeline: &mut Pipeline, prefix: &str, charges: &[Charge<'_>], f
         pack([floor.micros, floor.part], &mut numbers);
     }
     command.arg(numbers);
-    pipeline.add_command(command);
 }
 
 /// Adds the command that gives back `units` that were taken of `key` and not spent, less what time has given back since
