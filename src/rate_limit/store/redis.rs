@@ -24,7 +24,6 @@ use crate::redis_pool::key;
 use super::super::algorithm::gcra::{self, Time};
 use super::super::algorithm::{Asked, Decision, Policy, State, settle};
 use super::Charge;
-use super::packed::{pack, unpack};
 
 /// The scripts; a link that counts limits is made with them.
 pub const SCRIPTS: [&str; 2] = [include_str!("scripts/gcra.lua"), include_str!("scripts/refund.lua")];
@@ -73,16 +72,20 @@ fn ask_together(pipeline: &mut Pipeline, prefix: &str, charges: &[Charge<'_>], f
         key::push_tagged(&mut name, prefix, "limit", charge.key);
         command.arg(name.as_str());
     }
-    let mut numbers = Vec::with_capacity(8 + 56 * charges.len());
-    pack([now.unwrap_or(0)], &mut numbers);
-    for (index, charge) in charges.iter().enumerate() {
+    match now {
+        Some(now) => command.arg(now),
+        None => command.arg(""),
+    };
+    for charge in charges {
         let Policy::Bucket(policy) = charge.policy;
         let (interval, tolerance) = (policy.span(charge.asked.need), policy.tolerance());
-        let floor = floors.get(index).copied().unwrap_or_default();
-        pack([interval.micros, interval.part, tolerance.micros, tolerance.part, policy.parts()], &mut numbers);
-        pack([floor.micros, floor.part], &mut numbers);
+        for number in [interval.micros, interval.part, tolerance.micros, tolerance.part, policy.parts()] {
+            command.arg(number);
+        }
     }
-    command.arg(numbers);
+    for floor in floors {
+        command.arg(floor.micros).arg(floor.part);
+    }
 }
 
 /// Adds the command that gives back `units` that were taken of `key` and not spent, less what time has given back since
@@ -163,12 +166,17 @@ fn read_together<'a>(
     value: &Value,
 ) -> Result<(u64, Vec<Decision>), &'static str> {
     let numbers = match value {
-        Value::BulkString(bytes) => unpack(bytes).ok_or("script")?,
+        Value::Array(numbers) => numbers,
         Value::ServerError(error) => {
             return Err(Fault::of_reply(error.code(), error.details().unwrap_or_default()).word());
         }
         _ => return Err("script"),
     };
+    let whole = |number: &Value| match number {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    let numbers: Vec<u64> = numbers.iter().map_while(whole).collect();
     match numbers.as_slice() {
         [charged, now, states @ ..] if states.len() == 2 * charges.len() => {
             let states = states.chunks_exact(2).map(|state| {

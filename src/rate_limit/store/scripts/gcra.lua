@@ -2,85 +2,81 @@
 -- rate_limit/algorithm/gcra.rs: whole microseconds and a part of one in 1/quota µs; all numbers stay below 2^53.
 --
 -- KEYS  one for each limit
--- ARGV  one, of numbers as store/packed.rs writes them: now in µs since the Unix epoch, or 0 for this server's clock; then for
---       each limit interval (µs, part), tolerance (µs, part), quota (= parts in a µs), and how far ahead of now its state is
---       at least, as counted elsewhere (µs, part)
--- Answers in the same form: 1 if charged, or 0; now; and for each limit the state it was judged by (µs, part).
---
--- Why: most of what a decision costs this server is text: an argument that is a number costs it as much as a third of a GET.
+-- ARGV  now in µs since the Unix epoch, or '' for this server's clock; then for each limit
+--       interval (µs, part), tolerance (µs, part), quota (= parts in a µs); then, if anything was counted elsewhere, for
+--       each limit how far ahead of now its state is there at least (µs, part)
+-- Answers {1 if charged, now, and for each limit the state it was judged by (µs, part)}.
 
-local unpack, pack, call, match, format = struct.unpack, struct.pack, redis.call, string.match, string.format
-local packed = ARGV[1]
-
-local now = unpack('>d', packed)
-if now == 0 then
-  local time = call('TIME')
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end
 
--- The state that limit i is judged by, whether it was told from elsewhere, the state after, and whether that is allowed.
-local function judge(i)
-  local interval, interval_part, tolerance, tolerance_part, parts, floor, floor_part =
-    unpack('>ddddddd', packed, i * 56 - 47)
+local function plus(micros, part, more, more_part, parts)
+  micros, part = micros + more, part + more_part
+  if part >= parts then
+    return micros + 1, part - parts
+  end
+  return micros, part
+end
 
-  local micros, part, told = now, 0, false
-  local stored = call('GET', KEYS[i])
+local function later(micros, part, than, than_part)
+  return micros > than or (micros == than and part > than_part)
+end
+
+local function keep(key, micros, part)
+  -- Until it would say "full" again, and a second: a server that takes over may have a clock that is ahead.
+  local life = math.ceil((micros + 1 - now) / 1000) + 1000
+  redis.call('SET', key, string.format('%.0f:%.0f', micros, part), 'PX', string.format('%.0f', life))
+end
+
+local answer, raised, after, fits = { 1, now }, {}, {}, true
+local floors = #KEYS * 5 + 2
+if not ARGV[floors] then
+  floors = nil
+end
+
+for i = 1, #KEYS do
+  local arg = (i - 1) * 5 + 2
+  local parts = tonumber(ARGV[arg + 4])
+  local latest, latest_part = plus(now, 0, tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3]), parts)
+
+  local micros, part = now, 0
+  local stored = redis.call('GET', KEYS[i])
   if stored then
-    local stored_micros, stored_part = match(stored, '^(%d+):(%d+)')
-    stored_micros = tonumber(stored_micros)
-    if stored_micros and stored_micros >= now then
-      micros, part = stored_micros, tonumber(stored_part)
+    local stored_micros, stored_part = string.match(stored, '^(%d+):(%d+)$')
+    if stored_micros and tonumber(stored_micros) >= now then
+      micros, part = tonumber(stored_micros), math.min(tonumber(stored_part), parts - 1)
     end
   end
-  floor = now + floor
-  if floor > micros or (floor == micros and floor_part > part) then
-    micros, part, told = floor, floor_part, true
+  if floors then
+    local at = floors + (i - 1) * 2
+    local floor, floor_part = now + tonumber(ARGV[at]), math.min(tonumber(ARGV[at + 1]), parts - 1)
+    if later(floor, floor_part, micros, part) then
+      micros, part = floor, floor_part
+      raised[#raised + 1] = i
+    end
   end
-  if part >= parts then
-    part = parts - 1
+  if later(micros, part, latest, latest_part) then
+    micros, part = latest, latest_part
   end
-  local latest = now + tolerance
-  if micros > latest or (micros == latest and part > tolerance_part) then
-    micros, part = latest, tolerance_part
-  end
+  answer[#answer + 1], answer[#answer + 2] = micros, part
 
-  local after, after_part = micros + interval, part + interval_part
-  if after_part >= parts then
-    after, after_part = after + 1, after_part - parts
-  end
-  return micros, part, told, after, after_part, after < latest or (after == latest and after_part <= tolerance_part)
-end
-
-local function keep(i, micros, part)
-  -- Until it would say "full" again, and a second: a server that takes over may have a clock that is ahead.
-  local life = format('%d', (micros + 1 - now) / 1000 + 1001)
-  call('SET', KEYS[i], format('%d:%d', micros, part), 'PX', life)
+  micros, part = plus(micros, part, tonumber(ARGV[arg]), tonumber(ARGV[arg + 1]), parts)
+  fits = fits and not later(micros, part, latest, latest_part)
+  after[i] = { micros, part }
 end
 
--- Most requests are under one limit: it needs no tables.
-if not KEYS[2] then
-  local micros, part, told, after, after_part, fits = judge(1)
-  if fits then
-    keep(1, after, after_part)
-  elseif told then
-    keep(1, micros, part)
+if fits then
+  for i = 1, #KEYS do
+    keep(KEYS[i], after[i][1], after[i][2])
   end
-  return pack('>dddd', fits and 1 or 0, now, micros, part)
-end
-
-local all_fit, judged, answer = true, {}, {}
-for i = 1, #KEYS do
-  local micros, part, told, after, after_part, fits = judge(i)
-  all_fit = all_fit and fits
-  judged[i] = { micros, part, told, after, after_part }
-  answer[i] = pack('>dd', micros, part)
-end
-for i, limit in ipairs(judged) do
-  if all_fit then
-    keep(i, limit[4], limit[5])
-  elseif limit[3] then
-    -- Nothing is charged; but what was counted elsewhere is from now on known here, to whoever asks.
-    keep(i, limit[1], limit[2])
+else
+  answer[1] = 0
+  -- Nothing is charged; but what was counted elsewhere is from now on known here, to whoever asks.
+  for _, i in ipairs(raised) do
+    keep(KEYS[i], answer[2 * i + 1], answer[2 * i + 2])
   end
 end
-return pack('>dd', all_fit and 1 or 0, now) .. table.concat(answer)
+return answer
