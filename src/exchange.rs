@@ -8,6 +8,8 @@
 //! `http::Extensions` would do the same with three allocations and a hash for each fact, and would hide from the
 //! reader which facts there are. Here they stand in a list.
 
+mod entitlement;
+
 use std::any::Any;
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -17,12 +19,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Layer;
 use tower::layer::layer_fn;
 
+pub use self::entitlement::{Entitlement, Grant};
 use crate::body::Body;
 use crate::telemetry::Trail;
 
@@ -188,12 +191,24 @@ pub struct Exchange {
     pub client: Client,
     /// Path parameters of the matched route, in the pattern's order; by `route`.
     pub parameters: Vec<(Arc<str>, String)>,
+    /// What the client's plan gives it, where a limit goes by one and its record is known; by `rate_limit::plan`.
+    pub plan: Option<Arc<Entitlement>>,
     /// What the stores answered; by `gather`.
     pub answers: Answers,
     /// Who is logged in; by `session`.
     pub principal: Option<Arc<Principal>>,
     /// What was decided and why, for the access log.
     pub trail: Trail,
+}
+
+impl Exchange {
+    /// Whether it is a CORS preflight (Fetch §4.8): it asks what the real request may do, and carries no credentials.
+    pub fn is_preflight(&self) -> bool {
+        let fields = self.request.headers();
+        *self.request.method() == Method::OPTIONS
+            && fields.contains_key(header::ORIGIN)
+            && fields.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    }
 }
 
 /// The client's side of a connection, shared by all its requests.

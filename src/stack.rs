@@ -18,6 +18,7 @@ use crate::client_addr;
 use crate::exchange::{Next, Seam};
 use crate::gather::{self, Ask};
 use crate::listener::target;
+use crate::rate_limit::plan::{self, Lookup};
 use crate::rate_limit::{self, RateLimit};
 use crate::redis_pool::Link;
 use crate::route::cors::{self, Cors};
@@ -61,6 +62,8 @@ pub struct Route {
     pub cors: Option<Rc<Cors>>,
     /// What is done to the fields of its answers.
     pub response_fields: Option<Rc<Edits>>,
+    /// Whose quotas the limits go by.
+    pub plan: Option<Rc<Lookup>>,
     /// Limits that depend on the request alone.
     pub by_request: Option<Rc<RateLimit>>,
     /// Who may pass.
@@ -101,8 +104,8 @@ pub fn build(parts: Parts) -> impl Next {
 
 /// The stack of one route, from the app outwards: a layer that the route does not use is not there.
 fn of_route(link: Option<Link>, route: Route) -> Seam {
-    let Route { cors, response_fields, by_request, session, by_principal, cache, forwarded, upstream, terms, .. } =
-        route;
+    let Route { cors, response_fields, plan, by_request, session, by_principal, .. } = route;
+    let Route { cache, forwarded, upstream, terms, .. } = route;
     let redirects = terms.rewrite.clone().filter(|rewrite| rewrite.location);
     let mut asks: Vec<Rc<dyn Ask>> = Vec::new();
     asks.extend(by_request.clone().map(|limits| limits as Rc<dyn Ask>));
@@ -124,6 +127,8 @@ fn of_route(link: Option<Link>, route: Route) -> Seam {
         .under(by_request.map(rate_limit::layer))
         // All that the layers inside need from Redis, in one trip.
         .under(link.filter(|_| !asks.is_empty()).map(|link| gather::layer(Some(link), asks.into())))
+        // By which quotas, before any limit is asked; and who presents no known key where one is needed gets no further.
+        .under(plan.map(plan::layer))
         // What the operator says on every answer; what is stored stays the app's own.
         .under(response_fields.map(fields::layer))
         // Outermost of the route: a page of another origin can read its refusals, too.

@@ -1,8 +1,8 @@
 //! What this process remembers of Redis, and who tells it of changes.
 //!
 //! 1. All of it, tiers and tracking, is made for one `[redis]`, one `[near]` and one set of prefixes. A reload that changes
-//!    none of them keeps the connection and what is remembered; any other begins anew, with nothing remembered but what is
-//!    believed while Redis is away, if it is the same Redis.
+//!    none of them keeps the connection and what is remembered; any other begins anew, with nothing remembered but what
+//!    counts while Redis is away, if it is the same Redis.
 //! 2. The tiers of a new configuration have a [`Coherence`] of their own, and no era before their tracking has started: what
 //!    a worker prepares is not used on the word of the tracking that tells the old ones.
 //! 3. The old tracking has ended before the new one starts: both count in the same place.
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::cache::store::NearStore;
 use crate::config::settings::Settings;
+use crate::rate_limit::plan;
 use crate::redis_pool;
 use crate::redis_pool::coherence::Coherence;
 use crate::redis_pool::near::{self, Tier};
@@ -28,6 +29,8 @@ pub struct Near {
     pub responses: Option<Arc<NearStore>>,
     /// Session records.
     pub sessions: Arc<Remembered>,
+    /// Clients' plans.
+    pub plans: Arc<plan::Remembered>,
     tracking: Mutex<Option<Tracking>>,
 }
 
@@ -38,16 +41,20 @@ struct MadeFor {
     /// Some route stores responses.
     caches: bool,
     sessions: Bounds,
+    plans: plan::Bounds,
 }
 
 impl MadeFor {
     fn new(settings: &Settings) -> Self {
         let prefixes = session_prefixes(settings);
+        let plans = plan_prefixes(settings);
+        let plans = plan::Bounds::new(settings.near, plans.iter().map(String::as_str), &limits(settings));
         Self {
             redis: settings.redis.clone(),
             near: settings.near,
             caches: settings.routes.iter().any(|route| route.cache.is_some()),
             sessions: Bounds::new(settings.near, settings.memory.sessions, prefixes, &limits(settings)),
+            plans,
         }
     }
 }
@@ -58,16 +65,21 @@ impl Near {
         Self::made_for(MadeFor::new(settings), None)
     }
 
-    fn made_for(made_for: MadeFor, before: Option<&Remembered>) -> Arc<Self> {
+    fn made_for(made_for: MadeFor, before: Option<&Self>) -> Arc<Self> {
         let coherence = Coherence::new();
         let redis = made_for.redis.as_ref().filter(|_| made_for.caches);
         let responses = redis.and_then(|redis| NearStore::new(&made_for.near, coherence.clone(), &redis.prefix));
         let (bounds, of_their_own) = (made_for.sessions.clone(), coherence.clone());
         let sessions = match before {
-            Some(before) => before.renewed(bounds, of_their_own),
+            Some(before) => before.sessions.renewed(bounds, of_their_own),
             None => Remembered::new(bounds, of_their_own),
         };
-        Arc::new(Self { made_for, coherence, responses, sessions, tracking: Mutex::default() })
+        let (bounds, of_their_own) = (made_for.plans.clone(), coherence.clone());
+        let plans = match before {
+            Some(before) => before.plans.renewed(bounds, of_their_own),
+            None => plan::Remembered::new(bounds, of_their_own),
+        };
+        Arc::new(Self { made_for, coherence, responses, sessions, plans, tracking: Mutex::default() })
     }
 
     /// The one for `settings`: itself, if it was made for the same.
@@ -80,9 +92,9 @@ impl Near {
             // Links are kept, and tell of other masters through what they were made with.
             made_for.redis.clone_from(&self.made_for.redis);
         }
-        // Logins that are believed while Redis is away are those of this Redis.
+        // What counts while Redis is away is what this Redis said.
         let server = |made_for: &MadeFor| made_for.redis.clone().map(|redis| redis.server);
-        let before = (server(&made_for) == server(&self.made_for)).then_some(&*self.sessions);
+        let before = (server(&made_for) == server(&self.made_for)).then_some(&**self);
         Self::made_for(made_for, before)
     }
 
@@ -90,9 +102,10 @@ impl Near {
     /// counted of them.
     pub fn start(&self, registry: &Arc<Registry>, writer: usize) {
         let MadeFor { redis: Some(redis), near, sessions, .. } = &self.made_for else { return };
+        let plans = (!self.plans.prefixes().is_empty()).then(|| self.plans.clone() as Arc<dyn Tier>);
         let responses = self.responses.clone().map(|responses| responses as Arc<dyn Tier>);
         let sessions = (!sessions.prefixes.is_empty()).then(|| self.sessions.clone() as Arc<dyn Tier>);
-        let tiers: Vec<_> = responses.into_iter().chain(sessions).collect();
+        let tiers: Vec<_> = responses.into_iter().chain(sessions).chain(plans).collect();
         if tiers.is_empty() {
             return;
         }
@@ -113,29 +126,36 @@ impl Near {
 pub fn prefixes(settings: &Settings) -> Vec<Arc<str>> {
     let near = Near::new(settings);
     let responses = near.responses.iter().flat_map(|responses| responses.prefixes());
-    responses.chain(near.sessions.prefixes()).cloned().collect()
+    responses.chain(near.sessions.prefixes()).chain(near.plans.prefixes()).cloned().collect()
 }
 
-/// The prefixes of sessions that cannot be remembered near, because limits are counted under them.
-pub fn untrackable(settings: &Settings) -> Vec<&str> {
+/// What cannot be remembered near, because limits are counted under the same prefix: `sessions` or `plans`, and the prefix.
+pub fn untrackable(settings: &Settings) -> Vec<(&'static str, String)> {
     let limits = limits(settings);
-    let used = settings.redis.is_some() && settings.near.enabled && settings.near.max_session_bytes > 0;
-    let mut prefixes: Vec<_> =
-        session_prefixes(settings).filter(|prefix| used && !near::trackable(prefix, &limits)).collect();
-    prefixes.sort_unstable();
-    prefixes.dedup();
-    prefixes
+    let used = |bytes: u64| settings.redis.is_some() && settings.near.enabled && bytes > 0;
+    let sessions = session_prefixes(settings).filter(|_| used(settings.near.max_session_bytes));
+    let plans = plan_prefixes(settings).into_iter().filter(|_| used(settings.near.max_plan_bytes));
+    let all = sessions.map(|prefix| ("sessions", prefix.to_owned())).chain(plans.map(|prefix| ("plans", prefix)));
+    let mut untold: Vec<_> = all.filter(|(_, prefix)| !near::trackable(prefix, &limits)).collect();
+    untold.sort_unstable();
+    untold.dedup();
+    untold
 }
 
 /// Says what cannot be remembered near.
 pub fn warn(settings: &Settings) {
-    for prefix in untrackable(settings) {
-        tracing::warn!(prefix, "sessions under this prefix are not remembered near: limits are counted under it");
+    for (what, prefix) in untrackable(settings) {
+        tracing::warn!(prefix, "{what} under this prefix are not remembered near: limits are counted under it");
     }
 }
 
 fn session_prefixes(settings: &Settings) -> impl Iterator<Item = &str> {
     settings.routes.iter().flat_map(|route| &route.session).map(|(session, _)| session.prefix.as_str())
+}
+
+fn plan_prefixes(settings: &Settings) -> Vec<String> {
+    let plans = settings.routes.iter().flat_map(|route| &route.limits).flat_map(|limit| &limit.plan);
+    plans.map(|plan| plan::Name::new(&plan.record).beginning().to_owned()).collect()
 }
 
 fn limits(settings: &Settings) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -12,10 +13,11 @@ use super::rosters::Rosters;
 use crate::clock::Clock;
 use crate::config::settings::{MemorySettings, Settings};
 use crate::listener::admission::{Admission, Bounds};
+use crate::rate_limit::lease::Leases;
 use crate::redis_pool::fleet::Fleet;
 use crate::telemetry::registry::Registry;
 use crate::telemetry::sink::Sink;
-use crate::{admin, cache, rate_limit, session};
+use crate::{admin, cache, rate_limit, redis_pool, session};
 
 /// What all workers share.
 pub struct Shared {
@@ -51,6 +53,10 @@ pub struct Stores {
     bounds: MemorySettings,
     /// Counters of limits.
     pub limits: Arc<rate_limit::store::memory::MemoryStore>,
+    /// Units of limits that were taken ahead.
+    pub leases: Arc<Leases>,
+    /// From where, and for how long.
+    leased: (Option<redis_pool::Settings>, Duration),
     /// Stored responses.
     pub responses: Arc<cache::store::MemoryStore>,
     /// Invalidations that Redis could not be told.
@@ -65,6 +71,8 @@ impl Stores {
         Self {
             bounds,
             limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
+            leases: Leases::new(bounds.limits),
+            leased: (settings.redis.clone(), settings.limits.lease),
             responses: cache::store::MemoryStore::new(bounds.cache),
             owed: cache::store::Owed::new(),
             near: Near::new(settings),
@@ -74,9 +82,14 @@ impl Stores {
     /// Stores for `settings`: those there are, where their bounds did not change.
     fn within(&self, settings: &Settings) -> Self {
         let (bounds, new) = (settings.memory, Self::new(settings));
+        let same_limits = bounds.limits == self.bounds.limits;
+        // What was taken from one Redis is nothing to another.
+        let same_leases = same_limits && new.leased == self.leased;
         Self {
             bounds,
-            limits: if bounds.limits == self.bounds.limits { self.limits.clone() } else { new.limits },
+            limits: if same_limits { self.limits.clone() } else { new.limits },
+            leases: if same_leases { self.leases.clone() } else { new.leases },
+            leased: new.leased,
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
             owed: self.owed.clone(),
             near: self.near.within(settings),

@@ -23,6 +23,9 @@ use crate::listener::connection::{Metrics, Served};
 use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
 use crate::listener::{self, Bind};
+use crate::rate_limit::lease::{Giving, Tending};
+use crate::rate_limit::partition::Part;
+use crate::rate_limit::plan::Lookup;
 use crate::rate_limit::{self, Count, Limit, RateLimit};
 use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
@@ -107,6 +110,8 @@ struct Materials {
     redis: Option<(redis_pool::Settings, Link)>,
     /// Tells the other instances of this one; of the first worker alone.
     member: Option<Rc<Member>>,
+    /// Gives back what limits have taken ahead; of the first worker alone.
+    tending: Option<Rc<Tending>>,
     upstreams: HashMap<Arc<str>, (upstream::Settings, Rc<Upstream>)>,
     access: Option<Rc<AccessLog>>,
     /// Held for as long as Redis is to be asked about doubted logins.
@@ -211,7 +216,13 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
     if let Some(link) = link {
         pay(&shared, &link, deadline).await;
     }
-    let member = current.borrow().materials.member.clone();
+    let (tending, member) = {
+        let materials = &current.borrow().materials;
+        (materials.tending.clone(), materials.member.clone())
+    };
+    if let Some(tending) = tending {
+        tending.finish().await;
+    }
     if let Some(member) = member {
         member.leave().await;
     }
@@ -279,6 +290,17 @@ fn gather_parts(
         let new = || shared.fleet.join(link, &redis.prefix, Pace::default(), shared.clock.clone(), registry, number);
         kept.and_then(|before| before.member.clone()).unwrap_or_else(|| Rc::new(new()))
     });
+    let tending = redis.as_ref().filter(|_| number == 0).map(|(redis, link)| {
+        let kept = before.and_then(|before| before.tending.clone()).filter(|kept| kept.is_of(&stores.leases));
+        let giving = || Giving {
+            link: link.clone(),
+            prefix: redis.prefix.as_str().into(),
+            life: settings.limits.lease,
+            registry: registry.clone(),
+            worker: number,
+        };
+        kept.unwrap_or_else(|| Rc::new(stores.leases.tend(giving())))
+    });
     let mut upstreams = HashMap::new();
     for app in &settings.upstreams {
         let kept = before.and_then(|before| before.upstreams.get(&app.name)).filter(|(known, _)| known == app);
@@ -301,6 +323,7 @@ fn gather_parts(
     let limits = rate_limit::Worker {
         memory: stores.limits.clone(),
         link: link.clone(),
+        leases: stores.leases.clone(),
         prefix: settings.redis.as_ref().map_or("", |redis| &redis.prefix).into(),
         apart: link.as_ref().is_some_and(Link::is_cluster),
         fleet: shared.fleet.clone(),
@@ -327,7 +350,7 @@ fn gather_parts(
     let believes = |route: &RouteSettings| route.session.iter().any(|(session, _)| session.on_outage.grace().is_some());
     let link = link.filter(|_| settings.routes.iter().any(believes));
     let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
-    Ok((Materials { server, redis, member, upstreams, access, _asking: asking }, parts))
+    Ok((Materials { server, redis, member, tending, upstreams, access, _asking: asking }, parts))
 }
 
 /// What the routes of a worker are made in.
@@ -360,6 +383,7 @@ impl Room<'_> {
             strictness: route.strictness(&self.settings.routes),
             cors: route.cors.as_deref().map(Cors::new),
             response_fields: Some(&route.response_fields).filter(|edits| !edits.is_empty()).cloned().map(Rc::new),
+            plan: self.plan(&route.limits),
             by_request: self.limits(&by_request, route.cost),
             session,
             by_principal: self.limits(&by_principal, route.cost),
@@ -373,6 +397,13 @@ impl Room<'_> {
                 rewrite: Some(&route.rewrite).filter(|rewrite| !rewrite.is_empty()).cloned().map(Rc::new),
             },
         })
+    }
+
+    /// The limits of a route share one plan.
+    fn plan(&self, limits: &[Arc<Limit>]) -> Option<Rc<Lookup>> {
+        let plan = limits.iter().find_map(|limit| limit.plan.clone())?;
+        let (link, plans) = (self.link.clone()?, self.stores.near.plans.clone());
+        Some(Lookup::new(plan, limits, plans, link, &self.shared.registry, self.number))
     }
 
     fn prefix(&self) -> &str {
@@ -416,7 +447,12 @@ impl Room<'_> {
 /// Query parameters that carry credentials: never logged.
 fn secret_parameters(settings: &Settings) -> Vec<&str> {
     let carriers = settings.routes.iter().flat_map(|route| &route.session).flat_map(|(session, _)| &session.carriers);
-    carriers.filter_map(|carrier| if let Carrier::Query(name) = carrier { Some(&**name) } else { None }).collect()
+    let of_sessions =
+        carriers.filter_map(|carrier| if let Carrier::Query(name) = carrier { Some(&**name) } else { None });
+    let plans = settings.routes.iter().flat_map(|route| &route.limits).flat_map(|limit| &limit.plan);
+    of_sessions
+        .chain(plans.filter_map(|plan| if let Part::Query(name) = &plan.key { Some(&**name) } else { None }))
+        .collect()
 }
 
 /// Every name under which the app is told who is logged in.

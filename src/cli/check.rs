@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::app::{self, Files};
 use crate::config::settings::{RouteSettings, Settings};
 use crate::config::{self, Loaded};
+use crate::rate_limit::{Plan, Unknown};
 use crate::redis_pool;
 use crate::redis_pool::address::{Endpoint, Topology};
 use crate::redis_pool::near::{Mode as Told, covering};
@@ -38,8 +39,8 @@ pub fn check(path: &Path) -> ExitCode {
                 Ok((_, None)) => {}
                 Ok((_, Some(said))) | Err(said) => eprintln!("warning: if it ran here: {said}\n"),
             }
-            for prefix in app::untrackable(&settings) {
-                eprintln!("warning: sessions under `{prefix}` are not remembered near: limits are counted under it\n");
+            for (what, prefix) in app::untrackable(&settings) {
+                eprintln!("warning: {what} under `{prefix}` are not remembered near: limits are counted under it\n");
             }
             let mut summary = summary(&settings);
             summary.push_str(&masters(&settings));
@@ -71,6 +72,10 @@ pub fn summary(settings: &Settings) -> String {
     for upstream in &settings.upstreams {
         let servers = upstream.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         said.line("upstream", &format!("{} = {servers}", upstream.name));
+    }
+    for plan in plans(settings) {
+        let otherwise = if plan.unknown == Unknown::Refuse { "401" } else { "the limits' own quotas" };
+        said.line("plan", &format!("{} = {}, by {}; otherwise {otherwise}", plan.name, plan.record, plan.key));
     }
     for route in &settings.routes {
         said.line("route", &policies(route, settings));
@@ -116,9 +121,13 @@ fn near(settings: &Settings) -> String {
     said.line("near", &match told {
         Ok(Told::Tracking) => "Redis tells of every change (client tracking)".to_owned(),
         Ok(Told::PubSub) => {
-            let (age, most) = (settings.near.session_age(Told::PubSub), settings.near.response_max_age);
-            let (age, most) = (format_duration(age), format_duration(most));
-            format!("Redis refuses client tracking: changes by others are noticed after {age} (sessions), {most} (responses)")
+            let near = &settings.near;
+            let ages = [near.session_age(Told::PubSub), near.plan_age(Told::PubSub), near.response_max_age];
+            let [sessions, plans, responses] = ages.map(format_duration);
+            format!(
+                "Redis refuses client tracking: changes by others are noticed after {sessions} (sessions), {plans} (plans), \
+                 {responses} (responses)"
+            )
         }
         Err("refused") => "Redis refuses client tracking and pub/sub: nothing is remembered".to_owned(),
         Err(reason) => format!("unknown: Redis cannot be asked now ({reason})"),
@@ -126,12 +135,24 @@ fn near(settings: &Settings) -> String {
     said.0
 }
 
+/// Those that limits go by, each once.
+fn plans(settings: &Settings) -> Vec<&Plan> {
+    let mut plans: Vec<&Plan> = Vec::new();
+    for plan in settings.routes.iter().flat_map(|route| &route.limits).filter_map(|limit| limit.plan.as_deref()) {
+        if !plans.contains(&plan) {
+            plans.push(plan);
+        }
+    }
+    plans
+}
+
 /// `GET /users → app, limits per-address (100 per minute by address), session web, cache pages`.
 fn policies(route: &RouteSettings, settings: &Settings) -> String {
     let upstream = settings.upstreams.get(route.upstream).map_or("", |upstream| &upstream.name);
     let mut said = vec![format!("{} → {upstream}", route.label)];
     for limit in &route.limits {
-        said.push(format!("limit {} ({} by {})", limit.name, limit.rule, limit.key));
+        let plan = limit.plan.iter().map(|plan| format!(", or by plan {}", plan.name)).collect::<String>();
+        said.push(format!("limit {} ({} by {}{plan})", limit.name, limit.rule, limit.key));
     }
     if let Some((definition, mode)) = &route.session {
         let mode = if *mode == Mode::Optional { " (optional)" } else { "" };

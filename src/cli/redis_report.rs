@@ -13,7 +13,8 @@ use std::time::Duration;
 use crate::config::quantity::duration;
 use crate::config::settings::Settings;
 use crate::config::{self, Loaded};
-use crate::rate_limit::key_name;
+use crate::rate_limit::plan::Name;
+use crate::rate_limit::{Plan, key_name};
 use crate::redis_pool::census::{self, Bounds, Features};
 
 /// Exit code for a configuration that cannot be used.
@@ -104,10 +105,16 @@ fn features(settings: &Settings, prefix: &str) -> Features {
     let mut sessions: Vec<_> = sessions.map(|(of, _)| (of.name.to_string(), of.prefix.clone())).collect();
     sessions.sort_unstable();
     sessions.dedup();
+    let plans = settings.routes.iter().flat_map(|route| &route.limits).filter_map(|limit| limit.plan.as_ref());
+    let beginning = |plan: &Plan| Name::new(&plan.record).beginning().to_owned();
+    let mut plans: Vec<_> = plans.map(|plan| (plan.name.to_string(), beginning(plan))).collect();
+    plans.sort_unstable();
+    plans.dedup();
     Features {
         prefix: prefix.to_owned(),
         limits: limits.into_iter().map(|name| (name.to_owned(), key_name(name))).collect(),
         sessions,
+        plans,
     }
 }
 

@@ -117,6 +117,7 @@ impl Receive {
             client: self.client.clone(),
             parameters: Vec::new(),
             answers: Answers::default(),
+            plan: None,
             principal: None,
             trail: Rc::new(RefCell::new(trail)),
         })

@@ -13,12 +13,11 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
 use redis::Pipeline;
 
 use super::judge::{Counted, Counter, Docket, RateLimit, Standing};
 use super::store::OnOutage;
-use super::store::redis as counted_in_redis;
 use super::{Cost, Limit};
 use crate::body::Body;
 use crate::telemetry::Record;
@@ -70,17 +69,10 @@ impl RateLimit {
         }
         match (&self.worker.link, counted) {
             (Some(link), Counted::Redis) => {
-                let mut pipeline = Pipeline::new();
+                let (counters, mut pipeline) = (self.in_redis(), Pipeline::new());
                 for (entry, &units) in docket.entries.iter().zip(&owed).filter(|(_, units)| **units > 0) {
                     let policy = &docket.terms[entry.counter].policy;
-                    counted_in_redis::charge(
-                        &mut pipeline,
-                        &self.worker.prefix,
-                        docket.key(entry),
-                        policy,
-                        units,
-                        None,
-                    );
+counters.charge(&mut pipeline, docket.key(entry), policy, units);
                 }
                 let limits = self.clone();
                 link.send_or(pipeline, move || {
@@ -102,7 +94,7 @@ impl RateLimit {
         for (entry, &units) in docket.entries.iter().zip(owed).filter(|(_, units)| **units > 0) {
             let policy = &docket.terms[entry.counter].policy;
             if counted == Counted::Local {
-                worker.memory.stand_in(now + policy.longest());
+                worker.memory.stand_in(now + policy.longest(now));
             }
             worker.memory.charge(docket.key(entry), policy, units, now);
         }
@@ -118,13 +110,53 @@ fn units_after(counter: &Counter, head: Head<'_>) -> u64 {
     if !counter.limit.is_charged_after() || !count.counts(status) {
         return 0;
     }
-    let Cost::Response(name) = cost else { return counter.units };
+    match cost {
+        Cost::Units(_) => counter.units,
+        Cost::Response(name) => units_said(fields, name),
+    }
+}
+
+/// What the app says that a request costs (rule 2).
+fn units_said(fields: &HeaderMap, name: &HeaderName) -> u64 {
     let mut values = fields.get_all(name).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return 1 };
-    let digits = value.as_bytes().trim_ascii();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+    let digits = value.to_str().unwrap_or_default().trim();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return 1;
     }
-    let number = |text: &str| text.parse().map_or(DEAREST, |units: u64| units.min(DEAREST));
-    std::str::from_utf8(digits).map_or(1, number)
+    // Too many digits for a number are many.
+    digits.parse().map_or(DEAREST, |units: u64| units.min(DEAREST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_app_says_is_a_whole_number_within_bounds_or_one() {
+        const NAME: HeaderName = HeaderName::from_static("x-cost");
+        let units = |values: &[&'static str]| {
+            let fields = values.iter().map(|value| (NAME, http::HeaderValue::from_static(value)));
+            units_said(&fields.collect(), &NAME)
+        };
+        assert_eq!(units(&[]), 1);
+        for (value, expected) in [
+            ("0", 0),
+            ("7", 7),
+            (" 7 ", 7),
+            ("007", 7),
+            ("1000001", DEAREST),
+            ("99999999999999999999999", DEAREST),
+            ("", 1),
+            ("-5", 1),
+            ("+5", 1),
+            ("2.5", 1),
+            ("1e3", 1),
+            ("5 units", 1),
+            ("5, 5", 1),
+        ] {
+            assert_eq!(units(&[value]), expected, "{value:?}");
+        }
+        assert_eq!(units(&["5", "6"]), 1, "nobody knows which");
+    }
 }

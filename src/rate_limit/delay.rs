@@ -3,7 +3,8 @@
 //! 1. A request beyond the quota reserves the unit that comes next, and waits until it is there: so they pass in the order in
 //!    which they came, over all instances.
 //! 2. At most `max_delayed` of a process wait at once. One more is refused, and what it had reserved goes back.
-//! 3. A request whose client leaves while it waits gives back what it had reserved, as far as time has not (`gcra`, rule 8).
+//! 3. A request whose client leaves while it waits gives back what it had reserved, less the time that it has waited: that may
+//!    have been lost to others (`gcra`, rule 8).
 //! 4. Of several limits the longest wait counts.
 //!
 //! # Why
@@ -18,7 +19,6 @@ use redis::Pipeline;
 use tokio::time::sleep;
 
 use super::judge::{Counted, Docket, RateLimit, Standing, Verdict, Worker};
-use super::store::redis as counted_in_redis;
 use crate::telemetry::registry::Gauge;
 
 /// Where requests wait.
@@ -69,8 +69,9 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(Standing { docket, now, counted, .. }) = self.standing.take() {
-            self.limits.give_back(&docket, now, counted);
+        if let Some(Standing { mut docket, now, counted, .. }) = self.standing.take() {
+            self.limits.give_back(&docket, Some(now), counted);
+            docket.put_back();
             self.limits.close(docket);
         }
     }
@@ -83,30 +84,34 @@ impl RateLimit {
         let mut waiting = Waiting { limits: self, standing: Some(standing) };
         sleep(Duration::from_micros(turn.delay)).await;
         match waiting.standing.take() {
-            Some(standing) => Verdict::Within(standing),
+            Some(mut standing) => {
+                standing.docket.settled();
+                Verdict::Within(standing)
+            }
             None => Verdict::Unlimited,
         }
     }
 
-    /// Gives back what a request was charged at `taken_at` (µs since the Unix epoch) in vain.
-    pub(super) fn give_back(&self, docket: &Docket, taken_at: u64, counted: Counted) {
-        let charged = docket.entries.iter().filter(|entry| entry.said.allowed).filter_map(|entry| {
+    /// Gives back what a request was charged in vain: at once, or since `taken_at` (µs since the Unix epoch).
+    pub(super) fn give_back(&self, docket: &Docket, taken_at: Option<u64>, counted: Counted) {
+        let charged = docket.asked().iter().filter(|entry| entry.said.allowed).filter_map(|entry| {
             let units = self.counters[entry.counter].asked.take;
-            (units > 0).then(|| (docket.key(entry), &docket.terms[entry.counter].policy, units))
+            let since = taken_at.unwrap_or(entry.said.since);
+            (units > 0).then(|| (docket.key(entry), &docket.terms[entry.counter].policy, since, units))
         });
         match (&self.worker.link, counted) {
             (Some(link), Counted::Redis) => {
-                let mut pipeline = Pipeline::new();
-                for (key, policy, units) in charged {
-                    let prefix = &self.worker.prefix;
-                    counted_in_redis::give_back(&mut pipeline, prefix, key, policy, taken_at, units, None);
-                }
+                let (counters, mut pipeline) = (self.in_redis(), Pipeline::new());
+                charged.for_each(|(key, policy, since, units)| {
+                    counters.give_back(&mut pipeline, key, policy, since, units);
+                });
                 link.send(pipeline);
             }
             _ => {
                 let now = self.worker.clock.unix_micros();
-                charged
-                    .for_each(|(key, policy, units)| self.worker.memory.give_back(key, policy, taken_at, units, now));
+                charged.for_each(|(key, policy, since, units)| {
+                    self.worker.memory.give_back(key, policy, since, units, now);
+                });
             }
         }
     }

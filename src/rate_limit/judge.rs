@@ -28,11 +28,12 @@ use crate::redis_pool::fleet::Fleet;
 use crate::telemetry::registry::Registry;
 
 use super::delay::WaitingRoom;
+use super::lease::Leases;
 use super::store::memory::MemoryStore;
-use super::store::redis::{self as counted_in_redis, Settled};
+use super::store::redis::{self as counted_in_redis, Counters, Settled};
 use super::store::{Charge, OnOutage};
 use super::terms::Agreed;
-use super::{Count, Limit, Settings};
+use super::{Count, Limit, Precision, Settings};
 pub use counter::key_name;
 pub(super) use counter::{Counter, Role};
 pub(super) use docket::Docket;
@@ -48,6 +49,8 @@ pub struct Worker {
     pub memory: Arc<MemoryStore>,
     /// The way to Redis, if limits are counted there.
     pub link: Option<Link>,
+    /// What this process has taken ahead there.
+    pub leases: Arc<Leases>,
     /// Before every Redis key.
     pub prefix: Box<str>,
     /// Redis is a cluster: the limits of a request are settled apart, since their keys are in different slots.
@@ -73,6 +76,8 @@ pub struct RateLimit {
     pub(super) waiting_room: WaitingRoom,
     /// The request alone says what is asked, so that `gather` can ask.
     gathered: bool,
+    /// Some units are taken ahead.
+    leases: Option<Arc<Leases>>,
     /// Clients are told by what they are counted.
     tells_partitions: bool,
     idle: RefCell<Vec<Box<Docket>>>,
@@ -108,6 +113,7 @@ impl RateLimit {
     /// those that [count what is forwarded](Count::Forwarded) into one behind `cache`.
     pub fn new(limits: &[Arc<Limit>], cost: Option<u64>, settings: Settings, worker: &Worker) -> Rc<Self> {
         let (counters, subjects): (Vec<_>, Vec<_>) = Counter::all(limits, cost, worker).into_iter().unzip();
+        let leased = limits.iter().any(|limit| limit.precision == Precision::Leased);
         let alone = |limit: &Arc<Limit>| !limit.needs_session() && limit.count != Count::Forwarded;
         Rc::new(Self {
             counters: counters.into(),
@@ -116,6 +122,7 @@ impl RateLimit {
             worker: worker.clone(),
             waiting_room: WaitingRoom::new(worker, settings.max_delayed),
             gathered: limits.iter().all(alone),
+            leases: worker.link.as_ref().filter(|_| leased).map(|_| worker.leases.clone()),
             tells_partitions: settings.draft_fields && settings.partition_keys,
             idle: RefCell::default(),
         })
@@ -137,6 +144,7 @@ impl RateLimit {
         }
         let verdict = match &self.worker.link {
             None => self.in_memory(docket, Counted::Memory),
+            Some(_) if !docket.asks() => self.verdict(docket, self.worker.clock.unix_micros(), Counted::Redis),
             Some(link) => {
                 let answer = if self.gathered { exchange.answers.take(Slot::Limits) } else { Answer::NotAsked };
                 let settled = match answer {
@@ -168,13 +176,13 @@ impl RateLimit {
             let mut pipeline = Pipeline::with_capacity(settled.refunds.len());
             for &(index, since) in &settled.refunds {
                 let Charge { key, policy, asked, .. } = charges[index];
-                let prefix = &self.worker.prefix;
-                counted_in_redis::give_back(&mut pipeline, prefix, key, policy, since, asked.take, None);
+                self.in_redis().give_back(&mut pipeline, key, policy, since, asked.take);
             }
             link.send(pipeline);
         }
         self.note(&docket, settled);
-        docket.hear(&settled.decisions);
+        docket.lend(&settled.decisions);
+        docket.hear(&settled.decisions, settled.now, &self.counters);
         self.verdict(docket, settled.now, Counted::Redis)
     }
 
@@ -183,14 +191,17 @@ impl RateLimit {
         let charges: Vec<_> = docket.charges(&self.counters).collect();
         let decisions = self.worker.memory.settle(&charges, now);
         drop(charges);
-        docket.hear(&decisions);
+        docket.hear(&decisions, now, &self.counters);
         self.verdict(docket, now, counted)
     }
 
     fn push_commands(&self, docket: &Docket, pipeline: &mut Pipeline) -> usize {
-        let Worker { prefix, apart, .. } = &self.worker;
         let charges: Vec<_> = docket.charges(&self.counters).collect();
-        counted_in_redis::ask(pipeline, prefix, &charges, &self.floors(&charges), None, *apart)
+        self.in_redis().ask(pipeline, &charges, &self.floors(&charges), self.worker.apart)
+    }
+
+    pub(super) fn in_redis(&self) -> Counters<'_> {
+        Counters { prefix: &self.worker.prefix, here: self.worker.clock.unix_micros(), there: None }
     }
 
     fn read(&self, docket: &Docket, values: &[Value]) -> Result<Settled, &'static str> {
@@ -202,11 +213,15 @@ impl RateLimit {
         let idle = self.idle.borrow_mut().pop();
         let mut docket = idle.unwrap_or_else(|| Box::new(Docket::new(terms.clone())));
         docket.open(exchange, &self.counters, terms);
+        if let Some(leases) = &self.leases {
+            docket.spend(&self.counters, leases);
+        }
         docket
     }
 
     /// `docket` is of no more use to its request.
-    pub(super) fn close(&self, docket: Box<Docket>) {
+    pub(super) fn close(&self, mut docket: Box<Docket>) {
+        docket.settled();
         let mut idle = self.idle.borrow_mut();
         if idle.len() < IDLE {
             idle.push(docket);
@@ -224,7 +239,7 @@ impl Ask for RateLimit {
             return 0;
         }
         let docket = self.open(exchange);
-        let asked = if docket.entries.is_empty() { 0 } else { self.push_commands(&docket, pipeline) };
+        let asked = if docket.asks() { self.push_commands(&docket, pipeline) } else { 0 };
         exchange.answers.keep(docket);
         asked
     }

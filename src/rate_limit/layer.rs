@@ -59,6 +59,7 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, ManualClock};
     use crate::exchange::{Answer, Principal, Slot};
+    use crate::rate_limit::lease::Leases;
     use crate::rate_limit::partition::{Key, Part};
     use crate::rate_limit::quota::Quota;
     use crate::rate_limit::store::{MemorySettings, OnOutage, memory::MemoryStore};
@@ -104,6 +105,7 @@ mod tests {
                 apart: false,
                 fleet: Fleet::new(),
                 waiting: Arc::default(),
+                leases: Leases::new(MemorySettings::default()),
                 clock: self.clock.0.clone(),
                 registry: self.registry.clone(),
                 number: 0,

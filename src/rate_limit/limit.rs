@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::partition::{Grouping, Key, Part};
 use super::quota::Quota;
-use crate::exchange::Principal;
+use crate::exchange::{Grant, Principal};
 pub use crate::local_reply::Refusal;
 
 /// `[limit.NAME]`: a quota, or a number of requests in flight, for each value of a partition key.
@@ -225,6 +225,37 @@ impl Limit {
         let parts = self.key.0.iter().chain(instead);
         let of_parts = parts.filter_map(|part| if let Part::SessionField(field) = part { Some(field) } else { None });
         of_parts.chain(self.exempt.session.iter().map(|(path, _)| path))
+    }
+}
+
+impl Counting {
+    /// Requests of which a sliding log keeps track, for each key, at most.
+    pub const LONGEST_LOG: u64 = 10_000;
+
+    /// Whether a calendar has windows of this length.
+    pub fn is_of_calendar(per: Duration) -> bool {
+        let whole = [60 * 60, Quota::DAY, Quota::WEEK, Quota::MONTH, Quota::YEAR];
+        per.subsec_nanos() == 0 && whole.contains(&per.as_secs())
+    }
+
+    /// The same, with what a plan grants in the place of quota and burst.
+    ///
+    /// # Errors
+    /// A sentence that says why the algorithm cannot give it.
+    pub fn granted(&self, grant: Grant) -> Result<Self, &'static str> {
+        let quota = grant.quota.map_or(self.quota, |(amount, per)| Quota { amount, per });
+        if self.algorithm == Algorithm::SlidingLog && quota.amount > Self::LONGEST_LOG {
+            return Err("a sliding log is of 10,000 requests at most");
+        }
+        if self.calendar.is_some() && !Self::is_of_calendar(quota.per) {
+            return Err("this is no window of a calendar");
+        }
+        let burst = match (self.algorithm, grant) {
+            (Algorithm::TokenBucket, Grant { burst: Some(burst), .. }) => burst,
+            (_, Grant { quota: Some(_), .. }) => quota.amount,
+            (_, Grant { quota: None, .. }) => self.burst,
+        };
+        Ok(Self { quota, burst, ..self.clone() })
     }
 }
 

@@ -9,6 +9,8 @@
 //!    (`outage`).
 //! 5. Every answer of a limited route tells the limit nearest to refusal (`fields`), whoever gave it: the app, the cache
 //!    or sidegate. A refusal is a 429 that says when the same request will pass.
+//! 6. Whoever presents an API key may have quotas of their own, in Redis (`plan`). They are found out before any limit is
+//!    asked, and take the place of the limit's own (`terms`).
 //!
 //! # Why
 //! A refused client that keeps trying must not push its own return further away, and one limit must not spend another's
@@ -20,10 +22,12 @@ mod delay;
 pub mod fields;
 mod judge;
 mod layer;
+pub mod lease;
 mod limit;
 mod metrics;
 mod outage;
 pub mod partition;
+pub mod plan;
 pub mod quota;
 pub mod store;
 mod terms;

@@ -10,7 +10,9 @@
 //!    spent at once (at an instance that has not seen it lately: all of that instance's share); at its end what it was
 //!    given by instances that it comes to no more, if Redis comes back empty. And where there are more instances than units
 //!    that may be spent at once, each gives one all the same.
-//! 6. In a cluster, of which one master may be away, a request is decided as a whole: what the others charged stays charged.
+//! 6. A sliding log is not kept in mind, and no floor: what it knows is in one place. An outage gives its clients an
+//!    instance's share anew.
+//! 7. In a cluster, of which one master may be away, a request is decided as a whole: what the others charged stays charged.
 //!
 //! # Why
 //! To keep everybody in mind would cost each request 300 instructions (its key, a lock, a look-up) and the store a place
@@ -18,7 +20,6 @@
 //! in mind always.
 
 use super::algorithm::State;
-use super::algorithm::gcra::Time;
 use super::judge::{Counted, Docket, RateLimit, Role, Verdict};
 use super::store::redis::Settled;
 use super::store::{Charge, OnOutage};
@@ -29,29 +30,35 @@ impl RateLimit {
     /// Decides about a request that Redis did not.
     pub(super) fn without_redis(&self, exchange: &Exchange, mut docket: Box<Docket>) -> Verdict {
         if self.on_outage == OnOutage::Local {
+            docket.unanswered();
             docket.terms = self.agreed.share(exchange, self.worker.fleet.instances());
-            let longest = docket.entries.iter().map(|entry| docket.terms[entry.counter].policy.longest());
-            let longest = longest.max().unwrap_or(0);
-            self.worker.memory.stand_in(self.worker.clock.unix_micros() + longest);
+            let now = self.worker.clock.unix_micros();
+            let longest = docket.asked().iter().map(|entry| docket.terms[entry.counter].policy.longest(now));
+            self.worker.memory.stand_in(now + longest.max().unwrap_or(0));
             return self.in_memory(docket, Counted::Local);
         }
         let closed = self.on_outage == OnOutage::Closed;
-        let counters = docket.entries.iter().map(|entry| &self.counters[entry.counter]);
-        let mut binding = counters.filter(|counter| counter.role == Role::Binding);
-        let first = binding.clone().next().map(|counter| counter.limit.name.clone());
-        binding
-            .clone()
-            .filter_map(|counter| counter.outcomes.uncounted.as_ref())
-            .for_each(|outcomes| if closed { outcomes.closed.inc() } else { outcomes.open.inc() });
-        let binds = binding.next().is_some();
-        exchange.trail.borrow_mut().limit = first.map(|name| LimitTrail {
-            name,
+        let counters = docket.asked().iter().map(|entry| &self.counters[entry.counter]);
+        let binding: Vec<_> = counters.filter(|counter| counter.role == Role::Binding).collect();
+        for outcomes in binding.iter().filter_map(|counter| counter.outcomes.uncounted.as_ref()) {
+            if closed { outcomes.closed.inc() } else { outcomes.open.inc() }
+        }
+        exchange.trail.borrow_mut().limit = binding.first().map(|counter| LimitTrail {
+            name: counter.limit.name.clone(),
             refused: closed,
             remaining: 0,
             counted: if closed { "closed" } else { "open" },
         });
-        self.close(docket);
-        if closed && binds { Verdict::Closed } else { Verdict::Unlimited }
+        let refused = closed && !binding.is_empty();
+        docket.ask_nothing();
+        if refused {
+            docket.put_back();
+        }
+        if refused || docket.entries.is_empty() {
+            self.close(docket);
+            return if refused { Verdict::Closed } else { Verdict::Unlimited };
+        }
+        self.verdict(docket, self.worker.clock.unix_micros(), Counted::Redis)
     }
 
     /// Keeps in mind what Redis said of who has spent much.
@@ -60,28 +67,22 @@ impl RateLimit {
             return;
         }
         let mut now = None;
-        for (entry, decision) in docket.entries.iter().zip(&settled.decisions) {
+        for (entry, decision) in docket.asked().iter().zip(&settled.decisions) {
             if !docket.terms[entry.counter].policy.is_worth_noting(decision) {
                 continue;
             }
             let now = *now.get_or_insert_with(|| self.worker.clock.unix_micros());
-            let State::Bucket(mut state) = decision.state;
-            state.arrival.micros = (now + state.arrival.micros).saturating_sub(settled.now);
-            self.worker.memory.note(docket.key(entry), State::Bucket(state), now + decision.reset_after);
+            let state = decision.state.moved(settled.now, now);
+            self.worker.memory.note(docket.key(entry), state, now + decision.reset_after);
         }
     }
 
-    /// How far ahead of now the states of `charges` are at least, if anything was counted in place of Redis.
-    pub(super) fn floors(&self, charges: &[Charge<'_>]) -> Vec<Time> {
+    /// What the states of `charges` are at least, if anything was counted in place of Redis.
+    pub(super) fn floors(&self, charges: &[Charge<'_>]) -> Vec<Option<State>> {
         let (memory, clock) = (&self.worker.memory, &self.worker.clock);
         if !memory.stood_in(|| clock.unix_micros()) {
             return Vec::new();
         }
-        let now = clock.unix_micros();
-        let floor = |charge: &Charge<'_>| match memory.state(charge.key) {
-            Some(State::Bucket(state)) => state.arrival.ahead(now),
-            None => Time::default(),
-        };
-        charges.iter().map(floor).collect()
+        charges.iter().map(|charge| memory.state(charge.key)).collect()
     }
 }

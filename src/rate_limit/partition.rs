@@ -195,7 +195,7 @@ fn push_text(out: &mut String, text: &str) {
 }
 
 /// The value, if there is exactly one.
-fn only<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
+pub(super) fn only<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
     let value = values.next()?;
     values.next().is_none().then_some(value)
 }

@@ -24,6 +24,7 @@ pub(crate) fn exchange(method: &str, uri: &str, address: &str, fields: &[(&str, 
         client: Client { address: address.parse().unwrap(), trusted: false, scheme: Scheme::Http },
         parameters: Vec::new(),
         answers: Answers::default(),
+        plan: None,
         principal: None,
         trail: Rc::new(RefCell::new(record)),
     }

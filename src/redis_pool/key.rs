@@ -39,6 +39,13 @@ pub fn push_digest(out: &mut String, value: &[u8]) {
     }
 }
 
+/// Appends the whole SHA-256 of `value`: 64 hex digits.
+pub fn push_sha256(out: &mut Vec<u8>, value: &[u8]) {
+    for byte in Sha256::digest(value) {
+        out.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+    }
+}
+
 /// The digest of `value`: 32 hex digits.
 pub fn digest(value: &[u8]) -> String {
     let mut out = String::with_capacity(32);

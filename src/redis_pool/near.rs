@@ -1,11 +1,12 @@
 //! What the near tiers of a process have in common: their bounds, what they are told, what is counted of them.
 //!
-//! A *near tier* remembers in this process what Redis said (session records, stored responses), so that a hot request
-//! asks nothing. How it may be used stands in [`coherence`](super::coherence); who tells it of changes in `tracking`.
+//! A *near tier* remembers in this process what Redis said (session records, clients' plans, stored responses), so that a
+//! hot request asks nothing. How it may be used stands in [`coherence`](super::coherence); who tells it of changes in
+//! `tracking`.
 //!
 //! 1. A tier is bounded by bytes, and each entry by a maximum age besides what its own content says.
 //! 2. Told by *tracking*, a tier hears of every change, whoever made it. Told by *pub/sub* it hears only of what sidegate
-//!    itself invalidates; the maximum age bounds the rest, and that of session records is shorter.
+//!    itself invalidates; the maximum age bounds the rest, and that of session records and plans is shorter.
 //! 3. A prefix under which limits are counted is not tracked: each request would be a message to each instance. What is
 //!    remembered under it would go stale unnoticed, so nothing is.
 
@@ -23,12 +24,18 @@ pub struct Settings {
     pub max_response_bytes: u64,
     /// Bytes of session records, at most; 0: none.
     pub max_session_bytes: u64,
+    /// Bytes of clients' plans, at most, what was known of them last included; 0: none.
+    pub max_plan_bytes: u64,
     /// How long a stored response may be remembered, at most; its freshness may end sooner.
     pub response_max_age: Duration,
     /// How long a session record may be remembered, at most, while every change is told.
     pub session_max_age: Duration,
     /// The same while only our own invalidations are told ([`Mode::PubSub`]).
     pub untracked_session_max_age: Duration,
+    /// How long a client's plan may count without being read again, at most, while every change is told.
+    pub plan_max_age: Duration,
+    /// The same while only our own invalidations are told ([`Mode::PubSub`]).
+    pub untracked_plan_max_age: Duration,
     /// How often Redis is asked whether it is still there.
     pub ping: Duration,
     /// How long Redis may say nothing; longer: the connection counts as lost.
@@ -41,9 +48,12 @@ impl Default for Settings {
             enabled: true,
             max_response_bytes: 64 << 20,
             max_session_bytes: 16 << 20,
+            max_plan_bytes: 16 << 20,
             response_max_age: Duration::from_secs(60),
             session_max_age: Duration::from_secs(5),
             untracked_session_max_age: Duration::from_secs(1),
+            plan_max_age: Duration::from_secs(60),
+            untracked_plan_max_age: Duration::from_secs(1),
             ping: Duration::from_secs(1),
             silence: Duration::from_secs(2),
         }
@@ -56,6 +66,14 @@ impl Settings {
         match mode {
             Mode::Tracking => self.session_max_age,
             Mode::PubSub => self.session_max_age.min(self.untracked_session_max_age),
+        }
+    }
+
+    /// How long a client's plan may count without being read again, at most, in an era of `mode`.
+    pub fn plan_age(&self, mode: Mode) -> Duration {
+        match mode {
+            Mode::Tracking => self.plan_max_age,
+            Mode::PubSub => self.plan_max_age.min(self.untracked_plan_max_age),
         }
     }
 }
@@ -90,7 +108,7 @@ pub fn channel(prefix: &str) -> String {
 
 /// Something that remembers, in this process, what Redis said. Told by the tracking's own thread.
 pub trait Tier: Send + Sync {
-    /// What it is called in metrics: `response`, `session`.
+    /// What it is called in metrics: `response`, `session`, `plan`.
     fn kind(&self) -> &'static str;
 
     /// What the keys begin with that it remembers something about. Always the same.

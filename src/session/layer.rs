@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ::redis::Pipeline;
-use http::{Method, Request, header};
+use http::Request;
 use tower::Layer;
 
 use super::credential::{Credential, credential};
@@ -139,7 +139,7 @@ impl Ask for Session {
 
     fn ask(&self, exchange: &mut Exchange, pipeline: &mut Pipeline) -> usize {
         let Store::Redis(remembered) = &self.store else { return 0 };
-        if is_preflight(&exchange.request) {
+        if exchange.is_preflight() {
             return 0;
         }
         let Credential::Identifier(identifier) = self.credential(&exchange.request) else { return 0 };
@@ -167,7 +167,7 @@ pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next
     exchange::layer(move |mut exchange: Box<Exchange>, next: S| {
         let session = session.clone();
         async move {
-            if is_preflight(&exchange.request) {
+            if exchange.is_preflight() {
                 return pass(next, exchange).await;
             }
             let verdict = session.judge(&mut exchange);
@@ -186,11 +186,4 @@ pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next
             }
         }
     })
-}
-
-/// A CORS preflight (Fetch §4.8): asks what the real request may do.
-fn is_preflight(request: &Request<Body>) -> bool {
-    *request.method() == Method::OPTIONS
-        && request.headers().contains_key(header::ORIGIN)
-        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }

@@ -247,6 +247,7 @@ mod tests {
             client,
             parameters: Vec::new(),
             answers: Answers::default(),
+            plan: None,
             principal: None,
             trail: trail.clone(),
         };

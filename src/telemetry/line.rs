@@ -62,6 +62,7 @@ pub fn json(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending, 
     number(out, member!("status"), status.map(u64::from));
     number(out, member!("sent"), Some(record.sent));
     quoted(out, member!("route"), record.route.as_deref(), redact::text);
+    quoted(out, member!("plan"), record.plan, redact::text);
     if let Some(limit) = &record.limit {
         quoted(out, member!("limit"), Some(&*limit.name), redact::text);
         number(out, member!("limit_remaining"), Some(limit.remaining));
@@ -111,6 +112,7 @@ pub fn human(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending,
         out.push(b')');
     }
     let mut parts = Parts { out, first: true };
+    parts.words("plan", &[record.plan]);
     if let Some(limit) = &record.limit {
         parts.limit(limit);
     }
@@ -163,7 +165,7 @@ impl Parts<'_> {
             self.out.extend_from_slice(itoa::Buffer::new().format(limit.remaining).as_bytes());
             self.out.extend_from_slice(b" left");
         }
-        if !matches!(limit.counted, "redis" | "memory") {
+        if !matches!(limit.counted, "redis" | "leased" | "memory") {
             self.out.extend_from_slice(b" (");
             self.out.extend_from_slice(limit.counted.as_bytes());
             self.out.push(b')');
@@ -298,6 +300,7 @@ mod tests {
             host: Some(HeaderValue::from_static("api.test")),
             client: Some([192, 0, 2, 7].into()),
             route: Some("/users/{id}".into()),
+            plan: Some("hit"),
             limit: Some(LimitTrail { name: "per-address".into(), refused: false, remaining: 57, counted: "redis" }),
             session: Some("valid"),
             user: Some("alice".into()),
@@ -334,7 +337,8 @@ mod tests {
             concat!(
                 r#"{"time":"2026-01-31T12:03:04.007Z","level":"info","event":"request","request_id":"4f","#,
                 r#""client":"192.0.2.7","method":"GET","host":"api.test","target":"/users/3?token=***","#,
-                r#""protocol":"HTTP/1.1","status":200,"sent":1024,"route":"/users/{id}","limit":"per-address","#,
+                r#""protocol":"HTTP/1.1","status":200,"sent":1024,"route":"/users/{id}","plan":"hit","#,
+                r#""limit":"per-address","#,
                 r#""limit_remaining":57,"limit_refused":false,"counted":"redis","session":"valid","user":"alice","#,
                 r#""cache":"miss","cache_reason":"stored","upstream":"app","endpoint":"http://10.0.0.3:80","upstream_ms":1.702,"duration_ms":1.940,"#,
                 r#""ours_ms":0.200,"end":"complete"}"#,
@@ -346,7 +350,7 @@ mod tests {
     #[test]
     fn the_line_for_people_reads_as_a_sentence() {
         let line = human_line(&rich(), WELL);
-        let expected = "12:03:04 GET /users/3?token=*** 200 1.9ms (ours 0.2 app 1.7) limit per-address 57 left \
+        let expected = "12:03:04 GET /users/3?token=*** 200 1.9ms (ours 0.2 app 1.7) plan hit · limit per-address 57 left \
                         · session valid alice · cache miss stored · endpoint http://10.0.0.3:80\n";
         assert_eq!(line, expected);
     }

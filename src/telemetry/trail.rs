@@ -36,6 +36,8 @@ pub struct Record {
     pub route: Option<Arc<str>>,
     /// Its place in the list of routes that [`Telemetry`](super::Telemetry) was made with: finds its counters.
     pub route_index: Option<usize>,
+    /// How the client's plan was found: `hit`, `found`, `unknown`, `malformed`, `last_known`, `unavailable`, `absent`.
+    pub plan: Option<&'static str>,
     /// The limit nearest to refusal.
     pub limit: Option<LimitTrail>,
     /// `valid`, `anonymous`, `absent`, `expired`, `rejected`, `unknown`.
@@ -79,7 +81,8 @@ pub struct LimitTrail {
     pub refused: bool,
     /// What is left after this request, in quota units.
     pub remaining: u64,
-    /// Where it was counted: `redis`, `memory`, `local` (memory because Redis is away), `open`, `closed`.
+    /// Where it was counted: `redis`, `leased` (in memory, out of what was taken ahead in Redis), `memory`, `local` (memory
+    /// because Redis is away), `open`, `closed`.
     pub counted: &'static str,
 }
 
@@ -96,6 +99,7 @@ impl Record {
             client: None,
             route: None,
             route_index: None,
+            plan: None,
             limit: None,
             session: None,
             session_reason: None,

@@ -219,6 +219,7 @@ fn exchange(method: &str, uri: &str, fields: &[(&str, &str)], content: Body) -> 
         client: Client { address: [127, 0, 0, 1].into(), trusted: false, scheme: Scheme::Http },
         parameters: vec![("id".into(), "7".into())],
         answers: Answers::default(),
+        plan: None,
         principal: None,
         trail: Rc::new(RefCell::new(trail)),
     })

@@ -10,6 +10,7 @@ use sidegate::body::Body;
 use sidegate::clock::{Clock, instant};
 use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Next, Principal, Scheme, Slot, pass};
 use sidegate::gather::{self, Ask};
+use sidegate::rate_limit::lease::Leases;
 use sidegate::rate_limit::partition::{Key, Part};
 use sidegate::rate_limit::quota::Quota;
 use sidegate::rate_limit::store::memory::MemoryStore;
@@ -48,6 +49,7 @@ pub fn request() -> Exchange {
         interim: None,
         client: Client { address: [192, 0, 2, 1].into(), trusted: false, scheme: Scheme::Http },
         parameters: Vec::new(),
+        plan: None,
         answers: Answers::default(),
         principal: Some(Arc::new(Principal {
             session: "web".into(),
@@ -70,6 +72,7 @@ fn limits(name: &str, part: Part, amount: u64, link: &Link, registry: &Arc<Regis
         apart: false,
         fleet: Fleet::new(),
         waiting: Arc::default(),
+        leases: Leases::new(MemorySettings::default()),
         clock: Clock::System,
         registry: registry.clone(),
         number: 0,

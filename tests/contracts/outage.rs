@@ -12,6 +12,7 @@ use sidegate::body::Body;
 use sidegate::clock::Clock;
 use sidegate::exchange::{Exchange, Next, pass};
 use sidegate::gather::{self, Ask};
+use sidegate::rate_limit::lease::Leases;
 use sidegate::rate_limit::partition::{Key, Part};
 use sidegate::rate_limit::quota::Quota;
 use sidegate::rate_limit::store::memory::MemoryStore;
@@ -48,7 +49,7 @@ impl Instance {
         let registry = Registry::new(1);
         let settings = sidegate::redis_pool::Settings::of_url(url).expect("a URL");
         let settings = sidegate::redis_pool::Settings { timeout: Duration::from_secs(2), ..settings };
-        let link = Link::new(&settings, &[SCRIPTS[0], SCRIPTS[1], fleet::SCRIPT], &registry, 0);
+        let link = Link::new(&settings, &[&SCRIPTS[..], &[fleet::SCRIPT]].concat(), &registry, 0);
         let fleet = Fleet::new();
         let pace = Pace { every: Duration::from_millis(50), ..Pace::default() };
         let member = fleet.join(&link, "sidegate:", pace, Clock::System, &registry, 0);
@@ -59,6 +60,7 @@ impl Instance {
             apart: link.is_cluster(),
             fleet,
             waiting: Arc::default(),
+            leases: Leases::new(MemorySettings::default()),
             clock: Clock::System,
             registry,
             number: 0,

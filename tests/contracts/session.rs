@@ -290,6 +290,7 @@ fn exchange(request: Request<Body>) -> Box<Exchange> {
         client: Client { address: [127, 0, 0, 1].into(), trusted: false, scheme: Scheme::Http },
         parameters: Vec::new(),
         answers: Answers::default(),
+        plan: None,
         principal: None,
         trail: Rc::new(RefCell::new(trail)),
     })

@@ -21,6 +21,14 @@ quota = "1000000 per hour"
 key = "session"
 quota = "1000000 per hour"
 
+[plan.api]
+key = "header:X-API-Key"
+
+[limit.by-plan]
+key = "header:X-API-Key"
+quota = "1000000 per hour"
+plan = "api"
+
 [cache.pages]
 ttl = "60s"
 
@@ -42,6 +50,10 @@ limits = ["by-address", "by-session"]
 [[route]]
 path = "/hashed"
 session = "hashed"
+
+[[route]]
+path = "/promised"
+limits = ["by-plan"]
 
 [[route]]
 path = "/{*rest}"
@@ -97,6 +109,7 @@ fn log_in(redis: &RedisServer) {
     tell(&["SELECT", "1"], &mut connection);
     tell(&["SET", "session:alice-0123456789", r#"{"user_id":7}"#, "EX", "600"], &mut connection);
     tell(&["HSET", "session:carol-0123456789", "user_id", "9"], &mut connection);
+    tell(&["HSET", "sidegate:plan:key-of-dave", "quota", "77 per hour"], &mut connection);
 }
 
 #[test]
@@ -117,6 +130,7 @@ fn everything_works_with_the_rights_that_readme_asks_for_and_nothing_is_refused(
         assert_eq!(client.get_with("/me/x", &alice).status, 200);
         assert_eq!(client.get_with("/hashed", &[("Authorization", "Bearer carol-0123456789")]).status, 200);
         assert_eq!(client.get_with("/me/x", &[("Authorization", "Bearer nobody-0123456789")]).status, 401);
+        assert_eq!(client.get_with("/promised", &[("X-API-Key", "key-of-dave")]).number("x-ratelimit-limit"), 77);
     };
     work(&redis);
     redis.ask::<()>(&["SCRIPT", "FLUSH"]).expect("SCRIPT FLUSH");

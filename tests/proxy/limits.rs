@@ -1,6 +1,12 @@
 //! Quotas, as clients meet them.
 
-use crate::harness::{Answer, Configuration, Load, Origin, RedisServer, client::request, until};
+mod after;
+mod delay;
+mod forwarded;
+mod shadow;
+mod whom;
+
+use crate::harness::{Answer, Configuration, Load, Origin, RedisServer, Sidegate, client::request, until};
 
 /// Five requests an hour for each address: no unit comes back while a test runs.
 const FIVE: &str =
@@ -16,6 +22,11 @@ fn over_both(test: impl Fn(&dyn Fn(&Origin) -> Configuration)) {
 fn keys(redis: &RedisServer, pattern: &str) -> Vec<String> {
     let mut connection = redis.client().get_connection().expect("a connection to Redis");
     redis::cmd("KEYS").arg(pattern).query(&mut connection).expect("keys")
+}
+
+/// How often a limit decided so.
+fn decisions(sidegate: &Sidegate, limit: &str, outcome: &str) -> f64 {
+    sidegate.metric(&format!("sidegate_limit_decisions_total{{limit={limit:?},outcome={outcome:?}}}"))
 }
 
 fn is_refusal(answer: &Answer) -> bool {
@@ -60,9 +71,7 @@ fn a_refusal_is_counted_and_logged_with_its_limit() {
     (0..6).for_each(|_| drop(client.get("/")));
     let line = sidegate.access_log(|line| line["status"] == 429);
     assert_eq!((&line["limit"], &line["limit_remaining"]), (&"five".into(), &0.into()));
-    let decisions =
-        |outcome| sidegate.metric(&format!("sidegate_limit_decisions_total{{limit=\"five\",outcome=\"{outcome}\"}}"));
-    assert_eq!((decisions("allowed"), decisions("refused")), (5.0, 1.0));
+    assert_eq!((decisions(&sidegate, "five", "allowed"), decisions(&sidegate, "five", "refused")), (5.0, 1.0));
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod itself;
 mod limits;
 mod near;
 mod outage;
+mod plans;
 mod protocol;
 mod raw;
 mod redis_report;

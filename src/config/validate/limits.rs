@@ -16,8 +16,6 @@ use crate::rate_limit::{
     Algorithm, Cost, Count, Counting, Exempt, Limit, Missing, OnExceed, Plan, Precision, Refusal, Rule, Unknown,
 };
 
-/// Requests of which a sliding log keeps track, for each key, at most.
-const LONGEST_LOG: u64 = 10_000;
 /// A quota that gives fewer units in a lease's life is counted exactly unless the file says otherwise.
 const WORTH_LEASING: u128 = 20;
 /// The life of a lease that this is reckoned by.
@@ -128,10 +126,10 @@ fn rule(table: &mut Table<'_>) -> Option<Rule> {
     let quota = table.require("quota", help, text(|quota: &str| quota.parse::<Quota>()));
     if let Some(quota) = &quota
         && algorithm == Algorithm::SlidingLog
-        && quota.value.amount > LONGEST_LOG
+        && quota.value.amount > Counting::LONGEST_LOG
     {
         let help = "\"sliding-window\" needs two numbers";
-        let message = format!("a sliding log of more than {LONGEST_LOG} requests for each key");
+        let message = format!("a sliding log of more than {} requests for each key", Counting::LONGEST_LOG);
         table.reading.error(&quota.at, Fault::with_help(message, help));
     }
     let burst = table.read("burst", count(1..1_000_000_001));
@@ -142,12 +140,11 @@ fn rule(table: &mut Table<'_>) -> Option<Rule> {
     }
     let calendar = table.read("calendar", text(calendar));
     if let (Some(calendar), Some(quota)) = (&calendar, &quota) {
-        let whole = [60 * 60, Quota::DAY, Quota::WEEK, Quota::MONTH, Quota::YEAR];
         if algorithm != Algorithm::FixedWindow {
             let help = "algorithm = \"fixed-window\"";
             let fault = Fault::with_help("`calendar` goes with fixed windows: only they begin at some time", help);
             table.reading.error(&calendar.at, fault);
-        } else if !whole.contains(&quota.value.per.as_secs()) {
+        } else if !Counting::is_of_calendar(quota.value.per) {
             let help = "per hour, day, week, month or year";
             table.reading.error(&quota.at, Fault::with_help("this is no window of a calendar", help));
         }

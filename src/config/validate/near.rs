@@ -22,9 +22,12 @@ fn near(table: &mut Table<'_>) -> Settings {
     table.set("enabled", &mut near.enabled, Value::flag);
     table.set("max_response_bytes", &mut near.max_response_bytes, sized(0, MOST));
     table.set("max_session_bytes", &mut near.max_session_bytes, sized(0, MOST));
+    table.set("max_plan_bytes", &mut near.max_plan_bytes, sized(0, MOST));
     table.set("response_max_age", &mut near.response_max_age, text(quantity::duration));
     table.set("session_max_age", &mut near.session_max_age, text(quantity::duration));
     table.set("untracked_session_max_age", &mut near.untracked_session_max_age, text(quantity::duration));
+    table.set("plan_max_age", &mut near.plan_max_age, text(quantity::duration));
+    table.set("untracked_plan_max_age", &mut near.untracked_plan_max_age, text(quantity::duration));
     table.set("ping", &mut near.ping, text(quantity::duration));
     table.set("silence", &mut near.silence, text(quantity::duration));
     if near.silence <= near.ping {

@@ -177,6 +177,22 @@ fn session(value: &Value<'_>, definitions: &Definitions) -> Option<(usize, Mode)
     value.read(|value| value.table("`session`", read))?.value
 }
 
+/// One question finds out what a client has been promised.
+fn refuse_other_plans(
+    reading: &Reading<'_>,
+    definitions: &Definitions,
+    limits: &[Placed<usize>],
+    index: usize,
+    at: &Range<usize>,
+) {
+    let plan = |index: usize| definitions.limit.at(index)?.plan.as_ref();
+    let Some(own) = plan(index) else { return };
+    if let Some(other) = limits.iter().find_map(|limit| plan(limit.value)).filter(|other| other.name != own.name) {
+        let message = format!("this limit goes by plan `{}`, another one here by `{}`", own.name, other.name);
+        reading.error(at, Fault::with_help(message, "limits of a route share one plan"));
+    }
+}
+
 fn limits_of(
     reading: &Reading<'_>,
     definitions: &Definitions,
@@ -193,6 +209,7 @@ fn limits_of(
             let message = format!("limit `{name}` counts by session, and this route has none");
             reading.error(&at, Fault::with_help(message, "session = \"NAME\", or a limit by address"));
         }
+        refuse_other_plans(reading, definitions, &limits, index, &at);
         limits.push(Placed { value: index, at });
     }
     limits

@@ -44,7 +44,7 @@ use super::{Asked, Decision};
 use crate::rate_limit::quota::Quota;
 
 /// No span is longer (31 years in µs), so that now plus six spans stays below 2^53.
-const LONGEST: u64 = 1_000_000_000_000_000;
+pub(super) const LONGEST: u64 = 1_000_000_000_000_000;
 
 /// A moment (µs since the Unix epoch) or a span (µs), and a part of a µs in 1/quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,9 +139,14 @@ impl Policy {
         }
     }
 
-    /// How far ahead of now a request may be that has to wait, and how long a lease lives (µs; 0: none is taken).
-    pub fn delay_and_lease(&self) -> (Time, u64) {
-        (self.delay, self.lease)
+    /// How far ahead of now a request may be that has to wait.
+    pub fn delay(&self) -> Time {
+        self.delay
+    }
+
+    /// How long a lease lives (µs; 0: none is taken).
+    pub fn lease_life(&self) -> u64 {
+        self.lease
     }
 
     /// How far ahead of now a state may be at all.
@@ -162,6 +167,11 @@ impl Policy {
     /// How far ahead of now a request may be to pass, at once or delayed.
     fn reach(&self) -> Time {
         self.plus(self.tolerance, self.delay)
+    }
+
+    /// How long it takes to earn what a request needs: longer than any tolerance if it may never have it.
+    pub fn needed(&self, need: u64) -> Time {
+        if need > self.most() { Time { micros: 2 * LONGEST, part: 0 } } else { self.span(need) }
     }
 
     /// Decides about a request at `now` (µs since the Unix epoch).
@@ -189,7 +199,7 @@ impl Policy {
                 state.arrival = self.plus(before, self.span(asked.take));
             }
             if asked.lease > 0
-                && let Some(leased) = self.lease(state, before, after, latest, now, asked)
+                && let Some(leased) = self.lend(state, before, after, latest, now, asked)
             {
                 (state, decision.leased) = (leased, asked.lease);
             }
@@ -206,7 +216,7 @@ impl Policy {
     }
 
     /// The state once a lease is taken besides, if there is room for twice as much after what the request needs.
-    fn lease(&self, state: State, before: Time, after: Time, latest: Time, now: u64, asked: Asked) -> Option<State> {
+    fn lend(&self, state: State, before: Time, after: Time, latest: Time, now: u64, asked: Asked) -> Option<State> {
         let life = Time { micros: self.lease, part: 0 };
         let first = if state.until > now { Time::default() } else { life };
         let lease = self.span(asked.lease);
@@ -256,6 +266,12 @@ impl Policy {
         }
         let says = arrival > Time { micros: now, part: 0 };
         says.then_some(State { arrival, ..state })
+    }
+
+    /// Of what two stores say, the later.
+    pub fn more(&self, left: Option<State>, right: Option<State>, now: u64) -> State {
+        let (left, right) = (self.reckon(left, now), self.reckon(right, now));
+        State { arrival: left.arrival.max(right.arrival), until: left.until.max(right.until) }
     }
 
     /// The stored state in this policy's parts, never in the past, and never further ahead than this policy allows.

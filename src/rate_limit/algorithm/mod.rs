@@ -13,20 +13,40 @@
 //! A store knows places and locks, or keys and scripts; it decides nothing. So there is one specification, and each store
 //! is held to it.
 
+pub mod fixed;
 pub mod gcra;
+pub mod log;
+pub mod sliding;
+pub mod windows;
+
+use std::time::Duration;
+
+use super::{Algorithm, Counting};
 
 /// How a limit counts, ready to decide with. Times are µs since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// A token bucket.
     Bucket(gcra::Policy),
+    /// Fixed windows.
+    Fixed(fixed::Policy),
+    /// A sliding window of two counters.
+    Sliding(sliding::Policy),
+    /// A sliding log.
+    Log(log::Policy),
 }
 
-/// What is known of a key.
+/// What is known of a key, by the algorithm that counts it. Another algorithm's state says nothing to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Of a token bucket.
     Bucket(gcra::State),
+    /// Of fixed windows.
+    Fixed(fixed::State),
+    /// Of a sliding window.
+    Sliding(sliding::State),
+    /// Of a sliding log, as it stands for one request.
+    Log(log::State),
 }
 
 /// What one limit is asked for one request, in units.
@@ -88,10 +108,58 @@ impl Asked {
 }
 
 impl Policy {
+    /// The policy of a limit that counts so.
+    pub fn new(counting: &Counting) -> Self {
+        let Counting { algorithm, quota, burst, ref calendar } = *counting;
+        match algorithm {
+            Algorithm::TokenBucket => Self::Bucket(gcra::Policy::new(quota, burst)),
+            Algorithm::FixedWindow => Self::Fixed(fixed::Policy::new(quota, calendar.as_deref())),
+            Algorithm::SlidingWindow => Self::Sliding(sliding::Policy::new(quota)),
+            Algorithm::SlidingLog => Self::Log(log::Policy::new(quota)),
+        }
+    }
+
+    /// The same, but requests beyond the burst of a token bucket wait for up to `longest` instead of being refused.
+    pub fn delaying(self, longest: Duration) -> Self {
+        if let Self::Bucket(policy) = self { Self::Bucket(policy.delaying(longest)) } else { self }
+    }
+
+    /// The same, for what is charged after the fact: with room for a debt of one more burst.
+    pub fn owing(self) -> Self {
+        match self {
+            Self::Bucket(policy) => Self::Bucket(policy.owing()),
+            Self::Fixed(policy) => Self::Fixed(policy.owing()),
+            Self::Sliding(policy) => Self::Sliding(policy.owing()),
+            Self::Log(_) => self,
+        }
+    }
+
+    /// The same, for keys of which leases are taken that live for `life`: of token buckets and fixed windows. The others are
+    /// exact always.
+    pub fn leased(self, life: Duration) -> Self {
+        match self {
+            Self::Bucket(policy) => Self::Bucket(policy.leased(life)),
+            Self::Fixed(policy) => Self::Fixed(policy.leased(life)),
+            other => other,
+        }
+    }
+
+    /// How long a lease lives (µs); 0: none is taken.
+    pub fn lease_life(&self) -> u64 {
+        match self {
+            Self::Bucket(policy) => policy.lease_life(),
+            Self::Fixed(policy) => policy.lease_life(),
+            Self::Sliding(_) | Self::Log(_) => 0,
+        }
+    }
+
     /// Decides about a request at `now`.
     pub fn decide(&self, stored: Option<&State>, now: u64, asked: Asked) -> Decision {
         match self {
             Self::Bucket(policy) => policy.decide(bucket(stored), now, asked),
+            Self::Fixed(policy) => policy.decide(fixed(stored), now, asked),
+            Self::Sliding(policy) => policy.decide(sliding(stored), now, asked),
+            Self::Log(policy) => policy.decide(log(stored), now, asked),
         }
     }
 
@@ -99,15 +167,18 @@ impl Policy {
     pub fn charge(&self, stored: Option<&State>, now: u64, units: u64) -> State {
         match self {
             Self::Bucket(policy) => State::Bucket(policy.charge(bucket(stored), now, units)),
+            Self::Fixed(policy) => State::Fixed(policy.charge(fixed(stored), now, units)),
+            Self::Sliding(policy) => State::Sliding(policy.charge(sliding(stored), now, units)),
+            Self::Log(policy) => State::Log(policy.charge(log(stored), now, units)),
         }
     }
 
-    /// Since when a charge of `units` that left `state` is given back, if that is done at once, for a request that was refused
-    /// elsewhere. It was made at `now`.
+    /// Since when a charge of `units` at `now` that left `state` is given back, if that is done at once, for a request that
+    /// was refused elsewhere.
     pub fn since(&self, state: &State, now: u64, units: u64) -> u64 {
-        let _ = now;
         match (self, state) {
             (Self::Bucket(policy), State::Bucket(state)) => policy.before(*state, units),
+            _ => now,
         }
     }
 
@@ -116,6 +187,20 @@ impl Policy {
     pub fn give_back(&self, stored: Option<&State>, since: u64, now: u64, units: u64) -> Option<State> {
         match self {
             Self::Bucket(policy) => policy.give_back(bucket(stored), since, now, units).map(State::Bucket),
+            Self::Fixed(policy) => policy.give_back(fixed(stored), since, now, units).map(State::Fixed),
+            Self::Sliding(policy) => policy.give_back(sliding(stored), since, now, units).map(State::Sliding),
+            Self::Log(policy) => policy.give_back(log(stored), units).map(State::Log),
+        }
+    }
+
+    /// What is known of a key of which two stores know something: whichever is more. A log is known to one store only:
+    /// `stored`.
+    pub fn more(&self, stored: Option<&State>, floor: Option<&State>, now: u64) -> Option<State> {
+        match self {
+            Self::Bucket(policy) => Some(State::Bucket(policy.more(bucket(stored), bucket(floor), now))),
+            Self::Fixed(policy) => Some(State::Fixed(policy.more(fixed(stored), fixed(floor), now))),
+            Self::Sliding(policy) => Some(State::Sliding(policy.more(sliding(stored), sliding(floor), now))),
+            Self::Log(_) => stored.copied(),
         }
     }
 
@@ -123,6 +208,9 @@ impl Policy {
     pub fn share(&self, instances: u32) -> Self {
         match self {
             Self::Bucket(policy) => Self::Bucket(policy.share(instances)),
+            Self::Fixed(policy) => Self::Fixed(policy.share(instances)),
+            Self::Sliding(policy) => Self::Sliding(policy.share(instances)),
+            Self::Log(policy) => Self::Log(policy.share(instances)),
         }
     }
 
@@ -130,13 +218,19 @@ impl Policy {
     pub fn burst(&self) -> u64 {
         match self {
             Self::Bucket(policy) => policy.burst(),
+            Self::Fixed(policy) => policy.most(),
+            Self::Sliding(policy) => policy.most(),
+            Self::Log(policy) => policy.most(),
         }
     }
 
-    /// For how long (µs) a state says anything, at most.
-    pub fn longest(&self) -> u64 {
+    /// For how long (µs) a state of `now` says anything, at most.
+    pub fn longest(&self, now: u64) -> u64 {
         match self {
             Self::Bucket(policy) => policy.longest(),
+            Self::Fixed(policy) => policy.windows().at(now).1 - now,
+            Self::Sliding(policy) => 2 * policy.window(),
+            Self::Log(policy) => policy.window(),
         }
     }
 
@@ -147,11 +241,34 @@ impl Policy {
     }
 }
 
-fn bucket(stored: Option<&State>) -> Option<gcra::State> {
-    match stored {
-        Some(State::Bucket(state)) => Some(*state),
-        None => None,
+impl State {
+    /// The same by a clock that says `there` when this one's says `here`. Windows are where they are: only a bucket's moments
+    /// move along.
+    pub fn moved(self, here: u64, there: u64) -> Self {
+        let by = |micros: u64| if micros > 0 { (micros + there).saturating_sub(here) } else { 0 };
+        match self {
+            Self::Bucket(gcra::State { arrival: gcra::Time { micros, part }, until }) => {
+                Self::Bucket(gcra::State { arrival: gcra::Time { micros: by(micros), part }, until: by(until) })
+            }
+            other => other,
+        }
     }
+}
+
+fn bucket(stored: Option<&State>) -> Option<gcra::State> {
+    if let Some(State::Bucket(state)) = stored { Some(*state) } else { None }
+}
+
+fn fixed(stored: Option<&State>) -> Option<fixed::State> {
+    if let Some(State::Fixed(state)) = stored { Some(*state) } else { None }
+}
+
+fn sliding(stored: Option<&State>) -> Option<sliding::State> {
+    if let Some(State::Sliding(state)) = stored { Some(*state) } else { None }
+}
+
+fn log(stored: Option<&State>) -> Option<log::State> {
+    if let Some(State::Log(state)) = stored { Some(*state) } else { None }
 }
 
 /// Decides about one request under several limits: which of them are charged, and what each says. The decisions come in the

@@ -5,24 +5,39 @@
 //! is counted by is spelt once, and allocated almost never.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::counter::{Counter, Role};
+use crate::clock;
 use crate::exchange::Exchange;
-use crate::rate_limit::Missing;
-use crate::rate_limit::algorithm::Decision;
+use crate::rate_limit::algorithm::{Asked, Decision};
+use crate::rate_limit::lease::{Held, Leases};
 use crate::rate_limit::store::Charge;
 use crate::rate_limit::terms::Terms;
+use crate::rate_limit::{Missing, Precision};
 
 /// A request, and the counters that count it.
 pub(in crate::rate_limit) struct Docket {
     /// The keys, one after the other.
     text: String,
-    /// The counters that count the request, in their order.
+    /// The counters that count the request: first those of which the store is asked.
     pub(in crate::rate_limit) entries: Vec<Entry>,
+    /// Of how many the store is asked.
+    asked: usize,
     /// By what it is judged: of all counters.
     pub(in crate::rate_limit) terms: Rc<[Terms]>,
     /// The counter whose key the request lacks, and that refuses it therefore.
     pub(super) missing: Option<usize>,
+    /// What the leases were asked, and when; until it is known how that ended.
+    ahead: Option<Ahead>,
+}
+
+/// Units of hot keys that were taken ahead, and this request's share in them.
+struct Ahead {
+    leases: Arc<Leases>,
+    /// Before the store was asked.
+    at: Instant,
 }
 
 /// One counter of a request.
@@ -33,8 +48,18 @@ pub(in crate::rate_limit) struct Entry {
     /// Where its key is.
     start: usize,
     end: usize,
+    source: Source,
     /// What it says, once it has been asked.
     pub(in crate::rate_limit) said: Said,
+}
+
+/// Who says what becomes of a request under a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// The store, which is asked for so many units besides. What is leased is known to the leases.
+    Store { leased: bool, lease: u64 },
+    /// What was taken ahead, or a refusal that is remembered; units that were spent of it.
+    Lease { units: u64 },
 }
 
 /// What a counter says to one request; units and µs as in [`Decision`].
@@ -45,18 +70,28 @@ pub(in crate::rate_limit) struct Said {
     pub(in crate::rate_limit) retry_after: u64,
     pub(in crate::rate_limit) reset_after: u64,
     pub(in crate::rate_limit) delay: u64,
+    /// Since when what it was charged is given back, if at once ([`Policy::since`](crate::rate_limit::algorithm::Policy::since)).
+    pub(in crate::rate_limit) since: u64,
+}
+
+impl Entry {
+    /// Whether it says what it says without the store.
+    pub(in crate::rate_limit) fn is_leased(&self) -> bool {
+        matches!(self.source, Source::Lease { .. })
+    }
 }
 
 impl Docket {
     /// One without a request.
     pub(super) fn new(terms: Rc<[Terms]>) -> Self {
-        Self { text: String::new(), entries: Vec::new(), terms, missing: None }
+        Self { text: String::new(), entries: Vec::new(), asked: 0, terms, missing: None, ahead: None }
     }
 
     /// For a request that is judged by `terms`.
     pub(super) fn open(&mut self, exchange: &Exchange, counters: &[Counter], terms: Rc<[Terms]>) {
         self.text.clear();
         self.entries.clear();
+        self.asked = 0;
         self.terms = terms;
         self.missing = None;
         for (index, counter) in counters.iter().enumerate() {
@@ -70,9 +105,67 @@ impl Docket {
             let end = self.text.len();
             if end > start {
                 debug_assert!(self.text[start..].starts_with(&counter.name));
-                self.entries.push(Entry { counter: index, start, end, said: Said::default() });
+                let source = Source::Store { leased: false, lease: 0 };
+                self.entries.push(Entry { counter: index, start, end, source, said: Said::default() });
             }
         }
+        self.asked = self.entries.len();
+    }
+
+    /// Spends what was taken ahead of `leases`, so that the store is not asked for it. Where that is a refusal, it is asked
+    /// only for what is charged all the same.
+    pub(super) fn spend(&mut self, counters: &[Counter], leases: &Arc<Leases>) {
+        let at = clock::instant();
+        let mut refused = false;
+        for index in 0..self.entries.len() {
+            let entry = self.entries[index];
+            let counter = &counters[entry.counter];
+            if counter.limit.precision != Precision::Leased {
+                continue;
+            }
+            let (policy, units) = (&self.terms[entry.counter].policy, counter.asked.take);
+            let (source, said) = match leases.spend(self.key(&entry), policy, units, at) {
+                Held::Ask { lease } => (Source::Store { leased: true, lease }, Said::default()),
+                Held::Spent { remaining, reset_after } => {
+                    let said = Said { allowed: true, remaining, reset_after, ..Said::default() };
+                    (Source::Lease { units }, said)
+                }
+                Held::Refused { retry_after, reset_after } => {
+                    refused |= counter.role == Role::Binding;
+                    (Source::Lease { units: 0 }, Said { retry_after, reset_after, ..Said::default() })
+                }
+            };
+            self.entries[index] = Entry { source, said, ..entry };
+        }
+        self.ahead = Some(Ahead { leases: leases.clone(), at });
+        if refused {
+            self.ask_only(|entry| counters[entry.counter].limit.charge_refused);
+        }
+        self.entries.sort_by_key(Entry::is_leased);
+        self.asked = self.entries.iter().filter(|entry| !entry.is_leased()).count();
+    }
+
+    /// Lets go of the entries of which the store would be asked, but for these.
+    fn ask_only(&mut self, these: impl Fn(&Entry) -> bool) {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.retain(|entry| {
+            let keep = entry.is_leased() || these(entry);
+            if let (false, Source::Store { leased: true, .. }, Some(ahead)) = (keep, entry.source, &self.ahead) {
+                ahead.leases.unanswered(self.key(entry));
+            }
+            keep
+        });
+        self.entries = entries;
+    }
+
+    /// Whether the store is asked at all.
+    pub(super) fn asks(&self) -> bool {
+        self.asked > 0
+    }
+
+    /// The entries of which the store is asked.
+    pub(in crate::rate_limit) fn asked(&self) -> &[Entry] {
+        &self.entries[..self.asked]
     }
 
     /// Appends the key of a counter; says whether it counts the request.
@@ -105,28 +198,82 @@ impl Docket {
         &self.text[entry.start..entry.end]
     }
 
-    /// What the store is asked, in the order of the entries.
+    /// What the store is asked, in the order of [`Self::asked`].
     pub(super) fn charges<'a>(
         &'a self,
         counters: &'a [Counter],
     ) -> impl ExactSizeIterator<Item = Charge<'a>> + Clone + 'a {
-        self.entries.iter().map(|entry| {
+        self.asked().iter().map(|entry| {
             let counter = &counters[entry.counter];
+            let lease = if let Source::Store { lease, .. } = entry.source { lease } else { 0 };
             Charge {
                 key: self.key(entry),
                 policy: &self.terms[entry.counter].policy,
-                asked: counter.asked,
+                asked: Asked { lease, ..counter.asked },
                 binding: counter.role == Role::Binding,
                 even_if_refused: counter.limit.charge_refused,
             }
         })
     }
 
-    /// Keeps what the store says, in the order of the entries.
-    pub(super) fn hear(&mut self, decisions: &[Decision]) {
-        for (entry, decision) in self.entries.iter_mut().zip(decisions) {
+    /// Keeps what the store says, in the order of [`Self::asked`].
+    pub(super) fn hear(&mut self, decisions: &[Decision], now: u64, counters: &[Counter]) {
+        let delays = decisions.iter().any(|decision| decision.delay > 0);
+        for (index, decision) in decisions.iter().enumerate().take(self.asked) {
             let &Decision { allowed, remaining, retry_after, reset_after, delay, .. } = decision;
-            entry.said = Said { allowed, remaining, retry_after, reset_after, delay };
+            let counter = self.entries[index].counter;
+            let since = match delays {
+                true => self.terms[counter].policy.since(&decision.state, now, counters[counter].asked.take),
+                false => now,
+            };
+            self.entries[index].said = Said { allowed, remaining, retry_after, reset_after, delay, since };
         }
+    }
+
+    /// Has the leases hear it, too: the store that said it gives them.
+    pub(super) fn lend(&self, decisions: &[Decision]) {
+        let Some(Ahead { leases, at }) = &self.ahead else { return };
+        for (entry, decision) in self.asked().iter().zip(decisions) {
+            if let Source::Store { leased: true, .. } = entry.source {
+                leases.answered(self.key(entry), &self.terms[entry.counter].policy, *at, decision);
+            }
+        }
+    }
+
+    /// Lets go of the entries of which the store would be asked.
+    pub(in crate::rate_limit) fn ask_nothing(&mut self) {
+        self.ask_only(|_| false);
+        self.asked = 0;
+    }
+
+    /// Puts back what was spent of leases in vain.
+    pub(in crate::rate_limit) fn put_back(&mut self) {
+        let Some(Ahead { leases, at }) = self.ahead.take() else { return };
+        for entry in &self.entries {
+            if let Source::Lease { units: units @ 1.. } = entry.source {
+                leases.put_back(self.key(entry), units, at);
+            }
+        }
+    }
+
+    /// What was spent of leases is spent.
+    pub(in crate::rate_limit) fn settled(&mut self) {
+        self.ahead = None;
+    }
+
+    /// The store was not asked, or nobody has waited for its answer.
+    pub(in crate::rate_limit) fn unanswered(&self) {
+        let Some(Ahead { leases, .. }) = &self.ahead else { return };
+        for entry in self.asked().iter().filter(|entry| matches!(entry.source, Source::Store { leased: true, .. })) {
+            leases.unanswered(self.key(entry));
+        }
+    }
+}
+
+/// A request that is never judged: its client has left.
+impl Drop for Docket {
+    fn drop(&mut self) {
+        self.unanswered();
+        self.put_back();
     }
 }

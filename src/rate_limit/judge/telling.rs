@@ -32,7 +32,7 @@ impl RateLimit {
                 name: self.counters[nearest.counter].limit.name.clone(),
                 refused: !said.allowed,
                 remaining: said.remaining,
-                counted: standing.counted.word(),
+                counted: if nearest.is_leased() { "leased" } else { standing.counted.word() },
             });
         }
     }

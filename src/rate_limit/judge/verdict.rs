@@ -44,13 +44,18 @@ impl RateLimit {
         if within && delay > 0 {
             turn = self.waiting_room.enter(delay);
             if turn.is_none() {
-                self.give_back(&docket, now, counted);
+                self.give_back(&docket, None, counted);
                 within = false;
                 for entry in docket.entries.iter_mut().filter(|entry| entry.said.delay > 0) {
                     entry.said.allowed = false;
                     entry.said.retry_after = entry.said.delay;
                 }
             }
+        }
+        match (within, &turn) {
+            (true, None) => docket.settled(),
+            (true, Some(_)) => {}
+            (false, _) => docket.put_back(),
         }
         self.count(&docket, within, counted);
         let nearest = self.nearest(&docket);
@@ -61,7 +66,7 @@ impl RateLimit {
     fn count(&self, docket: &Docket, within: bool, counted: Counted) {
         for entry in &docket.entries {
             let outcomes = &self.counters[entry.counter].outcomes;
-            match (counted == Counted::Local, entry.said.allowed) {
+            match (counted == Counted::Local && !entry.is_leased(), entry.said.allowed) {
                 (false, false) => outcomes.refused.inc(),
                 (true, false) => outcomes.local_refused.inc(),
                 // Not charged, since another refused.

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::super::algorithm::log::Log;
 use super::super::algorithm::{Asked, Decision, Policy, State, settle};
 use super::{Charge, MemorySettings};
 
@@ -47,7 +48,14 @@ struct Counter {
     key: Arc<str>,
     /// When it says "full" again (µs since the Unix epoch).
     full_at: u64,
-    state: State,
+    kept: Kept,
+}
+
+/// What is kept of a key.
+#[derive(Debug)]
+enum Kept {
+    State(State),
+    Log(Box<Log>),
 }
 
 impl MemoryStore {
@@ -68,9 +76,9 @@ impl MemoryStore {
             [] => Vec::new(),
             [charge] => {
                 let mut shard = self.shards[self.place(charge.key)].lock();
-                let stored = shard.state(charge.key);
+                let stored = shard.state(charge.key, charge.policy, now, charge.asked);
                 let decisions = settle(std::iter::once(charge.case(stored)), now);
-                shard.follow(charge.key, stored, now, &decisions[0]);
+                shard.follow(charge.key, charge.policy, now, &decisions[0]);
                 decisions
             }
             _ => self.settle_together(charges, now),
@@ -86,11 +94,12 @@ impl MemoryStore {
         // Every place is in `order`.
         let at = |place: &usize| order.partition_point(|other| other < place);
 
-        let states: Vec<_> =
-            charges.iter().zip(&places).map(|(charge, place)| locked[at(place)].state(charge.key)).collect();
-        let decisions = settle(charges.iter().zip(&states).map(|(charge, stored)| charge.case(*stored)), now);
-        for (index, decision) in decisions.iter().enumerate() {
-            locked[at(&places[index])].follow(charges[index].key, states[index], now, decision);
+        let known = charges.iter().zip(&places);
+        let known = known.map(|(charge, place)| locked[at(place)].state(charge.key, charge.policy, now, charge.asked));
+        let known: Vec<_> = known.collect();
+        let decisions = settle(charges.iter().zip(&known).map(|(charge, stored)| charge.case(*stored)), now);
+        for ((charge, place), decision) in charges.iter().zip(&places).zip(&decisions) {
+            locked[at(place)].follow(charge.key, charge.policy, now, decision);
         }
         decisions
     }
@@ -98,30 +107,48 @@ impl MemoryStore {
     /// Charges `units` of `key` at `now` (µs since the Unix epoch) after the fact, whether there is room or not.
     pub fn charge(&self, key: &str, policy: &Policy, units: u64, now: u64) {
         let mut shard = self.shards[self.place(key)].lock();
-        let state = policy.charge(shard.state(key).as_ref(), now, units);
-        let decision = policy.decide(Some(&state), now, Asked::units(0));
-        shard.set(key, state, now.saturating_add(decision.reset_after));
+        let stored = shard.state(key, policy, now, Asked::units(0));
+        let state = policy.charge(stored.as_ref(), now, units);
+        let mut decision = policy.decide(Some(&state), now, Asked::units(0));
+        decision.state = state;
+        shard.follow(key, policy, now, &decision);
     }
 
     /// Gives back `units` of `key` that were taken and not spent, at `now` (µs since the Unix epoch), less what time has given
     /// back since `since` ([`Policy::give_back`]).
     pub fn give_back(&self, key: &str, policy: &Policy, since: u64, units: u64, now: u64) {
         let mut shard = self.shards[self.place(key)].lock();
-        let Some(stored) = shard.state(key) else { return };
-        let left = policy.give_back(Some(&stored), since, now, units);
-        let decision = policy.decide(left.as_ref(), now, Asked::units(0));
-        shard.set(key, decision.state, now.saturating_add(decision.reset_after));
+        if let (Policy::Log(policy), Some(Counter { kept: Kept::Log(log), .. })) = (policy, shard.counter(key)) {
+            log.reckon(policy, now);
+            return log.remove(since, units);
+        }
+        let stored = shard.state(key, policy, now, Asked::units(0));
+        let left = policy.give_back(stored.as_ref(), since, now, units);
+        if stored.is_some() {
+            let decision = policy.decide(left.as_ref(), now, Asked::units(0));
+            shard.follow(key, policy, now, &decision);
+        }
     }
 
-    /// What is known of `key`.
+    /// What is known of `key`; nothing of a log.
     pub fn state(&self, key: &str) -> Option<State> {
-        self.shards[self.place(key)].lock().state(key)
+        match self.shards[self.place(key)].lock().counter(key)?.kept {
+            Kept::State(state) => Some(state),
+            Kept::Log(_) => None,
+        }
     }
 
     /// Another store says that `state` is the state of `key`, until it says "full" again at `full_at` (µs since the Unix
-    /// epoch).
+    /// epoch). Of a log it says too little to be kept.
     pub fn note(&self, key: &str, state: State, full_at: u64) {
-        self.shards[self.place(key)].lock().set(key, state, full_at);
+        if !matches!(state, State::Log(_)) {
+            self.shards[self.place(key)].lock().set(key, full_at, Kept::State(state));
+        }
+    }
+
+    /// Forgets `key`.
+    pub fn forget(&self, key: &str) {
+        self.shards[self.place(key)].lock().remove(key);
     }
 
     /// Requests were counted here in place of Redis; that says something until then (µs since the Unix epoch).
@@ -156,25 +183,51 @@ impl MemoryStore {
 }
 
 impl Shard {
-    fn state(&self, key: &str) -> Option<State> {
-        self.index.get(key).map(|&at| self.counters[at].state)
+    fn counter(&mut self, key: &str) -> Option<&mut Counter> {
+        self.index.get(key).map(|&at| &mut self.counters[at])
+    }
+
+    /// What `policy` makes of what is kept of a key, for a request that asks this.
+    fn state(&mut self, key: &str, policy: &Policy, now: u64, asked: Asked) -> Option<State> {
+        match (&mut self.counter(key)?.kept, policy) {
+            (Kept::State(state), _) => Some(*state),
+            (Kept::Log(log), Policy::Log(policy)) => {
+                log.reckon(policy, now);
+                Some(State::Log(log.state(policy, now, asked)))
+            }
+            (Kept::Log(_), _) => None,
+        }
     }
 
     /// Keeps what a decision leaves of a key: where nothing is known, only what says anything.
-    fn follow(&mut self, key: &str, stored: Option<State>, now: u64, decision: &Decision) {
-        if stored.is_some() || decision.reset_after > 0 {
-            self.set(key, decision.state, now.saturating_add(decision.reset_after));
+    fn follow(&mut self, key: &str, policy: &Policy, now: u64, decision: &Decision) {
+        if decision.reset_after == 0 && self.counter(key).is_none() {
+            return;
+        }
+        let full_at = now.saturating_add(decision.reset_after);
+        match (policy, decision.state) {
+            (Policy::Log(policy), State::Log(state)) => self.log(key, full_at, |log| log.add(policy, now, state.added)),
+            (_, state) => self.set(key, full_at, Kept::State(state)),
         }
     }
 
-    fn set(&mut self, key: &str, state: State, full_at: u64) {
-        if let Some(&at) = self.index.get(key) {
-            let counter = &mut self.counters[at];
-            (counter.state, counter.full_at) = (state, full_at);
+    fn log(&mut self, key: &str, full_at: u64, change: impl FnOnce(&mut Log)) {
+        if let Some(Counter { kept: Kept::Log(log), full_at: until, .. }) = self.counter(key) {
+            *until = full_at;
+            return change(log);
+        }
+        let mut log = Log::default();
+        change(&mut log);
+        self.set(key, full_at, Kept::Log(Box::new(log)));
+    }
+
+    fn set(&mut self, key: &str, full_at: u64, kept: Kept) {
+        if let Some(counter) = self.counter(key) {
+            (counter.kept, counter.full_at) = (kept, full_at);
             return;
         }
         let key: Arc<str> = key.into();
-        let counter = Counter { key: key.clone(), full_at, state };
+        let counter = Counter { key: key.clone(), full_at, kept };
         let at = if self.counters.len() < self.room {
             self.counters.push(counter);
             self.counters.len() - 1
@@ -185,6 +238,14 @@ impl Shard {
             at
         };
         self.index.insert(key, at);
+    }
+
+    fn remove(&mut self, key: &str) {
+        let Some(at) = self.index.remove(key) else { return };
+        self.counters.swap_remove(at);
+        if let Some(moved) = self.counters.get(at) {
+            self.index.insert(moved.key.clone(), at);
+        }
     }
 
     fn nearest_to_full(&self) -> usize {

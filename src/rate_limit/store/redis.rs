@@ -1,12 +1,14 @@
 //! Counters in Redis, judged by the clock of Redis.
 //!
-//! 1. On one server, one call of one script settles all limits of a request: it charges all of them or none, in one step.
-//! 2. The script only moves the states; it answers with those it judged by, and `gcra` reads from them what is left.
-//! 3. Keys are `PREFIX limit:{NAME:KEY}`. In a cluster each has a slot of its own, so there each limit has a call of its
-//!    own. If one refuses then, what others were charged is given back behind (`gcra`, rule 8). Until that is done they may
-//!    refuse what they should not.
-//! 4. What was counted elsewhere while Redis was away comes along as a *floor*: how far ahead of now the state is at least.
-//!    It is known to Redis from then on, whether the request is charged or refused.
+//! 1. On one server, one call of one script settles all limits of a request in one step: `gcra.lua` where all of them are
+//!    token buckets that are neither leased nor in shadow nor anything else, `settle.lua` otherwise.
+//! 2. The scripts only move the states; they answer with those they judged by, and `algorithm` reads from them what is left.
+//! 3. Keys are `PREFIX limit:{NAME:KEY}`, and behind the braces the algorithm unless it is the token bucket: no key ever has
+//!    two types. In a cluster each has a slot of its own, so there each limit has a call of its own. If one refuses then, what
+//!    others were charged is given back behind (`gcra`, rule 8). Until that is done they may refuse what they should not.
+//! 4. What was counted elsewhere while Redis was away comes along as a *floor*: what the state is at least. It is known to
+//!    Redis from then on, whether the request is charged or refused. A log has none: what it knows is in one place.
+//! 5. A state that another policy left, beyond what the policy in force allows, is cut to that, in Redis too.
 //!
 //! # Why
 //! Redis `TIME` is one clock for the whole fleet. And the less is computed in Lua, the less has to be proven equal.
@@ -14,21 +16,29 @@
 //! With KEY alone in the braces, limits by the same key would share a slot. But users know the keys by the limit's
 //! name, limits by different keys would be apart all the same, and one command each is what a cluster spreads best.
 
+mod ask;
+
 use std::sync::LazyLock;
 
-use redis::{Pipeline, Value};
+use redis::Value;
+
+pub use ask::{Counters, push_key};
 
 use crate::redis_pool::fault::Fault;
-use crate::redis_pool::key;
 
-use super::super::algorithm::gcra::{self, Time};
-use super::super::algorithm::{Asked, Decision, Policy, State, settle};
+use super::super::algorithm::gcra::Time;
+use super::super::algorithm::{Decision, Policy, State, fixed, gcra, log, settle, sliding};
 use super::Charge;
 
 /// The scripts; a link that counts limits is made with them.
-pub const SCRIPTS: [&str; 2] = [include_str!("scripts/gcra.lua"), include_str!("scripts/refund.lua")];
+pub const SCRIPTS: [&str; 4] = [
+    include_str!("scripts/gcra.lua"),
+    concat!(include_str!("scripts/known.lua"), include_str!("scripts/settle.lua")),
+    concat!(include_str!("scripts/known.lua"), include_str!("scripts/charge.lua")),
+    concat!(include_str!("scripts/known.lua"), include_str!("scripts/give_back.lua")),
+];
 
-static SHAS: LazyLock<[String; 2]> =
+static SHAS: LazyLock<[String; 4]> =
     LazyLock::new(|| SCRIPTS.map(|text| redis::Script::new(text).get_hash().to_owned()));
 
 /// What Redis says under the limits of a request.
@@ -38,84 +48,8 @@ pub struct Settled {
     pub now: u64,
     /// One for each limit, in order.
     pub decisions: Vec<Decision>,
-    /// Limits, by their place, that were charged while another refused; and since when that is [given back](give_back).
+    /// Limits, by their place, that were charged while another refused; and since when that is [given back](Counters::give_back).
     pub refunds: Vec<(usize, u64)>,
-}
-
-/// Adds the commands that settle `charges`, and says how many: one for all of them, or one for each if they are `apart`.
-///
-/// `floors`, one for each charge or none at all, say how far ahead of now states are at least. `now` (µs since the Unix epoch)
-/// instead of the clock of Redis.
-pub fn ask(
-    pipeline: &mut Pipeline,
-    prefix: &str,
-    charges: &[Charge<'_>],
-    floors: &[Time],
-    now: Option<u64>,
-    apart: bool,
-) -> usize {
-    let together = if apart { 1 } else { charges.len().max(1) };
-    let mut floors = floors.chunks(together);
-    let groups = charges.chunks(together);
-    let count = groups.len();
-    for group in groups {
-        ask_together(pipeline, prefix, group, floors.next().unwrap_or_default(), now);
-    }
-    count
-}
-
-fn ask_together(pipeline: &mut Pipeline, prefix: &str, charges: &[Charge<'_>], floors: &[Time], now: Option<u64>) {
-    let command = pipeline.cmd("EVALSHA").arg(SHAS[0].as_str()).arg(charges.len());
-    let mut name = String::with_capacity(96);
-    for charge in charges {
-        name.clear();
-        key::push_tagged(&mut name, prefix, "limit", charge.key);
-        command.arg(name.as_str());
-    }
-    match now {
-        Some(now) => command.arg(now),
-        None => command.arg(""),
-    };
-    for charge in charges {
-        let Policy::Bucket(policy) = charge.policy;
-        let (interval, tolerance) = (policy.span(charge.asked.need), policy.tolerance());
-        for number in [interval.micros, interval.part, tolerance.micros, tolerance.part, policy.parts()] {
-            command.arg(number);
-        }
-    }
-    for floor in floors {
-        command.arg(floor.micros).arg(floor.part);
-    }
-}
-
-/// Adds the command that gives back `units` that were taken of `key` and not spent, less what time has given back since
-/// `since` (µs since the Unix epoch, by its server's clock; [`Policy::give_back`]). `now` as for [`ask`].
-pub fn give_back(
-    pipeline: &mut Pipeline,
-    prefix: &str,
-    key: &str,
-    policy: &Policy,
-    since: u64,
-    units: u64,
-    now: Option<u64>,
-) {
-    let mut name = String::with_capacity(96);
-    key::push_tagged(&mut name, prefix, "limit", key);
-    let command = pipeline.cmd("EVALSHA").arg(SHAS[1].as_str()).arg(1).arg(name);
-    match now {
-        Some(now) => command.arg(now),
-        None => command.arg(""),
-    };
-    let Policy::Bucket(policy) = policy;
-    let interval = policy.span(units);
-    command.arg(interval.micros).arg(interval.part).arg(since).arg(policy.parts());
-}
-
-/// Adds the command that charges `units` of `key` after the fact, whether there is room or not. `now` as for [`ask`].
-pub fn charge(pipeline: &mut Pipeline, prefix: &str, key: &str, policy: &Policy, units: u64, now: Option<u64>) {
-    let asked = Asked { need: 0, take: units, lease: 0 };
-    let charge = Charge { key, policy, asked, binding: false, even_if_refused: true };
-    ask_together(pipeline, prefix, &[charge], &[], now);
 }
 
 /// Reads what Redis says under `charges`: from one value for all of them, or one for each.
@@ -144,18 +78,19 @@ pub fn read<'a>(
 /// Puts together what was decided `apart`, each at a moment of its own server's clock: if one refuses, none is to have been
 /// charged.
 fn settle_apart<'a>(charges: impl Iterator<Item = Charge<'a>>, apart: &[(u64, Decision)]) -> Settled {
-    let within = apart.iter().all(|(_, decision)| decision.allowed);
+    let charges: Vec<_> = charges.collect();
+    let passes = charges.iter().zip(apart).all(|(charge, (_, decision))| decision.allowed || !charge.binding);
     let now = apart.first().map_or(0, |(now, _)| *now);
     let mut settled = Settled { now, decisions: Vec::with_capacity(apart.len()), refunds: Vec::new() };
-    for (index, (Charge { policy, asked, .. }, &(then, mut decision))) in charges.zip(apart).enumerate() {
-        if decision.allowed && !within {
+    for (index, (charge, &(then, mut decision))) in charges.iter().zip(apart).enumerate() {
+        let Charge { policy, asked, .. } = *charge;
+        if decision.allowed && !passes && !charge.even_if_refused {
             let since = policy.since(&decision.state, then, asked.take);
             settled.refunds.push((index, since));
             let before = policy.give_back(Some(&decision.state), since, then, asked.take);
             decision = policy.decide(before.as_ref(), then, asked.look());
         }
-        let State::Bucket(state) = &mut decision.state;
-        state.arrival.micros = (now + state.arrival.micros).saturating_sub(then);
+        decision.state = decision.state.moved(then, now);
         settled.decisions.push(decision);
     }
     settled
@@ -177,18 +112,31 @@ fn read_together<'a>(
         _ => None,
     };
     let numbers: Vec<u64> = numbers.iter().map_while(whole).collect();
-    match numbers.as_slice() {
-        [charged, now, states @ ..] if states.len() == 2 * charges.len() => {
-            let states = states.chunks_exact(2).map(|state| {
-                let arrival = Time { micros: state[0], part: state[1] };
-                State::Bucket(gcra::State { arrival, until: 0 })
-            });
-            let cases = charges.zip(states).map(|(charge, state)| charge.case(Some(state)));
-            let decisions = settle(cases, *now);
-            // What was charged there must be what is told here.
-            let agreed = decisions.iter().all(|decision| decision.allowed) == (*charged == 1);
-            if agreed { Ok((*now, decisions)) } else { Err("script") }
-        }
-        _ => Err("script"),
+    let [passes, now, states @ ..] = numbers.as_slice() else { return Err("script") };
+    let plain = ask::plain(charges.clone());
+    let mut states = states.iter().copied();
+    let mut cases = Vec::with_capacity(charges.len());
+    for charge in charges.clone() {
+        cases.push(charge.case(Some(state(charge.policy, plain, &mut states).ok_or("script")?)));
     }
+    let decisions = settle(cases.into_iter(), *now);
+    // What was charged there must be what is told here.
+    let passed = charges.zip(&decisions).all(|(charge, decision)| decision.allowed || !charge.binding);
+    if states.next().is_none() && passed == (*passes == 1) { Ok((*now, decisions)) } else { Err("script") }
+}
+
+/// The state of one limit, as the scripts answer it.
+fn state(policy: &Policy, plain: bool, numbers: &mut impl Iterator<Item = u64>) -> Option<State> {
+    let mut next = || numbers.next();
+    Some(match policy {
+        Policy::Bucket(_) => {
+            let arrival = Time { micros: next()?, part: next()? };
+            State::Bucket(gcra::State { arrival, until: if plain { 0 } else { next()? } })
+        }
+        Policy::Fixed(_) => State::Fixed(fixed::State { end: next()?, count: next()? }),
+        Policy::Sliding(_) => State::Sliding(sliding::State { end: next()?, current: next()?, previous: next()? }),
+        Policy::Log(_) => {
+            State::Log(log::State { used: next()?, newest: next()?, blocking: [next()?, next()?], added: 0 })
+        }
+    })
 }

@@ -2,7 +2,7 @@
 //!
 //! 1. What the configuration names is told by its name; whatever else is under our prefix is told without one: a key may
 //!    contain what a client sent, a row never does.
-//! 2. The longest prefix decides: the app's sessions may lie under our own prefix, or under each other's.
+//! 2. The longest prefix decides: the app's sessions and clients' plans may lie under our own prefix, or under each other's.
 //! 3. A place is walked once: a prefix that another one covers needs no walk of its own.
 
 /// Whose keys are told apart.
@@ -14,6 +14,8 @@ pub struct Features {
     pub limits: Vec<(String, String)>,
     /// Session definitions: NAME, and what stands before an identifier.
     pub sessions: Vec<(String, String)>,
+    /// Plans: NAME, and what stands before an API key.
+    pub plans: Vec<(String, String)>,
 }
 
 /// Whose a key is, in the order in which they are told; indices are those of [`Features`].
@@ -31,6 +33,8 @@ pub enum Feature {
     Instances,
     /// A session record.
     Session(usize),
+    /// A record of what a client has been promised.
+    Plan(usize),
     /// Under our prefix, and nothing that this version knows.
     Unknown,
 }
@@ -38,7 +42,7 @@ pub enum Feature {
 impl Feature {
     /// Whether its keys are ours, so that each has a TTL.
     pub fn is_ours(self) -> bool {
-        !matches!(self, Self::Session(_))
+        !matches!(self, Self::Session(_) | Self::Plan(_))
     }
 }
 
@@ -46,12 +50,11 @@ impl Features {
     /// Whose `key` is; `None`: nobody's that is asked about.
     pub fn of(&self, key: &[u8]) -> Option<Feature> {
         let under = |prefix: &str| key.strip_prefix(prefix.as_bytes());
-        let session = self.sessions.iter().enumerate().filter(|(_, (_, prefix))| under(prefix).is_some());
-        let session = session.max_by_key(|(_, (_, prefix))| prefix.len());
-        match (session, under(&self.prefix)) {
-            (Some((index, (_, prefix))), ours) if ours.is_none() || prefix.len() > self.prefix.len() => {
-                Some(Feature::Session(index))
-            }
+        let sessions = self.sessions.iter().enumerate().map(|(index, (_, prefix))| (Feature::Session(index), prefix));
+        let plans = self.plans.iter().enumerate().map(|(index, (_, prefix))| (Feature::Plan(index), prefix));
+        let others = sessions.chain(plans).filter(|(_, prefix)| under(prefix).is_some());
+        match (others.max_by_key(|(_, prefix)| prefix.len()), under(&self.prefix)) {
+            (Some((other, prefix)), ours) if ours.is_none() || prefix.len() > self.prefix.len() => Some(other),
             (_, ours) => ours.map(|rest| self.own(rest)),
         }
     }
@@ -71,7 +74,8 @@ impl Features {
 
     /// The patterns (of `SCAN … MATCH`) that find every key, and few others.
     pub fn patterns(&self) -> Vec<String> {
-        let all = || std::iter::once(&self.prefix).chain(self.sessions.iter().map(|(_, prefix)| prefix));
+        let others = || self.sessions.iter().chain(&self.plans).map(|(_, prefix)| prefix);
+        let all = || std::iter::once(&self.prefix).chain(others());
         let mut patterns = Vec::new();
         for (index, prefix) in all().enumerate() {
             let covers = |(other, by): (usize, &String)| {
@@ -93,6 +97,7 @@ impl Features {
             Feature::Generation => ("generations", None),
             Feature::Instances => ("instances", None),
             Feature::Session(index) => ("session", self.sessions.get(index).map(|(name, _)| name.as_str())),
+            Feature::Plan(index) => ("plan", self.plans.get(index).map(|(name, _)| name.as_str())),
             Feature::Unknown => ("unknown", None),
         }
     }
@@ -120,6 +125,7 @@ mod tests {
             prefix: prefix.into(),
             limits: vec![("each".into(), "each:".into()), ("a:b".into(), "a%3ab:".into())],
             sessions: sessions.iter().map(|prefix| (format!("of {prefix}"), (*prefix).to_owned())).collect(),
+            plans: vec![("api".into(), "sidegate:plan:".into())],
         }
     }
 
@@ -134,6 +140,7 @@ mod tests {
         assert_eq!(of("sidegate:cache:{a.test/b}:0Fg"), Some(Feature::Response));
         assert_eq!(of("sidegate:instances"), Some(Feature::Instances));
         assert_eq!(of("sidegate:instances2"), Some(Feature::Unknown));
+        assert_eq!(of("sidegate:plan:abc"), Some(Feature::Plan(0)));
         assert_eq!(of("session:abc"), Some(Feature::Session(0)));
         assert_eq!(of("sidegate:login:abc"), Some(Feature::Session(1)));
         assert_eq!(of("sess:abc"), None);
@@ -154,7 +161,7 @@ mod tests {
     fn what_another_walk_finds_is_not_walked_again() {
         assert_eq!(features("sidegate:", &["session:", "sess:"]).patterns(), ["sidegate:*", "session:*", "sess:*"]);
         assert_eq!(features("", &["session:"]).patterns(), ["*"]);
-        assert_eq!(features("app:sidegate:", &["app:", "app:s:", "app:"]).patterns(), ["app:*"]);
-        assert_eq!(features("a*b?[c]\\", &[]).patterns(), ["a\\*b\\?\\[c\\]\\\\*"]);
+        assert_eq!(features("app:sidegate:", &["app:", "app:s:", "app:"]).patterns(), ["app:*", "sidegate:plan:*"]);
+        assert_eq!(features("a*b?[c]\\", &[]).patterns(), ["a\\*b\\?\\[c\\]\\\\*", "sidegate:plan:*"]);
     }
 }

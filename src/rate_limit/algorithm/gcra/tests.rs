@@ -9,7 +9,7 @@ const NOW: u64 = 1_795_236_000_000_000;
 const MONTH: u64 = 30 * 86_400;
 
 fn state_of(decision: &Decision) -> State {
-    let Bucket(state) = decision.state;
+    let Bucket(state) = decision.state else { panic!("{decision:?}") };
     state
 }
 
