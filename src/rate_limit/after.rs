@@ -72,7 +72,7 @@ impl RateLimit {
                 let (counters, mut pipeline) = (self.in_redis(), Pipeline::new());
                 for (entry, &units) in docket.entries.iter().zip(&owed).filter(|(_, units)| **units > 0) {
                     let policy = &docket.terms[entry.counter].policy;
-counters.charge(&mut pipeline, docket.key(entry), policy, units);
+                    counters.charge(&mut pipeline, docket.key(entry), policy, units);
                 }
                 let limits = self.clone();
                 link.send_or(pipeline, move || {

@@ -99,15 +99,23 @@ fn a_key_that_is_not_hot_is_exact() {
 
 fn terms() -> impl Strategy<Value = Terms> {
     let amounts = prop_oneof![1..100u64, 100..5000u64, Just(700)];
-    (amounts, prop_oneof![Just(1u64), Just(7), Just(60)], 1..3000u64)
-        .prop_map(|(amount, seconds, burst)| Terms { amount, seconds, burst })
+    (amounts, prop_oneof![Just(1u64), Just(7), Just(60)], 1..3000u64).prop_map(|(amount, seconds, burst)| Terms {
+        amount,
+        seconds,
+        burst,
+    })
 }
 
 fn courses() -> impl Strategy<Value = (Course, Duration)> {
     let rates = || prop_oneof![Just(0u64), 1..100u64, 100..4000u64];
     let spans = || 5_000..600_000u64;
-    let traffic = (rates(), spans(), rates(), spans(), 0..SECOND)
-        .prop_map(|(rate, on, pause, off, begun)| Traffic { rate, on, pause, off, begun });
+    let traffic = (rates(), spans(), rates(), spans(), 0..SECOND).prop_map(|(rate, on, pause, off, begun)| Traffic {
+        rate,
+        on,
+        pause,
+        off,
+        begun,
+    });
     let trips = prop_oneof![Just((0, 0)), Just((200, 600)), Just((100, 20_000)), Just((1_000, 300_000))];
     let deaths = prop_oneof![Just(0), 100_000..SECOND];
     let lives = prop_oneof![Just(10u64), Just(200), Just(1000)].prop_map(Duration::from_millis);
