@@ -25,7 +25,8 @@ install-tests:
 slow:
 	SIDEGATE_SLOW_CONNECTIONS=10000 cargo test --locked --test proxy -- slow_connections --nocapture
 
-# Compares with nginx on this machine; options: make bench ARGS="--rounds 3 --only get-1k"
+# Compares with nginx on this machine, and with HAProxy and nginx + Lua + Redis where they are installed (it says how).
+# Options: make bench ARGS="--rounds 3 --only get-1k"
 bench:
 	python3 benches/bench.py $(ARGS)
 

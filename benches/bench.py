@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Compares sidegate with nginx doing the same, on this machine, in one run. Python's own library is all it needs.
+"""Compares sidegate with others doing the same, on this machine, in one run. Python's own library is all it needs.
 
 1. What is compared is CPU time: what the kernel says that the processes of a subject ran
    (/proc/PID/task/*/schedstat, in nanoseconds), divided by the requests that the load generator saw completed.
-2. Both have one worker, the same upstream (an nginx of its own) and the same job; all traffic is on loopback.
+2. Each has one worker, the same upstream (an nginx of its own) and the same job; all traffic is on loopback.
 3. The subjects take turns, and every other round in reverse order. A ratio is that of one round; what is shown is
-   the median over the rounds, so that a busy minute of the machine falls on both.
+   the median over the rounds, so that a busy minute of the machine falls on all.
 4. An answer that is not the expected one ends the run: errors are fast, and would look well.
 5. Whatever was started is stopped at the end, also on Ctrl-C.
+6. nginx is needed, and is what sidegate is compared with unless a row says otherwise. Redis and the rivals that limit
+   are not: a row says which of them is missing, and how to get it.
 
 Quote ratios, not microseconds: they differ from machine to machine by more than the subjects do.
 """
@@ -30,7 +32,9 @@ import sys
 import tempfile
 import time
 
-from load import CONNECTIONS, POST, STORED, h2load, wrk
+import limits
+from load import CONNECTIONS, POST, STORED, h2load, micros_per_request, wrk
+from rivals import Haproxy, NginxWithLua, SidegateWithRedis
 from subjects import ROOT, Failed, NginxProxy, Sidegate, Upstream
 
 PACKAGES = {"nginx": "nginx-light", "wrk": "wrk", "h2load": "nghttp2-client"}
@@ -41,11 +45,6 @@ RATE, RATE_CLIENTS = 2000, 20
 
 
 # The rows: each measures one server once and returns named figures; the first one named by the row is compared.
-
-
-def micros_per_request(server, seconds, path, script=""):
-    used, requests, _, _ = wrk(server, seconds, path, script)
-    return {"cpu": used * 1e6 / requests}
 
 
 def get_1k(server, options):
@@ -67,13 +66,6 @@ def hit_with_limit(server, options):
     figures = micros_per_request(server, options.seconds, "/cached/1", STORED)
     server.expect("/cached/1", 1024, X_Cache="HIT")
     return figures
-
-
-def in_memory_limit(server, options):
-    # Plain, limited, limited, plain: what drifts meanwhile falls on both.
-    paths = ["/1k", "/limited/1k", "/limited/1k", "/1k"]
-    first, second, third, fourth = (micros_per_request(server, options.seconds, path)["cpu"] for path in paths)
-    return {"added": ((second + third) / (first + fourth) - 1) * 100}
 
 
 def http2_cleartext(server, options):
@@ -135,36 +127,49 @@ def moderate_rate(server, options):
 
 
 class Row:
-    """One line of the table. `ratio` bounds sidegate relative to nginx, `bound` sidegate alone."""
+    """One line of the table. `ratio` bounds sidegate relative to the first rival, `bound` sidegate alone."""
 
-    def __init__(self, measure, what, unit, ratio=None, bound=None, fresh=False):
+    def __init__(self, measure, what, unit, ratio=None, bound=None, fresh=False, ours=Sidegate, rivals=(NginxProxy,)):
         self.measure, self.what, self.unit = measure, what, unit
         self.name = measure.__name__.replace("_", "-")
         self.ratio, self.bound, self.fresh = ratio, bound, fresh
+        self.ours, self.rivals = ours, rivals
+
+    def subjects(self):
+        """Those that are installed; none without ours."""
+        return [subject for subject in (self.ours, *self.rivals) if not (self.ours.missing() or subject.missing())]
+
+    def missing(self):
+        """Name and packages of those that are not."""
+        subjects = (self.ours, *self.rivals)
+        return {subject.name: subject.missing() for subject in subjects if subject.missing()}
 
     def target(self):
         return f"≤ {self.ratio:.2f} ×" if self.ratio else f"≤ {self.bound} {self.unit}"
 
     def judge(self, samples):
         """What the samples (subject → list of figures, one a round) say."""
-        key = next(iter(samples["sidegate"][0]))
-        median = {name: {figure: round(statistics.median(sample[figure] for sample in taken), 3) for figure in taken[0]}
-                  for name, taken in samples.items()}
-        pairs = [(ours[key], theirs[key]) for ours, theirs in zip(samples["sidegate"], samples["nginx"])]
-        ratios = [ours / theirs for ours, theirs in pairs] if self.ratio else []
-        verdict = {
-            "row": self.name, "what": self.what, "unit": self.unit, "compared": key,
-            "sidegate": median["sidegate"], "nginx": median["nginx"], "target": self.target(),
-            "rounds": len(pairs),
-        }
-        if ratios:
-            verdict["ratio"] = round(statistics.median(ratios), 3)
-            verdict["range"] = [round(min(ratios), 3), round(max(ratios), 3)]
-            verdict["met"] = verdict["ratio"] <= self.ratio
+        verdict = {"row": self.name, "what": self.what, "unit": self.unit, "target": self.target(),
+                   "missing": self.missing()}
+        if not samples:
+            return verdict
+        ours = samples["sidegate"]
+        key = next(iter(ours[0]))
+        verdict |= {"compared": key, "rounds": len(ours)}
+        for name, taken in samples.items():
+            verdict[name] = {
+                figure: round(statistics.median(sample[figure] for sample in taken), 3) for figure in taken[0]}
+        if self.ratio:
+            theirs = samples.get(self.rivals[0].name, [])
+            seen = [our[key] / their[key] for our, their in zip(ours, theirs)]
+            bound = self.ratio
         else:
-            ours = [ours for ours, _ in pairs]
-            verdict["range"] = [round(min(ours), 3), round(max(ours), 3)]
-            verdict["met"] = median["sidegate"][key] <= self.bound
+            seen, bound = [our[key] for our in ours], self.bound
+        if seen:
+            middle = round(statistics.median(seen), 3)
+            verdict |= {"range": [round(min(seen), 3), round(max(seen), 3)], "met": middle <= bound}
+            if self.ratio:
+                verdict["ratio"] = middle
         return verdict
 
 
@@ -173,7 +178,14 @@ ROWS = [
     Row(post_1k, "POST 1 KiB, proxied", "µs", ratio=1.10),
     Row(get_64k, "GET 64 KiB, proxied", "µs", ratio=0.80),
     Row(hit_with_limit, "hit of a stored 1 KiB, with a limit", "µs", ratio=0.75),
-    Row(in_memory_limit, "what an in-memory limit adds to GET 1 KiB", "%", bound=3),
+    Row(limits.in_memory_limit, "what an in-memory limit adds to GET 1 KiB", "%", bound=3, rivals=(NginxProxy, Haproxy)),
+    Row(limits.leased_limit, "what a leased limit in Redis adds to it", "%", bound=3, ours=SidegateWithRedis, rivals=()),
+    Row(limits.exact_limit, "GET 1 KiB, proxied, exact limit in Redis", "µs", ratio=0.60, ours=SidegateWithRedis,
+        rivals=(NginxWithLua,)),
+    Row(limits.redis_exact, "Redis's CPU, exact limit", "µs", bound=4, ours=SidegateWithRedis, rivals=(NginxWithLua,)),
+    Row(limits.redis_leased, "Redis's CPU, leased limit", "µs", bound=0.3, ours=SidegateWithRedis, rivals=()),
+    Row(limits.leased_calls, f"Redis calls, leased, {limits.HOT_RATE} requests a second", "", bound=0.05,
+        ours=SidegateWithRedis, rivals=()),
     Row(http2_cleartext, "GET 1 KiB, proxied, HTTP/2 cleartext", "µs", ratio=0.80),
     Row(stream_100_mib, "100 MiB stream, CPU for each MiB", "µs", ratio=0.75),
     Row(stalled_readers, f"100 MiB to {STALLED_READERS} stalled readers, memory growth", "MiB", bound=8, fresh=True),
@@ -182,13 +194,14 @@ ROWS = [
 ]
 
 
-def measure(row, subjects, scratch, upstream, options):
+def measure(row, scratch, upstream, options):
+    subjects = row.subjects()
     samples = {subject.name: [] for subject in subjects}
     with contextlib.ExitStack() as running:
         if not row.fresh:
             servers = [running.enter_context(subject(scratch, upstream)) for subject in subjects]
             for server in servers:
-                wrk(server, 1, "/1k")  # warms both
+                wrk(server, 1, "/1k")  # warms all
         # Memory does not vary as time does.
         for number in range(min(options.rounds, 3) if row.fresh else options.rounds):
             order = range(len(subjects)) if number % 2 == 0 else reversed(range(len(subjects)))
@@ -204,20 +217,29 @@ def measure(row, subjects, scratch, upstream, options):
     return row.judge(samples)
 
 
-def line(*cells):
-    widths = (45, 11, 11, 5, 11, 8, 3)
-    return "  ".join([cells[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:])])
+def line(what, *cells):
+    widths = (11, 11, 5, 11, 8, 3)
+    *cells, notes = cells
+    cells = [what.ljust(45)] + [cell.rjust(width) for cell, width in zip(cells, widths)] + [notes]
+    return "  ".join(cells).rstrip()
 
 
 def show(verdict):
     def figure(subject):
         value = verdict[subject][verdict["compared"]]
-        return f"{value:.{1 if abs(value) >= 10 else 2}f} {verdict['unit']}"
+        return f"{value:.{1 if abs(value) >= 10 else 2}f} {verdict['unit']}".strip()
 
+    rivals = [subject.name for row in ROWS for subject in row.rivals if row.name == verdict["row"]]
+    found = [name for name in rivals if name in verdict]
     ratio = f"{verdict['ratio']:.2f}" if "ratio" in verdict else ""
-    spread = "{:.2f}–{:.2f}".format(*verdict["range"])
-    met = "yes" if verdict["met"] else "NO"
-    print(line(verdict["what"], figure("sidegate"), figure("nginx"), ratio, spread, verdict["target"], met), flush=True)
+    spread = "{:.2f}–{:.2f}".format(*verdict["range"]) if "range" in verdict else ""
+    met = {True: "yes", False: "NO"}.get(verdict.get("met"), "–")
+    ours = figure("sidegate") if "sidegate" in verdict else "–"
+    # The column is nginx's; who else was measured follows.
+    nginx = figure("nginx") if "nginx" in found else ""
+    notes = [f"{name} {figure(name)}" for name in found if name != "nginx"]
+    notes += [f"not measured: {name} (apt-get install {packages})" for name, packages in verdict["missing"].items()]
+    print(line(verdict["what"], ours, nginx, ratio, spread, verdict["target"], met, "; ".join(notes)), flush=True)
 
 
 def install():
@@ -253,6 +275,7 @@ def circumstances(options):
         "versions": {"sidegate": said_by(str(Sidegate.binary), "--version"),
                      "commit": said_by("git", "describe", "--always", "--dirty"),
                      "rustc": said_by("rustc", "--version"), "nginx": said_by("nginx", "-v"),
+                     "haproxy": said_by("haproxy", "-v"), "redis": said_by("redis-server", "--version"),
                      "wrk": said_by("wrk", "-v"), "h2load": said_by("h2load", "--version")},
         "settings": {"rounds": options.rounds, "seconds": options.seconds, "connections": CONNECTIONS,
                      "idle_connections": options.connections, "workers": 1, "smoke": options.smoke},
@@ -261,7 +284,7 @@ def circumstances(options):
 
 def arguments():
     parser = argparse.ArgumentParser(
-        description="Compares sidegate with nginx: CPU time, memory, latency.",
+        description="Compares sidegate with nginx and others: CPU time, memory, latency.",
         epilog="rows: " + " ".join(row.name for row in ROWS))
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each row (memory: at most 3)")
     parser.add_argument("--seconds", type=int, default=3, help="seconds of load in a round")
@@ -299,13 +322,13 @@ def main():
     report = circumstances(options) | {"rows": []}
     machine = report["machine"]
     print(f"{report['date']}, {machine['processor']}, {machine['cores']} cores, {report['versions']['nginx']}")
-    print(line("", "sidegate", "nginx", "ratio", "range", "target", "met"), flush=True)
+    print(line("", "sidegate", "nginx", "ratio", "range", "target", "met", "others"), flush=True)
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # nginx's store belongs into memory, as ours is
     with tempfile.TemporaryDirectory(prefix="sidegate-bench-", dir=memory) as scratch, Upstream(scratch) as upstream:
         for row in ROWS:
             if options.only and row.name not in options.only:
                 continue
-            verdict = measure(row, [Sidegate, NginxProxy], scratch, upstream, options)
+            verdict = measure(row, scratch, upstream, options)
             report["rows"].append(verdict)
             show(verdict)
     output = ROOT / ("bench-out/smoke.json" if options.smoke else "bench-out/bench.json")

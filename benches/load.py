@@ -50,12 +50,17 @@ def wrk(server, seconds, path, script="", connections=CONNECTIONS):
     return used, requests, size, micros / 1e6
 
 
-def h2load(server, seconds, *options, port=None):
+def micros_per_request(server, seconds, path, script=""):
+    used, requests, _, _ = wrk(server, seconds, path, script)
+    return {"cpu": used * 1e6 / requests}
+
+
+def h2load(server, seconds, *options, port=None, path="/1k"):
     """Also returns the latencies of all requests, in microseconds."""
     log = server.directory / "latencies"
     log.unlink(missing_ok=True)
     before = server.cpu()
-    output = run(["h2load", "-t1", "-D", seconds, f"--log-file={log}", *options, server.url("/1k", port)], seconds + 60)
+    output = run(["h2load", "-t1", "-D", seconds, f"--log-file={log}", *options, server.url(path, port)], seconds + 60)
     used = server.cpu() - before
     total, failed = map(int, re.search(r"requests: (\d+) total.* (\d+) failed", output).groups())
     lines = [line.split() for line in log.read_text().splitlines()]

@@ -27,6 +27,7 @@ class Failed(Exception):
 
 NGINX = """
 daemon off; worker_processes 1; worker_rlimit_nofile {files}; pid {directory}/pid; {user}
+{directives}
 error_log {directory}/error.log error;
 events {{ worker_connections {files}; }}
 http {{
@@ -44,7 +45,7 @@ UPSTREAM = """
         listen 127.0.0.1:{port};
         root {directory}/files;
         location = /1k {{ return 200 "{kibibyte}"; }}
-        location /limited/ {{ return 200 "{kibibyte}"; }}
+        location ~ ^/(plain|limited|leased|exact)/ {{ return 200 "{kibibyte}"; }}
         location /cached/ {{ add_header Cache-Control "max-age=3600"; return 200 "{kibibyte}"; }}
     }}
 """
@@ -65,6 +66,7 @@ PROXY = """
         listen 127.0.0.1:{port};
         listen 127.0.0.1:{h2_port} http2;
         location / {{ proxy_pass http://app; }}
+        location /plain/ {{ proxy_pass http://app; }}
         location /limited/ {{ limit_req zone=address burst=100000 nodelay; proxy_pass http://app; }}
         location /cached/ {{
             limit_req zone=address burst=100000 nodelay;
@@ -72,6 +74,7 @@ PROXY = """
             add_header X-Cache $upstream_cache_status;
             proxy_pass http://app;
         }}
+{locations}
     }}
 """
 
@@ -98,6 +101,9 @@ quota = "6000000 per minute"
 
 [cache.pages]
 ttl = "1h"
+
+[[route]]
+path = "/plain/{{*rest}}"
 
 [[route]]
 path = "/limited/{{*rest}}"
@@ -129,8 +135,17 @@ class Server:
         self.port, self.h2_port = free_port(), free_port()
         self.upstream, self.process = upstream, None
 
+    @staticmethod
+    def missing():
+        """What has to be installed first (Debian's names), if anything."""
+
     def command(self):
         raise NotImplementedError
+
+    def answers(self):
+        """Whether it serves; or OSError."""
+        self.expect("/1k", 1024)
+        return True
 
     def __enter__(self):
         self.log = open(self.directory / "log", "w+b")
@@ -148,8 +163,8 @@ class Server:
         deadline = time.monotonic() + 15
         while True:
             with contextlib.suppress(OSError):
-                self.expect("/1k", 1024)
-                return
+                if self.answers():
+                    return
             if self.process.poll() is not None or time.monotonic() > deadline:
                 said = (self.directory / "log").read_text(errors="replace")[-2000:]
                 raise Failed(f"{self.name} does not answer on port {self.port}. It said:\n{said}")
@@ -208,13 +223,17 @@ class Server:
 
 
 class Nginx(Server):
+    def directives(self):
+        return ""
+
     def content(self):
         raise NotImplementedError
 
     def command(self):
         files = min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         user = "user root;" if os.getuid() == 0 else ""
-        text = NGINX.format(directory=self.directory, content=self.content(), files=files, user=user)
+        text = NGINX.format(
+            directory=self.directory, directives=self.directives(), content=self.content(), files=files, user=user)
         (self.directory / "nginx.conf").write_text(text)
         error_log = self.directory / "log"
         return ["nginx", "-e", error_log, "-p", self.directory, "-c", self.directory / "nginx.conf"]
@@ -235,17 +254,24 @@ class Upstream(Nginx):
 class NginxProxy(Nginx):
     name = "nginx"
 
+    def locations(self):
+        return ""
+
     def content(self):
         return PROXY.format(
-            port=self.port, h2_port=self.h2_port, upstream=self.upstream.port, directory=self.directory)
+            port=self.port, h2_port=self.h2_port, upstream=self.upstream.port, directory=self.directory,
+            locations=self.locations())
 
 
 class Sidegate(Server):
     name = "sidegate"
     binary = ROOT / "target/release/sidegate"
 
+    def configuration(self):
+        return SIDEGATE.format(port=self.port, upstream=self.upstream.port)
+
     def command(self):
         self.h2_port = self.port  # one listener speaks both (prior knowledge)
         file = self.directory / "sidegate.toml"
-        file.write_text(SIDEGATE.format(port=self.port, upstream=self.upstream.port))
+        file.write_text(self.configuration())
         return [self.binary, "run", "--config", file]

@@ -45,11 +45,23 @@ impl<S> Next for S where
 }
 
 /// Hands an exchange to the next service and waits for its answer.
-pub async fn pass<S: Next>(mut next: S, exchange: Box<Exchange>) -> Response<Body> {
+pub fn pass<S: Next>(mut next: S, exchange: Box<Exchange>) -> impl Future<Output = Response<Body>> {
     // Every service of the stack is always ready (`stack.rs` says why), so readiness is not asked for.
-    match next.call(exchange).await {
-        Ok(response) => response,
-        Err(never) => match never {},
+    Passing { answer: next.call(exchange) }
+}
+
+pin_project! {
+    struct Passing<F> {
+        #[pin]
+        answer: F,
+    }
+}
+
+impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Passing<F> {
+    type Output = Response<Body>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        self.project().answer.poll(cx).map(|Ok(response)| response)
     }
 }
 

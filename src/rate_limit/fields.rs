@@ -18,13 +18,13 @@
 //!    percent, rounded down.
 //!
 //! # Why
-//! These fields are on every answer. What does not change is made once, and the rest is written into one buffer that the
-//! values share. A digest for each answer would cost more than all of them, and most clients have one partition in each limit:
+//! These fields are on every answer. What does not change is made once, and the rest is written into one buffer, out of which
+//! each value is copied: values that share it would have to count who still holds it, which costs more. A digest for each answer would cost more than all of them, and most clients have one partition in each limit:
 //! hence `pk` only on demand.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 
@@ -121,7 +121,7 @@ pub fn tell<'a>(
     after_another: bool,
     fields: &mut HeaderMap,
 ) {
-    let mut buffer = BytesMut::with_capacity(96);
+    let mut buffer = Vec::with_capacity(96);
     fields.reserve(5);
     if let Some(nearest) = nearest.filter(|nearest| nearest.fields.timed || nearest.refused) {
         nearest.write(now, &mut buffer, fields);
@@ -132,14 +132,14 @@ pub fn tell<'a>(
     first.push_member(draft, &mut buffer);
     let mut members = members.peekable();
     if members.peek().is_some() {
-        let mut policies = BytesMut::from(policy.as_bytes());
+        let mut policies = policy.as_bytes().to_vec();
         for (told, draft) in members {
             buffer.put_slice(b", ");
             told.push_member(draft, &mut buffer);
             policies.put_slice(b", ");
             policies.put_slice(draft.policy.as_bytes());
         }
-        policy = HeaderValue::from_maybe_shared(policies.freeze()).unwrap_or(policy);
+        policy = HeaderValue::try_from(policies).unwrap_or(policy);
     }
     for (name, value) in [(DRAFT_POLICY, Some(policy)), (DRAFT, taken(&mut buffer))] {
         let Some(value) = value else { continue };
@@ -153,7 +153,7 @@ pub fn tell<'a>(
 
 impl Told<'_> {
     /// Rule 1.
-    fn write(&self, now: u64, buffer: &mut BytesMut, fields: &mut HeaderMap) {
+    fn write(&self, now: u64, buffer: &mut Vec<u8>, fields: &mut HeaderMap) {
         let reset = match self.fields.reset_in_seconds_left {
             true => whole_seconds(self.reset_after),
             false => whole_seconds(now.saturating_add(self.reset_after)),
@@ -170,7 +170,7 @@ impl Told<'_> {
     }
 
     /// `"NAME";r=57;t=21`
-    fn push_member(&self, draft: &Draft, buffer: &mut BytesMut) {
+    fn push_member(&self, draft: &Draft, buffer: &mut Vec<u8>) {
         buffer.put_slice(draft.name.as_bytes());
         buffer.put_slice(b";r=");
         push_number(self.remaining.min(LARGEST), buffer);
@@ -247,13 +247,15 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-fn push_number(number: u64, buffer: &mut BytesMut) {
+fn push_number(number: u64, buffer: &mut Vec<u8>) {
     buffer.put_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// What has been written, as a value; what is written next shares its memory.
-fn taken(buffer: &mut BytesMut) -> Option<HeaderValue> {
-    HeaderValue::from_maybe_shared(buffer.split().freeze()).ok()
+/// What has been written, as a value; the buffer is empty then.
+fn taken(buffer: &mut Vec<u8>) -> Option<HeaderValue> {
+    let value = HeaderValue::from_bytes(buffer).ok();
+    buffer.clear();
+    value
 }
 
 #[cfg(test)]

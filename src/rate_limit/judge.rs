@@ -158,7 +158,8 @@ impl RateLimit {
                     Answer::NotAsked | Answer::Near(_) => {
                         let mut pipeline = Pipeline::with_capacity(1);
                         self.push_commands(&docket, &mut pipeline);
-                        link.query(&pipeline).await.and_then(|values| self.read(&docket, &values))
+                        // In a box: it would make the future of every request larger.
+                        Box::pin(link.query(&pipeline)).await.and_then(|values| self.read(&docket, &values))
                     }
                 };
                 match settled {

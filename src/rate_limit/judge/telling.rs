@@ -17,12 +17,12 @@ impl RateLimit {
         let (said, amount) = (&nearest.said, standing.docket.terms[nearest.counter].amount);
         let after_another = record.limit.is_some();
         // Once a limit is on record, the fields in the answer are its.
-        let is_nearest = match (&record.limit, fields::shown(fields)) {
-            (Some(other), Some((remaining, quota))) => {
+        let is_nearest = record.limit.as_ref().is_none_or(|other| {
+            let told = fields::shown(fields);
+            told.is_none_or(|(remaining, quota)| {
                 nearer((!said.allowed, said.remaining, amount), (other.refused, remaining, quota))
-            }
-            _ => true,
-        };
+            })
+        });
         let all = self.binding(standing).map(|entry| self.told(standing, entry));
         let shown = is_nearest.then(|| self.told(standing, nearest));
         fields::tell(all, shown, standing.now, after_another, fields);

@@ -1,6 +1,7 @@
 //! Where counters live.
 
 pub mod memory;
+mod packed;
 pub mod redis;
 
 use super::algorithm::{Asked, Case, Policy, State};

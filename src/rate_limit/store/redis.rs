@@ -29,6 +29,7 @@ use crate::redis_pool::fault::Fault;
 use super::super::algorithm::gcra::Time;
 use super::super::algorithm::{Decision, Policy, State, fixed, gcra, log, settle, sliding};
 use super::Charge;
+use super::packed::unpack;
 
 /// The scripts; a link that counts limits is made with them.
 pub const SCRIPTS: [&str; 4] = [
@@ -100,18 +101,14 @@ fn read_together<'a>(
     charges: impl ExactSizeIterator<Item = Charge<'a>> + Clone,
     value: &Value,
 ) -> Result<(u64, Vec<Decision>), &'static str> {
-    let numbers = match value {
-        Value::Array(numbers) => numbers,
+    let numbers: Vec<u64> = match value {
+        Value::BulkString(bytes) => unpack(bytes).ok_or("script")?,
+        Value::Array(numbers) => numbers.iter().map_while(whole).collect(),
         Value::ServerError(error) => {
             return Err(Fault::of_reply(error.code(), error.details().unwrap_or_default()).word());
         }
         _ => return Err("script"),
     };
-    let whole = |number: &Value| match number {
-        Value::Int(number) => u64::try_from(*number).ok(),
-        _ => None,
-    };
-    let numbers: Vec<u64> = numbers.iter().map_while(whole).collect();
     let [passes, now, states @ ..] = numbers.as_slice() else { return Err("script") };
     let plain = ask::plain(charges.clone());
     let mut states = states.iter().copied();
@@ -123,6 +120,10 @@ fn read_together<'a>(
     // What was charged there must be what is told here.
     let passed = charges.zip(&decisions).all(|(charge, decision)| decision.allowed || !charge.binding);
     if states.next().is_none() && passed == (*passes == 1) { Ok((*now, decisions)) } else { Err("script") }
+}
+
+fn whole(number: &Value) -> Option<u64> {
+    if let Value::Int(number) = number { u64::try_from(*number).ok() } else { None }
 }
 
 /// The state of one limit, as the scripts answer it.

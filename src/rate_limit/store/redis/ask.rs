@@ -1,10 +1,11 @@
 //! What the scripts are told, in their order.
 
-use redis::Pipeline;
+use redis::{Cmd, Pipeline};
 
 use super::super::super::algorithm::gcra::Time;
 use super::super::super::algorithm::{Asked, Policy, State, gcra};
 use super::super::Charge;
+use super::super::packed::pack;
 use super::SHAS;
 use crate::redis_pool::key;
 
@@ -36,21 +37,39 @@ impl Counters<'_> {
         let count = groups.len();
         for group in groups {
             let floors = floors.next().unwrap_or_default();
-            let is_plain = plain(group.iter().copied());
-            self.begin(pipeline, if is_plain { GCRA } else { SETTLE }, group);
-            for (index, charge) in group.iter().enumerate() {
-                if is_plain {
-                    push_plain(pipeline, charge);
-                } else {
-                    self.push_known(pipeline, charge.policy);
-                    self.push_asked(pipeline, charge, floors.get(index).copied().flatten());
-                }
+            if plain(group.iter().copied()) {
+                self.ask_packed(pipeline, group, floors);
+                continue;
             }
-            if is_plain {
-                floors.iter().for_each(|floor| push(pipeline, &times([self.ahead(*floor)])));
+            self.begin(pipeline, SETTLE, group);
+            for (index, charge) in group.iter().enumerate() {
+                self.push_known(pipeline, charge.policy);
+                self.push_asked(pipeline, charge, floors.get(index).copied().flatten());
             }
         }
         count
+    }
+
+    /// What `gcra.lua` wants of `charges`, which are plain.
+    fn ask_packed(&self, pipeline: &mut Pipeline, charges: &[Charge<'_>], floors: &[Option<State>]) {
+        // Most keys fit; the others make it grow.
+        let mut command = Cmd::with_capacity(4 + charges.len(), 64 + 160 * charges.len());
+        command.arg("EVALSHA").arg(SHAS[GCRA].as_str()).arg(charges.len());
+        let mut name = String::with_capacity(96);
+        let mut numbers = Vec::with_capacity(8 + 56 * charges.len());
+        pack([self.there.unwrap_or(0)], &mut numbers);
+        for (index, Charge { key, policy, asked, .. }) in charges.iter().enumerate() {
+            name.clear();
+            push_key(&mut name, self.prefix, key, policy);
+            command.arg(name.as_str());
+            let Policy::Bucket(policy) = policy else { continue };
+            let (interval, tolerance) = (policy.needed(asked.need), policy.tolerance());
+            let floor = self.ahead(floors.get(index).copied().flatten());
+            pack([interval.micros, interval.part, tolerance.micros, tolerance.part, policy.parts()], &mut numbers);
+            pack([floor.micros, floor.part], &mut numbers);
+        }
+        command.arg(numbers);
+        pipeline.add_command(command);
     }
 
     /// Adds the command that charges `units` of `key` after the fact, whether there is room or not.
@@ -164,13 +183,6 @@ pub(super) fn plain<'a>(mut charges: impl Iterator<Item = Charge<'a>>) -> bool {
         let usual = binding && !even_if_refused && asked.need == asked.take;
         usual && policy.lease_life() == 0 && policy.furthest() == policy.tolerance()
     })
-}
-
-fn push_plain(pipeline: &mut Pipeline, charge: &Charge<'_>) {
-    if let Policy::Bucket(policy) = charge.policy {
-        push(pipeline, &times([policy.needed(charge.asked.need), policy.tolerance()]));
-        pipeline.arg(policy.parts());
-    }
 }
 
 fn push_units(pipeline: &mut Pipeline, policy: &Policy, units: u64) {
