@@ -8,8 +8,8 @@ use sidegate::clock::instant;
 use crate::harness::{Answer, Configuration, Load, Origin, RedisServer, Reply, Sidegate, until};
 
 /// Units a second, and units that may be spent at once.
-const QUOTA: u64 = 500;
-const LEASED: &str = "[limits]\nlease = \"400ms\"\n[limit.hot]\nkey = \"address\"\nquota = \"500 per second\"\nprecision = \"leased\"\n[[route]]\npath = \"/{*rest}\"\nlimits = [\"hot\"]\n";
+const QUOTA: u64 = 1000;
+const LEASED: &str = "[limits]\nlease = \"400ms\"\n[limit.hot]\nkey = \"address\"\nquota = \"1000 per second\"\nprecision = \"leased\"\n[[route]]\npath = \"/{*rest}\"\nlimits = [\"hot\"]\n";
 
 /// An app that notes when it was asked.
 fn app() -> (Origin, Arc<Mutex<Vec<Instant>>>) {
@@ -73,7 +73,7 @@ fn a_fleet_at_full_load_admits_the_quota_and_never_more_and_asks_redis_rarely() 
 #[test]
 fn a_key_that_is_not_hot_is_exact_and_what_is_left_of_one_that_was_goes_back_at_the_end() {
     let (redis, (app, _)) = (RedisServer::start(), app());
-    let slow = LEASED.replace("500 per second", "1000 per hour").replace("400ms", "10s");
+    let slow = LEASED.replace("1000 per second", "1000 per hour").replace("400ms", "10s");
     let mut fleet = [Configuration::of(&app).redis(&redis).with(&slow).start()];
     let left = || fleet[0].get("/").number("x-ratelimit-remaining");
     assert_eq!([left(), left(), left()], [999, 998, 997]);
