@@ -1,47 +1,30 @@
 //! One worker: a thread with its own runtime, listeners, connections to the app and link to Redis.
 
+mod materials;
+
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
-use http::HeaderName;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout, timeout_at};
 
+use self::materials::{Materials, gather_parts};
 use super::shared::{Shared, Stores};
-use crate::cache::rules::invalidation::Template;
-use crate::cache::{self, Cache, OnRoute};
 use crate::clock;
-use crate::config::settings::{RouteSettings, Settings};
-use crate::exchange::CertificateFact;
+use crate::config::settings::Settings;
+use crate::listener::Bind;
 use crate::listener::accept::accept;
 use crate::listener::connection::{Metrics, Served};
 use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
-use crate::listener::{self, Bind};
-use crate::rate_limit::in_flight::{self, InFlight, Register};
-use crate::rate_limit::lease::{Giving, Tending};
-use crate::rate_limit::operate::{self, Order, Trouble};
-use crate::rate_limit::partition::Part;
-use crate::rate_limit::plan::Lookup;
-use crate::rate_limit::{self, Count, Limit, RateLimit};
-use crate::redis_pool::fleet::{self, Member, Pace};
-use crate::redis_pool::{self, Link};
-use crate::route::Refusals;
-use crate::route::cors::Cors;
-use crate::session::store::doubts::Asking;
-use crate::session::{Carrier, IdentityFields, Session, Store};
-use crate::stack::{self, Parts, Route};
-use crate::telemetry::Telemetry;
-use crate::telemetry::access_log::{AccessLog, PATIENCE};
-use crate::telemetry::redact::Redaction;
-use crate::upstream::forward::Terms;
+use crate::rate_limit::operate::{Order, Trouble};
+use crate::redis_pool::Link;
+use crate::stack;
+use crate::telemetry::access_log::PATIENCE;
 use crate::upstream::watchdog::Watchdog;
-use crate::upstream::{self, Upstream};
 
 /// How long a worker waits for a Redis that is new to it, at its start and at a reload.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
@@ -113,43 +96,6 @@ impl Worker {
         if self.thread.join().is_err() {
             tracing::error!("a worker panicked");
         }
-    }
-}
-
-/// What one configuration is made of on this worker, and what the next one may take over.
-struct Materials {
-    server: Arc<listener::Settings>,
-    redis: Option<(redis_pool::Settings, Link)>,
-    /// Tells the other instances of this one; of the first worker alone.
-    member: Option<Rc<Member>>,
-    /// Gives back what limits have taken ahead; of the first worker alone.
-    tending: Option<Rc<Tending>>,
-    upstreams: HashMap<Arc<str>, (upstream::Settings, Rc<Upstream>)>,
-    /// What Redis knows of this worker's requests in flight.
-    register: Rc<Register>,
-    access: Option<Rc<AccessLog>>,
-    /// For operators.
-    limits: Rc<Limits>,
-    /// Held for as long as Redis is to be asked about doubted logins.
-    _asking: Option<Asking>,
-}
-
-/// All limits of a configuration, and how this worker counts.
-struct Limits {
-    limits: Vec<Arc<Limit>>,
-    settings: rate_limit::Settings,
-    worker: rate_limit::Worker,
-}
-
-impl Limits {
-    async fn carry_out(&self, order: Order) -> Result<serde_json::Value, Trouble> {
-        operate::carry_out(order, &self.limits, self.settings, &self.worker).await
-    }
-}
-
-impl Materials {
-    fn redis_state(&self) -> Option<Arc<AtomicU8>> {
-        self.redis.as_ref().map(|(_, link)| link.shared_state())
     }
 }
 
@@ -301,231 +247,4 @@ async fn pay(shared: &Shared, link: &Link, deadline: std::time::Instant) {
     };
     let deadline = Instant::from_std(deadline).min(Instant::now() + LAST_DEBTS);
     let _ = timeout_at(deadline, paying).await;
-}
-
-/// Makes all that `settings` say, taking over from `before` what did not change.
-fn gather_parts(
-    number: usize,
-    shared: &Arc<Shared>,
-    stores: &Stores,
-    settings: &Settings,
-    watchdog: &Rc<Watchdog>,
-    before: Option<&Materials>,
-) -> Result<(Materials, Parts), String> {
-    let registry = &shared.registry;
-    let redis = settings.redis.as_ref().map(|redis| {
-        let kept = before.and_then(|before| before.redis.as_ref()).filter(|(known, _)| known == redis);
-        let scripts = [&rate_limit::store::redis::SCRIPTS[..], &in_flight::SCRIPTS, &[fleet::SCRIPT]].concat();
-        let new = || Link::new(redis, &scripts, registry, number);
-        (redis.clone(), kept.map_or_else(new, |(_, link)| link.clone()))
-    });
-    let link = redis.as_ref().map(|(_, link)| link.clone());
-    let member = redis.as_ref().filter(|_| number == 0).map(|(redis, link)| {
-        let kept = before.filter(|before| before.redis.as_ref().is_some_and(|(known, _)| known == redis));
-        let new = || shared.fleet.join(link, &redis.prefix, Pace::default(), shared.clock.clone(), registry, number);
-        kept.and_then(|before| before.member.clone()).unwrap_or_else(|| Rc::new(new()))
-    });
-    let tending = redis.as_ref().filter(|_| number == 0).map(|(redis, link)| {
-        let kept = before.and_then(|before| before.tending.clone()).filter(|kept| kept.is_of(&stores.leases));
-        let giving = || Giving {
-            link: link.clone(),
-            prefix: redis.prefix.as_str().into(),
-            life: settings.limits.lease,
-            registry: registry.clone(),
-            worker: number,
-        };
-        kept.unwrap_or_else(|| Rc::new(stores.leases.tend(giving())))
-    });
-    let mut upstreams = HashMap::new();
-    for app in &settings.upstreams {
-        let kept = before.and_then(|before| before.upstreams.get(&app.name)).filter(|(known, _)| known == app);
-        let upstream = match kept {
-            Some((_, upstream)) => upstream.clone(),
-            None => {
-                let roster = shared.rosters.of(app, registry, shared.workers);
-                let place = (number, shared.workers);
-                Upstream::new(app, roster, watchdog.clone(), registry, place)
-            }
-        };
-        upstreams.insert(app.name.clone(), (app.clone(), upstream));
-    }
-    let access = shared.sink.as_ref().filter(|_| settings.log.access).map(|sink| {
-        AccessLog::new(sink, Redaction::new(secret_parameters(settings)), shared.clock.clone(), registry, number)
-    });
-    let labels: Vec<Arc<str>> = settings.routes.iter().map(|route| route.label.clone()).collect();
-    let identity =
-        Rc::new(IdentityFields::new(identity_fields(settings)).telling(told_of_certificates(settings).to_vec()));
-    let limits = rate_limit::Worker {
-        memory: stores.limits.clone(),
-        link: link.clone(),
-        leases: stores.leases.clone(),
-        prefix: settings.redis.as_ref().map_or("", |redis| &redis.prefix).into(),
-        apart: link.as_ref().is_some_and(Link::is_cluster),
-        fleet: shared.fleet.clone(),
-        tops: stores.tops.clone(),
-        waiting: shared.waiting.clone(),
-        clock: shared.clock.clone(),
-        registry: registry.clone(),
-        number,
-    };
-    let kept = before.filter(|before| before.redis.as_ref().map(|(known, _)| known) == settings.redis.as_ref());
-    let new = || {
-        let max_owed = settings.redis.as_ref().map_or(0, |redis| redis.max_sends);
-        Register::new(&limits, shared.in_flight.clone(), max_owed)
-    };
-    let register = kept.map_or_else(new, |before| before.register.clone());
-    let room = Room {
-        number,
-        shared,
-        stores,
-        settings,
-        link: &link,
-        limits: &limits,
-        register: &register,
-        identity: &identity,
-    };
-    let routes = settings.routes.iter().map(|route| {
-        let (_, upstream) = &upstreams[&settings.upstreams[route.upstream].name];
-        room.route(route, upstream.clone())
-    });
-    let parts = Parts {
-        telemetry: Telemetry::new(number, registry, &labels, access.clone()),
-        client_addr: Rc::new(settings.client_addr.clone()),
-        identity: identity.clone(),
-        link: link.clone(),
-        paths: settings.paths,
-        refusals: Refusals::new(registry, number),
-        routes: routes.collect::<Result<_, _>>()?,
-    };
-    let server = Arc::new(settings.server.clone());
-    let believes = |route: &RouteSettings| route.session.iter().any(|(session, _)| session.on_outage.grace().is_some());
-    let link = link.filter(|_| settings.routes.iter().any(believes));
-    let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
-    let limits = Rc::new(Limits { limits: settings.limits_in_use(), settings: settings.limits, worker: limits });
-    let materials =
-        Materials { server, redis, member, tending, upstreams, register, access, limits, _asking: asking };
-    Ok((materials, parts))
-}
-
-/// What the routes of a worker are made in.
-struct Room<'a> {
-    number: usize,
-    shared: &'a Shared,
-    stores: &'a Stores,
-    settings: &'a Settings,
-    link: &'a Option<Link>,
-    limits: &'a rate_limit::Worker,
-    register: &'a Rc<Register>,
-    identity: &'a Rc<IdentityFields>,
-}
-
-impl Room<'_> {
-    fn route(&self, route: &RouteSettings, upstream: Rc<Upstream>) -> Result<Route, String> {
-        let registry = &self.shared.registry;
-        let counting = route.limits.iter().filter(|limit| limit.counting().is_some());
-        let (forwarded, all): (Vec<_>, Vec<_>) = counting.cloned().partition(|limit| limit.count == Count::Forwarded);
-        let (by_principal, by_request): (Vec<_>, Vec<_>) = all.into_iter().partition(|limit| limit.needs_session());
-        let (in_flight_by_principal, in_flight_by_request): (Vec<_>, Vec<_>) =
-            route.limits.iter().cloned().partition(|limit| limit.needs_session());
-        let (by_request, by_principal) = (self.limits(&by_request, route.cost), self.limits(&by_principal, route.cost));
-        let in_flight = |limits: &[Arc<Limit>], quotas: &Option<Rc<RateLimit>>| {
-            InFlight::new(limits, self.settings.limits, self.limits, self.register, quotas.as_ref())
-        };
-        let session = route.session.as_ref().map(|(definition, mode)| {
-            let store = match (self.link, &self.shared.sessions) {
-                (None, Some(memory)) => Store::Memory(memory.clone()),
-                _ => Store::Redis(self.stores.near.sessions.clone()),
-            };
-            Session::new(definition.clone(), *mode, store, registry, self.number)
-        });
-        Ok(Route {
-            label: route.label.clone(),
-            pattern: route.pattern.clone(),
-            strictness: route.strictness(&self.settings.routes),
-            cors: route.cors.as_deref().map(Cors::new),
-            response_fields: Some(&route.response_fields).filter(|edits| !edits.is_empty()).cloned().map(Rc::new),
-            plan: self.plan(&route.limits),
-            in_flight_by_request: in_flight(&in_flight_by_request, &by_request),
-            by_request,
-            session,
-            in_flight_by_principal: in_flight(&in_flight_by_principal, &by_principal),
-            by_principal,
-            cache: self.cache(route)?,
-            forwarded: self.limits(&forwarded, route.cost),
-            upstream,
-            terms: Terms {
-                websocket: route.websocket,
-                max_body: route.max_body,
-                identity: self.identity.clone(),
-                rewrite: Some(&route.rewrite).filter(|rewrite| !rewrite.is_empty()).cloned().map(Rc::new),
-            },
-        })
-    }
-
-    /// The limits of a route share one plan.
-    fn plan(&self, limits: &[Arc<Limit>]) -> Option<Rc<Lookup>> {
-        let plan = limits.iter().find_map(|limit| limit.plan.clone())?;
-        let (link, plans) = (self.link.clone()?, self.stores.near.plans.clone());
-        Some(Lookup::new(plan, limits, plans, link, &self.shared.registry, self.number))
-    }
-
-    fn prefix(&self) -> &str {
-        self.settings.redis.as_ref().map_or("", |redis| &redis.prefix)
-    }
-
-    fn limits(&self, limits: &[Arc<Limit>], cost: Option<u64>) -> Option<Rc<RateLimit>> {
-        (!limits.is_empty()).then(|| RateLimit::new(limits, cost, self.settings.limits, self.limits))
-    }
-
-    /// Where nothing is stored at all nothing needs invalidating; elsewhere every route's writes invalidate.
-    fn cache(&self, route: &RouteSettings) -> Result<Option<Rc<Cache>>, String> {
-        if self.settings.routes.iter().all(|route| route.cache.is_none()) {
-            return Ok(None);
-        }
-        let parameters: Vec<&str> = route.pattern.parameters().map(|name| &**name).collect();
-        let on_write = route.on_write.iter().map(|text| Template::parse(text, &parameters));
-        let identity = route.session.iter().flat_map(|(session, _)| &session.forward).map(|(name, _)| name.clone());
-        let on_route = OnRoute {
-            policy: route.cache.clone(),
-            credentials: route.session.is_some(),
-            certificates: !told_of_certificates(self.settings).is_empty(),
-            slash_is_text: route.pattern.slash_is_text,
-            on_write: on_write.collect::<Result<_, _>>().map_err(|error| format!("{}: {error}", route.label))?,
-            written_late: identity.collect(),
-        };
-        let worker = cache::Worker {
-            memory: self.stores.responses.clone(),
-            link: self.link.clone(),
-            near: self.stores.near.responses.clone(),
-            prefix: self.prefix().into(),
-            owed: self.stores.owed.clone(),
-            clock: self.shared.clock.clone(),
-            registry: self.shared.registry.clone(),
-            number: self.number,
-        };
-        Ok(Some(Cache::new(on_route, &worker)))
-    }
-}
-
-/// Query parameters that carry credentials: never logged.
-fn secret_parameters(settings: &Settings) -> Vec<&str> {
-    let carriers = settings.routes.iter().flat_map(|route| &route.session).flat_map(|(session, _)| &session.carriers);
-    let of_sessions =
-        carriers.filter_map(|carrier| if let Carrier::Query(name) = carrier { Some(&**name) } else { None });
-    let plans = settings.routes.iter().flat_map(|route| &route.limits).flat_map(|limit| &limit.plan);
-    of_sessions
-        .chain(plans.filter_map(|plan| if let Part::Query(name) = &plan.key { Some(&**name) } else { None }))
-        .collect()
-}
-
-/// Every name under which the app is told who is logged in.
-fn identity_fields(settings: &Settings) -> Vec<HeaderName> {
-    let sessions = settings.routes.iter().flat_map(|route| &route.session);
-    sessions.flat_map(|(session, _)| &session.forward).map(|(name, _)| name.clone()).collect()
-}
-
-/// What the app is told of clients' certificates.
-fn told_of_certificates(settings: &Settings) -> &[(HeaderName, CertificateFact)] {
-    let client = settings.server.tls.as_ref().and_then(|tls| tls.settings.client.as_ref());
-    client.map_or(&[], |client| &client.forward)
 }

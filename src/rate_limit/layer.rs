@@ -106,6 +106,7 @@ mod tests {
                 tops: crate::rate_limit::top::Tops::new(10),
                 fleet: Fleet::new(),
                 waiting: Arc::default(),
+                leases: Leases::new(MemorySettings::default()),
                 clock: self.clock.0.clone(),
                 registry: self.registry.clone(),
                 number: 0,

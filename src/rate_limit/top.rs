@@ -93,7 +93,7 @@ impl Top {
         entries.halve(now);
         let mut list = entries.refused.clone();
         drop(entries);
-        list.sort_by(|one, other| (other.count, other.last).cmp(&(one.count, one.last)));
+        list.sort_by_key(|one| std::cmp::Reverse((one.count, one.last)));
         list.truncate(most);
         list
     }

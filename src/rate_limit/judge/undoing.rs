@@ -2,7 +2,7 @@
 
 use redis::Pipeline;
 
-use super::{Docket, RateLimit, Role, counted_in_redis};
+use super::{Docket, RateLimit, Role};
 use crate::exchange::{Answer, Exchange, Slot};
 use crate::rate_limit::algorithm::Decision;
 use crate::rate_limit::store::Charge;
@@ -33,8 +33,7 @@ impl RateLimit {
             for (index, since) in taken {
                 let Charge { key, policy, asked, even_if_refused, .. } = charges[index];
                 if asked.take > 0 && !even_if_refused {
-                    let prefix = &self.worker.prefix;
-                    counted_in_redis::give_back(&mut pipeline, prefix, key, policy, since, asked.take, None);
+                    self.in_redis().give_back(&mut pipeline, key, policy, since, asked.take);
                 }
             }
             if !pipeline.is_empty() {
