@@ -186,6 +186,7 @@ impl Instance {
             link: Some(link.clone()),
             prefix: "sidegate:".into(),
             apart: link.is_cluster(),
+            tops: sidegate::rate_limit::top::Tops::new(10),
             fleet: Fleet::new(),
             leases: Leases::new(MemorySettings::default()),
             waiting: Arc::default(),

@@ -62,6 +62,7 @@ impl Instance {
             tops: sidegate::rate_limit::top::Tops::new(10),
             fleet,
             waiting: Arc::default(),
+            leases: Leases::new(MemorySettings::default()),
             clock: Clock::System,
             registry,
             number: 0,

@@ -192,7 +192,7 @@ fn ask_in_way(way: usize, sidegate: &Sidegate, answers: &mut BTreeMap<u16, usize
             }
             client.answer().status
         }
-        _ if way % 10 == 0 => ask("GET", "/never"),
+        _ if way.is_multiple_of(10) => ask("GET", "/never"),
         _ => ask("GET", "/whole"),
     };
     *answers.entry(status).or_default() += 1;
