@@ -11,8 +11,9 @@
 //!
 //! # Why
 //! Of rule 2: fewer units would ask the store more often than once in 50 requests, and more would be lost where requests move
-//! on to another instance. Half of what is asked for in a lease's life is spent before it ends. A third is less than the store would give (it wants room for twice as much), since others take as well. Each
-//! lease is smaller then than the one before, and the last units go one by one: none is kept by one who does not need it.
+//! on to another instance. Half of what is asked for in a lease's life is spent before it ends. A third is less than the
+//! store would give (it wants room for twice as much), since others take as well. Each lease is smaller then than the one
+//! before, and the last units go one by one: none is kept by one who does not need it.
 //!
 //! Of rule 4: a request that costs more does not speak for one that costs less. And what an operator resets is felt
 //! everywhere within that second.
