@@ -228,9 +228,9 @@ fn what_is_held_is_spent_until_it_ends_and_what_is_left_goes_back() {
 fn nothing_is_spent_once_its_time_is_over() {
     let mut single = Single::new(HALF);
     single.warm_up();
-    (0..100).for_each(|micros| {
+    for micros in 0..100 {
         single.spend(1, micros);
-    });
+    }
     // The answer to a lease of which nobody has known yet.
     let lease = single.ask(1, 100, 100);
     assert_eq!(lease, Some(100));

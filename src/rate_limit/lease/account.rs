@@ -2,15 +2,18 @@
 //!
 //! 1. What is held is spent. With nothing held the store is asked, unless it is known to refuse.
 //! 2. A key that was asked for less than [`FEW`] units in the last lease's life is exact: the store is asked for each.
-//!    Otherwise for a lease besides: what was asked for in that time, but not more than a third of what is likely to be left.
+//!    Otherwise for a lease besides: 64 units, or an eighth of what was asked for in that time if that is more, but not more
+//!    than half of it, and not more than a third of what is likely to be left.
 //! 3. One request at a time asks for a lease; the others ask for their own units. When a quarter of what was held is left,
 //!    one request asks for the next lease while the others still spend.
 //! 4. A refusal is remembered until more units are there than it found left, and for a second at most.
 //! 5. After a refusal of a hot key there are waits between the questions ([`Pace`]), and one question at a time.
 //!
 //! # Why
-//! Of rule 2: a third is less than the store would give (it wants room for twice as much), since others take as well. Each
-//! lease is smaller then than the one before, and the last units go one by one: none is kept by one who does not need it.
+//! Of rule 2: fewer units would ask the store more often than once in 50 requests, and more would be lost where requests move
+//! on to another instance. Half of what is asked for in a lease's life is spent before it ends. A third is less than the
+//! store would give (it wants room for twice as much), since others take as well. Each lease is smaller then than the one
+//! before, and the last units go one by one: none is kept by one who does not need it.
 //!
 //! Of rule 4: a request that costs more does not speak for one that costs less. And what an operator resets is felt
 //! everywhere within that second.
