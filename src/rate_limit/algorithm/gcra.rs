@@ -264,7 +264,8 @@ impl Policy {
             let back = self.minus(span, lost);
             arrival = if arrival > self.plus(floor, back) { self.minus(arrival, back) } else { floor };
         }
-        let says = arrival > Time { micros: now, part: 0 };
+        // While a lease is active, its end says something too.
+        let says = arrival > Time { micros: now, part: 0 } || state.until > now;
         says.then_some(State { arrival, ..state })
     }
 
