@@ -6,7 +6,8 @@
 //!    same.
 //! 3. While Redis counts, an instance keeps in mind what it is told of clients that have spent half of what may be spent at
 //!    once, or more. In an outage they go on from there.
-//! 4. For as long as what was counted in memory says anything, it goes along with each question to Redis, as a floor.
+//! 4. From the moment at which Redis is lost, also while nobody asks ([`Vigil`]), what is in mind goes along with each
+//!    question to Redis as a floor, for as long as it says anything.
 //! 5. So an outage resets no quota, and gives none twice. One client may gain: at its start less than half of what may be
 //!    spent at once (at an instance that has not seen it lately: all of that instance's share); at its end what it was
 //!    given by instances that it comes to no more, if Redis comes back empty. And where there are more instances than units
@@ -20,12 +21,42 @@
 //! for each client. Whoever has spent less than half pays a comparison; and a client that is refused, or soon will be, is
 //! in mind always.
 
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+
 use super::algorithm::State;
 use super::judge::{Counted, Docket, RateLimit, Role, Verdict};
+use super::store::memory::MemoryStore;
 use super::store::redis::Settled;
 use super::store::{Charge, OnOutage};
 use crate::exchange::Exchange;
+use crate::redis_pool::Link;
 use crate::telemetry::LimitTrail;
+
+/// Has the store in memory stand in for a Redis that is lost, until this is dropped.
+#[derive(Debug)]
+pub struct Vigil(AbortHandle);
+
+impl Vigil {
+    /// Over `memory`, for the Redis of `link`. To be called inside a `LocalRuntime`.
+    pub fn start(memory: &Arc<MemoryStore>, link: &Link) -> Self {
+        let (memory, mut standing) = (memory.clone(), link.subscribe());
+        let task = tokio::task::spawn_local(async move {
+            // Gone and back is one change, if nobody looked in between.
+            while standing.changed().await.is_ok() {
+                memory.stand_in(memory.noted_until());
+            }
+        });
+        Self(task.abort_handle())
+    }
+}
+
+impl Drop for Vigil {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 impl RateLimit {
     /// Decides about a request that Redis did not.

@@ -191,6 +191,30 @@ fn what_was_spent_stays_spent_when_redis_goes_and_when_it_comes_back_empty_or_no
 }
 
 #[test]
+fn a_redis_that_comes_back_empty_while_nobody_asks_is_told_of_who_has_spent_much() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let relay = Relay::to(server.port());
+        let [instance] = Instance::fleet::<1>(&relay.url()).await;
+        let _vigil = rate_limit::Vigil::start(&instance.worker.memory, &instance.link);
+        let limits = instance.limits(&[("ten", 10)], OnOutage::Local);
+        for _ in 0..8 {
+            assert!(instance.ask(&limits, CLIENT).await.allowed);
+        }
+        relay.turn(Mode::Refuse);
+        relay.reset_all();
+        becomes(&instance.link, false).await;
+        server.ask::<()>(&["FLUSHALL"]).unwrap();
+        relay.turn(Mode::Pass);
+        becomes(&instance.link, true).await;
+        let told = instance.ask(&limits, CLIENT).await;
+        assert_eq!((told.counted, told.allowed, &*told.remaining), ("redis", true, "1"), "{told:?}");
+        assert!(instance.ask(&limits, CLIENT).await.allowed && !instance.ask(&limits, CLIENT).await.allowed);
+        drop(instance.member);
+    });
+}
+
+#[test]
 fn an_answer_that_was_under_way_takes_back_nothing_of_what_another_worker_gave_meanwhile() {
     on_a_worker(async {
         let server = RedisServer::start();

@@ -47,6 +47,8 @@ pub struct Materials {
     pub access: Option<Rc<AccessLog>>,
     /// For operators.
     pub limits: Rc<Limits>,
+    /// Held for as long as limits are to notice that Redis is lost.
+    _vigil: Option<rate_limit::Vigil>,
     /// Held for as long as Redis is to be asked about doubted logins.
     _asking: Option<Asking>,
 }
@@ -105,6 +107,7 @@ pub fn gather_parts(
         };
         kept.unwrap_or_else(|| Rc::new(stores.leases.tend(giving())))
     });
+    let vigil = link.as_ref().map(|link| rate_limit::Vigil::start(&stores.limits, link));
     let mut upstreams = HashMap::new();
     for app in &settings.upstreams {
         let kept = before.and_then(|before| before.upstreams.get(&app.name)).filter(|(known, _)| known == app);
@@ -171,7 +174,9 @@ pub fn gather_parts(
     let link = link.filter(|_| settings.routes.iter().any(believes));
     let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
     let limits = Rc::new(Limits { limits: settings.limits_in_use(), settings: settings.limits, worker: limits });
-    let materials = Materials { server, redis, member, tending, upstreams, register, access, limits, _asking: asking };
+    let (_vigil, _asking) = (vigil, asking);
+    let materials =
+        Materials { server, redis, member, tending, upstreams, register, access, limits, _vigil, _asking };
     Ok((materials, parts))
 }
 

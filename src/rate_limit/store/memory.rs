@@ -34,6 +34,8 @@ pub struct MemoryStore {
     hasher: RandomState,
     /// Until when (µs since the Unix epoch) what was counted in place of Redis says anything; 0: nothing was.
     stood_in_until: AtomicU64,
+    /// Until when (µs since the Unix epoch) what another store has said says anything.
+    noted_until: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,7 @@ impl MemoryStore {
         let hasher = RandomState::new();
         let shard = || Shard { index: HashMap::with_hasher(hasher.clone()), counters: Vec::new(), room: keys / count };
         let shards = (0..count).map(|_| Mutex::new(shard())).collect();
-        Arc::new(Self { shards, hasher, stood_in_until: AtomicU64::new(0) })
+        Arc::new(Self { shards, hasher, stood_in_until: AtomicU64::new(0), noted_until: AtomicU64::new(0) })
     }
 
     /// Settles `charges` at `now` (µs since the Unix epoch) in one step ([`Charge`]). One decision for each, in order.
@@ -155,7 +157,13 @@ impl MemoryStore {
         }
         if let Some(state) = more {
             shard.set(key, until, Kept::State(state));
+            self.noted_until.fetch_max(until, Ordering::Relaxed);
         }
+    }
+
+    /// Until when (µs since the Unix epoch) what another store has said says anything, at most.
+    pub fn noted_until(&self) -> u64 {
+        self.noted_until.load(Ordering::Relaxed)
     }
 
     /// Forgets `key`.
