@@ -219,7 +219,7 @@ impl RateLimit {
         let mut docket = idle.unwrap_or_else(|| Box::new(Docket::new(terms.clone())));
         docket.open(exchange, &self.counters, terms);
         if let Some(leases) = &self.leases {
-            docket.spend(&self.counters, leases);
+            docket.spend(&self.counters, leases, self.worker.fleet.instances() == 1);
         }
         docket
     }

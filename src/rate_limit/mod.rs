@@ -42,10 +42,10 @@ pub(crate) mod trial;
 
 pub use judge::{RateLimit, Worker, key_name};
 pub use layer::layer;
-pub use outage::Vigil;
 pub use limit::{
     Algorithm, Cost, Count, Counting, Exempt, Limit, Missing, OnExceed, Plan, Precision, Refusal, Rule, Unknown,
 };
+pub use outage::Vigil;
 pub use terms::policy;
 
 use std::time::Duration;

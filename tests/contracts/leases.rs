@@ -213,7 +213,8 @@ fn what_is_held_is_spent_until_it_ends_and_what_is_left_goes_back() {
     let mut single = Single::new(Terms { amount: 10_000, seconds: 3600, burst: 10_000 });
     let leased = single.warm_up();
     assert_eq!(leased, 2, "half of what was asked for");
-    let Held::Spent { remaining, reset_after } = single.spend(1, 1) else { panic!("it is held") };
+    let Held::Spent { held, remaining, reset_after } = single.spend(1, 1) else { panic!("it is held") };
+    assert!(held < remaining, "{held} are certain");
     assert!((9_900..10_000).contains(&remaining) && reset_after > 0, "{remaining} {reset_after}");
     // When it has ended, the store is asked again.
     assert!(matches!(single.spend(1, 200_000), Held::Ask { .. }));

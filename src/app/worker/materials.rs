@@ -175,8 +175,7 @@ pub fn gather_parts(
     let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
     let limits = Rc::new(Limits { limits: settings.limits_in_use(), settings: settings.limits, worker: limits });
     let (_vigil, _asking) = (vigil, asking);
-    let materials =
-        Materials { server, redis, member, tending, upstreams, register, access, limits, _vigil, _asking };
+    let materials = Materials { server, redis, member, tending, upstreams, register, access, limits, _vigil, _asking };
     Ok((materials, parts))
 }
 

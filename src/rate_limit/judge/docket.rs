@@ -67,6 +67,8 @@ enum Source {
 pub(in crate::rate_limit) struct Said {
     pub(in crate::rate_limit) allowed: bool,
     pub(in crate::rate_limit) remaining: u64,
+    /// Units of these that nobody else can take: what the client is told.
+    pub(in crate::rate_limit) certain: u64,
     pub(in crate::rate_limit) retry_after: u64,
     pub(in crate::rate_limit) reset_after: u64,
     pub(in crate::rate_limit) delay: u64,
@@ -113,8 +115,8 @@ impl Docket {
     }
 
     /// Spends what was taken ahead of `leases`, so that the store is not asked for it. Where that is a refusal, it is asked
-    /// only for what is charged all the same.
-    pub(super) fn spend(&mut self, counters: &[Counter], leases: &Arc<Leases>) {
+    /// only for what is charged all the same. `alone`: no other instance takes of what the store has.
+    pub(super) fn spend(&mut self, counters: &[Counter], leases: &Arc<Leases>, alone: bool) {
         let at = clock::instant();
         let mut refused = false;
         for index in 0..self.entries.len() {
@@ -126,8 +128,9 @@ impl Docket {
             let (policy, units) = (&self.terms[entry.counter].policy, counter.asked.take);
             let (source, said) = match leases.spend(self.key(&entry), policy, units, at) {
                 Held::Ask { lease } => (Source::Store { leased: true, lease }, Said::default()),
-                Held::Spent { remaining, reset_after } => {
-                    let said = Said { allowed: true, remaining, reset_after, ..Said::default() };
+                Held::Spent { held, remaining, reset_after } => {
+                    let certain = if alone { remaining } else { held };
+                    let said = Said { allowed: true, remaining, certain, reset_after, ..Said::default() };
                     (Source::Lease { units }, said)
                 }
                 Held::Refused { retry_after, reset_after } => {
@@ -218,7 +221,8 @@ impl Docket {
                 true => self.terms[counter].policy.since(&decision.state, now, counters[counter].asked.take),
                 false => now,
             };
-            self.entries[index].said = Said { allowed, remaining, retry_after, reset_after, delay, since };
+            self.entries[index].said =
+                Said { allowed, remaining, certain: remaining, retry_after, reset_after, delay, since };
         }
     }
 

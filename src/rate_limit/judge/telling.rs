@@ -20,7 +20,7 @@ impl RateLimit {
         let is_nearest = record.limit.as_ref().is_none_or(|other| {
             let told = fields::shown(fields);
             told.is_none_or(|(remaining, quota)| {
-                nearer((!said.allowed, said.remaining, amount), (other.refused, remaining, quota))
+                nearer((!said.allowed, said.certain, amount), (other.refused, remaining, quota))
             })
         });
         let all = self.binding(standing).map(|entry| self.told(standing, entry));
@@ -31,7 +31,7 @@ impl RateLimit {
             record.limit = Some(LimitTrail {
                 name: self.counters[nearest.counter].limit.name.clone(),
                 refused: !said.allowed,
-                remaining: said.remaining,
+                remaining: said.certain,
                 counted: if nearest.is_leased() { "leased" } else { standing.counted.word() },
             });
         }
@@ -45,7 +45,7 @@ impl RateLimit {
         Told {
             fields: &standing.docket.terms[entry.counter].fields,
             refused: !entry.said.allowed,
-            remaining: entry.said.remaining,
+            remaining: entry.said.certain,
             retry_after: entry.said.retry_after,
             reset_after: entry.said.reset_after,
             partition: self.tells_partitions.then(|| Partition::of(standing.docket.key(entry))),

@@ -118,7 +118,8 @@ impl Account {
             self.lots.spend(units);
             self.spent_at = now;
             self.tally.spent += units;
-            return Held::Spent { remaining: self.remaining(), reset_after: self.reset_after(now) };
+            let (held, remaining) = (self.lots.held(), self.remaining());
+            return Held::Spent { held, remaining, reset_after: self.reset_after(now) };
         }
         if self.pace.is_some() && self.is_full_again(now) {
             self.pace = None;
@@ -202,7 +203,7 @@ impl Account {
         self.asking.is_some_and(|(since, _)| now < since + self.life)
     }
 
-    /// The least that may be spent still, as far as is known.
+    /// What may be spent still, as far as is known.
     fn remaining(&self) -> u64 {
         self.lots.held() + self.said.map_or(0, |said| said.remaining.saturating_sub(said.others))
     }

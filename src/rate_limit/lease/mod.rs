@@ -42,7 +42,10 @@ const SHARDS: usize = 64;
 pub enum Held {
     /// They were held, and are spent.
     Spent {
-        /// Units that may be spent still, as far as is known: not more.
+        /// Units that are held still: so many are certain.
+        held: u64,
+        /// Units that may be spent still, as far as is known: with what the store had when it was last asked, less what
+        /// others are likely to have taken since.
         remaining: u64,
         /// µs until all units are there again.
         reset_after: u64,
