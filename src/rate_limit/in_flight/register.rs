@@ -257,6 +257,8 @@ impl Told {
             if nothing {
                 self.idle.set(true);
                 self.woken.notified().await;
+                // What Redis went through before anybody was in flight concerns nobody.
+                up.mark_unchanged();
             }
             if let Ok(Ok(())) = timeout(LOOK, up.changed()).await
                 && *up.borrow_and_update()
