@@ -18,7 +18,7 @@ use std::time::Duration;
 use redis::Pipeline;
 use tokio::time::sleep;
 
-use super::judge::{Counted, Docket, RateLimit, Standing, Verdict, Worker};
+use super::judge::{Counted, Counter, Docket, RateLimit, Standing, Verdict, Worker};
 use crate::telemetry::registry::Gauge;
 
 /// Where requests wait.
@@ -95,7 +95,9 @@ impl RateLimit {
     /// Gives back what a request was charged in vain: at once, or since `taken_at` (µs since the Unix epoch).
     pub(super) fn give_back(&self, docket: &Docket, taken_at: Option<u64>, counted: Counted) {
         let charged = docket.asked().iter().filter(|entry| entry.said.allowed).filter_map(|entry| {
-            let units = self.counters[entry.counter].asked.take;
+            let Counter { limit, asked, .. } = &self.counters[entry.counter];
+            // At once is who finds no room to wait: refused, and charged even so where the limit says it.
+            let units = if taken_at.is_none() && limit.charge_refused { 0 } else { asked.take };
             let since = taken_at.unwrap_or(entry.said.since);
             (units > 0).then(|| (docket.key(entry), &docket.terms[entry.counter].policy, since, units))
         });

@@ -174,7 +174,8 @@ impl Link {
         tokio::task::spawn_local(async move {
             let answer = link.query(&pipeline).await;
             link.0.sends.change(|count| count - 1, |all| all - bytes);
-            if answer.is_err() {
+            let refused = |values: &Vec<Value>| values.iter().any(|value| matches!(value, Value::ServerError(_)));
+            if answer.as_ref().map_or(true, refused) {
                 otherwise();
             }
         });

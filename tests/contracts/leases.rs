@@ -263,11 +263,12 @@ fn one_request_asks_for_a_lease_and_the_others_for_their_own_units() {
 
 #[test]
 fn a_refusal_is_remembered_until_it_can_change_but_not_for_longer_than_a_second() {
-    for (seconds, wait) in [(10, 100_000), (1000, 1_000_000)] {
+    for (seconds, unit, wait) in [(10, 100_000, 100_000), (1000, 10_000_000, 1_000_000)] {
         let mut single = Single::new(Terms { amount: 100, seconds, burst: 2 });
         assert_eq!([single.ask(1, 0, 0), single.ask(1, 0, 0), single.ask(1, 0, 0)], [Some(0), Some(0), None]);
         let told = single.spend(1, 1);
-        assert_eq!(told, Held::Refused { retry_after: wait - 1, reset_after: seconds * 20_000 - 1 });
+        // Told is when it will pass, however soon the store is asked again.
+        assert_eq!(told, Held::Refused { retry_after: unit - 1, reset_after: seconds * 20_000 - 1 });
         assert!(matches!(single.spend(1, wait - 1), Held::Refused { .. }));
         assert_eq!(single.spend(1, wait), Held::Ask { lease: 0 });
     }

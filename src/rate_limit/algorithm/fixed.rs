@@ -21,6 +21,8 @@ use crate::rate_limit::quota::Quota;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     most: u64,
+    /// What all shares give together.
+    whole: u64,
     windows: Windows,
     owing: bool,
     lease: u64,
@@ -38,7 +40,8 @@ pub struct State {
 impl Policy {
     /// The policy of `quota`, in windows of the calendar in the time zone called `zone`, or even ones.
     pub fn new(quota: Quota, zone: Option<&str>) -> Self {
-        Self { most: quota.amount.max(1), windows: Windows::new(quota, zone), owing: false, lease: 0 }
+        let most = quota.amount.max(1);
+        Self { most, whole: most, windows: Windows::new(quota, zone), owing: false, lease: 0 }
     }
 
     /// The same, for what is charged after the fact.
@@ -51,7 +54,7 @@ impl Policy {
         Self { lease: u64::try_from(life.as_micros()).unwrap_or(u64::MAX), ..self }
     }
 
-    /// One of `instances` equal shares of it: of at least one unit.
+    /// One of `instances` equal shares of it: of at least one unit. What the whole has counted stays counted.
     pub fn share(&self, instances: u32) -> Self {
         let most = (self.most / u64::from(instances.max(1))).max(1);
         Self { most, lease: if instances > 1 { 0 } else { self.lease }, ..self.clone() }
@@ -64,7 +67,7 @@ impl Policy {
 
     /// Units that a state may count: with what may be owed.
     pub fn cap(&self) -> u64 {
-        if self.owing { 2 * self.most } else { self.most }
+        if self.owing { 2 * self.whole } else { self.whole }
     }
 
     /// The windows.

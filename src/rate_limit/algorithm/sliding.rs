@@ -25,6 +25,8 @@ const TICKS: u64 = 1 << 21;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     most: u64,
+    /// What all shares give together.
+    whole: u64,
     window: u64,
     owing: bool,
 }
@@ -44,7 +46,8 @@ impl Policy {
     /// The policy of `quota`.
     pub fn new(quota: Quota) -> Self {
         let window = u64::try_from(quota.per.as_micros()).unwrap_or(u64::MAX).clamp(1, super::gcra::LONGEST);
-        Self { most: quota.amount.clamp(1, 1_000_000_000), window, owing: false }
+        let most = quota.amount.clamp(1, 1_000_000_000);
+        Self { most, whole: most, window, owing: false }
     }
 
     /// The same, for what is charged after the fact.
@@ -52,7 +55,7 @@ impl Policy {
         Self { owing: true, ..self }
     }
 
-    /// One of `instances` equal shares of it: of at least one unit.
+    /// One of `instances` equal shares of it: of at least one unit. What the whole has counted stays counted.
     pub fn share(&self, instances: u32) -> Self {
         Self { most: (self.most / u64::from(instances.max(1))).max(1), ..*self }
     }
@@ -64,7 +67,7 @@ impl Policy {
 
     /// Units that a counter may hold.
     pub fn cap(&self) -> u64 {
-        if self.owing { 2 * self.most } else { self.most }
+        if self.owing { 2 * self.whole } else { self.whole }
     }
 
     /// A window (µs).

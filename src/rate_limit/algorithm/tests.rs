@@ -349,3 +349,15 @@ impl Fleet {
         }
     }
 }
+
+#[test]
+fn a_share_of_a_window_counts_on_from_what_the_whole_has_counted_and_forgets_nothing_of_it() {
+    for algorithm in [Algorithm::FixedWindow, Algorithm::SlidingWindow] {
+        let quota: Quota = "1000 per day".parse().unwrap();
+        let whole = Policy::new(&Counting { algorithm, quota, burst: 1000, calendar: None });
+        let spent = whole.decide(None, NOW, Asked::units(902)).state;
+        let refused = whole.share(2).decide(Some(&spent), NOW, Asked::units(1));
+        assert_eq!((refused.allowed, refused.remaining, refused.state), (false, 0, spent));
+        assert_eq!(whole.decide(Some(&refused.state), NOW, Asked::units(1)).remaining, 97);
+    }
+}

@@ -257,7 +257,7 @@ impl Docket {
         self.ahead = None;
     }
 
-    /// The store was not asked, or nobody has waited for its answer.
+    /// The store could not be asked.
     pub(in crate::rate_limit) fn unanswered(&self) {
         let Some(Ahead { leases, .. }) = &self.ahead else { return };
         for entry in self.asked().iter().filter(|entry| matches!(entry.source, Source::Store { leased: true, .. })) {
@@ -266,10 +266,10 @@ impl Docket {
     }
 }
 
-/// A request that is never judged: its client has left.
+/// A request that is never judged: its client has left. A lease that it asked for counts as asked for until it would end:
+/// clients that leave at once must not have one taken each time.
 impl Drop for Docket {
     fn drop(&mut self) {
-        self.unanswered();
         self.put_back();
     }
 }

@@ -69,7 +69,12 @@ struct Said {
 struct Refusal {
     /// As many were left.
     left: u64,
+    /// No longer than this it is believed without asking.
     until: Instant,
+    /// What it was judged by: the state, when by the store's clock (µs since the Unix epoch), and before the store was asked.
+    state: State,
+    then: u64,
+    asked: Instant,
 }
 
 /// Units, since they were told last.
@@ -87,7 +92,7 @@ impl Account {
         Self {
             policy: policy.clone(),
             life: Duration::from_micros(policy.lease_life()),
-            lots: Lots::default(),
+            lots: Lots::new(now),
             full: 0,
             demand: Demand::new(now),
             said: None,
@@ -125,7 +130,7 @@ impl Account {
             self.pace = None;
         }
         if let Some(retry_after) = self.refused(units, now) {
-            return Held::Refused { retry_after: micros(retry_after), reset_after: self.reset_after(now) };
+            return Held::Refused { retry_after, reset_after: self.reset_after(now) };
         }
         if self.is_asking(now) {
             return Held::Ask { lease: 0 };
@@ -155,17 +160,23 @@ impl Account {
         Some(lease)
     }
 
-    /// How long a request of `units` is refused still.
-    fn refused(&self, units: u64, now: Instant) -> Option<Duration> {
+    /// µs until a request of `units` would be let in, if it is refused without asking.
+    fn refused(&self, units: u64, now: Instant) -> Option<u64> {
+        let wait = |refusal: Refusal| {
+            let then = refusal.then.saturating_add(micros(now.saturating_duration_since(refusal.asked)));
+            self.policy.decide(Some(&refusal.state), then, Asked::units(units)).retry_after
+        };
         let known = self.refusal.filter(|refusal| units > refusal.left && refusal.until > now);
         if let Some(refusal) = known {
-            return Some(refusal.until - now);
+            return Some(wait(refusal));
         }
         let pace = self.pace?;
-        if self.is_asking(now) {
-            return Some(pace.next.saturating_duration_since(now).max(self.life / 16));
-        }
-        (pace.next > now).then(|| pace.next - now)
+        let paced = match self.is_asking(now) {
+            true => pace.next.saturating_duration_since(now).max(self.life / 16),
+            false if pace.next > now => pace.next - now,
+            false => return None,
+        };
+        Some(micros(paced).max(self.refusal.map_or(0, wait)))
     }
 
     /// How many units to ask for besides `units`.
@@ -256,7 +267,7 @@ impl Account {
         let next = Asked::units(decision.remaining + 1);
         let wait = Duration::from_micros(self.policy.decide(Some(&decision.state), now, next).retry_after);
         let until = asked + wait.min(LONGEST_REFUSAL);
-        self.refusal = Some(Refusal { left: decision.remaining, until });
+        self.refusal = Some(Refusal { left: decision.remaining, until, state: decision.state, then: now, asked });
         match &mut self.pace {
             Some(pace) => pace.refused(asked, until),
             None if self.demand.in_a_life(asked, self.life) < FEW => {}

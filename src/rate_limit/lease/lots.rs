@@ -53,6 +53,11 @@ impl Lot {
 }
 
 impl Lots {
+    /// None. What was spent before `now` was spent of lots that this knows nothing of.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { gone: Some(now), ..Self::default() }
+    }
+
     /// Units in all of them.
     pub(super) fn held(&self) -> u64 {
         self.held

@@ -52,7 +52,7 @@ pub enum Held {
     },
     /// There are none for now.
     Refused {
-        /// µs until the store will be asked again.
+        /// µs until they would be let in, as far as is known.
         retry_after: u64,
         /// µs until all units are there again.
         reset_after: u64,

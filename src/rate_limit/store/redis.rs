@@ -89,7 +89,8 @@ fn settle_apart<'a>(charges: impl Iterator<Item = Charge<'a>>, apart: &[(u64, De
             let since = policy.since(&decision.state, then, asked.take);
             settled.refunds.push((index, since));
             let before = policy.give_back(Some(&decision.state), since, then, asked.take);
-            decision = policy.decide(before.as_ref(), then, asked.look());
+            // What was lent stays lent.
+            decision = Decision { leased: decision.leased, ..policy.decide(before.as_ref(), then, asked.look()) };
         }
         decision.state = decision.state.moved(then, now);
         settled.decisions.push(decision);
