@@ -173,6 +173,16 @@ impl Policy {
         }
     }
 
+    /// µs until all units are there again, once `units` more are charged at `now`; `before`: µs without them.
+    pub fn reset_after(&self, before: u64, now: u64, units: u64) -> u64 {
+        match self {
+            Self::Bucket(policy) => before.saturating_add(policy.span(units).after(0)).min(policy.longest()),
+            Self::Fixed(policy) => policy.windows().at(now).1 - now,
+            Self::Sliding(policy) => policy.end(now) + policy.window() - now,
+            Self::Log(policy) => policy.window(),
+        }
+    }
+
     /// Since when a charge of `units` at `now` that left `state` is given back, if that is done at once, for a request that
     /// was refused elsewhere.
     pub fn since(&self, state: &State, now: u64, units: u64) -> u64 {

@@ -86,7 +86,7 @@ impl RateLimit {
 
     /// The limit nearest to refusal, of those that bind: of several that refuse, the one with the longest wait, which is what
     /// the client has to be told.
-    fn nearest(&self, docket: &Docket) -> Option<usize> {
+    pub(in crate::rate_limit) fn nearest(&self, docket: &Docket) -> Option<usize> {
         let entries = &docket.entries;
         let rank = |index: usize| {
             let Entry { counter, said, .. } = &entries[index];
