@@ -142,7 +142,6 @@ impl Named<'_> {
         if deed == Deed::Show {
             return Ok(());
         }
-        let (now, decision) = self.look().await?;
         let mut pipeline = Pipeline::with_capacity(1);
         match (deed, link) {
             (Deed::Show, _) => {}
@@ -152,14 +151,8 @@ impl Named<'_> {
                 push_key(&mut name, &self.worker.prefix, &self.key, policy);
                 pipeline.cmd("DEL").arg(name);
             }
-            (Deed::Grant(units), link) => {
-                // Spent at this moment at the earliest: time has given nothing of it back yet.
-                let since = policy.since(&decision.state, now, 0);
-                match link {
-                    None => memory.give_back(&self.key, policy, since, units, now),
-                    Some(_) => self.counters().give_back(&mut pipeline, &self.key, policy, since, units),
-                }
-            }
+            (Deed::Grant(units), None) => memory.grant(&self.key, policy, units, self.worker.clock.unix_micros()),
+            (Deed::Grant(units), Some(_)) => self.counters().grant(&mut pipeline, &self.key, policy, units),
         }
         if let Some(link) = link {
             refused(&link.query(&pipeline).await.map_err(unavailable)?)?;
@@ -174,7 +167,7 @@ impl Named<'_> {
     }
 
     async fn shown(&self) -> Result<Value, Trouble> {
-        let (_, decision) = self.look().await?;
+        let decision = self.look().await?;
         Ok(json!({
             "limit": &*self.limit.name,
             "quota": self.terms.quota,
@@ -186,21 +179,19 @@ impl Named<'_> {
         }))
     }
 
-    /// When (µs since the Unix epoch, by the store's clock), and what a request for one unit would be told.
-    async fn look(&self) -> Result<(u64, Decision), Trouble> {
+    /// What a request for one unit would be told.
+    async fn look(&self) -> Result<Decision, Trouble> {
         let charge = Charge::new(&self.key, &self.terms.policy, Asked::units(1).look());
         let Worker { memory, link, clock, .. } = self.worker;
         let Some(link) = link else {
-            let now = clock.unix_micros();
-            let decision = memory.settle(&[charge], now).pop();
-            return decision.map(|decision| (now, decision)).ok_or_else(|| unavailable("memory"));
+            let decision = memory.settle(&[charge], clock.unix_micros()).pop();
+            return decision.ok_or_else(|| unavailable("memory"));
         };
         let mut pipeline = Pipeline::with_capacity(1);
         self.counters().ask(&mut pipeline, &[charge], &[], false);
         let values = link.query(&pipeline).await.map_err(unavailable)?;
         let settled = read(std::iter::once(charge), &values).map_err(unavailable)?;
-        let decision = settled.decisions.into_iter().next();
-        decision.map(|decision| (settled.now, decision)).ok_or_else(|| unavailable("protocol"))
+        settled.decisions.into_iter().next().ok_or_else(|| unavailable("protocol"))
     }
 }
 

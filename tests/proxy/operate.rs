@@ -82,6 +82,28 @@ fn meets_the_operator(one: &Sidegate, other: &Sidegate) {
 }
 
 #[test]
+fn what_is_granted_may_be_spent_whatever_the_algorithm_and_wherever_it_is_counted() {
+    let (app, redis) = (Origin::saying("app"), RedisServer::start());
+    let all = ["token-bucket", "fixed-window", "sliding-window", "sliding-log"];
+    let limit = |algorithm: &&str| {
+        format!("[limit.{algorithm}]\nkey = \"address\"\nquota = \"5 per day\"\nalgorithm = \"{algorithm}\"\n")
+    };
+    let route = |name: &&str| format!("[[route]]\npath = \"/{name}\"\nlimits = [\"{name}\"]\n");
+    let tables = all.iter().map(limit).chain(all.iter().map(route)).collect::<String>();
+    let in_memory = Configuration::of(&app).with(&tables).start();
+    let over_redis = Configuration::of(&app).redis(&redis).with(&tables).start();
+    for (sidegate, algorithm) in all.iter().flat_map(|name| [(&in_memory, name), (&over_redis, name)]) {
+        let target = format!("/{algorithm}");
+        assert_eq!(statuses(sidegate, &target, &[], 6), [200, 200, 200, 200, 200, 429], "{algorithm}");
+        let (code, granted) = limits(sidegate, &["grant", algorithm, "127.0.0.1", "--units", "2"]);
+        assert!(code == 0 && granted.contains(": 2 left of 5 per day"), "{algorithm}: {granted}");
+        assert_eq!(statuses(sidegate, &target, &[], 3), [200, 200, 429], "{algorithm}");
+        let (_, granted) = limits(sidegate, &["grant", algorithm, "127.0.0.1", "--units", "1000"]);
+        assert!(granted.contains(": 5 left of 5 per day"), "{algorithm}: {granted}");
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_said() {
     let app = Origin::saying("app");
     let mut redis = RedisServer::start();

@@ -6,7 +6,8 @@
 //!    charged even so. One in shadow stops nobody, and is charged if it would allow and the request passes.
 //! 3. What happened is charged after the fact, whether there is room or not. The debt that this leaves is bounded: by one
 //!    more burst.
-//! 4. A state is judged by the policy in force, whichever left it: nobody waits for what another policy meant by it, and
+//! 4. What an operator grants is units that count, whenever they were spent: the newest first. It acts in full at once.
+//! 5. A state is judged by the policy in force, whichever left it: nobody waits for what another policy meant by it, and
 //!    nobody is given more than the one in force gives.
 //!
 //! # Why
@@ -199,6 +200,17 @@ impl Policy {
             Self::Bucket(policy) => policy.give_back(bucket(stored), since, now, units).map(State::Bucket),
             Self::Fixed(policy) => policy.give_back(fixed(stored), since, now, units).map(State::Fixed),
             Self::Sliding(policy) => policy.give_back(sliding(stored), since, now, units).map(State::Sliding),
+            Self::Log(policy) => policy.give_back(log(stored), units).map(State::Log),
+        }
+    }
+
+    /// The state once `units` that a key has spent are forgotten at `now`, whenever that was; none if all is there. A log
+    /// forgets the newest by itself ([`log::Log::forget`]).
+    pub fn grant(&self, stored: Option<&State>, now: u64, units: u64) -> Option<State> {
+        match self {
+            Self::Bucket(policy) => policy.give_back(bucket(stored), now, now, units).map(State::Bucket),
+            Self::Fixed(policy) => policy.give_back(fixed(stored), now, now, units).map(State::Fixed),
+            Self::Sliding(policy) => policy.grant(sliding(stored), now, units).map(State::Sliding),
             Self::Log(policy) => policy.give_back(log(stored), units).map(State::Log),
         }
     }
