@@ -90,6 +90,9 @@ impl RateLimit {
         if owed.is_empty() {
             return self.close(docket);
         }
+        for (entry, &units) in docket.entries.iter().zip(&owed) {
+            self.counters[entry.counter].outcomes.charged.iter().for_each(|charged| charged.add(units));
+        }
         match (&self.worker.link, counted) {
             (Some(link), Counted::Redis) => {
                 let (counters, mut pipeline) = (self.in_redis(), Pipeline::new());

@@ -70,6 +70,12 @@ impl RateLimit {
                 counter.remember_refused(docket.key(entry), now);
             }
             let outcomes = &counter.outcomes;
+            let passes = within && entry.said.allowed;
+            if let Some(charged) = &outcomes.charged
+                && (passes || counter.limit.charge_refused && !entry.is_leased())
+            {
+                charged.add(counter.asked.take);
+            }
             match (counted == Counted::Local && !entry.is_leased(), entry.said.allowed) {
                 (false, false) => outcomes.refused.inc(),
                 (true, false) => outcomes.local_refused.inc(),

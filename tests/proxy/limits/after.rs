@@ -22,6 +22,11 @@ fn a_route_says_what_its_requests_cost() {
         let mut left = |target: &str| client.get(target).number("x-ratelimit-remaining");
         assert_eq!(["/export", "/", "/export", "/"].map(&mut left), [6, 5, 1, 0]);
         assert_eq!(client.get("/export").status, 429);
+        assert_eq!(
+            sidegate.metric("sidegate_limit_charged_units_total{limit=\"ten\"}"),
+            10.0,
+            "a refusal costs nothing"
+        );
     });
 }
 
@@ -98,6 +103,8 @@ fn an_answer_tells_where_its_own_cost_leaves_the_client_and_warns_of_it() {
         let answer = client.get("/");
         assert_eq!((answer.status, answer.number("x-ratelimit-remaining")), (200, 210));
         assert_eq!(answer.field("x-ratelimit-warning"), Some("paid; used=79"));
+        let units = |limit: &str| sidegate.metric(&format!("sidegate_limit_charged_units_total{{limit={limit:?}}}"));
+        assert_eq!((units("login"), units("paid")), (5.0, 790.0));
     });
 }
 
@@ -137,9 +144,12 @@ fn what_is_charged_while_redis_is_away_goes_along_with_the_next_question() {
     let mut login = || client.get("/login").status;
     assert_eq!([(); 3].map(|()| login()), [401; 3]);
     redis.kill();
+    let undecided = "sidegate_limit_store_errors_total{limit=\"login\"}";
+    assert_eq!(sidegate.metric(undecided), 0.0);
     // Two were kept in mind; the third too, if Redis went before it had confirmed it.
     let [first, _, last] = [(); 3].map(|()| login());
     assert_eq!((first, last), (401, 429));
+    assert_eq!(sidegate.metric(undecided), 3.0);
     redis.restart();
     until("Redis counts again, and knows", || {
         assert_eq!(login(), 429);
