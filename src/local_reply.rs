@@ -289,7 +289,8 @@ impl LocalReply {
             Self::VersionNotSupported => "HTTP/1.0, HTTP/1.1 and HTTP/2 are.",
             Self::ExpectationFailed => "The only expectation that can be met is 100-continue.",
             Self::RequestTimeout => "The rest of the request was waited for in vain.",
-            Self::RateLimited(refused) | Self::TooManyInFlight(refused) => return refused.detail().into(),
+            Self::RateLimited(refused) => return refused.detail().into(),
+            Self::TooManyInFlight(refused) => return refused.detail_in_flight().into(),
             Self::LimitKeyMissing { limit } => {
                 return format!("The limit \"{limit}\" counts by something that the request does not carry.").into();
             }

@@ -152,7 +152,8 @@ fn told(answer: &Value) -> String {
             format!("{} left", answer["remaining"])
         };
         let (limit, key, quota) = (text(&answer["limit"]), text(&answer["key"]), text(&answer["quota"]));
-        let _ = writeln!(out, "{limit} {key}: {state} of {quota}; all of it in {} s", answer["reset_after"]);
+        let by = if answer["quotas_of"] == "the limit itself" { " (by the limit's own quota)" } else { "" };
+        let _ = writeln!(out, "{limit} {key}: {state} of {quota}{by}; all of it in {} s", answer["reset_after"]);
     }
     out
 }

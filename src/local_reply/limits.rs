@@ -103,6 +103,11 @@ impl Refused {
         }
     }
 
+    /// What became of a request of which too many were in flight: when one of them ends, nobody knows.
+    pub(super) fn detail_in_flight(&self) -> String {
+        format!("{} Try again when one of them has ended.", self.allowance())
+    }
+
     /// `Retry-After` (RFC 9110 §10.2.3).
     pub(super) fn seconds(&self) -> Option<u64> {
         self.retry_after.map(|seconds| seconds.max(1))

@@ -5,7 +5,8 @@
 //!    it costs anyway, if its status counts.
 //! 3. A request whose client leaves before the answer has no status; where the answer would have said what it costs, it
 //!    costs 1.
-//! 4. Nobody waits for that. What Redis cannot be told is charged in memory, and goes along with later questions (`outage`).
+//! 4. Its client is told where it stands with that charged, and is warned by it.
+//! 5. Nobody waits for that. What Redis cannot be told is charged in memory, and goes along with later questions (`outage`).
 //!
 //! # Why
 //! Requests that are under way at once are all let in while a unit is left. What they come to is charged all the same, as a
@@ -41,9 +42,13 @@ impl Passing {
 
     /// Its answer is here: its client is told where it stands, and it is charged what the answer says.
     pub(super) fn answered(mut self, record: &mut Record, response: &mut Response<Body>) {
-        if let Some(standing) = self.standing.take() {
+        if let Some(mut standing) = self.standing.take() {
+            let owed = self.limits.owed(&standing.docket, Some((response.status(), response.headers())));
+            if !owed.is_empty() {
+                self.limits.foresee(&mut standing, &owed);
+            }
             self.limits.show(&standing, record, response.headers_mut());
-            self.limits.settle_after(standing, Some((response.status(), response.headers())));
+            self.limits.settle_after(standing, owed);
         }
     }
 }
@@ -51,21 +56,42 @@ impl Passing {
 impl Drop for Passing {
     fn drop(&mut self) {
         if let Some(standing) = self.standing.take() {
-            self.limits.settle_after(standing, None);
+            let owed = self.limits.owed(&standing.docket, None);
+            self.limits.settle_after(standing, owed);
         }
     }
 }
 
 impl RateLimit {
-    fn settle_after(self: &Rc<Self>, standing: Standing, head: Head<'_>) {
-        let Standing { docket, counted, .. } = standing;
+    /// Units that a request costs after its answer, one number for each of its entries; empty if it costs none.
+    fn owed(&self, docket: &Docket, head: Head<'_>) -> Vec<u64> {
         if !docket.entries.iter().any(|entry| self.counters[entry.counter].limit.is_charged_after()) {
-            return self.close(docket);
+            return Vec::new();
         }
         let owed: Vec<u64> =
             docket.entries.iter().map(|entry| units_after(&self.counters[entry.counter], head)).collect();
-        if owed.iter().all(|units| *units == 0) {
+        if owed.iter().all(|units| *units == 0) { Vec::new() } else { owed }
+    }
+
+    /// What a request's counters will say once they are charged what it owes.
+    fn foresee(&self, standing: &mut Standing, owed: &[u64]) {
+        let Standing { docket, nearest, now, .. } = standing;
+        for (entry, &units) in docket.entries.iter_mut().zip(owed).filter(|(_, units)| **units > 0) {
+            let said = &mut entry.said;
+            said.remaining = said.remaining.saturating_sub(units);
+            said.certain = said.certain.saturating_sub(units);
+            said.reset_after = docket.terms[entry.counter].policy.reset_after(said.reset_after, *now, units);
+        }
+        *nearest = self.nearest(docket);
+    }
+
+    fn settle_after(self: &Rc<Self>, standing: Standing, owed: Vec<u64>) {
+        let Standing { docket, counted, .. } = standing;
+        if owed.is_empty() {
             return self.close(docket);
+        }
+        for (entry, &units) in docket.entries.iter().zip(&owed) {
+            self.counters[entry.counter].outcomes.charged.iter().for_each(|charged| charged.add(units));
         }
         match (&self.worker.link, counted) {
             (Some(link), Counted::Redis) => {

@@ -29,7 +29,7 @@ use crate::redis_pool::fleet::Fleet;
 use crate::telemetry::registry::Registry;
 
 use super::delay::WaitingRoom;
-use super::lease::Leases;
+use super::lease::{self, Leases};
 use super::store::memory::MemoryStore;
 use super::store::redis::{self as counted_in_redis, Counters, Settled};
 use super::store::{Charge, OnOutage};
@@ -120,6 +120,12 @@ impl RateLimit {
     pub fn new(limits: &[Arc<Limit>], cost: Option<u64>, settings: Settings, worker: &Worker) -> Rc<Self> {
         let (counters, subjects): (Vec<_>, Vec<_>) = Counter::all(limits, cost, worker).into_iter().unzip();
         let leased = limits.iter().any(|limit| limit.precision == Precision::Leased);
+        if worker.link.is_some() {
+            // They are there from the start, not only from the first lease on.
+            for counter in counters.iter().filter(|counter| counter.limit.precision == Precision::Leased) {
+                lease::counters(counter.beginning(), &worker.registry, worker.number);
+            }
+        }
         Rc::new(Self {
             counters: counters.into(),
             agreed: Agreed::new(subjects.into(), settings),

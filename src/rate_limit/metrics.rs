@@ -15,6 +15,10 @@ pub(super) struct Outcomes {
     pub(super) local_refused: Counter,
     /// Not counted, since Redis is away; of limits that bind.
     pub(super) uncounted: Option<Uncounted>,
+    /// Units; of what counts units, and not on trial.
+    pub(super) charged: Option<Counter>,
+    /// Decisions that the store did not make, but the outage policy; not of what is on trial.
+    pub(super) store_errors: Option<Counter>,
     /// Where requests wait for their turn.
     pub(super) delayed: Option<Counter>,
     pub(super) warnings: Counter,
@@ -49,6 +53,14 @@ impl Outcomes {
             local_allowed: counter(local_allowed),
             local_refused: counter(local_refused),
             uncounted: binds.then(|| Uncounted { open: counter("open"), closed: counter("closed") }),
+            charged: (role != Role::Trial && limit.counting().is_some()).then(|| {
+                let help = "Units charged: at once, after the answer, and of leases as they are spent.";
+                registry.counter(worker, "sidegate_limit_charged_units_total", help, &labels)
+            }),
+            store_errors: (role != Role::Trial).then(|| {
+                let help = "Decisions that Redis did not make: `on_outage` did.";
+                registry.counter(worker, "sidegate_limit_store_errors_total", help, &labels)
+            }),
             delayed: delays.then(|| {
                 let help = "Requests that waited for their turn, or were given up by their clients meanwhile.";
                 registry.counter(worker, "sidegate_limit_delayed_total", help, &labels)

@@ -38,6 +38,11 @@ pub fn spell(key: &Key, grouping: Grouping, values: &[String]) -> Result<String,
     Ok(text)
 }
 
+/// Whether `value` names no more than the digest of what a client sends.
+pub fn is_only_a_digest(value: &str) -> bool {
+    value.starts_with("sha256:") || value.strip_prefix('#').is_some_and(is_digest)
+}
+
 fn push(part: &Part, grouping: Grouping, value: &str, text: &mut String) -> Result<(), String> {
     let no_address = |value: &str| format!("`{value}` is no address");
     if let Some(instead) = value.strip_prefix('@') {

@@ -5,7 +5,10 @@
 //!    more at once than when all is there.
 //! 3. Both act where counters live, so that every instance sees them: an instance that remembers a refusal or holds units
 //!    of its own asks again within a second.
-//! 4. Keys are named and shown as [`naming`] says.
+//! 4. Of a limit that goes by a plan, a key is shown, and given units back, by the quotas of its client. They are known where
+//!    the API key is named and is the whole key. Otherwise a key is shown by the limit's own, which is said, and a grant is
+//!    refused: by other quotas than the client's it would be more, or less, than was meant.
+//! 5. Keys are named and shown as [`naming`] says.
 //!
 //! # Why
 //! It is done by a worker, over the link and with the scripts of every request: an operator sees what a client would, and
@@ -21,7 +24,7 @@ use super::judge::key_name;
 use super::store::Charge;
 use super::store::redis::{Counters, push_key, read};
 use super::terms::{Subject, Terms};
-use super::{Limit, Settings, Worker, naming};
+use super::{Limit, Settings, Worker, naming, plan};
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,14 +111,56 @@ pub async fn carry_out(
                 return Err(Trouble::Wrong("this limit counts requests in flight, which end by themselves".into()));
             };
             let subject = Subject { limit: limit.clone(), counting: counting.clone() };
+            let (subject, by) = in_force(subject, &values, worker).await?;
+            if by == By::Unknown && matches!(deed, Deed::Grant(_)) {
+                let why = "this limit goes by a plan: name the API key itself, so that its client's quotas are known; or \
+                           reset it";
+                return Err(Trouble::Wrong(why.into()));
+            }
             let terms = Terms::new(&subject, 1, settings);
             let named = Named { limit, terms: &terms, key: key_name(&limit.name) + &text, worker };
             named.act(deed).await?;
             let mut answer = named.shown().await?;
             answer["key"] = shown(limit, &text, reveal).into();
+            if limit.plan.is_some() {
+                answer["quotas_of"] = if by == By::Plan { "the client's plan" } else { "the limit itself" }.into();
+            }
             Ok(answer)
         }
     }
+}
+
+/// Whose quotas a key is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// The limit's own.
+    Limit,
+    /// Those of its client.
+    Plan,
+    /// Nobody can say who its client is: by the limit's own, here.
+    Unknown,
+}
+
+/// What `subject` counts of the key that `values` name (rule 4).
+async fn in_force(subject: Subject, values: &[String], worker: &Worker) -> Result<(Subject, By), Trouble> {
+    let Subject { limit, counting } = &subject;
+    let (Some(plan), Some(link)) = (&limit.plan, &worker.link) else { return Ok((subject, By::Limit)) };
+    let (true, [value]) = (limit.key.0 == [plan.key.clone()], values) else { return Ok((subject, By::Unknown)) };
+    if naming::is_only_a_digest(value) {
+        return Ok((subject, By::Unknown));
+    }
+    // In the place of an API key: there is none, and so no plan.
+    if value.starts_with('@') {
+        return Ok((subject, By::Limit));
+    }
+    let promised = plan::promised(plan, value.as_bytes(), limit, link).await.map_err(unavailable)?;
+    let Some(entitlement) = promised else { return Ok((subject, By::Limit)) };
+    let granted = counting.granted(entitlement.under(&limit.name));
+    Ok(match granted {
+        Ok(counting) => (Subject { limit: limit.clone(), counting }, By::Plan),
+        // As in `terms`: what a limit cannot give leaves it as it is.
+        Err(_) => (subject, By::Limit),
+    })
 }
 
 fn described(limit: &Limit) -> Value {
@@ -142,7 +187,6 @@ impl Named<'_> {
         if deed == Deed::Show {
             return Ok(());
         }
-        let (now, decision) = self.look().await?;
         let mut pipeline = Pipeline::with_capacity(1);
         match (deed, link) {
             (Deed::Show, _) => {}
@@ -152,14 +196,8 @@ impl Named<'_> {
                 push_key(&mut name, &self.worker.prefix, &self.key, policy);
                 pipeline.cmd("DEL").arg(name);
             }
-            (Deed::Grant(units), link) => {
-                // Spent at this moment at the earliest: time has given nothing of it back yet.
-                let since = policy.since(&decision.state, now, 0);
-                match link {
-                    None => memory.give_back(&self.key, policy, since, units, now),
-                    Some(_) => self.counters().give_back(&mut pipeline, &self.key, policy, since, units),
-                }
-            }
+            (Deed::Grant(units), None) => memory.grant(&self.key, policy, units, self.worker.clock.unix_micros()),
+            (Deed::Grant(units), Some(_)) => self.counters().grant(&mut pipeline, &self.key, policy, units),
         }
         if let Some(link) = link {
             refused(&link.query(&pipeline).await.map_err(unavailable)?)?;
@@ -174,7 +212,7 @@ impl Named<'_> {
     }
 
     async fn shown(&self) -> Result<Value, Trouble> {
-        let (_, decision) = self.look().await?;
+        let decision = self.look().await?;
         Ok(json!({
             "limit": &*self.limit.name,
             "quota": self.terms.quota,
@@ -186,21 +224,19 @@ impl Named<'_> {
         }))
     }
 
-    /// When (µs since the Unix epoch, by the store's clock), and what a request for one unit would be told.
-    async fn look(&self) -> Result<(u64, Decision), Trouble> {
+    /// What a request for one unit would be told.
+    async fn look(&self) -> Result<Decision, Trouble> {
         let charge = Charge::new(&self.key, &self.terms.policy, Asked::units(1).look());
         let Worker { memory, link, clock, .. } = self.worker;
         let Some(link) = link else {
-            let now = clock.unix_micros();
-            let decision = memory.settle(&[charge], now).pop();
-            return decision.map(|decision| (now, decision)).ok_or_else(|| unavailable("memory"));
+            let decision = memory.settle(&[charge], clock.unix_micros()).pop();
+            return decision.ok_or_else(|| unavailable("memory"));
         };
         let mut pipeline = Pipeline::with_capacity(1);
         self.counters().ask(&mut pipeline, &[charge], &[], false);
         let values = link.query(&pipeline).await.map_err(unavailable)?;
         let settled = read(std::iter::once(charge), &values).map_err(unavailable)?;
-        let decision = settled.decisions.into_iter().next();
-        decision.map(|decision| (settled.now, decision)).ok_or_else(|| unavailable("protocol"))
+        settled.decisions.into_iter().next().ok_or_else(|| unavailable("protocol"))
     }
 }
 

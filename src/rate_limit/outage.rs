@@ -61,6 +61,8 @@ impl Drop for Vigil {
 impl RateLimit {
     /// Decides about a request that Redis did not.
     pub(super) fn without_redis(&self, exchange: &Exchange, mut docket: Box<Docket>) -> Verdict {
+        let outcomes = docket.asked().iter().map(|entry| &self.counters[entry.counter].outcomes);
+        outcomes.filter_map(|outcomes| outcomes.store_errors.as_ref()).for_each(|errors| errors.inc());
         if self.on_outage == OnOutage::Local {
             docket.unanswered();
             docket.terms = self.agreed.share(exchange, self.worker.fleet.instances());

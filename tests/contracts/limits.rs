@@ -46,6 +46,17 @@ impl Store {
         }
     }
 
+    async fn grant(&self, key: &str, policy: &Policy, units: u64, now: u64) {
+        match self {
+            Self::Memory(store) => store.grant(key, policy, units, now),
+            Self::Redis(link) => {
+                let mut pipeline = Pipeline::new();
+                counters(Some(now)).grant(&mut pipeline, key, policy, units);
+                link.query(&pipeline).await.expect("Redis answers");
+            }
+        }
+    }
+
     async fn give_back(&self, key: &str, policy: &Policy, since: u64, units: u64, now: u64) {
         match self {
             Self::Memory(store) => store.give_back(key, policy, since, units, now),
@@ -187,6 +198,45 @@ fn a_lease_is_taken_while_there_is_room_for_twice_as_much_and_what_is_left_of_it
             store.give_back(&key, &policy, NOW, 15, NOW).await;
             assert_eq!(store.settle(&ask(0), NOW).await[0].remaining, left - 1 + 15 - 1, "{algorithm:?}");
         }
+    });
+}
+
+#[test]
+fn what_is_granted_is_there_at_once_whenever_it_was_spent_and_no_more_than_that() {
+    over_both(async |store| {
+        for algorithm in ALGORITHMS {
+            let policy = counting(algorithm, 10, 10);
+            let key = format!("{algorithm:?}:granted");
+            let window = policy.longest(NOW);
+            let spend = |units: u64| [Charge::new(&key, &policy, Asked::units(units))];
+            let look = [Charge::new(&key, &policy, Asked::units(1).look())];
+            assert!(store.settle(&spend(6), NOW).await[0].allowed);
+            assert!(store.settle(&spend(4), NOW + 7).await[0].allowed);
+            store.grant(&key, &policy, 5, NOW + window / 100).await;
+            let left = store.settle(&look, NOW + window / 100).await[0].remaining;
+            assert_eq!(left, 5, "{algorithm:?}: four of the newest, and one older");
+            store.grant(&key, &policy, 1_000, NOW + window / 100).await;
+            assert_eq!(store.settle(&look, NOW + window / 100).await[0].remaining, 10, "{algorithm:?}");
+        }
+    });
+}
+
+#[test]
+fn what_is_granted_of_the_window_before_makes_up_for_the_share_of_it_that_counts() {
+    over_both(async |store| {
+        let policy = counting(Algorithm::SlidingWindow, 10, 10);
+        let Policy::Sliding(sliding) = &policy else { panic!("a sliding window") };
+        let (key, window) = ("before", sliding.window());
+        let start = sliding.end(NOW) - window;
+        assert!(store.settle(&[Charge::new(key, &policy, Asked::units(10))], start).await[0].allowed);
+        // Half of the next window has passed: half of the ten counts, and two are spent there.
+        let now = start + window + window / 2;
+        assert_eq!(store.settle(&[Charge::new(key, &policy, Asked::units(2))], now).await[0].remaining, 3);
+        store.grant(key, &policy, 4, now).await;
+        let look = [Charge::new(key, &policy, Asked::units(1).look())];
+        assert_eq!(store.settle(&look, now).await[0].remaining, 7, "both of these, and two that count of the others");
+        store.grant(key, &policy, 9, now).await;
+        assert_eq!(store.settle(&look, now).await[0].remaining, 10);
     });
 }
 

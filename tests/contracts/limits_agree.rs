@@ -23,6 +23,7 @@ enum Step {
     Settle { limits: Vec<Limited>, expected: Vec<Decision> },
     Charge,
     GiveBack,
+    Grant,
 }
 
 /// A key, the policy of that key in force, and how it is charged.
@@ -169,7 +170,7 @@ impl Round {
         if self.policies.iter().flatten().all(|policy| matches!(policy, Policy::Log(_))) {
             self.now -= one_of(&[0, 0, 0, 0, 0, 1, 2_000_000]);
         }
-        match fastrand::u8(..8) {
+        match fastrand::u8(..9) {
             0 => {
                 let (key, policy, units) = (fastrand::usize(..KEYS), fastrand::usize(..2), one_of(&[0, 1, 5, 5_000]));
                 let (name, policy) = (&self.keys[key], &self.policies[key][policy]);
@@ -184,6 +185,14 @@ impl Round {
                 self.memory.give_back(name, policy, since, units, self.now);
                 Some(Step::GiveBack)
             }
+            2 => {
+                let (key, policy, units) =
+                    (fastrand::usize(..KEYS), fastrand::usize(..2), one_of(&[0, 1, 3, 40, 5_000]));
+                let (name, policy) = (&self.keys[key], &self.policies[key][policy]);
+                counters(Some(self.now)).grant(pipeline, name, policy, units);
+                self.memory.grant(name, policy, units, self.now);
+                Some(Step::Grant)
+            }
             _ => self.settle(pipeline),
         }
     }
@@ -196,7 +205,7 @@ fn agree(algorithms: &[Algorithm], rounds: usize) {
     load(&mut connection);
     let seed = fastrand::u64(..);
     fastrand::seed(seed);
-    let (mut refused, mut delayed, mut leased, mut given_back) = (0, 0, 0, 0);
+    let (mut refused, mut delayed, mut leased, mut given_back, mut granted) = (0, 0, 0, 0, 0);
     for number in 0..rounds {
         let mut round = Round::new(number, algorithms);
         let mut pipeline = redis::pipe();
@@ -218,10 +227,12 @@ fn agree(algorithms: &[Algorithm], rounds: usize) {
                 }
                 Step::Charge => assert_eq!(*answer, Value::Int(1)),
                 Step::GiveBack => given_back += usize::from(*answer == Value::Int(1)),
+                Step::Grant => granted += usize::from(*answer == Value::Int(1)),
             }
         }
     }
     assert!(refused > rounds * 5 && given_back > rounds / 10, "{refused} {given_back}");
+    assert!(granted > rounds, "{granted}");
     if algorithms.contains(&Algorithm::TokenBucket) {
         assert!(delayed > rounds / 10 && leased > rounds / 10, "{delayed} {leased}");
     }

@@ -76,6 +76,8 @@ fn the_one_too_many_is_refused_and_told_why_until_another_ends() {
         assert_eq!(refusal.field("ratelimit-policy"), Some("\"few\";q=2;qu=\"concurrent-requests\""));
         assert_eq!(refusal.field("ratelimit"), Some("\"few\";r=0"));
         assert_eq!((&refusal.json()["limit"], &refusal.json()["quota"]), (&"few".into(), &"2 at once".into()));
+        let detail = "The limit \"few\" is 2 at once. Try again when one of them has ended.";
+        assert_eq!(refusal.json()["detail"], detail);
         let line = sidegate.access_log(|line| line["status"] == 503);
         assert_eq!((&line["limit"], &line["limit_remaining"]), (&"few".into(), &0.into()));
         assert_eq!((in_flight(&sidegate), app.count()), (2.0, 2));

@@ -38,6 +38,7 @@ fn units(sidegates: &[Sidegate], outcome: &str) -> f64 {
 fn a_fleet_at_full_load_admits_the_quota_and_never_more_and_asks_redis_rarely() {
     let (redis, (app, asked)) = (RedisServer::start(), app());
     let fleet = [(); 3].map(|()| Configuration::of(&app).redis(&redis).with(LEASED).start());
+    assert!(fleet[0].ask_admin("/metrics").text().contains("sidegate_limit_lease_units_total{limit=\"hot\""));
     until("all count three", || fleet.iter().all(|one| one.metric("sidegate_instances") == 3.0));
     let count = || asked.lock().expect("a list").len() as u64;
 

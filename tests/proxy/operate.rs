@@ -82,6 +82,58 @@ fn meets_the_operator(one: &Sidegate, other: &Sidegate) {
 }
 
 #[test]
+fn what_is_granted_may_be_spent_whatever_the_algorithm_and_wherever_it_is_counted() {
+    let (app, redis) = (Origin::saying("app"), RedisServer::start());
+    let all = ["token-bucket", "fixed-window", "sliding-window", "sliding-log"];
+    let limit = |algorithm: &&str| {
+        format!("[limit.{algorithm}]\nkey = \"address\"\nquota = \"5 per day\"\nalgorithm = \"{algorithm}\"\n")
+    };
+    let route = |name: &&str| format!("[[route]]\npath = \"/{name}\"\nlimits = [\"{name}\"]\n");
+    let tables = all.iter().map(limit).chain(all.iter().map(route)).collect::<String>();
+    let in_memory = Configuration::of(&app).with(&tables).start();
+    let over_redis = Configuration::of(&app).redis(&redis).with(&tables).start();
+    for (sidegate, algorithm) in all.iter().flat_map(|name| [(&in_memory, name), (&over_redis, name)]) {
+        let target = format!("/{algorithm}");
+        assert_eq!(statuses(sidegate, &target, &[], 6), [200, 200, 200, 200, 200, 429], "{algorithm}");
+        let (code, granted) = limits(sidegate, &["grant", algorithm, "127.0.0.1", "--units", "2"]);
+        assert!(code == 0 && granted.contains(": 2 left of 5 per day"), "{algorithm}: {granted}");
+        assert_eq!(statuses(sidegate, &target, &[], 3), [200, 200, 429], "{algorithm}");
+        let (_, granted) = limits(sidegate, &["grant", algorithm, "127.0.0.1", "--units", "1000"]);
+        assert!(granted.contains(": 5 left of 5 per day"), "{algorithm}: {granted}");
+    }
+}
+
+#[test]
+fn a_key_of_a_plan_is_shown_and_granted_units_by_the_quotas_of_its_client() {
+    let (app, redis) = (Origin::saying("app"), RedisServer::start());
+    let tables = "[plan.api]\nkey = \"header:x-key\"\nrecord = \"sidegate:plan:{key}\"\n\
+        [limit.calls]\nkey = \"header:x-key\"\nquota = \"10 per hour\"\nprecision = \"exact\"\nplan = \"api\"\n\
+        [limit.each]\nkey = [\"header:x-key\", \"method\"]\nquota = \"10 per hour\"\nprecision = \"exact\"\nplan = \"api\"\n\
+        [[route]]\npath = \"/{*rest}\"\nlimits = [\"calls\", \"each\"]\n";
+    let sidegate = Configuration::of(&app).redis(&redis).with(tables).start();
+    let _: redis::Value = redis.ask(&["HSET", "sidegate:plan:alice", "quota", "100 per hour"]).expect("a record");
+    assert_eq!(statuses(&sidegate, "/", &[("x-key", "alice")], 50), [200; 50]);
+
+    let (_, shown) = limits(&sidegate, &["show", "calls", "alice"]);
+    assert!(shown.contains(": 50 left of 100 per hour; all of it in "), "{shown}");
+    let (code, granted) = limits(&sidegate, &["grant", "calls", "alice", "--units", "20"]);
+    assert!(code == 0 && granted.contains(": 70 left of 100 per hour; "), "{granted}");
+    let by_plan = sidegate.ask_admin("/limits/calls/key?key=alice").json();
+    assert_eq!(by_plan["quotas_of"], "the client's plan");
+    let (_, shown) = limits(&sidegate, &["show", "calls", "nobody"]);
+    assert!(shown.contains(": 10 left of 10 per hour (by the limit's own quota); "), "{shown}");
+
+    let digest = "#2bd806c97f0e00af1a1fc3328fa763a9";
+    for (arguments, units) in [(&["calls", digest][..], "5"), (&["each", "alice", "GET"], "5")] {
+        let (code, shown) = limits(&sidegate, &[&["show"], arguments].concat());
+        assert!(code == 0 && shown.contains(" of 10 per hour (by the limit's own quota); "), "{shown}");
+        let (code, said) = limits(&sidegate, &[&["grant", "--units", units], arguments].concat());
+        assert!(code == 1 && said.starts_with("error: this limit goes by a plan: "), "{said}");
+    }
+    assert!(limits(&sidegate, &["show", "calls", "alice"]).1.contains(": 70 left of 100 per hour"), "as it was");
+}
+
+#[test]
 fn what_cannot_be_done_is_said() {
     let app = Origin::saying("app");
     let mut redis = RedisServer::start();

@@ -141,6 +141,11 @@ impl Log {
         self.0.drain(from.max(to.saturating_sub(usize::try_from(units).unwrap_or(usize::MAX)))..to);
     }
 
+    /// Forgets the newest `units`.
+    pub fn forget(&mut self, units: u64) {
+        self.0.truncate(self.0.len().saturating_sub(usize::try_from(units).unwrap_or(usize::MAX)));
+    }
+
     fn nth_newest(&self, nth: u64) -> Option<u64> {
         self.0.iter().rev().nth(usize::try_from(nth).ok()?).copied()
     }

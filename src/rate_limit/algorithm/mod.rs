@@ -6,7 +6,8 @@
 //!    charged even so. One in shadow stops nobody, and is charged if it would allow and the request passes.
 //! 3. What happened is charged after the fact, whether there is room or not. The debt that this leaves is bounded: by one
 //!    more burst.
-//! 4. A state is judged by the policy in force, whichever left it: nobody waits for what another policy meant by it, and
+//! 4. What an operator grants is units that count, whenever they were spent: the newest first. It acts in full at once.
+//! 5. A state is judged by the policy in force, whichever left it: nobody waits for what another policy meant by it, and
 //!    nobody is given more than the one in force gives.
 //!
 //! # Why
@@ -173,6 +174,16 @@ impl Policy {
         }
     }
 
+    /// µs until all units are there again, once `units` more are charged at `now`; `before`: µs without them.
+    pub fn reset_after(&self, before: u64, now: u64, units: u64) -> u64 {
+        match self {
+            Self::Bucket(policy) => before.saturating_add(policy.span(units).after(0)).min(policy.longest()),
+            Self::Fixed(policy) => policy.windows().at(now).1 - now,
+            Self::Sliding(policy) => policy.end(now) + policy.window() - now,
+            Self::Log(policy) => policy.window(),
+        }
+    }
+
     /// Since when a charge of `units` at `now` that left `state` is given back, if that is done at once, for a request that
     /// was refused elsewhere.
     pub fn since(&self, state: &State, now: u64, units: u64) -> u64 {
@@ -189,6 +200,17 @@ impl Policy {
             Self::Bucket(policy) => policy.give_back(bucket(stored), since, now, units).map(State::Bucket),
             Self::Fixed(policy) => policy.give_back(fixed(stored), since, now, units).map(State::Fixed),
             Self::Sliding(policy) => policy.give_back(sliding(stored), since, now, units).map(State::Sliding),
+            Self::Log(policy) => policy.give_back(log(stored), units).map(State::Log),
+        }
+    }
+
+    /// The state once `units` that a key has spent are forgotten at `now`, whenever that was; none if all is there. A log
+    /// forgets the newest by itself ([`log::Log::forget`]).
+    pub fn grant(&self, stored: Option<&State>, now: u64, units: u64) -> Option<State> {
+        match self {
+            Self::Bucket(policy) => policy.give_back(bucket(stored), now, now, units).map(State::Bucket),
+            Self::Fixed(policy) => policy.give_back(fixed(stored), now, now, units).map(State::Fixed),
+            Self::Sliding(policy) => policy.grant(sliding(stored), now, units).map(State::Sliding),
             Self::Log(policy) => policy.give_back(log(stored), units).map(State::Log),
         }
     }

@@ -117,6 +117,21 @@ impl Policy {
         (state.current + state.previous > 0).then_some(state)
     }
 
+    /// The state once `units` that count at `now` (µs since the Unix epoch) are forgotten: those of this window first, and
+    /// then of the one before as many as make up for the rest by the share of it that counts; none if it says nothing any
+    /// more.
+    pub fn grant(&self, stored: Option<State>, now: u64, units: u64) -> Option<State> {
+        let mut state = self.reckon(Some(stored?), now);
+        let rest = units.saturating_sub(state.current);
+        state.current = state.current.saturating_sub(units);
+        if rest > 0 {
+            let (left, ticks) = (self.left(state, now), self.ticks().1);
+            let counts = (state.previous * left).div_ceil(ticks).saturating_sub(rest);
+            state.previous = state.previous.min(counts * ticks / left);
+        }
+        (state.current + state.previous > 0).then_some(state)
+    }
+
     /// Of what two stores say, the more.
     pub fn more(&self, left: Option<State>, right: Option<State>, now: u64) -> State {
         let (left, right) = (self.reckon(left, now), self.reckon(right, now));
@@ -137,9 +152,13 @@ impl Policy {
 
     /// Units that count at `now`.
     fn spent(&self, state: State, now: u64) -> u64 {
+        state.current + (state.previous * self.left(state, now)).div_ceil(self.ticks().1)
+    }
+
+    /// Ticks of this window that are left at `now`: at least one.
+    fn left(&self, state: State, now: u64) -> u64 {
         let (tick, ticks) = self.ticks();
-        let left = (state.end - now).div_ceil(tick).min(ticks);
-        state.current + (state.previous * left).div_ceil(ticks)
+        (state.end - now).div_ceil(tick).min(ticks)
     }
 
     fn retry_after(&self, state: State, now: u64, need: u64) -> u64 {

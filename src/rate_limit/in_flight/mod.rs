@@ -182,7 +182,9 @@ impl InFlight {
     fn without_redis(&self, claim: Claim) -> Verdict {
         let is_told = claim.is_unanswered();
         let first = claim.flight.places[0].limit.counter.limit.name.clone();
-        let uncounted = claim.flight.places.iter().filter_map(|place| place.limit.counter.outcomes.uncounted.as_ref());
+        let outcomes = || claim.flight.places.iter().map(|place| &place.limit.counter.outcomes);
+        outcomes().filter_map(|outcomes| outcomes.store_errors.as_ref()).for_each(|errors| errors.inc());
+        let uncounted = outcomes().filter_map(|outcomes| outcomes.uncounted.as_ref());
         match self.settings.on_outage {
             OnOutage::Local => {
                 let instances = self.worker.fleet.instances();

@@ -130,6 +130,11 @@ impl Counter {
         !address && !session
     }
 
+    /// How its keys begin: `NAME`, escaped.
+    pub(super) fn beginning(&self) -> &str {
+        self.name.strip_suffix(':').unwrap_or(&self.name)
+    }
+
     /// Remembers that it refused `key` (`NAME:KEY`) at `now` (µs since the Unix epoch).
     pub(super) fn remember_refused(&self, key: &str, now: u64) {
         if let Some(top) = &self.top {

@@ -2,7 +2,7 @@
 
 use redis::Pipeline;
 
-use super::{Docket, RateLimit, Role};
+use super::{Counter, Docket, RateLimit, Role};
 use crate::exchange::{Answer, Exchange, Slot};
 use crate::rate_limit::algorithm::Decision;
 use crate::rate_limit::store::Charge;
@@ -30,6 +30,12 @@ impl RateLimit {
                 false => settled.refunds,
             };
             let mut pipeline = Pipeline::with_capacity(taken.len());
+            for entry in docket.asked() {
+                let Counter { limit, outcomes, asked, .. } = &self.counters[entry.counter];
+                if let Some(charged) = outcomes.charged.as_ref().filter(|_| limit.charge_refused) {
+                    charged.add(asked.take);
+                }
+            }
             for (index, since) in taken {
                 let Charge { key, policy, asked, even_if_refused, .. } = charges[index];
                 if asked.take > 0 && !even_if_refused {

@@ -70,6 +70,12 @@ impl RateLimit {
                 counter.remember_refused(docket.key(entry), now);
             }
             let outcomes = &counter.outcomes;
+            let passes = within && entry.said.allowed;
+            if let Some(charged) = &outcomes.charged
+                && (passes || counter.limit.charge_refused && !entry.is_leased())
+            {
+                charged.add(counter.asked.take);
+            }
             match (counted == Counted::Local && !entry.is_leased(), entry.said.allowed) {
                 (false, false) => outcomes.refused.inc(),
                 (true, false) => outcomes.local_refused.inc(),
@@ -86,7 +92,7 @@ impl RateLimit {
 
     /// The limit nearest to refusal, of those that bind: of several that refuse, the one with the longest wait, which is what
     /// the client has to be told.
-    fn nearest(&self, docket: &Docket) -> Option<usize> {
+    pub(in crate::rate_limit) fn nearest(&self, docket: &Docket) -> Option<usize> {
         let entries = &docket.entries;
         let rank = |index: usize| {
             let Entry { counter, said, .. } = &entries[index];

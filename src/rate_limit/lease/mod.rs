@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 
 use self::account::Account;
 use self::lots::Lot;
+pub(super) use self::tend::counters;
 pub use self::tend::{Giving, Tending};
 use super::algorithm::{Decision, Policy};
 use super::store::MemorySettings;

@@ -108,15 +108,16 @@ impl Giving {
             pipeline
         })
     }
+}
 
-    fn counters(&self, limit: &str) -> [Counter; 4] {
-        let help = "Units of a limit that were taken ahead; then spent, returned, or expired because they were worth nothing \
-                    any more.";
-        ["taken", "spent", "returned", "expired"].map(|outcome| {
-            let labels = [("limit", limit), ("outcome", outcome)];
-            self.registry.counter(self.worker, "sidegate_limit_lease_units_total", help, &labels)
-        })
-    }
+/// What counts the units of the limit whose keys begin with `limit` that were taken, spent, returned and expired.
+pub(in crate::rate_limit) fn counters(limit: &str, registry: &Registry, worker: usize) -> [Counter; 4] {
+    let help = "Units of a limit that were taken ahead; then spent, returned, or expired because they were worth nothing \
+                any more.";
+    ["taken", "spent", "returned", "expired"].map(|outcome| {
+        let labels = [("limit", limit), ("outcome", outcome)];
+        registry.counter(worker, "sidegate_limit_lease_units_total", help, &labels)
+    })
 }
 
 /// The counters of each limit, by how its keys begin.
@@ -126,7 +127,8 @@ struct Counts(BTreeMap<Box<str>, [Counter; 4]>);
 impl Counts {
     fn add(&mut self, giving: &Giving, uses: &BTreeMap<Box<str>, Use>) {
         for (limit, used) in uses {
-            let counters = self.0.entry(limit.clone()).or_insert_with(|| giving.counters(limit));
+            let counters =
+                self.0.entry(limit.clone()).or_insert_with(|| counters(limit, &giving.registry, giving.worker));
             let lost = if giving.link.is_cluster() { used.returned } else { 0 };
             let counts = [used.taken, used.spent, used.returned - lost, used.expired + lost];
             counters.iter().zip(counts).for_each(|(counter, units)| counter.add(units));

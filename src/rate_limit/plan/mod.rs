@@ -23,10 +23,12 @@
 //! then, and each instance gives its share of the quota that it last knew.
 
 mod layer;
+mod named;
 mod presented;
 mod record;
 mod remembered;
 
 pub use layer::{Lookup, layer};
+pub use named::promised;
 pub use presented::Name;
 pub use remembered::{Bounds, Remembered};

@@ -51,9 +51,14 @@ pub fn presented<'r>(part: &Part, request: &'r Request<Body>) -> Presented<'r> {
     match value {
         None => Presented::Nothing,
         Some(value) if value.is_empty() => Presented::Nothing,
-        Some(value) if value.len() > LONGEST || value.iter().any(u8::is_ascii_control) => Presented::Impossible,
-        Some(value) => Presented::Key(value),
+        Some(value) if is_possible(&value) => Presented::Key(value),
+        Some(_) => Presented::Impossible,
     }
+}
+
+/// Whether `value` can be an API key (rule 2).
+pub(super) fn is_possible(value: &[u8]) -> bool {
+    (1..=LONGEST).contains(&value.len()) && !value.iter().any(u8::is_ascii_control)
 }
 
 impl Name {

@@ -119,14 +119,32 @@ impl MemoryStore {
     /// Gives back `units` of `key` that were taken and not spent, at `now` (µs since the Unix epoch), less what time has given
     /// back since `since` ([`Policy::give_back`]).
     pub fn give_back(&self, key: &str, policy: &Policy, since: u64, units: u64, now: u64) {
+        let of_state = |stored: Option<&State>| policy.give_back(stored, since, now, units);
+        self.lessen(key, policy, now, |log| log.remove(since, units), of_state);
+    }
+
+    /// Forgets `units` that `key` has spent, whenever that was, at `now` (µs since the Unix epoch; [`Policy::grant`]).
+    pub fn grant(&self, key: &str, policy: &Policy, units: u64, now: u64) {
+        let of_state = |stored: Option<&State>| policy.grant(stored, now, units);
+        self.lessen(key, policy, now, |log| log.forget(units), of_state);
+    }
+
+    fn lessen(
+        &self,
+        key: &str,
+        policy: &Policy,
+        now: u64,
+        of_log: impl FnOnce(&mut Log),
+        of_state: impl FnOnce(Option<&State>) -> Option<State>,
+    ) {
         let mut shard = self.shards[self.place(key)].lock();
         if let (Policy::Log(policy), Some(Counter { kept: Kept::Log(log), .. })) = (policy, shard.counter(key)) {
             log.reckon(policy, now);
-            return log.remove(since, units);
+            return of_log(log);
         }
         let stored = shard.state(key, policy, now, Asked::units(0));
-        let left = policy.give_back(stored.as_ref(), since, now, units);
         if stored.is_some() {
+            let left = of_state(stored.as_ref());
             let decision = policy.decide(left.as_ref(), now, Asked::units(0));
             shard.follow(key, policy, now, &decision);
         }

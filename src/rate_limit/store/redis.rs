@@ -32,14 +32,15 @@ use super::Charge;
 use super::packed::unpack;
 
 /// The scripts; a link that counts limits is made with them.
-pub const SCRIPTS: [&str; 4] = [
+pub const SCRIPTS: [&str; 5] = [
     include_str!("scripts/gcra.lua"),
     concat!(include_str!("scripts/known.lua"), include_str!("scripts/settle.lua")),
     concat!(include_str!("scripts/known.lua"), include_str!("scripts/charge.lua")),
     concat!(include_str!("scripts/known.lua"), include_str!("scripts/give_back.lua")),
+    concat!(include_str!("scripts/known.lua"), include_str!("scripts/grant.lua")),
 ];
 
-static SHAS: LazyLock<[String; 4]> =
+static SHAS: LazyLock<[String; 5]> =
     LazyLock::new(|| SCRIPTS.map(|text| redis::Script::new(text).get_hash().to_owned()));
 
 /// What Redis says under the limits of a request.

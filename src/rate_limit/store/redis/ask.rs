@@ -14,6 +14,7 @@ const GCRA: usize = 0;
 const SETTLE: usize = 1;
 const CHARGE: usize = 2;
 const GIVE_BACK: usize = 3;
+const GRANT: usize = 4;
 
 /// The counters in Redis, at a moment.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +92,17 @@ impl Counters<'_> {
             Policy::Sliding(policy) => policy.end(since),
         };
         pipeline.arg(since);
+    }
+
+    /// Adds the command that forgets `units` that `key` has spent, whenever that was ([`Policy::grant`]).
+    pub fn grant(&self, pipeline: &mut Pipeline, key: &str, policy: &Policy, units: u64) {
+        self.begin(pipeline, GRANT, &[Charge::new(key, policy, Asked::units(units))]);
+        self.push_known(pipeline, policy);
+        push_units(pipeline, policy, units);
+        if let Policy::Sliding(policy) = policy {
+            let (tick, ticks) = policy.ticks();
+            push(pipeline, &[tick, ticks]);
+        }
     }
 
     fn begin(&self, pipeline: &mut Pipeline, script: usize, charges: &[Charge<'_>]) {
