@@ -119,7 +119,13 @@ pub async fn carry_out(
 }
 
 fn described(limit: &Limit) -> Value {
-    json!({ "name": &*limit.name, "key": limit.key.to_string(), "rule": limit.rule.to_string(), "shadow": limit.shadow })
+    json!({
+        "name": &*limit.name,
+        "key": limit.key.to_string(),
+        "rule": limit.rule.to_string(),
+        "shadow": limit.shadow,
+        "trial": limit.trial.map(|trial| trial.to_string()),
+    })
 }
 
 fn shown(limit: &Limit, key: &str, reveal: bool) -> String {
