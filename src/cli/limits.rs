@@ -19,7 +19,7 @@ pub struct Arguments {
     /// Print the answer as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Show keys in whole, not only as much as tells them apart
+    /// Show addresses whole, and all that is known of other keys (half of an API key's digest)
     #[arg(long, global = true)]
     reveal: bool,
     #[command(subcommand)]
