@@ -151,8 +151,7 @@ fn policies(route: &RouteSettings, settings: &Settings) -> String {
     let upstream = settings.upstreams.get(route.upstream).map_or("", |upstream| &upstream.name);
     let mut said = vec![format!("{} → {upstream}", route.label)];
     for limit in &route.limits {
-        let plan = limit.plan.iter().map(|plan| format!(", or by plan {}", plan.name)).collect::<String>();
-        said.push(format!("limit {} ({} by {}{plan})", limit.name, limit.rule, limit.key));
+        said.push(format!("limit {} ({limit})", limit.name));
     }
     if let Some((definition, mode)) = &route.session {
         let mode = if *mode == Mode::Optional { " (optional)" } else { "" };
@@ -192,10 +191,28 @@ mod tests {
             [limit.each]
             key = ["address", "route"]
             quota = "100 per minute"
+            [limit.shad]
+            key = "address"
+            quota = "2 per minute"
+            shadow = true
+            [limit.login]
+            key = "address"
+            quota = "5 per hour"
+            algorithm = "fixed-window"
+            calendar = "UTC"
+            count = [401, "500-503"]
+            cost = "response:X-Cost"
+            trial = "2 per hour"
+            [limit.calm]
+            key = "address"
+            quota = "10 per second"
+            burst = 1
+            cost = 1
+            on_exceed = "delay"
             [[route]]
             path = "/users"
             methods = ["GET"]
-            limits = ["each"]
+            limits = ["each", "shad", "login", "calm"]
             cors = "spa"
             add_prefix = "/v2"
             [cors.spa]
@@ -207,7 +224,10 @@ listens on   127.0.0.1:8080
 admin on     127.0.0.1:9901
 stores       process memory
 upstream     app = http://127.0.0.1:3000
-route        GET /users → app, limit each (100 per minute by address + route), cors spa, rewritten
+route        GET /users → app, limit each (100 per minute by address + route), \
+limit shad (2 per minute by address, shadow), \
+limit login (5 per hour by address, fixed-window, calendar UTC, count 401 or 500-503, cost response:x-cost, trial 2 per hour), \
+limit calm (10 per second by address, burst 1, delay at most 1s), cors spa, rewritten
 ";
         assert_eq!(summary(&loaded.settings), expected);
     }

@@ -11,6 +11,7 @@ use super::admin::ask;
 
 /// `sidegate limits …`.
 #[derive(Debug, Args)]
+#[command(after_help = "Where the admin listener has a token, it is taken from the environment: SIDEGATE_ADMIN_TOKEN.")]
 pub struct Arguments {
     /// The admin listener of a running sidegate
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901", global = true)]
@@ -18,7 +19,7 @@ pub struct Arguments {
     /// Print the answer as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Show keys in whole, not only as much as tells them apart
+    /// Show addresses whole, and all that is known of other keys (half of an API key's digest)
     #[arg(long, global = true)]
     reveal: bool,
     #[command(subcommand)]
@@ -125,14 +126,10 @@ fn told(answer: &Value) -> String {
     let mut out = String::new();
     if let Some(limits) = answer.get("limits") {
         for limit in list(limits) {
-            let shadow = if limit["shadow"] == true { " (shadow)" } else { "" };
-            let _ = writeln!(
-                out,
-                "{:<24} {} by {}{shadow}",
-                text(&limit["name"]),
-                text(&limit["rule"]),
-                text(&limit["key"])
-            );
+            let (name, rule, key) = (text(&limit["name"]), text(&limit["rule"]), text(&limit["key"]));
+            let trial = limit["trial"].as_str().map(|quota| format!(", trial {quota}")).unwrap_or_default();
+            let shadow = if limit["shadow"] == true { ", shadow" } else { "" };
+            let _ = writeln!(out, "{name:<24} {rule} by {key}{trial}{shadow}");
         }
         if out.is_empty() {
             out.push_str("no route has a limit\n");
@@ -140,7 +137,8 @@ fn told(answer: &Value) -> String {
     } else if let Some(top) = answer.get("top") {
         for row in list(top) {
             let about = if row["too_high_by_at_most"] == 0 { "" } else { "at most " };
-            let _ = writeln!(out, "{:<40} refused {about}{} times", text(&row["key"]), row["refused"]);
+            let times = if row["refused"] == 1 { "time" } else { "times" };
+            let _ = writeln!(out, "{:<40} refused {about}{} {times}", text(&row["key"]), row["refused"]);
         }
         if out.is_empty() {
             let _ = writeln!(out, "limit {} has refused nobody lately", text(&answer["limit"]));
@@ -175,10 +173,20 @@ mod tests {
 
     #[test]
     fn answers_are_told_in_words() {
-        let limits = json!({"limits": [{"name": "a", "rule": "5 per second", "key": "address", "shadow": true}]});
-        assert_eq!(told(&limits), "a                        5 per second by address (shadow)\n");
-        let row = |excess: u64| json!({"limit": "a", "top": [{"key": "192.0.2.0/24", "refused": 7, "too_high_by_at_most": excess}]});
-        assert!(told(&row(0)).ends_with(" refused 7 times\n") && told(&row(1)).ends_with(" refused at most 7 times\n"));
+        let limit = |shadow: bool, trial: Option<&str>| {
+            let limit =
+                json!({"name": "a", "rule": "5 per second", "key": "address", "shadow": shadow, "trial": trial});
+            told(&json!({ "limits": [limit] }))
+        };
+        assert_eq!(limit(false, None), "a                        5 per second by address\n");
+        let both = "a                        5 per second by address, trial 2 per second, shadow\n";
+        assert_eq!(limit(true, Some("2 per second")), both);
+        let row = |refused: u64, excess: u64| {
+            let row = json!({"key": "192.0.2.0/24", "refused": refused, "too_high_by_at_most": excess});
+            told(&json!({"limit": "a", "top": [row]}))
+        };
+        assert!(row(7, 0).ends_with(" refused 7 times\n") && row(7, 1).ends_with(" refused at most 7 times\n"));
+        assert!(row(1, 0).ends_with(" refused 1 time\n"));
         assert_eq!(told(&json!({"limit": "a", "top": []})), "limit a has refused nobody lately\n");
         let state = |refused: bool| {
             let (left, wait) = if refused { (0, 3) } else { (4, 0) };

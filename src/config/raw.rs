@@ -82,6 +82,7 @@ pub struct Table<'d> {
     pub at: Range<usize>,
     entries: &'d DeTable<'d>,
     asked: Vec<&'static str>,
+    tables_go_to: Option<&'static str>,
     /// The reading it belongs to.
     pub reading: &'d Reading<'d>,
 }
@@ -153,7 +154,7 @@ impl<'d> Reading<'d> {
 impl<'d> Table<'d> {
     /// The whole document.
     pub fn root(document: &'d DeTable<'d>, reading: &'d Reading<'d>) -> Self {
-        Self { name: "the file".into(), at: 0..0, entries: document, asked: Vec::new(), reading }
+        Self { name: "the file".into(), at: 0..0, entries: document, asked: Vec::new(), tables_go_to: None, reading }
     }
 
     /// A value, if its key is there.
@@ -224,6 +225,11 @@ impl<'d> Table<'d> {
         self.list(key, read)
     }
 
+    /// Unknown tables in here are taken for a slip: they are `[title.NAME]`.
+    pub fn tables_go_to(&mut self, title: &'static str) {
+        self.tables_go_to = Some(title);
+    }
+
     /// Reads a table inside this one, if it is there.
     pub fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Table<'d>) -> T) -> Option<T> {
         let value = self.value(key)?;
@@ -265,10 +271,13 @@ impl<'d> Table<'d> {
     }
 
     fn refuse_unknown(&self) {
-        for (key, _) in in_order(self.entries) {
+        for (key, value) in in_order(self.entries) {
             let name: &str = key.get_ref();
             if !self.asked.contains(&name) {
-                let help = did_you_mean(name, self.asked.iter().copied())
+                let misplaced = self.tables_go_to.filter(|_| value.get_ref().is_table());
+                let help = misplaced
+                    .map(|title| format!("did you mean `[{title}.{name}]`?"))
+                    .or_else(|| did_you_mean(name, self.asked.iter().copied()))
                     .unwrap_or_else(|| format!("known here: {}", self.asked.join(", ")));
                 self.reading
                     .error(&key.span(), Fault::with_help(format!("unknown key `{name}` in {}", self.name), help));
@@ -333,7 +342,8 @@ impl<'d> Value<'d> {
             return Err(format!("{name} is {}, not a table", kind(self.value)).into());
         };
         let at = self.at.clone();
-        let mut table = Table { name: name.to_owned(), at, entries, asked: Vec::new(), reading: self.reading };
+        let (name, reading) = (name.to_owned(), self.reading);
+        let mut table = Table { name, at, entries, asked: Vec::new(), tables_go_to: None, reading };
         let made = read(&mut table);
         table.refuse_unknown();
         Ok(made)

@@ -128,7 +128,8 @@ fn what_the_reference_shows_without_default_is_good_too() {
         "`max_delay` goes with",
     ];
     // A limit has a quota or counts requests in flight, and the reference shows both.
-    let either = ["`grace` does nothing", "says nothing about requests in flight", "not beside a plan's"];
+    let either =
+        ["`grace` does nothing", "says nothing about requests in flight", "not beside a plan's", "has a cost in units"];
     let known = |message: &String| {
         example.iter().any(|start| message.starts_with(start)) || either.iter().any(|end| message.ends_with(end))
     };

@@ -232,6 +232,11 @@ impl Counting {
     /// Requests of which a sliding log keeps track, for each key, at most.
     pub const LONGEST_LOG: u64 = 10_000;
 
+    /// Units that may be spent at once at most.
+    pub fn at_once(&self) -> u64 {
+        if self.algorithm == Algorithm::TokenBucket { self.burst } else { self.quota.amount }
+    }
+
     /// Whether a calendar has windows of this length.
     pub fn is_of_calendar(per: Duration) -> bool {
         let whole = [60 * 60, Quota::DAY, Quota::WEEK, Quota::MONTH, Quota::YEAR];

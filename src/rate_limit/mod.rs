@@ -39,6 +39,7 @@ mod terms;
 pub mod top;
 #[cfg(test)]
 pub(crate) mod trial;
+mod words;
 
 pub use judge::{RateLimit, Worker, key_name};
 pub use layer::layer;

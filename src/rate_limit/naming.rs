@@ -12,12 +12,10 @@
 
 use std::net::IpAddr;
 
-use super::partition::{Grouping, Key, Part, push_group};
+use super::partition::{DIGEST, Grouping, Key, Part, push_group};
 
 /// Hexadecimal digits of a digest that are shown.
 const SHOWN: usize = 8;
-/// Hexadecimal digits of a digest.
-const DIGEST: usize = 32;
 
 /// The text of the key that `values` name, as `partition` spells it.
 ///
@@ -48,11 +46,6 @@ fn push(part: &Part, grouping: Grouping, value: &str, text: &mut String) -> Resu
     if let Some(instead) = value.strip_prefix('@') {
         text.push('@');
         push_group(text, bare(instead).parse().map_err(|_| no_address(instead))?, grouping);
-        return Ok(());
-    }
-    if let Some(known) = value.strip_prefix('#').filter(|known| is_digest(known)) {
-        text.push('#');
-        text.push_str(known);
         return Ok(());
     }
     let address = *part == Part::Address;

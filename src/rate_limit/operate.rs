@@ -6,8 +6,9 @@
 //! 3. Both act where counters live, so that every instance sees them: an instance that remembers a refusal or holds units
 //!    of its own asks again within a second.
 //! 4. Of a limit that goes by a plan, a key is shown, and given units back, by the quotas of its client. They are known where
-//!    the API key is named and is the whole key. Otherwise a key is shown by the limit's own, which is said, and a grant is
-//!    refused: by other quotas than the client's it would be more, or less, than was meant.
+//!    the API key is named and is the whole key. Otherwise it can only be reset: by other quotas than the client's, what is
+//!    shown would be wrong and what is granted more, or less, than was meant. Without a plan, a key of such a limit goes by
+//!    the limit's own quota, which is said.
 //! 5. Keys are named and shown as [`naming`] says.
 //!
 //! # Why
@@ -112,7 +113,7 @@ pub async fn carry_out(
             };
             let subject = Subject { limit: limit.clone(), counting: counting.clone() };
             let (subject, by) = in_force(subject, &values, worker).await?;
-            if by == By::Unknown && matches!(deed, Deed::Grant(_)) {
+            if by == By::Unknown && deed != Deed::Reset {
                 let why = "this limit goes by a plan: name the API key itself, so that its client's quotas are known; or \
                            reset it";
                 return Err(Trouble::Wrong(why.into()));
@@ -164,7 +165,13 @@ async fn in_force(subject: Subject, values: &[String], worker: &Worker) -> Resul
 }
 
 fn described(limit: &Limit) -> Value {
-    json!({ "name": &*limit.name, "key": limit.key.to_string(), "rule": limit.rule.to_string(), "shadow": limit.shadow })
+    json!({
+        "name": &*limit.name,
+        "key": limit.key.to_string(),
+        "rule": limit.rule.to_string(),
+        "shadow": limit.shadow,
+        "trial": limit.trial.map(|trial| trial.to_string()),
+    })
 }
 
 fn shown(limit: &Limit, key: &str, reveal: bool) -> String {

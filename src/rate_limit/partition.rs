@@ -100,8 +100,8 @@ impl Key {
         Some(())
     }
 
-    /// The text of the key of requests that have `value` as its only part: a value as clients send it, or, of what they
-    /// present, `sha256:` and its digest. `None`: there are none.
+    /// The text of the key of requests that have `value` as its only part: a value as [`Part::push_named`] takes it.
+    /// `None`: there are none.
     pub fn spelt(&self, value: &str, grouping: Grouping) -> Option<String> {
         let [part] = self.0.as_slice() else { return None };
         let mut out = String::new();
@@ -124,25 +124,28 @@ impl Key {
 const LONGEST: usize = 64;
 
 /// Hexadecimal digits of a digest that a key has: half of it.
-const DIGEST: usize = 32;
+pub(super) const DIGEST: usize = 32;
 
 impl Part {
-    /// Appends the text of requests whose part is `value`: as clients send it, or, of what they present, `sha256:` and its
-    /// digest. `None`: there are none.
+    /// Whether it is something that clients present, and may be a secret: a field, a cookie, a query parameter.
+    pub fn is_presented(&self) -> bool {
+        matches!(self, Self::Header(_) | Self::Cookie(_) | Self::Query(_))
+    }
+
+    /// Appends the text of requests whose part is `value`: as clients send it; of what they present, also `sha256:` and its
+    /// digest, or the half of it that keys have; and `#` with that half, as keys are shown. `None`: there are none.
     pub(super) fn push_named(&self, value: &str, grouping: Grouping, out: &mut String) -> Option<()> {
-        match self {
-            Self::Header(_) | Self::Cookie(_) | Self::Query(_) => match value.strip_prefix("sha256:") {
-                Some(digest) => {
-                    let digest = digest.get(..DIGEST).filter(|_| digest.len() == 2 * DIGEST)?;
-                    out.push('#');
-                    out.push_str(&digest.to_ascii_lowercase());
-                }
+        let half = value.strip_prefix('#').filter(|digits| digits.len() == DIGEST).and_then(half_digest);
+        match (self, half) {
+            (Self::Address, _) => push_group(out, value.parse().ok()?, grouping),
+            (Self::Method, _) => out.push_str(method(&Method::from_bytes(value.as_bytes()).ok()?)),
+            (_, Some(digest)) => push_half(out, digest),
+            (Self::Header(_) | Self::Cookie(_) | Self::Query(_), None) => match value.strip_prefix("sha256:") {
+                Some(digest) => push_half(out, half_digest(digest)?),
                 None => push_secret(out, value.as_bytes()),
             },
-            Self::Address => push_group(out, value.parse().ok()?, grouping),
-            Self::Method => out.push_str(method(&Method::from_bytes(value.as_bytes()).ok()?)),
-            Self::Host => push_text(out, &bare_host(value)),
-            Self::Session | Self::SessionField(_) | Self::Certificate(_) | Self::Route => push_text(out, value),
+            (Self::Host, None) => push_text(out, &bare_host(value)),
+            (Self::Session | Self::SessionField(_) | Self::Certificate(_) | Self::Route, None) => push_text(out, value),
         }
         Some(())
     }
@@ -170,6 +173,17 @@ impl Part {
         }
         Some(())
     }
+}
+
+/// The half of a digest that keys have, of all of its hexadecimal digits or of that half.
+fn half_digest(digits: &str) -> Option<&str> {
+    let whole = [DIGEST, 2 * DIGEST].contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits.get(..DIGEST).filter(|_| whole)
+}
+
+fn push_half(out: &mut String, digest: &str) {
+    out.push('#');
+    out.push_str(&digest.to_ascii_lowercase());
 }
 
 /// Appends the network that counts as one client. Writing to a string cannot fail.
@@ -419,14 +433,24 @@ mod tests {
         for (part, value) in [
             (header("x-key"), "abc"),
             (header("x-key"), digest),
+            (header("x-key"), &digest[..39]),
             (Part::Query("k".into()), digest),
+            (Part::Query("k".into()), "#ba7816bf8f01cfea414140de5dae2223"),
             (Part::Host, "a.example"),
             (Part::Method, "GET"),
         ] {
             let spelt = Key(vec![part.clone()]).spelt(value, Grouping::default());
             assert_eq!(spelt, Some(text([part], &request)), "{value}");
         }
-        let none = [(header("x-key"), "sha256:abc"), (Part::Address, "a"), (Part::Method, "a b")];
+        let no_digits = digest.replace("BA", "XY");
+        let none = [
+            (header("x-key"), "sha256:abc"),
+            (header("x-key"), &no_digits),
+            (header("x-key"), &digest[..70]),
+            (Part::Address, "a"),
+            (Part::Address, "#ba7816bf8f01cfea414140de5dae2223"),
+            (Part::Method, "a b"),
+        ];
         for (part, value) in none {
             assert_eq!(Key(vec![part]).spelt(value, Grouping::default()), None, "{value}");
         }

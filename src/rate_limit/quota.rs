@@ -14,6 +14,18 @@ pub struct Quota {
 impl Quota {
     /// One an hour.
     pub const ONE: Self = Self { amount: 1, per: Duration::from_secs(60 * 60) };
+    /// What a text must look like, in words.
+    pub const FORM: &str = "a quota reads like `100 per minute` or `10 per 30s`";
+    /// Windows that have a name, and their seconds.
+    pub const UNITS: [(&str, u64); 7] = [
+        ("second", 1),
+        ("minute", 60),
+        ("hour", 60 * 60),
+        ("day", Self::DAY),
+        ("week", Self::WEEK),
+        ("month", Self::MONTH),
+        ("year", Self::YEAR),
+    ];
     /// Seconds of a day.
     pub const DAY: u64 = 24 * 60 * 60;
     /// Seconds of a week.
@@ -39,9 +51,9 @@ impl Quota {
 impl std::str::FromStr for Quota {
     type Err = String;
 
-    /// Reads `100 per minute`, `10 per 30s`, `5_000 per 2 hours`.
+    /// Reads `100 per minute`, `100 per minutes`, `10 per 30s`, `5_000 per 2 hours`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let example = || "a quota reads like `100 per minute` or `10 per 30s`".to_owned();
+        let example = || Self::FORM.to_owned();
         let (amount, per) = text.split_once(" per ").ok_or_else(example)?;
         let digits = amount.trim().replace('_', "");
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -53,18 +65,9 @@ impl std::str::FromStr for Quota {
             return Err("a quota of 0 would refuse every request".into());
         }
         let per = per.trim();
-        let one = match per {
-            "second" => Some(1),
-            "minute" => Some(60),
-            "hour" => Some(60 * 60),
-            "day" => Some(Self::DAY),
-            "week" => Some(Self::WEEK),
-            "month" => Some(Self::MONTH),
-            "year" => Some(Self::YEAR),
-            _ => None,
-        };
+        let one = Self::UNITS.iter().find(|(name, _)| per.strip_suffix('s').unwrap_or(per) == *name);
         let per = match one {
-            Some(seconds) => Duration::from_secs(seconds),
+            Some((_, seconds)) => Duration::from_secs(*seconds),
             None => humantime::parse_duration(per).map_err(|_| example())?,
         };
         if per < Duration::from_secs(1) || per > Duration::from_secs(366 * 24 * 60 * 60) {
@@ -104,6 +107,7 @@ mod reading {
         {
             assert_eq!(text.parse::<Quota>().unwrap().to_string(), text);
         }
+        assert_eq!("100 per minutes".parse::<Quota>().unwrap().to_string(), "100 per minute");
         assert_eq!("5_000 per 2 hours".parse::<Quota>().unwrap().to_string(), "5000 per 2h");
     }
 

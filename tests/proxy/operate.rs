@@ -124,13 +124,15 @@ fn a_key_of_a_plan_is_shown_and_granted_units_by_the_quotas_of_its_client() {
     assert!(shown.contains(": 10 left of 10 per hour (by the limit's own quota); "), "{shown}");
 
     let digest = "#2bd806c97f0e00af1a1fc3328fa763a9";
-    for (arguments, units) in [(&["calls", digest][..], "5"), (&["each", "alice", "GET"], "5")] {
-        let (code, shown) = limits(&sidegate, &[&["show"], arguments].concat());
-        assert!(code == 0 && shown.contains(" of 10 per hour (by the limit's own quota); "), "{shown}");
-        let (code, said) = limits(&sidegate, &[&["grant", "--units", units], arguments].concat());
-        assert!(code == 1 && said.starts_with("error: this limit goes by a plan: "), "{said}");
+    for arguments in [&["calls", digest][..], &["each", "alice", "GET"]] {
+        for deed in [&["show"][..], &["grant", "--units", "5"]] {
+            let (code, said) = limits(&sidegate, &[deed, arguments].concat());
+            assert!(code == 1 && said.starts_with("error: this limit goes by a plan: "), "{said}");
+        }
     }
     assert!(limits(&sidegate, &["show", "calls", "alice"]).1.contains(": 70 left of 100 per hour"), "as it was");
+    assert_eq!(limits(&sidegate, &["reset", "calls", digest]).0, 0);
+    assert!(limits(&sidegate, &["show", "calls", "alice"]).1.contains(": 100 left of 100 per hour"), "as it was");
 }
 
 #[test]

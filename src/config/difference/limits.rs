@@ -1,9 +1,7 @@
 //! `limit.NAME` and `plan.NAME`.
 
 use super::{Said, Secret, Section, list, plain, time};
-use crate::rate_limit::{
-    Algorithm, Cost, Count, Exempt, Limit, Missing, OnExceed, Plan, Precision, Refusal, Rule, Unknown,
-};
+use crate::rate_limit::{Exempt, Limit, Missing, Plan, Precision, Refusal, Rule, Unknown};
 
 pub(super) fn limit(limit: &Limit) -> Section {
     let counting = limit.counting();
@@ -11,36 +9,10 @@ pub(super) fn limit(limit: &Limit) -> Section {
         Rule::InFlight { most, life } => (most.to_string(), time(*life)),
         Rule::Quota(_) => ("none".to_owned(), "none".to_owned()),
     };
-    let algorithm = match counting.map(|counting| counting.algorithm) {
-        None => "none",
-        Some(Algorithm::TokenBucket) => "token-bucket",
-        Some(Algorithm::FixedWindow) => "fixed-window",
-        Some(Algorithm::SlidingWindow) => "sliding-window",
-        Some(Algorithm::SlidingLog) => "sliding-log",
-    };
     let missing = match &limit.missing {
         Missing::By(part) => part.to_string(),
         Missing::Skip => "skip".into(),
         Missing::Refuse => "refuse".into(),
-    };
-    let cost = match &limit.cost {
-        Cost::Units(units) => units.to_string(),
-        Cost::Response(name) => format!("response:{name}"),
-    };
-    let count = match &limit.count {
-        Count::All => "all".to_owned(),
-        Count::Forwarded => "forwarded".into(),
-        Count::Statuses(ranges) => {
-            let range = |(first, last): &(http::StatusCode, http::StatusCode)| match first == last {
-                true => first.as_str().to_owned(),
-                false => format!("{}-{}", first.as_str(), last.as_str()),
-            };
-            ranges.iter().map(range).collect::<Vec<_>>().join(", ")
-        }
-    };
-    let on_exceed = match limit.on_exceed {
-        OnExceed::Refuse => "refuse".to_owned(),
-        OnExceed::Delay(most) => format!("delay, at most {}", time(most)),
     };
     let Exempt { addresses, keys, session } = &limit.exempt;
     let session = session.iter().map(|(path, values)| format!("{path} = {}", values.join(" or ")));
@@ -55,14 +27,14 @@ pub(super) fn limit(limit: &Limit) -> Section {
         ("exempt.session", list(session)),
         ("in_flight", plain(most)),
         ("in_flight_life", plain(life)),
-        ("algorithm", plain(algorithm)),
+        ("algorithm", list(counting.map(|counting| counting.algorithm.to_string()))),
         ("quota", list(counting.map(|counting| counting.quota.to_string()))),
         ("burst", list(counting.map(|counting| counting.burst.to_string()))),
         ("calendar", list(counting.and_then(|counting| Some(counting.calendar.as_ref()?.to_string())))),
-        ("cost", plain(cost)),
-        ("count", plain(count)),
+        ("cost", plain(&limit.cost)),
+        ("count", plain(&limit.count)),
         ("charge_refused", plain(limit.charge_refused)),
-        ("on_exceed", plain(on_exceed)),
+        ("on_exceed", plain(limit.on_exceed)),
         ("warn_at", list(limit.warn_at.map(|share| format!("{share}%")))),
         ("shadow", plain(limit.shadow)),
         ("trial", list(limit.trial.map(|quota| quota.to_string()))),

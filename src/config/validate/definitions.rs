@@ -112,7 +112,7 @@ impl Definitions {
             root.reading
                 .error(&name.at, Fault::with_help("plans are read from Redis, and no Redis is configured", help));
         }
-        let limit = Named::read(root, "limit", |name, table| limits::limit(name, table, &plan));
+        let limit = Named::read(root, "limit", |name, table| limits::limit(name, table, &plan, has_redis));
         let cache = Named::read(root, "cache", cache);
         let session = Named::read(root, "session", session);
         if let Some((name, _)) = session.entries.first()

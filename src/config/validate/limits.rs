@@ -21,28 +21,32 @@ const WORTH_LEASING: u128 = 20;
 /// The life of a lease that this is reckoned by.
 const LEASE: Duration = Duration::from_millis(200);
 
-const PARTS: &str = "\"address\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"session\", \"session:FIELD\", \"certificate\", \"certificate:cn\", \"route\", \"method\", \"host\", or a list of them";
+const PART: &str = "\"address\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\", \"session\", \"session:FIELD\", \"certificate\", \"certificate:cn\", \"route\", \"method\", \"host\"";
 
 /// `[limit.NAME]`.
-pub fn limit(name: &Placed<String>, table: &mut Table<'_>, plans: &Named<Arc<Plan>>) -> Option<Arc<Limit>> {
+pub fn limit(
+    name: &Placed<String>,
+    table: &mut Table<'_>,
+    plans: &Named<Arc<Plan>>,
+    has_redis: bool,
+) -> Option<Arc<Limit>> {
     let key = key(table);
     let rule = rule(table);
+    let is_keyed = key.is_some();
     let mut limit = Limit::new(&name.value, key.unwrap_or(Key(vec![Part::Address])), Quota::ONE);
     table.set("ipv4_prefix", &mut limit.grouping.ipv4, count(8..33));
     table.set("ipv6_prefix", &mut limit.grouping.ipv6, count(16..129));
     table.set("missing", &mut limit.missing, missing);
-    if let Some(exempt) = table.section("exempt", exempt) {
-        limit.exempt = exempt;
-    }
+    exempt(table, &mut limit, is_keyed);
     table.set("cost", &mut limit.cost, cost);
     if let Some(count) = table.value("count").and_then(|value| count_of(&value)) {
         limit.count = count;
     }
     table.set("charge_refused", &mut limit.charge_refused, Value::flag);
     on_exceed(table, &mut limit);
-    table.set("warn_at", &mut limit.warn_at, text(warn_at));
+    table.set("warn_at", &mut limit.warn_at, warn_at);
     table.set("shadow", &mut limit.shadow, Value::flag);
-    limit.trial = table.read("trial", text(|quota: &str| quota.parse::<Quota>())).map(|trial| trial.value);
+    limit.trial = table.read("trial", text(quota)).map(|trial| trial.value);
     let at = table.value("plan").map(|value| value.at);
     let plan = table.read("plan", |value| Ok(value.text()?.to_owned()));
     let plan = plan.and_then(|plan| plans.refer(table.reading, &plan.value, &plan.at));
@@ -53,12 +57,20 @@ pub fn limit(name: &Placed<String>, table: &mut Table<'_>, plans: &Named<Arc<Pla
     let precision = precision(table);
     limit.rule = rule?;
     refuse_contradictions(table, &limit, at.is_some());
+    if let (Some(cost), Cost::Units(units)) = (table.value("cost"), &limit.cost)
+        && let Some(fault) = too_dear(&limit, *units)
+    {
+        table.reading.warning(&cost.at, fault);
+    }
     limit.precision = match precision {
         Some(precision) => {
             if precision.value == Precision::Leased
                 && let Some(why) = why_exact(&limit)
             {
                 table.reading.error(&precision.at, format!("units of this limit cannot be leased: {why}"));
+            } else if precision.value == Precision::Leased && !has_redis {
+                let message = "`precision` does nothing: without Redis every request is counted in this process";
+                table.reading.warning(&precision.at, message);
             }
             precision.value
         }
@@ -69,7 +81,7 @@ pub fn limit(name: &Placed<String>, table: &mut Table<'_>, plans: &Named<Arc<Pla
 }
 
 fn key(table: &mut Table<'_>) -> Option<Key> {
-    table.needs("key", PARTS);
+    table.needs("key", &parts());
     let parts = table.filled("key", |value| part(value).map(|_| value.text().unwrap_or_default().to_owned()));
     parts.filter(|parts| !parts.value.is_empty()).and_then(|parts| {
         let key = Key::parse(parts.value.iter().map(|part| part.value.as_str()));
@@ -85,21 +97,28 @@ fn part(value: &Value<'_>) -> Result<Part, Fault> {
             Err(Fault::with_help("clients are not asked for certificates", help))
         }
         Ok(part) => Ok(part),
-        Err(message) => Err(Fault { message, help: Some(near_part(text).unwrap_or_else(|| PARTS.to_owned())) }),
+        Err(message) => Err(Fault { message, help: Some(near_part(text).unwrap_or_else(parts)) }),
     }
+}
+
+fn parts() -> String {
+    format!("{PART}, or a list of them")
 }
 
 fn near_part(text: &str) -> Option<String> {
     let kind = text.split(':').next()?;
+    if ["ip", "client_ip", "remote_addr"].contains(&kind) {
+        return Some("did you mean `address`?".into());
+    }
     let known =
         ["address", "header:NAME", "cookie:NAME", "query:NAME", "session", "certificate", "route", "method", "host"];
     did_you_mean(kind, known)
 }
 
 fn rule(table: &mut Table<'_>) -> Option<Rule> {
-    let most = table.read("in_flight", count(1..1_000_001));
     let life = table.read("in_flight_life", text(in_flight_life));
-    if let Some(most) = most {
+    if let Some(most) = table.value("in_flight") {
+        let most = most.read(count(1..1_000_001));
         for other in
             ["quota", "burst", "algorithm", "calendar", "trial", "precision", "cost", "count", "charge_refused", "plan"]
         {
@@ -109,7 +128,7 @@ fn rule(table: &mut Table<'_>) -> Option<Rule> {
             }
         }
         return Some(Rule::InFlight {
-            most: most.value,
+            most: most?.value,
             life: life.map_or(Duration::from_secs(30), |life| life.value),
         });
     }
@@ -125,7 +144,7 @@ fn rule(table: &mut Table<'_>) -> Option<Rule> {
     let algorithm = table.read("algorithm", choice(&algorithms));
     let algorithm = algorithm.map_or(Algorithm::TokenBucket, |algorithm| algorithm.value);
     let help = "quota = \"100 per minute\", or in_flight = 10";
-    let quota = table.require("quota", help, text(|quota: &str| quota.parse::<Quota>()));
+    let quota = table.require("quota", help, text(quota));
     if let Some(quota) = &quota
         && algorithm == Algorithm::SlidingLog
         && quota.value.amount > Counting::LONGEST_LOG
@@ -156,6 +175,19 @@ fn rule(table: &mut Table<'_>) -> Option<Rule> {
     Some(Rule::Quota(Counting { algorithm, quota, burst, calendar: calendar.map(|calendar| calendar.value) }))
 }
 
+fn quota(text: &str) -> Result<Quota, Fault> {
+    text.parse().map_err(|message: String| {
+        let unit = text.rsplit(' ').next().unwrap_or_default();
+        let near = || did_you_mean(unit, Quota::UNITS.map(|(name, _)| name));
+        let units = || {
+            let names = Quota::UNITS.map(|(name, _)| name);
+            format!("per {}, or any time like 30s", names.join(", "))
+        };
+        let help = (message == Quota::FORM).then(|| near().unwrap_or_else(units));
+        Fault { message, help }
+    })
+}
+
 /// Requests that last are renewed after a third of it.
 fn in_flight_life(life: &str) -> Result<Duration, String> {
     let life = quantity::duration(life)?;
@@ -174,22 +206,38 @@ fn missing(value: &Value<'_>) -> Result<Missing, Fault> {
     match value.text()? {
         "skip" => Ok(Missing::Skip),
         "refuse" => Ok(Missing::Refuse),
-        _ => part(value).map(Missing::By),
+        text => part(value).map(Missing::By).map_err(|fault| {
+            let otherwise = format!("\"skip\": not counted, \"refuse\": 400, or what to count by instead: {PART}");
+            let near = || near_part(text).or_else(|| did_you_mean(text, ["skip", "refuse"]));
+            // Of a part that is nearly right there is more to say.
+            if Part::parse(text).is_ok() { fault } else { Fault { help: Some(near().unwrap_or(otherwise)), ..fault } }
+        }),
     }
 }
 
-fn exempt(table: &mut Table<'_>) -> Exempt {
+/// `exempt`; its `keys` only if the key is known.
+fn exempt(table: &mut Table<'_>, limit: &mut Limit, is_keyed: bool) {
+    let help = "exempt = { addresses = [\"10.0.0.0/8\"] }";
+    let read = |value: &Value<'_>| {
+        let of_table = value.table("`exempt`", |table| exemptions(table, limit, is_keyed));
+        of_table.map_err(|fault| Fault { help: Some(help.into()), ..fault })
+    };
+    if let Some(exempt) = table.read("exempt", read) {
+        limit.exempt = exempt.value;
+    }
+}
+
+fn exemptions(table: &mut Table<'_>, limit: &Limit, is_keyed: bool) -> Exempt {
     let network = |value: &Value<'_>| {
         let text = value.text()?;
         let address = text.parse().map(|address: std::net::IpAddr| IpNet::from(address));
         text.parse().or(address).map_err(|_| format!("`{text}` is no network like 10.0.0.0/8").into())
     };
-    let plain = |values: Option<Placed<Vec<Placed<_>>>>| -> Vec<_> {
-        values.into_iter().flat_map(|values| values.value).map(|value| value.value).collect()
-    };
     let addresses = table.list("addresses", network);
     let addresses = addresses.into_iter().flat_map(|list| list.value).map(|network| network.value).collect();
-    let keys = plain(table.list("keys", |value| Ok(value.text()?.to_owned())));
+    let keys =
+        table.list("keys", |value| if is_keyed { exempt_key(value, limit) } else { Ok(value.text()?.to_owned()) });
+    let keys = keys.into_iter().flat_map(|list| list.value).map(|key| key.value).collect();
     let session = table.value("session").map(|value| value.pairs("`session`")).unwrap_or_default();
     let values = |value: Value<'_>| -> Vec<String> {
         value.items().iter().filter_map(|item| item.read(|item| Ok(item.text()?.to_owned()))).map(|v| v.value).collect()
@@ -198,14 +246,51 @@ fn exempt(table: &mut Table<'_>) -> Exempt {
     Exempt { addresses, keys, session }
 }
 
+/// A value that some request's key has.
+fn exempt_key(value: &Value<'_>, limit: &Limit) -> Result<String, Fault> {
+    let text = value.text()?;
+    // What a key of several parts exempts is refused as a contradiction.
+    let [part] = limit.key.0.as_slice() else { return Ok(text.to_owned()) };
+    if text.starts_with("sha256:") && !part.is_presented() {
+        let message = "only what clients present (header, cookie, query) is known by its digest";
+        return Err(Fault::with_help(message, "the value itself"));
+    }
+    if limit.key.spelt(text, limit.grouping).is_some() {
+        return Ok(text.to_owned());
+    }
+    let help = match part {
+        Part::Address => "an address, like 192.0.2.1; networks stand in `addresses`",
+        _ if part.is_presented() => "the value itself, or `sha256:` and 64 hexadecimal digits, or the first 32 of them",
+        _ => "a value as clients send it",
+    };
+    Err(Fault::with_help(format!("`{text}` is no value of this key"), help))
+}
+
 /// Which requests are charged; `None` if something was noted.
 fn count_of(value: &Value<'_>) -> Option<Count> {
-    let of_statuses = value.items().iter().any(|item| item.text().is_ok_and(is_status));
-    if of_statuses {
-        let ranges = value.items().iter().map(|item| item.read(statuses).map(|range| range.value)).collect();
-        Option::map(ranges, Count::Statuses)
-    } else {
-        value.read(choice(&[("all", Count::All), ("forwarded", Count::Forwarded)])).map(|count| count.value)
+    if let Ok(word) = value.text()
+        && !is_status(word)
+    {
+        return value.read(|_| count_word(word)).map(|count| count.value);
+    }
+    let items = value.items();
+    if items.is_empty() {
+        value.reading.error(&value.at, "`count` is an empty list");
+    }
+    let ranges: Option<_> = items.iter().map(|item| item.read(statuses).map(|range| range.value)).collect();
+    ranges.map(Count::Statuses)
+}
+
+fn count_word(word: &str) -> Result<Count, Fault> {
+    match word {
+        "all" => Ok(Count::All),
+        "forwarded" => Ok(Count::Forwarded),
+        _ => {
+            let help = did_you_mean(word, ["all", "forwarded"]);
+            let help =
+                help.unwrap_or_else(|| "\"all\", \"forwarded\", or statuses: [\"401\", \"403\", \"5xx\"]".into());
+            Err(Fault::with_help(format!("`{word}` is not known here"), help))
+        }
     }
 }
 
@@ -225,7 +310,11 @@ fn is_status(text: &str) -> bool {
 }
 
 fn statuses(value: &Value<'_>) -> Result<(StatusCode, StatusCode), Fault> {
-    let text = value.text()?;
+    let number = value.number(0..1000).map(|number| number.to_string());
+    let text = match &number {
+        Ok(number) => number,
+        Err(_) => value.text()?,
+    };
     let fault = || Fault::with_help(format!("`{text}` is no status"), "\"401\", \"4xx\" or \"500-504\"");
     let status = |digits: &str| {
         let known = digits.parse().ok().filter(|number| (200..600).contains(number));
@@ -249,10 +338,14 @@ fn on_exceed(table: &mut Table<'_>, limit: &mut Limit) {
     }
 }
 
-fn warn_at(share: &str) -> Result<Option<u8>, String> {
+fn warn_at(value: &Value<'_>) -> Result<Option<u8>, Fault> {
+    let share = value.text().map_err(|fault| match value.number(1..100) {
+        Ok(percent) => Fault { help: Some(format!("\"{percent}%\"")), ..fault },
+        Err(_) => fault,
+    })?;
     let percent = quantity::percent(share)?;
     let percent = u8::try_from(percent).ok().filter(|percent| (1..100).contains(percent));
-    percent.map(Some).ok_or_else(|| format!("`{share}` is not a share from `1%` to `99%`"))
+    percent.map(Some).ok_or_else(|| format!("`{share}` is not a share from `1%` to `99%`").into())
 }
 
 fn refusal(table: &mut Table<'_>) -> Refusal {
@@ -285,6 +378,21 @@ fn refusal(table: &mut Table<'_>) -> Refusal {
 
 fn precision<'d>(table: &mut Table<'d>) -> Option<Placed<Precision>> {
     table.read("precision", choice(&[("exact", Precision::Exact), ("leased", Precision::Leased)]))
+}
+
+/// What is said of a limit under which no request that costs `units` passes.
+pub(super) fn too_dear(limit: &Limit, units: u64) -> Option<Fault> {
+    let counting = limit.counting()?;
+    // A plan may give more at once; and what is charged after the answer passes while one unit is left.
+    if limit.plan.is_some() || limit.is_charged_after() || units <= counting.at_once() {
+        return None;
+    }
+    let (name, most) = (&limit.name, counting.at_once());
+    let message =
+        format!("each request costs {units} and at most {most} may come at once under limit `{name}`: all are refused");
+    let bucket = counting.algorithm == Algorithm::TokenBucket;
+    let help = if bucket { format!("a `burst` of at least {units}") } else { format!("a `quota` of at least {units}") };
+    Some(Fault::with_help(message, help))
 }
 
 /// Why units cannot be taken ahead, if they cannot.
@@ -339,14 +447,6 @@ fn refuse_contradictions(table: &mut Table<'_>, limit: &Limit, has_plan: bool) {
     }
     if !limit.exempt.keys.is_empty() && limit.key.0.len() > 1 {
         contradiction("exempt", "`keys` exempts values of a key that has one part", "a limit of its own");
-    }
-    let presented = |part: &Part| matches!(part, Part::Header(_) | Part::Cookie(_) | Part::Query(_));
-    if limit.exempt.keys.iter().any(|key| key.starts_with("sha256:")) && !limit.key.0.iter().all(presented) {
-        contradiction(
-            "exempt",
-            "only what clients present (header, cookie, query) is known by its digest",
-            "the value itself",
-        );
     }
     if has_plan && limit.trial.is_some() {
         contradiction(

@@ -178,6 +178,7 @@ pub fn memory(table: &mut Table<'_>) -> MemorySettings {
 /// `[limits]`, and the names of those of routes that name none.
 pub fn limits(table: &mut Table<'_>) -> (rate_limit::Settings, Vec<Placed<String>>) {
     let mut limits = rate_limit::Settings::default();
+    table.tables_go_to("limit");
     let outages = [("local", OnOutage::Local), ("open", OnOutage::Open), ("closed", OnOutage::Closed)];
     table.set("on_outage", &mut limits.on_outage, choice(&outages));
     table.set("reset", &mut limits.reset_in_seconds_left, choice(&[("unix", false), ("seconds-left", true)]));

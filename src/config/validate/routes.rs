@@ -6,11 +6,13 @@ use std::sync::Arc;
 use http::Method;
 
 use super::definitions::Definitions;
+use super::limits::too_dear;
 use super::process::{count, sized};
 use super::{everything, treatment};
 use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
 use crate::config::settings::RouteSettings;
 use crate::rate_limit::partition::Part;
+use crate::rate_limit::{Cost, Limit};
 use crate::route::case::differ_only_in_case;
 use crate::route::fields::Edits;
 use crate::route::pattern::{self, Pattern};
@@ -116,9 +118,13 @@ fn route(table: &mut Table<'_>, definitions: &Definitions, by_default: &[Placed<
     };
     let limits = table.list("limits", |value| Ok(value.text()?.to_owned())).map(|list| list.value);
     let limits = limits.unwrap_or_else(|| by_default.to_vec());
-    let cost = table.read("cost", count(1..1_000_001)).map(|cost| cost.value);
+    let cost = table.read("cost", count(1..1_000_001));
     let session = table.value("session").and_then(|value| session(&value, definitions));
     let limits = limits_of(reading, definitions, limits, table.value("session").is_some());
+    if let Some(cost) = &cost {
+        warn_of_cost(reading, definitions, &limits, cost);
+    }
+    let cost = cost.map(|cost| cost.value);
     let cache_at = table.value("cache");
     let cache =
         cache_at.as_ref().and_then(|value| named(value, |name| definitions.cache.refer(reading, name, &value.at)));
@@ -206,13 +212,28 @@ fn limits_of(
             reading.error(&at, format!("limit `{name}` stands twice"));
         }
         if !has_session && definitions.limit.at(index).is_some_and(|limit| limit.needs_session()) {
-            let message = format!("limit `{name}` counts by session, and this route has none");
-            reading.error(&at, Fault::with_help(message, "session = \"NAME\", or a limit by address"));
+            let message = format!("limit `{name}` looks at the session, and this route has none");
+            reading.error(&at, Fault::with_help(message, "session = \"NAME\", or a limit that does not"));
         }
         refuse_other_plans(reading, definitions, &limits, index, &at);
         limits.push(Placed { value: index, at });
     }
     limits
+}
+
+/// A route's cost that nothing comes of, or that refuses everybody.
+fn warn_of_cost(reading: &Reading<'_>, definitions: &Definitions, limits: &[Placed<usize>], cost: &Placed<u64>) {
+    let limits: Option<Vec<_>> = limits.iter().map(|limit| definitions.limit.at(limit.value)).collect();
+    // What is wrong with a limit is told where it stands.
+    let Some(limits) = limits else { return };
+    let heeds = |limit: &Limit| limit.counting().is_some() && matches!(limit.cost, Cost::Units(_));
+    let heeding: Vec<_> = limits.into_iter().filter(|limit| heeds(limit)).collect();
+    if heeding.is_empty() {
+        reading.warning(&cost.at, "`cost` does nothing: no limit of this route has a cost in units");
+    }
+    for fault in heeding.iter().filter_map(|limit| too_dear(limit, cost.value)) {
+        reading.warning(&cost.at, fault);
+    }
 }
 
 /// Paths that a write invalidates besides its own: templates of the route's parameters.
