@@ -1,5 +1,6 @@
 //! `[limit.NAME]` and `[plan.NAME]`: what a limit says about itself.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ const PARTS: &str = "\"address\", \"header:NAME\", \"cookie:NAME\", \"query:NAME
 /// `[limit.NAME]`.
 pub fn limit(name: &Placed<String>, table: &mut Table<'_>, plans: &Named<Arc<Plan>>) -> Option<Arc<Limit>> {
     let key = key(table);
+    let has_key = key.is_some();
     let rule = rule(table);
     let mut limit = Limit::new(&name.value, key.unwrap_or(Key(vec![Part::Address])), Quota::ONE);
     table.set("ipv4_prefix", &mut limit.grouping.ipv4, count(8..33));
@@ -53,6 +55,9 @@ pub fn limit(name: &Placed<String>, table: &mut Table<'_>, plans: &Named<Arc<Pla
     let precision = precision(table);
     limit.rule = rule?;
     refuse_contradictions(table, &limit, at.is_some());
+    if let (true, Some(at)) = (has_key, &at) {
+        refuse_plan_of_others(table, &limit, at);
+    }
     limit.precision = match precision {
         Some(precision) => {
             if precision.value == Precision::Leased
@@ -357,6 +362,16 @@ fn refuse_contradictions(table: &mut Table<'_>, limit: &Limit, has_plan: bool) {
     }
 }
 
+/// Whoever has one counter has one quota: requests with the API key and without it would else refill it for each other.
+fn refuse_plan_of_others(table: &mut Table<'_>, limit: &Limit, at: &Range<usize>) {
+    let Some(plan) = limit.plan.as_deref().filter(|_| limit.counting().is_some()) else { return };
+    if !limit.key.0.contains(&plan.key) {
+        let message = format!("limit `{}` goes by plan `{}`, and does not count by its key", limit.name, plan.name);
+        let help = format!("key = \"{}\", or a list with it", plan.key);
+        table.reading.error(at, Fault::with_help(message, help));
+    }
+}
+
 /// `[plan.NAME]`.
 pub fn plan(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Plan>> {
     let help = "\"header:X-API-Key\", \"query:NAME\" or \"cookie:NAME\"";
@@ -367,7 +382,10 @@ pub fn plan(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Plan>> {
     let record = table.read("record", |value| {
         let record = value.text()?;
         let whose = ["{key}", "{sha256}"].iter().map(|name| record.matches(name).count()).sum::<usize>();
-        if whose == 1 && record.matches(['{', '}']).count() == 2 {
+        if record.starts_with('{') && whose == 1 {
+            let help = "record = \"sidegate:plan:{sha256}\": clients else choose which key of Redis is read";
+            Err(Fault::with_help("a record needs a beginning of its own", help))
+        } else if whose == 1 && record.matches(['{', '}']).count() == 2 {
             Ok(record.to_owned())
         } else {
             let help = "`{key}` is the API key, `{sha256}` its digest: record = \"sidegate:plan:{sha256}\"";
