@@ -4,10 +4,14 @@
 //!    Redis or of an app. Time is the log's.
 //! 2. Logs are streams: what is held does not grow with them, but with the keys of each limit, whose number is bounded.
 //! 3. Several logs are read together, in the order of their times: rotated ones, and those of several servers.
-//! 4. What cannot be read, or not be judged, is counted and said. If more than half of the lines cannot be read, the report
+//! 4. A line that is further ahead than `--reorder` waits for the next one of its log. If that is behind it by more than
+//!    `--reorder`, the line was wrong, and is left out; otherwise time has gone on.
+//! 5. What cannot be read, or not be judged, is counted and said. If more than half of the lines cannot be read, the report
 //!    would be about something else: there is none.
 //!
 //! # Why
+//! One wrong date would make late all that follows it.
+//!
 //! A quota that was guessed refuses customers or nobody. What yesterday's clients asked for is known.
 
 mod demand;
@@ -124,17 +128,19 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<Report, String> {
         total = total.zip(length).map(|(total, length)| total + length);
         sources.push(source);
     }
+    let mut sources: Vec<_> = sources.into_iter().map(|source| (source, None)).collect();
     let room = arguments.max_keys.map_or(settings.memory.limits.max_keys, |keys| keys as usize);
     let mut replay = Replay::new(settings, arguments, room);
     let interrupt = Interrupt::listen().map_err(|error| format!("cannot listen for an interrupt: {error}"))?;
     let progress = Progress::new(total);
     let mut read = 0;
     // The one that is furthest behind; those that have ended are nowhere.
-    while let Some(source) = sources.iter_mut().filter(|source| source.newest < u64::MAX).min_by_key(|of| of.newest) {
+    let going = |(source, _): &&mut (Source, _)| source.newest < u64::MAX;
+    while let Some((source, ahead)) = sources.iter_mut().filter(going).min_by_key(|(of, _)| of.newest) {
         let before = source.bytes;
-        replay.some_lines(source).map_err(|error| format!("cannot read {}: {error}", source.name))?;
+        replay.some_lines(source, ahead).map_err(|error| format!("cannot read {}: {error}", source.name))?;
         read += source.bytes - before;
-        let reached = sources.iter().map(|source| source.newest).min().unwrap_or(u64::MAX);
+        let reached = sources.iter().map(|(source, _)| source.newest).min().unwrap_or(u64::MAX);
         replay.judge_up_to(reached);
         progress.show(read, replay.lines.read);
         if interrupt.came() {
@@ -162,26 +168,41 @@ struct Replay<'a> {
     order: Order<Asking>,
     judge: Judge,
     lines: Lines,
+    /// `--reorder`, in µs.
+    window: u64,
+}
+
+/// A line that nothing confirms yet.
+struct Ahead {
+    at: u64,
+    text: Box<[u8]>,
 }
 
 impl<'a> Replay<'a> {
     fn new(settings: &'a Settings, arguments: &Arguments, room: usize) -> Self {
         let traffic = Traffic::new(settings, room, arguments.host.clone());
+        let window = u64::try_from(arguments.reorder.as_micros()).unwrap_or(u64::MAX);
         Self {
             settings,
             reader: Reader { format: arguments.format, fields: traffic.fields().to_vec() },
-            order: Order::new(u64::try_from(arguments.reorder.as_micros()).unwrap_or(u64::MAX)),
+            order: Order::new(window),
             judge: Judge::new(traffic.limits(), settings.limits),
             traffic,
             lines: Lines::default(),
+            window,
         }
     }
 
-    /// Reads some lines of a log, or its last ones.
-    fn some_lines(&mut self, source: &mut Source) -> std::io::Result<()> {
+    /// Reads some lines of a log, or its last ones. `ahead`: the one before them, if it waits for the next.
+    fn some_lines(&mut self, source: &mut Source, ahead: &mut Option<Ahead>) -> std::io::Result<()> {
         for _ in 0..AT_ONCE {
+            let mut newest = source.newest;
             let unreadable = match source.next()? {
-                None => return Ok(()),
+                None => {
+                    // Nothing is left that it could harm.
+                    self.confirm(ahead.take());
+                    return Ok(());
+                }
                 Some(Piece::Line([])) => continue,
                 Some(Piece::TooLong) => {
                     self.lines.read += 1;
@@ -193,8 +214,20 @@ impl<'a> Replay<'a> {
                         Err(why) => Some(why.to_owned()),
                         Ok(line) => {
                             let at = line.at;
-                            self.line(&line);
-                            source.newest = source.newest.max(at);
+                            let (right, wrong) = match ahead.take() {
+                                Some(before) if at.saturating_add(self.window) < before.at => (None, 1),
+                                before => (before, 0),
+                            };
+                            self.lines.ahead += wrong;
+                            newest = newest.max(right.as_ref().map_or(0, |before| before.at));
+                            self.confirm(right);
+                            if at > newest.saturating_add(self.window) {
+                                *ahead = Some(Ahead { at, text: text.into() });
+                            } else {
+                                self.line(&line);
+                                newest = newest.max(at);
+                            }
+                            source.newest = newest;
                             None
                         }
                     }
@@ -208,6 +241,13 @@ impl<'a> Replay<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Takes a line that had to wait.
+    fn confirm(&mut self, ahead: Option<Ahead>) {
+        if let Some(Ok(line)) = ahead.as_ref().map(|ahead| self.reader.read(&ahead.text)) {
+            self.line(&line);
+        }
     }
 
     fn line(&mut self, line: &line::Line<'_>) {

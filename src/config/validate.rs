@@ -5,6 +5,7 @@ mod endpoints;
 mod http2;
 mod limits;
 mod near;
+mod plans;
 mod process;
 mod redis;
 mod routes;

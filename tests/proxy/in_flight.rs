@@ -389,6 +389,51 @@ fn a_limit_in_shadow_refuses_nobody_and_counts_whom_it_would_have() {
 }
 
 #[test]
+fn an_outage_shuts_nobody_out_for_a_limit_that_only_watches() {
+    let mut redis = RedisServer::start();
+    let gate = Gate::default();
+    let (app, begun) = gated(&gate);
+    let tables = tables(1, "shadow = true") + "[limits]\non_outage = \"closed\"\n";
+    let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+    let clients = waiting(&sidegate, &begun, 1);
+    redis.kill();
+    until("sidegate does without", || sidegate.metric("sidegate_redis_up") == 0.0);
+    assert_eq!([(); 3].map(|()| sidegate.get("/").status), [200; 3]);
+    let line = sidegate.access_log(|line| line["status"] == 200);
+    assert!(line["limit"].is_null() && line["counted"].is_null(), "{line}");
+    gate.open();
+    drop(clients);
+    until("nothing is left", || in_flight(&sidegate) == 0.0);
+}
+
+#[test]
+fn an_outage_that_lets_all_in_is_told_in_the_access_log() {
+    let mut redis = RedisServer::start();
+    let app = Origin::saying("app");
+    let tables = tables(1, "") + "[limits]\non_outage = \"open\"\n";
+    let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+    redis.kill();
+    until("sidegate does without", || sidegate.metric("sidegate_redis_up") == 0.0);
+    assert_eq!(sidegate.get("/open").status, 200);
+    let line = sidegate.access_log(|line| line["target"] == "/open");
+    assert_eq!((&line["limit"], &line["counted"]), (&"few".into(), &"open".into()), "{line}");
+}
+
+#[test]
+fn operators_are_told_who_is_refused_most() {
+    let gate = Gate::default();
+    let (app, begun) = gated(&gate);
+    let sidegate = Configuration::of(&app).with(&tables(1, "")).start();
+    let mut clients = waiting(&sidegate, &begun, 1);
+    assert_eq!([(); 3].map(|()| sidegate.get("/").status), [429; 3]);
+    let said = sidegate.ask_admin("/limits/few/top").json();
+    let top = said["top"].as_array().expect("a list");
+    assert_eq!(top.iter().map(|row| row["refused"].as_u64()).collect::<Vec<_>>(), [Some(3)], "{said}");
+    gate.open();
+    assert_eq!(clients[0].answer().status, 200);
+}
+
+#[test]
 fn each_user_may_have_so_many_in_flight_over_all_sessions() {
     let redis = RedisServer::start();
     for (id, user) in [("alice-at-home-000", "alice"), ("alice-at-work-000", "alice"), ("bob-at-home-0000", "bob")] {

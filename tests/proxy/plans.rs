@@ -175,6 +175,23 @@ fn where_keys_are_needed_no_key_and_an_unknown_one_get_the_same_401_before_anyth
 }
 
 #[test]
+fn a_preflight_needs_no_key_and_one_with_a_key_does_not_refill_its_quota() {
+    let (redis, app) = (RedisServer::start(), Origin::saying("app"));
+    let tables = TABLES.replace("[limit.calls]", "unknown = \"refuse\"\n\n[limit.calls]");
+    give(&redis, &["HSET", &format!("sidegate:plan:{KEY}"), "quota", "3 per day"]);
+    let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+    let mut client = sidegate.client();
+    let preflight = [("Origin", "https://a.example"), ("Access-Control-Request-Method", "GET"), ("X-API-Key", KEY)];
+    assert_eq!([2, 1, 0].map(|left| told(&ask(&mut client, KEY)) == (200, 3, left)), [true; 3]);
+    for _ in 0..5 {
+        assert_eq!(told(&client.ask("OPTIONS", "/", &preflight, b"")), (429, 3, 0));
+        assert_eq!(told(&ask(&mut client, KEY)), (429, 3, 0));
+    }
+    assert_eq!(client.ask("OPTIONS", "/", &preflight[..2], b"").status, 200);
+    assert_eq!((client.get("/").status, app.count()), (401, 4));
+}
+
+#[test]
 fn records_under_digests_are_found_and_keys_are_shown_nowhere() {
     let (redis, app) = (RedisServer::start(), Origin::saying("app"));
     let tables = TABLES.replace("{key}", "{sha256}").replace("header:X-API-Key", "query:customer");

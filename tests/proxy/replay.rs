@@ -386,6 +386,29 @@ fn lines_that_come_too_late_are_left_out_and_said() {
 }
 
 #[test]
+fn one_wrong_date_makes_nothing_else_late() {
+    let bench = Bench::of(ONE);
+    let line = |year: usize, second: usize| {
+        format!("192.0.2.1 - - [10/Oct/{year}:13:00:{second:02} +0000] \"GET / HTTP/1.1\" 200 1\n")
+    };
+    let right: Vec<_> = (0..1000).map(|number| line(2000, number / 20)).collect();
+    for place in [0, 500, 999] {
+        let mut lines = right.clone();
+        lines.insert(place, line(2100, 0));
+        let report = bench.json(&[&bench.log("a.log", lines.concat())]);
+        let (said, judged) = (&report["lines"], &report["judged"]);
+        assert_eq!((&said["ahead"], &said["late"], judged), (&1.into(), &0.into(), &1000.into()), "{place}");
+        assert_eq!(report["to"], "2000-10-10T13:00:49Z", "{place}");
+        let warned = report["warnings"].to_string();
+        assert!(warned.contains("1 line left out: ahead of the next one by more than --reorder"), "{warned}");
+    }
+    // Quiet hours are no wrong dates, and neither is a line after which nothing follows.
+    let quiet: String = [2000, 2001, 2001, 2002, 2003].map(|year| line(year, 0)).concat();
+    let report = bench.json(&[&bench.log("quiet.log", quiet)]);
+    assert_eq!((&report["lines"]["ahead"], &report["judged"]), (&0.into(), &5.into()));
+}
+
+#[test]
 fn hostile_lines_are_counted_and_harm_nothing_else() {
     let bench = Bench::of(ONE);
     let good = "192.0.2.1 - - [10/Oct/2000:13:00:00 +0000] \"GET / HTTP/1.1\" 200 1 \"-\" \"-\"\n".repeat(10);

@@ -18,7 +18,7 @@ use crate::rate_limit::lease::{Giving, Tending};
 use crate::rate_limit::operate::{self, Order, Trouble};
 use crate::rate_limit::partition::Part;
 use crate::rate_limit::plan::Lookup;
-use crate::rate_limit::{self, Count, Limit, RateLimit};
+use crate::rate_limit::{self, Count, Limit, Missing, RateLimit};
 use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
@@ -279,15 +279,17 @@ impl Room<'_> {
     }
 }
 
-/// Query parameters that carry credentials: never logged.
+/// Query parameters that carry credentials, or what clients are told apart by: never logged.
 fn secret_parameters(settings: &Settings) -> Vec<&str> {
     let carriers = settings.routes.iter().flat_map(|route| &route.session).flat_map(|(session, _)| &session.carriers);
     let of_sessions =
         carriers.filter_map(|carrier| if let Carrier::Query(name) = carrier { Some(&**name) } else { None });
-    let plans = settings.routes.iter().flat_map(|route| &route.limits).flat_map(|limit| &limit.plan);
-    of_sessions
-        .chain(plans.filter_map(|plan| if let Part::Query(name) = &plan.key { Some(&**name) } else { None }))
-        .collect()
+    let of_limits = settings.routes.iter().flat_map(|route| &route.limits).flat_map(|limit| {
+        let instead = if let Missing::By(part) = &limit.missing { Some(part) } else { None };
+        limit.key.0.iter().chain(instead).chain(limit.plan.iter().map(|plan| &plan.key))
+    });
+    let of_limits = of_limits.filter_map(|part| if let Part::Query(name) = part { Some(&**name) } else { None });
+    of_sessions.chain(of_limits).collect()
 }
 
 /// Every name under which the app is told who is logged in.

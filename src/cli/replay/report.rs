@@ -32,6 +32,8 @@ pub struct Lines {
     pub unlimited: u64,
     /// Those whose time came too late.
     pub late: Late,
+    /// Those whose time the next line of their log refuted.
+    pub ahead: u64,
     /// Those from an address that the configuration says is a trusted proxy's.
     pub from_proxies: u64,
     /// Those that tell no host.
@@ -213,6 +215,10 @@ fn of_lines(lines: &Lines, settings: &Settings) -> Vec<String> {
         let most = humantime::format_duration(std::time::Duration::from_micros(lines.late.most));
         let requests = some(lines.late.requests, "request");
         said.push(format!("{requests} left out: later by up to {most} than --reorder allows"));
+    }
+    if lines.ahead > 0 {
+        let alone = some(lines.ahead, "line");
+        said.push(format!("{alone} left out: ahead of the next one by more than --reorder"));
     }
     if lines.from_proxies > 0 {
         let lines = some(lines.from_proxies, "line");

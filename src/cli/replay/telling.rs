@@ -24,6 +24,7 @@ pub fn text(report: &Report) -> String {
         (lines.no_route, "met no route"),
         (lines.unlimited, "came to no limit"),
         (lines.late.requests, "came too late"),
+        (lines.ahead, "ahead of the next one"),
     ];
     for (count, what) in left_out.into_iter().filter(|(count, _)| *count > 0) {
         let _ = writeln!(said, "{} {what}", grouped(count));
@@ -104,6 +105,7 @@ pub fn json(report: &Report) -> String {
             "no_route": lines.no_route,
             "unlimited": lines.unlimited,
             "late": lines.late.requests,
+            "ahead": lines.ahead,
         },
         "judged": report.judged,
         "refused": report.refused,

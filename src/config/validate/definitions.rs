@@ -10,7 +10,7 @@ use http::HeaderName;
 use http::header;
 
 use super::process::{count, prefix, sized};
-use super::{limits, treatment};
+use super::{limits, plans, treatment};
 use crate::cache::{Cookies, Policy};
 use crate::config::quantity;
 use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
@@ -104,7 +104,7 @@ impl Definitions {
             let help = "[upstream.app] with servers = [\"http://127.0.0.1:3000\"]";
             root.reading.error(&(0..0), Fault::with_help("no upstream: nowhere to forward requests to", help));
         }
-        let plan = Named::read(root, "plan", limits::plan);
+        let plan = Named::read(root, "plan", plans::plan);
         if let Some((name, _)) = plan.entries.first()
             && !has_redis
         {

@@ -7,13 +7,14 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
 use super::definitions::Named;
+use super::plans;
 use super::process::count;
 use crate::config::quantity;
 use crate::config::raw::{Fault, Placed, Table, Value, choice, did_you_mean, text};
 use crate::rate_limit::partition::{Key, Part};
 use crate::rate_limit::quota::Quota;
 use crate::rate_limit::{
-    Algorithm, Cost, Count, Counting, Exempt, Limit, Missing, OnExceed, Plan, Precision, Refusal, Rule, Unknown,
+    Algorithm, Cost, Count, Counting, Exempt, Limit, Missing, OnExceed, Plan, Precision, Refusal, Rule,
 };
 
 /// A quota that gives fewer units in a lease's life is counted exactly unless the file says otherwise.
@@ -62,6 +63,9 @@ pub fn limit(
     {
         table.reading.warning(&cost.at, fault);
     }
+    if let (true, Some(at)) = (is_keyed, &at) {
+        plans::refuse_of_others(table, &limit, at);
+    }
     limit.precision = match precision {
         Some(precision) => {
             if precision.value == Precision::Leased
@@ -89,7 +93,7 @@ fn key(table: &mut Table<'_>) -> Option<Key> {
     })
 }
 
-fn part(value: &Value<'_>) -> Result<Part, Fault> {
+pub fn part(value: &Value<'_>) -> Result<Part, Fault> {
     let text = value.text()?;
     match Part::parse(text) {
         Ok(Part::Certificate(_)) if value.reading.certificate_fields.borrow().is_none() => {
@@ -445,6 +449,11 @@ fn refuse_contradictions(table: &mut Table<'_>, limit: &Limit, has_plan: bool) {
             "on_exceed = \"refuse\"",
         );
     }
+    let log = limit.counting().is_some_and(|counting| counting.algorithm == Algorithm::SlidingLog);
+    if log && limit.cost != Cost::Units(1) {
+        let help = "\"sliding-window\" counts units of any cost";
+        contradiction("cost", "a sliding log keeps a time for each unit: each request costs one", help);
+    }
     if !limit.exempt.keys.is_empty() && limit.key.0.len() > 1 {
         contradiction("exempt", "`keys` exempts values of a key that has one part", "a limit of its own");
     }
@@ -455,30 +464,4 @@ fn refuse_contradictions(table: &mut Table<'_>, limit: &Limit, has_plan: bool) {
             "a limit without `plan`",
         );
     }
-}
-
-/// `[plan.NAME]`.
-pub fn plan(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Plan>> {
-    let help = "\"header:X-API-Key\", \"query:NAME\" or \"cookie:NAME\"";
-    let key = table.require("key", help, |value| match part(value)? {
-        part @ (Part::Header(_) | Part::Query(_) | Part::Cookie(_)) => Ok(part),
-        _ => Err(Fault::with_help("this is nothing that an API key stands in", help)),
-    });
-    let record = table.read("record", |value| {
-        let record = value.text()?;
-        let whose = ["{key}", "{sha256}"].iter().map(|name| record.matches(name).count()).sum::<usize>();
-        if whose == 1 && record.matches(['{', '}']).count() == 2 {
-            Ok(record.to_owned())
-        } else {
-            let help = "`{key}` is the API key, `{sha256}` its digest: record = \"sidegate:plan:{sha256}\"";
-            Err(Fault::with_help("a record has one of the two names in it, once", help))
-        }
-    });
-    let unknown = table.read("unknown", choice(&[("default", Unknown::Default), ("refuse", Unknown::Refuse)]));
-    Some(Arc::new(Plan {
-        name: name.value.as_str().into(),
-        key: key?.value,
-        record: record.map_or("sidegate:plan:{key}".into(), |record| record.value),
-        unknown: unknown.map(|unknown| unknown.value).unwrap_or_default(),
-    }))
 }

@@ -23,11 +23,14 @@ pub fn layer<S: Next>(limits: Rc<InFlight>) -> impl Layer<S, Service = impl Next
             let verdict = limits.judge(&mut exchange).await;
             let (trail, connection) = (exchange.trail.clone(), exchange.connection.clone());
             match verdict {
-                Verdict::Unlimited(claim) => {
+                Verdict::Unlimited => pass(next, exchange).await,
+                Verdict::Open(claim, binding) => {
                     let mut response = pass(next, exchange).await;
-                    if let Some(claim) = claim {
-                        claim.until_the_end_of(&mut response, &connection);
+                    let record = &mut trail.borrow_mut().limit;
+                    if let (Some(name), None) = (binding, &record) {
+                        *record = Some(LimitTrail { name, refused: false, remaining: 0, counted: "open" });
                     }
+                    claim.until_the_end_of(&mut response, &connection);
                     response
                 }
                 Verdict::Within(claim, standing) => {

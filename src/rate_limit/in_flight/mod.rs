@@ -70,8 +70,10 @@ struct Counted {
 
 /// What happens to a request.
 enum Verdict {
-    /// No limit applies to it, or none can be counted and it passes all the same.
-    Unlimited(Option<Claim>),
+    /// No limit applies to it.
+    Unlimited,
+    /// Nothing can be counted, and it passes all the same; the limit of this name, if one, might have refused it.
+    Open(Claim, Option<Arc<str>>),
     /// It has places.
     Within(Claim, Standing),
     /// A limit refuses it.
@@ -146,7 +148,7 @@ impl InFlight {
             }
         };
         if claim.flight.places.is_empty() {
-            return Verdict::Unlimited(None);
+            return Verdict::Unlimited;
         }
         let Some(link) = &self.worker.link else { return self.in_process(claim, "memory", |most| most, false) };
         let said = match exchange.answers.take(Slot::InFlight) {
@@ -181,25 +183,27 @@ impl InFlight {
     /// Rule 6.
     fn without_redis(&self, claim: Claim) -> Verdict {
         let is_told = claim.is_unanswered();
-        let first = claim.flight.places[0].limit.counter.limit.name.clone();
+        let binding = claim.flight.places.iter().map(|place| &place.limit.counter).find(|of| of.role == Role::Binding);
+        let binding = binding.map(|counter| counter.limit.name.clone());
         let outcomes = || claim.flight.places.iter().map(|place| &place.limit.counter.outcomes);
         outcomes().filter_map(|outcomes| outcomes.store_errors.as_ref()).for_each(|errors| errors.inc());
         let uncounted = outcomes().filter_map(|outcomes| outcomes.uncounted.as_ref());
-        match self.settings.on_outage {
-            OnOutage::Local => {
+        match (self.settings.on_outage, binding) {
+            (OnOutage::Local, _) => {
                 let instances = self.worker.fleet.instances();
                 self.in_process(claim, "local", |most| share(most, instances), is_told)
             }
-            OnOutage::Open => {
+            (OnOutage::Closed, Some(first)) => {
+                uncounted.for_each(|uncounted| uncounted.closed.inc());
+                Verdict::Closed(first)
+            }
+            // Limits that only watch let pass whatever is the matter.
+            (OnOutage::Open | OnOutage::Closed, binding) => {
                 uncounted.for_each(|uncounted| uncounted.open.inc());
                 let wanted = claim.flight.wanted(|_| u64::MAX);
                 claim.settle(&wanted, is_told);
                 drop(wanted);
-                Verdict::Unlimited(Some(claim))
-            }
-            OnOutage::Closed => {
-                uncounted.for_each(|uncounted| uncounted.closed.inc());
-                Verdict::Closed(first)
+                Verdict::Open(claim, binding)
             }
         }
     }
@@ -216,7 +220,11 @@ impl InFlight {
     fn verdict(&self, standing: Standing, claim: Option<Claim>) -> Verdict {
         let passes = !standing.found.iter().any(Found::refuses);
         let local = standing.counted == "local";
+        let now = self.worker.clock.unix_micros();
         for found in &standing.found {
+            if found.is_full() {
+                found.limit.counter.remember_refused(&found.key, now);
+            }
             let outcomes = &found.limit.counter.outcomes;
             match (local, found.is_full()) {
                 (false, true) => outcomes.refused.inc(),

@@ -136,7 +136,7 @@ impl Counter {
     }
 
     /// Remembers that it refused `key` (`NAME:KEY`) at `now` (µs since the Unix epoch).
-    pub(super) fn remember_refused(&self, key: &str, now: u64) {
+    pub(in crate::rate_limit) fn remember_refused(&self, key: &str, now: u64) {
         if let Some(top) = &self.top {
             top.refused(key.strip_prefix(&self.name).unwrap_or(key), now);
         }

@@ -216,9 +216,6 @@ pub fn layer<S: Next>(lookup: Rc<Lookup>) -> impl Layer<S, Service = impl Next> 
     exchange::layer(move |mut exchange: Box<Exchange>, next: S| {
         let lookup = lookup.clone();
         async move {
-            if exchange.is_preflight() {
-                return pass(next, exchange).await;
-            }
             let client = match lookup.look(&exchange) {
                 Looked::Here(client) => client,
                 Looked::Ask { key, name, note } => {
@@ -229,7 +226,8 @@ pub fn layer<S: Next>(lookup: Rc<Lookup>) -> impl Layer<S, Service = impl Next> 
                 }
             };
             match client {
-                Client::Unknown if lookup.plan.unknown == Unknown::Refuse => {
+                // A preflight carries no key by design. One that does counts by the quota that the key has.
+                Client::Unknown if lookup.plan.unknown == Unknown::Refuse && !exchange.is_preflight() => {
                     let reply = LocalReply::UnknownApiKey;
                     exchange.trail.borrow_mut().local_reply = Some(reply.kind());
                     return reply.respond(&exchange.request);

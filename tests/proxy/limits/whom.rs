@@ -132,3 +132,16 @@ fn a_limit_by_host_counts_hosts_whatever_their_spelling() {
         assert_eq!(["a.example", "A.Example:80", "a.example.", "b.example"].map(&mut ask), [200, 200, 429, 200]);
     });
 }
+
+#[test]
+fn what_clients_are_told_apart_by_in_the_query_is_in_no_log() {
+    let app = Origin::saying("app");
+    let tables = two("query:customer", "missing = \"query:guest\"");
+    let sidegate = Configuration::of(&app).with(&tables).start();
+    let answer = sidegate.get("/?a=1&customer=hidden-customer&guest=hidden-guest&b=2");
+    assert_eq!((answer.status, answer.number("x-ratelimit-remaining")), (200, 1));
+    let line = sidegate.access_log(|line| line["status"] == 200);
+    assert_eq!(line["target"], "/?a=1&customer=***&guest=***&b=2");
+    let said = sidegate.output() + &sidegate.errors();
+    assert!(!said.contains("hidden-"), "{said}");
+}
