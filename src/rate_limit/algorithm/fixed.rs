@@ -129,6 +129,11 @@ impl Policy {
         State { count: left.count.max(right.count), ..left }
     }
 
+    /// Whether it counts more in the window of `now` than this policy can.
+    pub fn is_beyond(&self, stored: State, now: u64) -> bool {
+        stored.end > self.windows.at(now).0 && stored.count > self.cap()
+    }
+
     /// The state in the window of `now`.
     pub fn reckon(&self, stored: Option<State>, now: u64) -> State {
         let (start, end) = self.windows.at(now);

@@ -288,6 +288,12 @@ impl Policy {
         State { arrival: arrival.min(self.plus(full, self.furthest())), until }
     }
 
+    /// Whether it is further ahead than this policy allows.
+    pub fn is_beyond(&self, stored: State, now: u64) -> bool {
+        let full = Time { micros: now, part: 0 };
+        Time { part: stored.arrival.part.min(self.amount - 1), ..stored.arrival } > self.plus(full, self.furthest())
+    }
+
     /// The state by which is decided: while a lease is active, not below its life.
     fn held(&self, state: State, now: u64) -> Time {
         if state.until > now { state.arrival.max(Time { micros: now + self.lease, part: 0 }) } else { state.arrival }

@@ -193,9 +193,22 @@ impl Policy {
         }
     }
 
+    /// Whether `stored` is further than this policy can come: another one's, to which nothing is given back by this.
+    pub fn is_of_another(&self, stored: &State, now: u64) -> bool {
+        match (self, stored) {
+            (Self::Bucket(policy), State::Bucket(state)) => policy.is_beyond(*state, now),
+            (Self::Fixed(policy), State::Fixed(state)) => policy.is_beyond(*state, now),
+            (Self::Sliding(policy), State::Sliding(state)) => policy.is_beyond(*state, now),
+            _ => false,
+        }
+    }
+
     /// The state once `units` that were taken and not spent are given back at `now`; none if all is there. What was leased
     /// counts since it was taken, for [what else](Self::since).
     pub fn give_back(&self, stored: Option<&State>, since: u64, now: u64, units: u64) -> Option<State> {
+        if let Some(stored) = stored.filter(|stored| self.is_of_another(stored, now)) {
+            return Some(*stored);
+        }
         match self {
             Self::Bucket(policy) => policy.give_back(bucket(stored), since, now, units).map(State::Bucket),
             Self::Fixed(policy) => policy.give_back(fixed(stored), since, now, units).map(State::Fixed),

@@ -138,6 +138,15 @@ impl Policy {
         State { current: left.current.max(right.current), previous: left.previous.max(right.previous), ..left }
     }
 
+    /// Whether it counts more in the window of `now`, or the one before, than this policy can.
+    pub fn is_beyond(&self, stored: State, now: u64) -> bool {
+        let start = self.end(now) - self.window;
+        match stored.end {
+            end if end > start => stored.current.max(stored.previous) > self.cap(),
+            end => end + self.window > start && stored.current > self.cap(),
+        }
+    }
+
     /// The state in the window of `now`.
     pub fn reckon(&self, stored: Option<State>, now: u64) -> State {
         let end = self.end(now);

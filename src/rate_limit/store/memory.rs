@@ -119,6 +119,9 @@ impl MemoryStore {
     /// Gives back `units` of `key` that were taken and not spent, at `now` (µs since the Unix epoch), less what time has given
     /// back since `since` ([`Policy::give_back`]).
     pub fn give_back(&self, key: &str, policy: &Policy, since: u64, units: u64, now: u64) {
+        if self.state(key).is_some_and(|state| policy.is_of_another(&state, now)) {
+            return;
+        }
         let of_state = |stored: Option<&State>| policy.give_back(stored, since, now, units);
         self.lessen(key, policy, now, |log| log.remove(since, units), of_state);
     }

@@ -7,6 +7,10 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
   return 0
 end
 local limit = known(KEYS[1])
+-- Another policy's: it knows nothing of what is given back.
+if limit.beyond then
+  return 0
+end
 local kind, given, full = limit.kind, 0, false
 local units, units_part, since = number(), number(), number()
 

@@ -101,7 +101,7 @@ local function known(key)
       end
       limit.changed = (third > now and third ~= limit.ends) or (first >= now and second >= limit.parts)
       if later(limit.micros, limit.part, limit.furthest, limit.furthest_part) then
-        limit.micros, limit.part, limit.changed = limit.furthest, limit.furthest_part, true
+        limit.micros, limit.part, limit.changed, limit.beyond = limit.furthest, limit.furthest_part, true, true
       end
     end
     return limit
@@ -131,8 +131,10 @@ local function known(key)
     if first > start then
       limit.count = math.min(second, cap)
       limit.before = kind == 's' and math.min(third, cap) or 0
+      limit.beyond = second > cap or (kind == 's' and third > cap)
     elseif kind == 's' and first + limit.window > start then
       limit.before = math.min(second, cap)
+      limit.beyond = second > cap
     end
   end
   return limit
