@@ -100,7 +100,7 @@ impl Key {
         Some(())
     }
 
-    /// The text of the key of requests that have `value` as its only part: a value as [`Part::push_named`] takes it.
+    /// The text of the key of requests that have `value` as its only part: a value as `Part::push_named` takes it.
     /// `None`: there are none.
     pub fn spelt(&self, value: &str, grouping: Grouping) -> Option<String> {
         let [part] = self.0.as_slice() else { return None };
