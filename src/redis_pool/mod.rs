@@ -21,6 +21,7 @@
 mod absence;
 pub mod address;
 mod backoff;
+pub mod bounded;
 pub mod census;
 mod cluster;
 pub mod coherence;
@@ -48,7 +49,7 @@ pub mod transport;
 
 pub use link::{CONNECTING, DOWN, Link, Shard, UP};
 pub use replicas::{Replica, ReplicaReads};
-pub use split::why_unanswered;
+pub use split::{text, why_unanswered};
 
 use std::time::Duration;
 

@@ -87,6 +87,15 @@ pub(super) fn unanswered(fault: Fault) -> Value {
     redis::parse_redis_value(line.as_bytes()).unwrap_or(Value::Nil)
 }
 
+/// The bytes of a text that Redis answered; `None`: it is none.
+pub fn text(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.as_bytes()),
+        _ => None,
+    }
+}
+
 /// Why there is no answer, if `value` stands for one that could not be had: a word for logs and metrics. What a Redis
 /// itself answered, its errors included, is an answer.
 pub fn why_unanswered(value: &Value) -> Option<&'static str> {

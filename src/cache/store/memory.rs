@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use super::bounded::{Bounded, Weigh, bounded};
 use super::{Found, Generation, Mint, Purpose, Question};
 use crate::cache::MemorySettings;
 use crate::cache::key::Key;
 use crate::cache::rules::vary::{Digest, Selecting};
 use crate::cache::stored::StoredResponse;
+use crate::redis_pool::bounded::{Bounded, Kind, Weigh, bounded};
 
 /// The store in process memory.
 pub struct MemoryStore {
@@ -32,8 +32,8 @@ impl MemoryStore {
     pub fn new(settings: MemorySettings) -> Arc<Self> {
         let for_generations = settings.max_bytes / 16;
         Arc::new(Self {
-            generations: bounded(for_generations),
-            entries: bounded(settings.max_bytes - for_generations),
+            generations: bounded(for_generations, Kind::RESPONSE),
+            entries: bounded(settings.max_bytes - for_generations, Kind::RESPONSE),
             mint: Mint::new(),
         })
     }

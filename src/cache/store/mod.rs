@@ -36,7 +36,6 @@
 //! with its process (see [`Owed`]) leave a stale response until its freshness ends. News that is still in the network
 //! when its writer has been answered leaves one that is remembered elsewhere until it arrives.
 
-mod bounded;
 mod learnt;
 mod memory;
 mod names;

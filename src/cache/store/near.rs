@@ -16,10 +16,10 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::Generation;
-use super::bounded::{Bounded, Weigh, bounded};
 use super::names::{self, EntryName, Named, Names};
 use crate::cache::stored::StoredResponse;
 use crate::exchange::Note;
+use crate::redis_pool::bounded::{Bounded, Kind, Weigh, bounded};
 use crate::redis_pool::coherence::Coherence;
 use crate::redis_pool::near::{Settings, Size, Tier};
 
@@ -55,8 +55,8 @@ impl NearStore {
                 coherence,
                 prefix: [names::prefix(prefix).into()],
                 fleet: prefix.into(),
-                generations: bounded(for_generations),
-                entries: bounded(bytes - for_generations),
+                generations: bounded(for_generations, Kind::RESPONSE),
+                entries: bounded(bytes - for_generations, Kind::RESPONSE),
                 max_age: settings.response_max_age.as_secs(),
             })
         })

@@ -18,6 +18,7 @@ use redis::Value;
 use crate::exchange::{Entitlement, Grant};
 use crate::rate_limit::Limit;
 use crate::rate_limit::quota::Quota;
+use crate::redis_pool::text as bytes;
 
 /// Limits that a record may name.
 const MOST: usize = 64;
@@ -104,14 +105,6 @@ fn unfit(limit: &Limit, entitlement: &Entitlement) -> Option<Unread> {
     let counting = limit.counting().filter(|_| limit.plan.is_some())?;
     let why = counting.granted(entitlement.under(&limit.name)).err()?;
     Some(Unread { field: format!("{}.quota", limit.name), why: why.to_owned() })
-}
-
-fn bytes(value: &Value) -> Option<&[u8]> {
-    match value {
-        Value::BulkString(bytes) => Some(bytes),
-        Value::SimpleString(text) => Some(text.as_bytes()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -21,10 +21,9 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use parking_lot::Mutex;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::exchange::{Entitlement, Grant, Note};
+use crate::redis_pool::bounded::{Bounded, Kind, Weigh, bounded};
 use crate::redis_pool::coherence::Coherence;
 use crate::redis_pool::near::{Mode, Settings, Size, Tier, trackable};
 
@@ -56,7 +55,7 @@ struct Kept {
     hasher: RandomState,
 }
 
-type Shelf<T> = Cache<Box<[u8]>, T, Bytes, RandomState>;
+type Shelf<T> = Bounded<Box<[u8]>, T>;
 
 /// What Redis said of a record, and when.
 #[derive(Debug)]
@@ -109,7 +108,7 @@ impl Remembered {
         let max_bytes = bounds.near.max_plan_bytes;
         let kept = Kept {
             max_bytes,
-            known: shelf(max_bytes - max_bytes / UNKNOWN),
+            known: bounded(max_bytes - max_bytes / UNKNOWN, Kind::RECORD),
             complaints: Mutex::default(),
             hasher: RandomState::new(),
         };
@@ -125,7 +124,7 @@ impl Remembered {
     }
 
     fn with(bounds: Bounds, coherence: Arc<Coherence>, kept: Arc<Kept>) -> Arc<Self> {
-        let unknown = shelf(kept.max_bytes / UNKNOWN);
+        let unknown = bounded(kept.max_bytes / UNKNOWN, Kind::RECORD);
         Arc::new(Self { bounds, coherence, kept, unknown })
     }
 
@@ -235,42 +234,19 @@ impl Stands {
     }
 }
 
-/// A place for what takes at most `max_bytes`.
-fn shelf<T: Clone>(max_bytes: u64) -> Shelf<T>
-where
-    Bytes: Weighter<Box<[u8]>, T>,
-{
-    const ENTRY: u64 = 256;
-    const SHARD: u64 = 1024 * 1024;
-    let options = OptionsBuilder::new()
-        .estimated_items_capacity((max_bytes / ENTRY).clamp(16, 1 << 20) as usize)
-        .weight_capacity(max_bytes)
-        .shards((max_bytes / SHARD).clamp(1, 16) as usize)
-        .build();
-    let hasher = RandomState::new();
-    match options {
-        Ok(options) => Cache::with_options(options, Bytes, hasher, DefaultLifecycle::default()),
-        Err(_) => Cache::with(16, max_bytes, Bytes, hasher, DefaultLifecycle::default()),
-    }
-}
-
-/// Weighs what is remembered by the bytes it takes.
-#[derive(Clone, Debug)]
-struct Bytes;
-
 /// An entry's own place in a shelf.
 const PLACE: usize = 96;
 
-impl Weighter<Box<[u8]>, Arc<Known>> for Bytes {
-    fn weight(&self, key: &Box<[u8]>, known: &Arc<Known>) -> u64 {
-        let named = known.entitlement.limits.iter();
+impl Weigh<Box<[u8]>> for Arc<Known> {
+    fn weigh(&self, key: &Box<[u8]>) -> u64 {
+        let named = self.entitlement.limits.iter();
         let named = named.map(|(name, _)| size_of::<(Box<str>, Grant)>() + name.len()).sum::<usize>();
         (PLACE + key.len() + size_of::<Known>() + size_of::<Entitlement>() + named) as u64
     }
 }
 
-impl Weighter<Box<[u8]>, Unknown> for Bytes {
-    fn weight(&self, key: &Box<[u8]>, _: &Unknown) -> u64 {
+impl Weigh<Box<[u8]>> for Unknown {
+    fn weigh(&self, key: &Box<[u8]>) -> u64 {
         (PLACE + key.len() + size_of::<Unknown>()) as u64
     }
 }

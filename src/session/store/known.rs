@@ -13,10 +13,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{OptionsBuilder, Weighter};
-
 use crate::exchange::Principal;
+use crate::redis_pool::bounded::{Bounded, Kind, Weigh, bounded};
 use crate::redis_pool::near::Size;
 use crate::session::format::Wanted;
 use crate::session::{Definition, Format};
@@ -55,7 +53,7 @@ pub enum Life {
 
 /// Logins by Redis key, within a bound.
 #[derive(Debug)]
-pub struct Shelf(Cache<Box<[u8]>, Arc<[Known]>, Bytes, ahash::RandomState>);
+pub struct Shelf(Bounded<Box<[u8]>, Arc<[Known]>>);
 
 /// Ways to read one record that are remembered beside each other; more definitions of one prefix take turns.
 const READINGS: usize = 8;
@@ -98,18 +96,7 @@ impl Life {
 impl Shelf {
     /// An empty shelf of at most `max_bytes`.
     pub fn new(max_bytes: u64) -> Self {
-        const LOGIN: u64 = 512;
-        const SHARD: u64 = 1024 * 1024;
-        let options = OptionsBuilder::new()
-            .estimated_items_capacity((max_bytes / LOGIN).clamp(16, 1 << 20) as usize)
-            .weight_capacity(max_bytes)
-            .shards((max_bytes / SHARD).clamp(1, 16) as usize)
-            .build();
-        let hasher = ahash::RandomState::new();
-        Self(match options {
-            Ok(options) => Cache::with_options(options, Bytes, hasher, DefaultLifecycle::default()),
-            Err(_) => Cache::with(16, max_bytes, Bytes, hasher, DefaultLifecycle::default()),
-        })
+        Self(bounded(max_bytes, Kind::RECORD))
     }
 
     /// Who is logged in under `key`, read in this way, if what is remembered `stands`.
@@ -147,12 +134,8 @@ impl Shelf {
     }
 }
 
-/// Weighs logins by the bytes they take.
-#[derive(Clone, Debug)]
-struct Bytes;
-
-impl Weighter<Box<[u8]>, Arc<[Known]>> for Bytes {
-    fn weight(&self, key: &Box<[u8]>, all: &Arc<[Known]>) -> u64 {
+impl Weigh<Box<[u8]>> for Arc<[Known]> {
+    fn weigh(&self, key: &Box<[u8]>) -> u64 {
         let known = |known: &Known| {
             let Principal { user, session_digest, session_key, attributes, .. } = &*known.principal;
             let texts = attributes.iter().map(|(path, text)| path.len() + text.len() + 2 * size_of::<String>());
@@ -160,7 +143,7 @@ impl Weighter<Box<[u8]>, Arc<[Known]>> for Bytes {
             size_of::<Known>() + size_of::<Principal>() + strings
         };
         // The entry's own place in the cache, and the counts of its Arcs.
-        (key.len() + 96 + all.iter().map(known).sum::<usize>()) as u64
+        (key.len() + 96 + self.iter().map(known).sum::<usize>()) as u64
     }
 }
 

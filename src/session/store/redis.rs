@@ -17,6 +17,7 @@ use redis::{Pipeline, Value};
 
 use super::known::Life;
 use crate::exchange::Answer;
+use crate::redis_pool::text;
 use crate::session::format::{Wanted, hash, json};
 use crate::session::verdict::Found;
 use crate::session::{Definition, Format};
@@ -85,14 +86,6 @@ fn life(value: &Value) -> Option<Life> {
     match value {
         Value::Int(-1) | Value::ServerError(_) => Some(Life::Endless),
         Value::Int(left) => u64::try_from(*left).ok().map(|left| Life::Left(Duration::from_millis(left))),
-        _ => None,
-    }
-}
-
-fn text(value: &Value) -> Option<&[u8]> {
-    match value {
-        Value::BulkString(bytes) => Some(bytes),
-        Value::SimpleString(text) => Some(text.as_bytes()),
         _ => None,
     }
 }
