@@ -27,6 +27,7 @@ use tower::layer::layer_fn;
 
 pub use self::entitlement::{Entitlement, Grant};
 use crate::body::Body;
+use crate::local_reply::LocalReply;
 use crate::telemetry::Trail;
 
 mod certificate;
@@ -212,6 +213,12 @@ impl Exchange {
         *self.request.method() == Method::OPTIONS
             && fields.contains_key(header::ORIGIN)
             && fields.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    }
+
+    /// Answers it with `reply`, and says so in the access log.
+    pub fn refuse(&self, reply: &LocalReply) -> Response<Body> {
+        self.trail.borrow_mut().local_reply = Some(reply.kind());
+        reply.respond(&self.request)
     }
 }
 

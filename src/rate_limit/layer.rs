@@ -2,10 +2,8 @@
 
 use std::rc::Rc;
 
-use http::Response;
 use tower::Layer;
 
-use crate::body::Body;
 use crate::exchange::{Exchange, Next, layer as make, pass};
 use crate::local_reply::LocalReply;
 
@@ -30,21 +28,16 @@ pub fn layer<S: Next>(limits: Rc<RateLimit>) -> impl Layer<S, Service = impl Nex
                     response
                 }
                 Verdict::Beyond(standing) => {
-                    let mut response = refuse(&limits.refusal(&standing), &exchange);
+                    let mut response = exchange.refuse(&limits.refusal(&standing));
                     limits.show(&standing, &mut trail.borrow_mut(), response.headers_mut());
                     limits.close(standing.docket);
                     response
                 }
-                Verdict::Nameless(limit) => refuse(&LocalReply::LimitKeyMissing { limit }, &exchange),
-                Verdict::Closed => refuse(&RateLimit::store_down(), &exchange),
+                Verdict::Nameless(limit) => exchange.refuse(&LocalReply::LimitKeyMissing { limit }),
+                Verdict::Closed => exchange.refuse(&RateLimit::store_down()),
             }
         }
     })
-}
-
-fn refuse(reply: &LocalReply, exchange: &Exchange) -> Response<Body> {
-    exchange.trail.borrow_mut().local_reply = Some(reply.kind());
-    reply.respond(&exchange.request)
 }
 
 #[cfg(test)]
@@ -53,10 +46,11 @@ mod tests {
     use std::sync::atomic::Ordering;
     use std::time::Duration;
 
-    use http::StatusCode;
+    use http::{Response, StatusCode};
     use tower::service_fn;
 
     use super::*;
+    use crate::body::Body;
     use crate::clock::{Clock, ManualClock};
     use crate::exchange::{Answer, Principal, Slot};
     use crate::rate_limit::lease::Leases;

@@ -179,10 +179,7 @@ pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next
                     exchange.principal = Some(principal);
                     pass(next, exchange).await
                 }
-                Admission::Refuse(reply) => {
-                    exchange.trail.borrow_mut().local_reply = Some(reply.kind());
-                    reply.respond(&exchange.request)
-                }
+                Admission::Refuse(reply) => exchange.refuse(&reply),
             }
         }
     })

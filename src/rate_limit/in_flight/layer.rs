@@ -2,11 +2,10 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 use tower::Layer;
 
 use super::{Found, InFlight, Standing, Verdict};
-use crate::body::Body;
 use crate::exchange::{Exchange, Next, layer as make, pass};
 use crate::local_reply::{LocalReply, Refused};
 use crate::rate_limit::fields::{self, Fields, Partition, Told, nearer};
@@ -41,28 +40,23 @@ pub fn layer<S: Next>(limits: Rc<InFlight>) -> impl Layer<S, Service = impl Next
                 }
                 Verdict::Beyond(standing) => {
                     limits.spare(&mut exchange);
-                    let mut response = refuse(&standing.refusal(), &exchange);
+                    let mut response = exchange.refuse(&standing.refusal());
                     limits.show(&standing, &mut trail.borrow_mut(), response.headers_mut());
                     response
                 }
                 Verdict::Nameless(limit) => {
                     limits.spare(&mut exchange);
-                    refuse(&LocalReply::LimitKeyMissing { limit }, &exchange)
+                    exchange.refuse(&LocalReply::LimitKeyMissing { limit })
                 }
                 Verdict::Closed(name) => {
                     limits.spare(&mut exchange);
                     let limit = LimitTrail { name, refused: true, remaining: 0, counted: "closed" };
                     trail.borrow_mut().limit = Some(limit);
-                    refuse(&LocalReply::LimitStoreDown { retry_after: SOON }, &exchange)
+                    exchange.refuse(&LocalReply::LimitStoreDown { retry_after: SOON })
                 }
             }
         }
     })
-}
-
-fn refuse(reply: &LocalReply, exchange: &Exchange) -> Response<Body> {
-    exchange.trail.borrow_mut().local_reply = Some(reply.kind());
-    reply.respond(&exchange.request)
 }
 
 impl InFlight {

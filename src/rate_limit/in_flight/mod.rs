@@ -157,7 +157,8 @@ impl InFlight {
             Answer::NotAsked | Answer::Near(_) => {
                 let mut pipeline = Pipeline::with_capacity(1);
                 self.push_commands(&claim, &mut pipeline);
-                link.query(&pipeline).await
+                // In a box: it would make the future of every request larger.
+                Box::pin(link.query(&pipeline)).await
             }
         };
         match said.and_then(|values| self.read(&claim, &values)) {

@@ -228,9 +228,7 @@ pub fn layer<S: Next>(lookup: Rc<Lookup>) -> impl Layer<S, Service = impl Next> 
             match client {
                 // A preflight carries no key by design. One that does counts by the quota that the key has.
                 Client::Unknown if lookup.plan.unknown == Unknown::Refuse && !exchange.is_preflight() => {
-                    let reply = LocalReply::UnknownApiKey;
-                    exchange.trail.borrow_mut().local_reply = Some(reply.kind());
-                    return reply.respond(&exchange.request);
+                    return exchange.refuse(&LocalReply::UnknownApiKey);
                 }
                 Client::Known(entitlement) => exchange.plan = Some(entitlement),
                 Client::Unknown | Client::Anybody => {}
