@@ -183,12 +183,13 @@ impl RateLimit {
 
     fn by_redis(&self, link: &Link, mut docket: Box<Docket>, settled: &Settled) -> Verdict {
         if !settled.refunds.is_empty() {
-            let charges: Vec<_> = docket.charges(&self.counters).collect();
-            let mut pipeline = Pipeline::with_capacity(settled.refunds.len());
-            for &(index, since) in &settled.refunds {
-                let Charge { key, policy, asked, .. } = charges[index];
-                self.in_redis().give_back(&mut pipeline, key, policy, since, asked.take);
-            }
+            let (counters, mut pipeline) = (self.in_redis(), Pipeline::with_capacity(settled.refunds.len()));
+            docket.with_charges(&self.counters, |charges| {
+                for &(index, since) in &settled.refunds {
+                    let Charge { key, policy, asked, .. } = charges[index];
+                    counters.give_back(&mut pipeline, key, policy, since, asked.take);
+                }
+            });
             link.send(pipeline);
         }
         self.note(&docket, settled);
@@ -199,16 +200,26 @@ impl RateLimit {
 
     pub(super) fn in_memory(&self, mut docket: Box<Docket>, counted: Counted) -> Verdict {
         let now = self.worker.clock.unix_micros();
-        let charges: Vec<_> = docket.charges(&self.counters).collect();
-        let decisions = self.worker.memory.settle(&charges, now);
-        drop(charges);
-        docket.hear(&decisions, now, &self.counters);
+        let memory = &self.worker.memory;
+        let one = match docket.asked() {
+            [_] => docket.charges(&self.counters).next().map(|charge| memory.settle_one(&charge, now)),
+            _ => None,
+        };
+        match one {
+            Some(decision) => docket.hear(&[decision], now, &self.counters),
+            None => {
+                let decisions = docket.with_charges(&self.counters, |charges| memory.settle(charges, now));
+                docket.hear(&decisions, now, &self.counters);
+            }
+        }
         self.verdict(docket, now, counted)
     }
 
     fn push_commands(&self, docket: &Docket, pipeline: &mut Pipeline) -> usize {
-        let charges: Vec<_> = docket.charges(&self.counters).collect();
-        self.in_redis().ask(pipeline, &charges, &self.floors(&charges), self.worker.apart)
+        let apart = self.worker.apart;
+        docket.with_charges(&self.counters, |charges| {
+            self.in_redis().ask(pipeline, charges, &self.floors(charges), apart)
+        })
     }
 
     pub(super) fn in_redis(&self) -> Counters<'_> {

@@ -309,22 +309,41 @@ fn log(stored: Option<&State>) -> Option<log::State> {
 /// Decides about one request under several limits: which of them are charged, and what each says. The decisions come in the
 /// order of the limits, each with the state after this.
 pub fn settle<'a>(cases: impl Iterator<Item = Case<'a>> + Clone, now: u64) -> Vec<Decision> {
-    let mut decisions: Vec<Decision> =
-        cases.clone().map(|case| case.policy.decide(case.stored.as_ref(), now, case.asked)).collect();
+    let mut decisions: Vec<Decision> = cases.clone().map(|case| case.decide(now)).collect();
     let passes = cases.clone().zip(&decisions).all(|(case, decision)| decision.allowed || !case.binding);
-    let uncharged = decisions.iter_mut().zip(cases).filter(|(decision, _)| !(passes && decision.allowed));
-    for (decision, Case { policy, stored, asked, even_if_refused, .. }) in uncharged {
-        if even_if_refused && decision.allowed {
-            *decision = policy.decide(stored.as_ref(), now, Asked { lease: 0, ..asked });
-        } else if even_if_refused {
-            // The client is told when it may come again after this charge.
-            let state = policy.charge(stored.as_ref(), now, asked.take);
-            *decision = policy.decide(Some(&state), now, asked.look());
-        } else if decision.allowed {
-            *decision = policy.decide(stored.as_ref(), now, asked.look());
+    for (decision, case) in decisions.iter_mut().zip(cases) {
+        if !(passes && decision.allowed) {
+            *decision = case.uncharged(*decision, now);
         }
     }
     decisions
+}
+
+/// The same under one limit alone.
+pub fn settle_one(case: Case<'_>, now: u64) -> Decision {
+    let decision = case.decide(now);
+    if decision.allowed { decision } else { case.uncharged(decision, now) }
+}
+
+impl Case<'_> {
+    fn decide(&self, now: u64) -> Decision {
+        self.policy.decide(self.stored.as_ref(), now, self.asked)
+    }
+
+    /// What becomes of `decision` where the request does not pass, or this limit is in shadow and would not allow it.
+    fn uncharged(&self, decision: Decision, now: u64) -> Decision {
+        let Self { policy, stored, asked, even_if_refused, .. } = *self;
+        match (decision.allowed, even_if_refused) {
+            (true, true) => policy.decide(stored.as_ref(), now, Asked { lease: 0, ..asked }),
+            (true, false) => policy.decide(stored.as_ref(), now, asked.look()),
+            (false, true) => {
+                // The client is told when it may come again after this charge.
+                let state = policy.charge(stored.as_ref(), now, asked.take);
+                policy.decide(Some(&state), now, asked.look())
+            }
+            (false, false) => decision,
+        }
+    }
 }
 
 #[cfg(test)]

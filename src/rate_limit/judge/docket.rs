@@ -154,7 +154,7 @@ impl Docket {
         entries.retain(|entry| {
             let keep = entry.is_leased() || these(entry);
             if let (false, Source::Store { leased: true, .. }, Some(ahead)) = (keep, entry.source, &self.ahead) {
-                ahead.leases.unanswered(self.key(entry));
+                ahead.leases.unasked(self.key(entry), ahead.at);
             }
             keep
         });
@@ -209,6 +209,15 @@ impl Docket {
                 even_if_refused: counter.limit.charge_refused,
             }
         })
+    }
+
+    /// Does something with all of them; most requests have one, which needs no room of its own.
+    pub(super) fn with_charges<T>(&self, counters: &[Counter], act: impl FnOnce(&[Charge<'_>]) -> T) -> T {
+        let mut charges = self.charges(counters);
+        match (charges.len(), charges.next()) {
+            (1, Some(charge)) => act(std::slice::from_ref(&charge)),
+            _ => act(&self.charges(counters).collect::<Vec<_>>()),
+        }
     }
 
     /// Keeps what the store says, in the order of [`Self::asked`].

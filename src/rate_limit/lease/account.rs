@@ -283,6 +283,11 @@ impl Account {
         expected.saturating_sub(decision.remaining + decision.leased + u64::from(decision.allowed))
     }
 
+    /// Who was to ask at `asked` does not: the next may.
+    pub(super) fn unasked(&mut self, asked: Instant) {
+        self.asking.take_if(|(since, _)| *since == asked);
+    }
+
     /// The store could not be asked: nothing is known of it any more but what is held.
     pub(super) fn unanswered(&mut self) {
         (self.asking, self.refusal, self.pace) = (None, None, None);

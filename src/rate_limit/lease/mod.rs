@@ -152,6 +152,13 @@ impl Leases {
         }
     }
 
+    /// The store was not asked about `key` after all, as was said to who came at `asked_at`.
+    pub fn unasked(&self, key: &str, asked_at: Instant) {
+        if let Some(account) = self.shard(key).lock().accounts.get_mut(key) {
+            account.unasked(asked_at);
+        }
+    }
+
     /// The store could not be asked about `key`: who asks next finds out anew.
     pub fn unanswered(&self, key: &str) {
         if let Some(account) = self.shard(key).lock().accounts.get_mut(key) {

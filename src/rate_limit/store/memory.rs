@@ -19,7 +19,7 @@ use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::super::algorithm::log::Log;
-use super::super::algorithm::{Asked, Decision, Policy, State, settle};
+use super::super::algorithm::{Asked, Decision, Policy, State, settle, settle_one};
 use super::{Charge, MemorySettings};
 
 /// Shards, at most; and keys in each, at least.
@@ -76,15 +76,18 @@ impl MemoryStore {
     pub fn settle(&self, charges: &[Charge<'_>], now: u64) -> Vec<Decision> {
         match charges {
             [] => Vec::new(),
-            [charge] => {
-                let mut shard = self.shards[self.place(charge.key)].lock();
-                let stored = shard.state(charge.key, charge.policy, now, charge.asked);
-                let decisions = settle(std::iter::once(charge.case(stored)), now);
-                shard.follow(charge.key, charge.policy, now, &decisions[0]);
-                decisions
-            }
+            [charge] => vec![self.settle_one(charge, now)],
             _ => self.settle_together(charges, now),
         }
+    }
+
+    /// The same for one.
+    pub fn settle_one(&self, charge: &Charge<'_>, now: u64) -> Decision {
+        let mut shard = self.shards[self.place(charge.key)].lock();
+        let stored = shard.state(charge.key, charge.policy, now, charge.asked);
+        let decision = settle_one(charge.case(stored), now);
+        shard.follow(charge.key, charge.policy, now, &decision);
+        decision
     }
 
     fn settle_together(&self, charges: &[Charge<'_>], now: u64) -> Vec<Decision> {
@@ -119,9 +122,6 @@ impl MemoryStore {
     /// Gives back `units` of `key` that were taken and not spent, at `now` (µs since the Unix epoch), less what time has given
     /// back since `since` ([`Policy::give_back`]).
     pub fn give_back(&self, key: &str, policy: &Policy, since: u64, units: u64, now: u64) {
-        if self.state(key).is_some_and(|state| policy.is_of_another(&state, now)) {
-            return;
-        }
         let of_state = |stored: Option<&State>| policy.give_back(stored, since, now, units);
         self.lessen(key, policy, now, |log| log.remove(since, units), of_state);
     }
@@ -148,6 +148,9 @@ impl MemoryStore {
         let stored = shard.state(key, policy, now, Asked::units(0));
         if stored.is_some() {
             let left = of_state(stored.as_ref());
+            if left == stored {
+                return;
+            }
             let decision = policy.decide(left.as_ref(), now, Asked::units(0));
             shard.follow(key, policy, now, &decision);
         }

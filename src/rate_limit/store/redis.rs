@@ -36,8 +36,12 @@ pub const SCRIPTS: [&str; 5] = [
     include_str!("scripts/gcra.lua"),
     concat!(include_str!("scripts/known.lua"), include_str!("scripts/settle.lua")),
     concat!(include_str!("scripts/known.lua"), include_str!("scripts/charge.lua")),
-    concat!(include_str!("scripts/known.lua"), include_str!("scripts/give_back.lua")),
-    concat!(include_str!("scripts/known.lua"), include_str!("scripts/grant.lua")),
+    concat!(
+        include_str!("scripts/known.lua"),
+        include_str!("scripts/lessen.lua"),
+        include_str!("scripts/give_back.lua")
+    ),
+    concat!(include_str!("scripts/known.lua"), include_str!("scripts/lessen.lua"), include_str!("scripts/grant.lua")),
 ];
 
 static SHAS: LazyLock<[String; 5]> =

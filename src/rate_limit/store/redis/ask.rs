@@ -101,7 +101,7 @@ impl Counters<'_> {
         push_units(pipeline, policy, units);
         if let Policy::Sliding(policy) = policy {
             let (tick, ticks) = policy.ticks();
-            push(pipeline, &[tick, ticks]);
+            push(pipeline, [tick, ticks]);
         }
     }
 
@@ -125,20 +125,20 @@ impl Counters<'_> {
             Policy::Bucket(policy) => {
                 let furthest = policy.furthest();
                 pipeline.arg("b");
-                push(pipeline, &[policy.parts(), furthest.micros, furthest.part, policy.lease_life()]);
+                push(pipeline, [policy.parts(), furthest.micros, furthest.part, policy.lease_life()]);
             }
             Policy::Fixed(policy) => {
                 let [start, middle, end] = policy.windows().around(self.there.unwrap_or(self.here));
                 pipeline.arg("f");
-                push(pipeline, &[policy.cap(), start, middle, end]);
+                push(pipeline, [policy.cap(), start, middle, end]);
             }
             Policy::Sliding(policy) => {
                 pipeline.arg("s");
-                push(pipeline, &[policy.cap(), policy.window()]);
+                push(pipeline, [policy.cap(), policy.window()]);
             }
             Policy::Log(policy) => {
                 pipeline.arg("l");
-                push(pipeline, &[policy.most(), policy.window()]);
+                push(pipeline, [policy.most(), policy.window()]);
             }
         }
     }
@@ -146,25 +146,25 @@ impl Counters<'_> {
     /// What `settle.lua` wants besides.
     fn push_asked(&self, pipeline: &mut Pipeline, charge: &Charge<'_>, floor: Option<State>) {
         let Asked { need, take, lease } = charge.asked;
-        push(pipeline, &[u64::from(charge.binding), u64::from(charge.even_if_refused)]);
+        push(pipeline, [u64::from(charge.binding), u64::from(charge.even_if_refused)]);
         match charge.policy {
             Policy::Bucket(policy) => {
                 let asked = [policy.needed(need), policy.span(take), policy.span(lease), policy.tolerance()];
-                push(pipeline, &times(asked));
+                push(pipeline, times(asked));
                 pipeline.arg(policy.delay().micros);
-                push(pipeline, &times([self.ahead(floor)]));
+                push(pipeline, times([self.ahead(floor)]));
             }
             Policy::Fixed(policy) => {
                 let floor = if let Some(State::Fixed(floor)) = floor { floor } else { Default::default() };
                 let lease = if policy.lease_life() > 0 { lease } else { 0 };
-                push(pipeline, &[need, take, lease, policy.most(), floor.end, floor.count]);
+                push(pipeline, [need, take, lease, policy.most(), floor.end, floor.count]);
             }
             Policy::Sliding(policy) => {
                 let floor = if let Some(State::Sliding(floor)) = floor { floor } else { Default::default() };
                 let (tick, ticks) = policy.ticks();
-                push(pipeline, &[need, take, policy.most(), tick, ticks, floor.end, floor.current, floor.previous]);
+                push(pipeline, [need, take, policy.most(), tick, ticks, floor.end, floor.current, floor.previous]);
             }
-            Policy::Log(_) => push(pipeline, &[need, take]),
+            Policy::Log(_) => push(pipeline, [need, take]),
         }
     }
 
@@ -199,17 +199,17 @@ pub(super) fn plain<'a>(mut charges: impl Iterator<Item = Charge<'a>>) -> bool {
 
 fn push_units(pipeline: &mut Pipeline, policy: &Policy, units: u64) {
     match policy {
-        Policy::Bucket(policy) => push(pipeline, &times([policy.span(units)])),
-        _ => push(pipeline, &[units, 0]),
+        Policy::Bucket(policy) => push(pipeline, times([policy.span(units)])),
+        _ => push(pipeline, [units, 0]),
     }
 }
 
-fn times<const N: usize>(times: [Time; N]) -> Vec<u64> {
-    times.into_iter().flat_map(|Time { micros, part }| [micros, part]).collect()
+fn times<const N: usize>(times: [Time; N]) -> impl Iterator<Item = u64> {
+    times.into_iter().flat_map(|Time { micros, part }| [micros, part])
 }
 
-fn push(pipeline: &mut Pipeline, numbers: &[u64]) {
-    numbers.iter().for_each(|number| {
+fn push(pipeline: &mut Pipeline, numbers: impl IntoIterator<Item = u64>) {
+    numbers.into_iter().for_each(|number| {
         pipeline.arg(number);
     });
 }

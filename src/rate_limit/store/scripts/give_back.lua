@@ -11,41 +11,21 @@ local limit = known(KEYS[1])
 if limit.beyond then
   return 0
 end
-local kind, given, full = limit.kind, 0, false
+local kind, given = limit.kind, false
 local units, units_part, since = number(), number(), number()
 
 if kind == 'b' then
-  local floor = held({ micros = now, part = 0, ends = limit.ends, life = limit.life })
-  local back = units - math.max(0, now - since)
-  if (back > 0 or (back == 0 and units_part > 0)) and later(limit.micros, limit.part, floor, 0) then
-    local micros, part = limit.micros - back, limit.part - units_part
-    if part < 0 then
-      micros, part = micros - 1, part + limit.parts
-    end
-    if later(floor, 0, micros, part) then
-      micros, part = floor, 0
-    end
-    limit.micros, limit.part, given = micros, part, 1
-    full = micros == now and part == 0
-  end
+  given = lessen(limit, units - math.max(0, now - since), units_part)
 elseif kind == 'l' then
   local moment = string.format('%d', since)
   for _, spent in ipairs(redis.call('ZREVRANGEBYSCORE', limit.key, moment, moment, 'LIMIT', 0, units)) do
     redis.call('ZREM', limit.key, spent)
-    given = 1
+    given = true
   end
-  return given
+  return given and 1 or 0
 elseif since == limit.ends then
-  limit.count, given = math.max(limit.count - units, 0), 1
-  full = limit.count + limit.before == 0
+  limit.count, given = math.max(limit.count - units, 0), true
 elseif kind == 's' and since + limit.window == limit.ends then
-  limit.before, given = math.max(limit.before - units, 0), 1
-  full = limit.count + limit.before == 0
+  limit.before, given = math.max(limit.before - units, 0), true
 end
-
-if full then
-  redis.call('DEL', limit.key)
-elseif given == 1 or limit.changed then
-  keep(limit)
-end
-return given
+return lessened(limit, given)

@@ -185,4 +185,3 @@ local function keep(limit)
   end
   redis.call('SET', key, text, 'PX', string.format('%d', math.ceil((full_at - now) / 1000) + 1000))
 end
-
