@@ -323,7 +323,7 @@ impl Cache {
             return Err(NotStored::LocalReply.as_str());
         }
         let received = self.clock.unix_seconds();
-        let storable = storable(asked, status, response.headers(), policy.ttl, received).map_err(NotStored::as_str)?;
+        let storable = storable(asked, status, response.headers(), &policy, received).map_err(NotStored::as_str)?;
         let generation = generation.ok_or("store-unavailable")?;
         let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if length.is_some_and(|length: u64| length > policy.max_body) {

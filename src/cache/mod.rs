@@ -10,50 +10,29 @@
 
 mod key;
 mod layer;
+mod policy;
 pub mod rules;
 pub mod store;
 pub mod stored;
 
 pub use key::Key;
 pub use layer::{Cache, OnRoute, Worker, layer};
-
-use std::sync::Arc;
-use std::time::Duration;
-
-/// `[cache.NAME]`: what is stored and for how long.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// NAME.
-    pub name: Arc<str>,
-    /// Freshness lifetime of responses that say nothing themselves; `None`: they are not stored.
-    pub ttl: Option<Duration>,
-    /// Bytes of content beyond which a response is not stored.
-    pub max_body: u64,
-    /// What a `Cookie` in the request means.
-    pub cookies: Cookies,
-    /// Redis holds content compressed where it gains by it.
-    pub compress: bool,
-}
-
-/// What a `Cookie` field in a request means to the cache (`cookies`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Cookies {
-    /// A credential, as Authorization is: the response is shared only if it says so itself (RFC 9111 §3.5).
-    #[default]
-    Private,
-    /// Nothing: the app answers everybody alike.
-    Ignore,
-}
+pub use policy::{
+    ClientDirectives, Coalescing, Coding, Cookies, Freshness, KeyPart, Keying, Mode, Policy, QueryKey, Scope,
+    SetCookie, Staleness,
+};
 
 /// Bounds of the store in process memory (`[memory]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemorySettings {
     /// Bytes of stored responses.
     pub max_bytes: u64,
+    /// Bytes of content on its way into a store, of all responses together; beyond it a response is not stored.
+    pub max_filling: u64,
 }
 
 impl Default for MemorySettings {
     fn default() -> Self {
-        Self { max_bytes: 128 * 1024 * 1024 }
+        Self { max_bytes: 128 << 20, max_filling: 128 << 20 }
     }
 }

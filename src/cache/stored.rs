@@ -28,7 +28,7 @@ use super::store::Generation;
 
 mod content;
 
-const VERSION: [u8; 4] = *b"sgc\x02";
+const VERSION: [u8; 4] = *b"sgc\x03";
 
 /// The bytes before the rest of the binary form: version and checksum, which tell it from every other.
 pub const SEAL: usize = 12;
@@ -176,7 +176,10 @@ fn put_response(out: &mut Vec<u8>, response: &StoredResponse, shrunk: Option<&[u
     out.extend_from_slice(&facts.initial_age.to_le_bytes());
     out.extend_from_slice(&facts.lifetime.to_le_bytes());
     out.extend_from_slice(&status.as_u16().to_le_bytes());
-    out.push(u8::from(facts.shareable));
+    let flags = [facts.shareable, facts.validate, facts.strict];
+    out.push(flags.iter().enumerate().fold(0, |byte, (bit, flag)| byte | u8::from(*flag) << bit));
+    out.extend_from_slice(&facts.while_revalidate.to_le_bytes());
+    out.extend_from_slice(&facts.if_error.to_le_bytes());
     match variant {
         None => out.push(0),
         Some((selecting, digest)) => {
@@ -256,7 +259,9 @@ impl Reader {
         let generation = Generation(self.array().map(u128::from_le_bytes)?);
         let (received, initial_age, lifetime) = (self.u64()?, self.u32()?, self.u32()?);
         let status = StatusCode::from_u16(self.array().map(u16::from_le_bytes)?).ok()?;
-        let shareable = self.u8()? == 1;
+        let flags = self.u8().filter(|flags| flags >> 3 == 0)?;
+        let [shareable, validate, strict] = [0, 1, 2].map(|bit| flags >> bit & 1 == 1);
+        let (while_revalidate, if_error) = (self.u32()?, self.u32()?);
         let variant = match self.u8()? {
             0 => None,
             count => Some((self.counted_names(count)?, self.array()?)),
@@ -269,7 +274,7 @@ impl Reader {
             let value = if compressed_from.is_some() { Bytes::copy_from_slice(&value) } else { value };
             head.try_append(name, HeaderValue::from_maybe_shared(value).ok()?).ok()?;
         }
-        let facts = Facts { received, initial_age, lifetime, shareable };
+        let facts = Facts { received, initial_age, lifetime, shareable, validate, strict, while_revalidate, if_error };
         let rest = std::mem::take(&mut self.0);
         let content = match compressed_from {
             None => rest,
@@ -318,7 +323,16 @@ mod tests {
             status: StatusCode::from_u16(999).unwrap(),
             head,
             content: Bytes::copy_from_slice(content),
-            facts: Facts { received: u64::MAX, initial_age: 7, lifetime: 60, shareable: true },
+            facts: Facts {
+                received: u64::MAX,
+                initial_age: 7,
+                lifetime: 60,
+                shareable: true,
+                validate: false,
+                strict: true,
+                while_revalidate: 5,
+                if_error: u32::MAX,
+            },
             generation: Generation(3 << 100),
             variant: variant.then_some((selecting, [9; 32])),
         }

@@ -1,5 +1,6 @@
 //! What a configuration says, line by line; and what has changed from one to another.
 
+mod caches;
 mod endpoints;
 mod limits;
 mod near;
@@ -13,8 +14,8 @@ use super::quantity::{shown_duration as time, shown_size as size};
 use super::settings::{RouteSettings, Settings};
 use crate::route::fields::Edits;
 use crate::session::{Carrier, Definition, Format, Mode, OnOutage};
+use crate::upstream;
 use crate::upstream::rewrite::{Path, Rewrite};
-use crate::{cache, upstream};
 
 /// A part of a configuration, in readable words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,7 @@ pub fn sections(settings: &Settings) -> Vec<Section> {
     let memory = vec![
         ("limit_keys", plain(memory.limits.max_keys)),
         ("responses", plain(size(memory.cache.max_bytes))),
+        ("filling", plain(size(memory.cache.max_filling))),
         ("grace_sessions", plain(size(memory.sessions.max_bytes))),
     ];
     sections.push(Section { name: "memory".into(), lines: memory });
@@ -116,7 +118,7 @@ pub fn sections(settings: &Settings) -> Vec<Section> {
         let plans = route.limits.iter().flat_map(|limit| &limit.plan).map(|plan| limits::plan(plan));
         let limits = route.limits.iter().map(|limit| limits::limit(limit));
         let session = route.session.iter().map(|(definition, _)| session(definition));
-        let cache = route.cache.iter().map(|policy| cache(policy));
+        let cache = route.cache.iter().map(|policy| caches::section(policy));
         let cors = route.cors.iter().map(|policy| cors(policy));
         for section in plans.chain(limits).chain(session).chain(cache).chain(cors) {
             if !sections.contains(&section) {
@@ -242,16 +244,6 @@ fn upstream(upstream: &upstream::Settings) -> Section {
     ];
     lines.extend(endpoints::lines(upstream));
     Section { name: format!("upstream.{}", upstream.name), lines }
-}
-
-fn cache(policy: &cache::Policy) -> Section {
-    let lines = vec![
-        ("ttl", plain(policy.ttl.map_or("none".to_owned(), time))),
-        ("max_body", plain(size(policy.max_body))),
-        ("cookies", plain(format!("{:?}", policy.cookies).to_lowercase())),
-        ("compress", plain(policy.compress)),
-    ];
-    Section { name: format!("cache.{}", policy.name), lines }
 }
 
 fn session(session: &Definition) -> Section {

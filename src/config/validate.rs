@@ -1,5 +1,6 @@
 //! Makes settings of a document: each table in its turn, then what they say about each other.
 
+mod caches;
 mod definitions;
 mod endpoints;
 mod http2;

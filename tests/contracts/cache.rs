@@ -14,7 +14,7 @@ use sidegate::body::Body;
 use sidegate::cache::rules::invalidation::Template;
 use sidegate::cache::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Store};
 use sidegate::cache::stored::{Form, StoredResponse};
-use sidegate::cache::{Cache, Cookies, Key, MemorySettings, OnRoute, Policy, Worker, layer};
+use sidegate::cache::{Cache, Key, MemorySettings, OnRoute, Policy, Worker, layer};
 use sidegate::clock::{Clock, ManualClock, instant};
 use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Next, Scheme, Slot};
 use sidegate::gather::Ask as _;
@@ -87,8 +87,9 @@ impl Told {
 }
 
 fn policy() -> Policy {
-    let (ttl, cookies) = (Some(Duration::from_secs(60)), Cookies::Private);
-    Policy { name: "pages".into(), ttl, max_body: 1000, cookies, compress: true }
+    let mut policy = Policy { max_body: 1000, ..Policy::new("pages") };
+    policy.freshness.ttl = Some(Duration::from_secs(60));
+    policy
 }
 
 impl Trial {
@@ -760,7 +761,16 @@ async fn no_invalidation_is_lost(processes: &[Process], seed: u64, steps: usize,
 }
 
 fn stored(generation: Generation, version: u64) -> StoredResponse {
-    let facts = sidegate::cache::rules::storing::Facts { received: 0, initial_age: 0, lifetime: 60, shareable: true };
+    let facts = sidegate::cache::rules::storing::Facts {
+        received: 0,
+        initial_age: 0,
+        lifetime: 60,
+        shareable: true,
+        validate: false,
+        strict: false,
+        while_revalidate: 0,
+        if_error: 0,
+    };
     StoredResponse {
         status: StatusCode::OK,
         head: HeaderMap::new(),

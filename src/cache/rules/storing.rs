@@ -10,8 +10,6 @@
 //!    `must-revalidate` beside a lifetime of its own (§3.5).
 //! 7. Nobody says how long it is fresh, or it is stale already.
 
-use std::time::Duration;
-
 use http::header::{CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 
@@ -19,6 +17,7 @@ use super::age;
 use super::directives::{Directives, directives};
 use super::freshness::{self, Lifetime};
 use super::vary::{self, Vary};
+use crate::cache::Policy;
 
 /// Why a response is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +90,14 @@ pub struct Facts {
     pub lifetime: u32,
     /// It may answer requests with credentials.
     pub shareable: bool,
+    /// It is validated at each use (`no-cache`, §5.2.2.4).
+    pub validate: bool,
+    /// It never answers when it is stale (`must-revalidate`, `proxy-revalidate`, `s-maxage`, `no-cache`; §4.2.4).
+    pub strict: bool,
+    /// Seconds beyond its freshness for which it answers while it is refreshed (RFC 5861 §3).
+    pub while_revalidate: u32,
+    /// Seconds beyond its freshness for which it answers for an app that fails (RFC 5861 §4).
+    pub if_error: u32,
 }
 
 impl Facts {
@@ -122,7 +129,7 @@ pub fn storable(
     asked: Asked,
     status: StatusCode,
     head: &HeaderMap,
-    ttl: Option<Duration>,
+    policy: &Policy,
     received: u64,
 ) -> Result<Storable, NotStored> {
     let said = directives(head);
@@ -146,7 +153,7 @@ pub fn storable(
     if is_event_stream(head) {
         return Err(NotStored::EventStream);
     }
-    let lifetime = freshness::lifetime(status, head, &said, ttl, received);
+    let lifetime = freshness::lifetime(status, head, &said, policy.freshness.ttl, received);
     let shareable =
         said.public || said.s_maxage.is_some() || (said.must_revalidate && matches!(lifetime, Lifetime::Explicit(_)));
     if asked.credentials && !shareable {
@@ -156,7 +163,16 @@ pub fn storable(
         return Err(NotStored::NoLifetime);
     };
     let initial_age = age::initial_age(head, asked.at, received);
-    let facts = Facts { received, initial_age, lifetime, shareable };
+    let facts = Facts {
+        received,
+        initial_age,
+        lifetime,
+        shareable,
+        validate: said.no_cache,
+        strict: said.no_cache || said.must_revalidate || said.s_maxage.is_some(),
+        while_revalidate: 0,
+        if_error: 0,
+    };
     facts.fresh_for(initial_age).ok_or(NotStored::Stale)?;
     Ok(Storable { facts, selecting })
 }
@@ -190,6 +206,7 @@ fn is_event_stream(head: &HeaderMap) -> bool {
 mod tests {
     use super::*;
     use http::{HeaderName, HeaderValue};
+    use std::time::Duration;
 
     const NOW: u64 = 784_111_777; // Sun, 06 Nov 1994 08:49:37 GMT
     const ANYONE: Asked = Asked { at: NOW, credentials: false, no_store: false };
@@ -200,7 +217,9 @@ mod tests {
         for (name, value) in fields {
             head.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        storable(asked, StatusCode::from_u16(status).unwrap(), &head, Some(Duration::from_secs(30)), NOW)
+        let mut policy = Policy::new("pages");
+        policy.freshness.ttl = Some(Duration::from_secs(30));
+        storable(asked, StatusCode::from_u16(status).unwrap(), &head, &policy, NOW)
     }
 
     #[test]
@@ -248,7 +267,16 @@ mod tests {
     fn what_is_remembered_is_what_a_hit_needs() {
         let stored =
             decide(ANYONE, 200, &[("cache-control", "s-maxage=60"), ("age", "10"), ("vary", "accept")]).unwrap();
-        let facts = Facts { received: NOW, initial_age: 10, lifetime: 60, shareable: true };
+        let facts = Facts {
+            received: NOW,
+            initial_age: 10,
+            lifetime: 60,
+            shareable: true,
+            validate: false,
+            strict: true,
+            while_revalidate: 0,
+            if_error: 0,
+        };
         assert_eq!(stored.facts, facts);
         assert_eq!(stored.selecting.unwrap().names(), ["accept"]);
         assert_eq!(facts.fresh_for(facts.age(NOW + 49)), Some(1));

@@ -10,8 +10,8 @@ use http::HeaderName;
 use http::header;
 
 use super::process::{count, prefix, sized};
-use super::{limits, plans, treatment};
-use crate::cache::{Cookies, Policy};
+use super::{caches, limits, plans, treatment};
+use crate::cache::Policy;
 use crate::config::quantity;
 use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
 use crate::rate_limit::{Limit, Plan};
@@ -113,7 +113,7 @@ impl Definitions {
                 .error(&name.at, Fault::with_help("plans are read from Redis, and no Redis is configured", help));
         }
         let limit = Named::read(root, "limit", |name, table| limits::limit(name, table, &plan, has_redis));
-        let cache = Named::read(root, "cache", cache);
+        let cache = Named::read(root, "cache", caches::cache);
         let session = Named::read(root, "session", session);
         if let Some((name, _)) = session.entries.first()
             && !has_redis
@@ -165,21 +165,6 @@ fn upstream(name: &Placed<String>, table: &mut Table<'_>) -> Option<upstream::Se
     super::http2::upstream(table, &mut upstream);
     upstream.tls = super::tls::upstream(table, &upstream.servers, upstream.http2.offer)?;
     Some(upstream)
-}
-
-fn cache(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Policy>> {
-    let mut policy = Policy {
-        name: name.value.as_str().into(),
-        ttl: None,
-        max_body: 1024 * 1024,
-        cookies: Cookies::default(),
-        compress: true,
-    };
-    table.set("ttl", &mut policy.ttl, text(|ttl: &str| quantity::duration(ttl).map(Some)));
-    table.set("max_body", &mut policy.max_body, sized(1, 1 << 30));
-    table.set("cookies", &mut policy.cookies, choice(&[("private", Cookies::Private), ("ignore", Cookies::Ignore)]));
-    table.set("compress", &mut policy.compress, Value::flag);
-    Some(Arc::new(policy))
 }
 
 fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definition> {

@@ -163,14 +163,15 @@ pub fn log(table: &mut Table<'_>) -> logs::Settings {
 /// `[memory]`.
 pub fn memory(table: &mut Table<'_>) -> MemorySettings {
     let MemorySettings { limits: rate_limit::store::MemorySettings { mut max_keys }, .. } = MemorySettings::default();
-    let cache::MemorySettings { mut max_bytes } = cache::MemorySettings::default();
+    let cache::MemorySettings { mut max_bytes, mut max_filling } = cache::MemorySettings::default();
     table.set("limit_keys", &mut max_keys, count(1..1_000_000_001));
     table.set("responses", &mut max_bytes, sized(0, 1 << 40));
+    table.set("filling", &mut max_filling, sized(0, 1 << 40));
     let mut sessions = session::MemorySettings::default();
     table.set("grace_sessions", &mut sessions.max_bytes, sized(64 << 10, 1 << 40));
     MemorySettings {
         limits: rate_limit::store::MemorySettings { max_keys },
-        cache: cache::MemorySettings { max_bytes },
+        cache: cache::MemorySettings { max_bytes, max_filling },
         sessions,
     }
 }
