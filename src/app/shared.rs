@@ -64,6 +64,8 @@ pub struct Stores {
     leased: Arc<(Option<redis_pool::Settings>, Duration)>,
     /// Stored responses.
     pub responses: Arc<cache::store::MemoryStore>,
+    /// What compressing may take.
+    pub coders: cache::encode::Places,
     /// Invalidations that Redis could not be told.
     pub owed: Arc<cache::store::Owed>,
     /// What is remembered of Redis.
@@ -80,6 +82,7 @@ impl Stores {
             leases: Leases::new(bounds.limits),
             leased: Arc::new((settings.redis.clone(), settings.limits.lease)),
             responses: cache::store::MemoryStore::new(bounds.cache),
+            coders: cache::encode::Places::new(bounds.coders),
             owed: cache::store::Owed::new(),
             near: Near::new(settings),
         }
@@ -98,6 +101,7 @@ impl Stores {
             leases: if same_leases { self.leases.clone() } else { new.leases },
             leased: new.leased,
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
+            coders: if bounds.coders == self.bounds.coders { self.coders.clone() } else { new.coders },
             owed: self.owed.clone(),
             near: self.near.within(settings),
         }

@@ -8,12 +8,14 @@
 //! 4. What was answered to somebody's credentials is shared only if the response says so itself; what was answered to
 //!    nobody in particular is not sent to somebody unless it says so either.
 
+pub mod encode;
 mod key;
 mod layer;
 mod policy;
 pub mod rules;
 pub mod store;
 pub mod stored;
+mod text;
 
 pub use key::Key;
 pub use layer::{Cache, OnRoute, Worker, layer};

@@ -10,6 +10,7 @@ mod admin;
 mod answers;
 mod cache;
 mod crowd;
+mod encode;
 mod errors;
 mod faults;
 mod fleet;

@@ -16,8 +16,10 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_ENCODING;
 use zstd::bulk::{Compressor, Decompressor};
+
+use crate::cache::text::is_text;
 
 /// Bytes of content below which it is left alone.
 const SMALLEST: usize = 1024;
@@ -51,28 +53,11 @@ pub(super) fn unfolded(shrunk: &[u8], length: usize) -> Option<Bytes> {
     (content.len() == length).then(|| content.into())
 }
 
-/// Whether the content is of a type that is text, or made of text.
-fn is_text(head: &HeaderMap) -> bool {
-    const TYPES: [&[u8]; 8] = [
-        b"application/json",
-        b"application/javascript",
-        b"application/xml",
-        b"application/wasm",
-        b"application/x-ndjson",
-        b"application/vnd.ms-fontobject",
-        b"image/bmp",
-        b"font/ttf",
-    ];
-    let Some(value) = head.get(CONTENT_TYPE) else { return false };
-    let kind = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let kind = kind.to_ascii_lowercase();
-    kind.starts_with(b"text/") || kind.ends_with(b"+json") || kind.ends_with(b"+xml") || TYPES.contains(&&*kind)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::HeaderValue;
+    use http::header::CONTENT_TYPE;
 
     fn head(kind: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))])
