@@ -21,9 +21,8 @@ const TYPES: [&str; 8] = [
 /// Whether the content is of a type that is text, or made of text.
 pub fn is_text(head: &HeaderMap) -> bool {
     let Some(kind) = media_type(head) else { return false };
-    let ends_in = |suffix: &[u8]| {
-        kind.len() >= suffix.len() && kind[kind.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
-    };
+    let ends_in =
+        |suffix: &[u8]| kind.len() >= suffix.len() && kind[kind.len() - suffix.len()..].eq_ignore_ascii_case(suffix);
     kind.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"text/"))
         || ends_in(b"+json")
         || ends_in(b"+xml")
@@ -52,7 +51,9 @@ mod tests {
 
     #[test]
     fn text_is_known_by_its_type() {
-        for kind in ["text/html; charset=utf-8", "TEXT/css", "application/json", "application/hal+JSON", "image/svg+xml"] {
+        for kind in
+            ["text/html; charset=utf-8", "TEXT/css", "application/json", "application/hal+JSON", "image/svg+xml"]
+        {
             assert!(is_text(&head(kind)), "{kind}");
         }
         for kind in ["image/png", "video/mp4", "application/octet-stream", "font/woff2", "", "text", "json"] {

@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicU8;
 use http::HeaderName;
 
 use super::super::shared::{Shared, Stores};
-use crate::cache::rules::invalidation::Template;
 use crate::cache::encode::Encode;
+use crate::cache::rules::invalidation::Template;
 use crate::cache::{self, Cache, OnRoute};
 use crate::config::settings::{RouteSettings, Settings};
 use crate::exchange::CertificateFact;
@@ -224,9 +224,10 @@ impl Room<'_> {
             in_flight_by_principal: in_flight(&in_flight_by_principal, &by_principal),
             by_principal,
             cache: self.cache(route)?,
-            encode: route.cache.as_ref().and_then(|policy| {
-                Encode::new(policy, &self.stores.coders, registry, self.number)
-            }),
+            encode: route
+                .cache
+                .as_ref()
+                .and_then(|policy| Encode::new(policy, &self.stores.coders, registry, self.number)),
             forwarded: self.limits(&forwarded, route.cost),
             upstream,
             terms: Terms {

@@ -151,7 +151,8 @@ pub(super) mod tests {
 
     #[test]
     fn text_is_a_fifth_of_what_it_was_and_without_its_end_not_whole() {
-        let text: Vec<u8> = (0..4000).flat_map(|line| format!("<li class=\"item\">{line}</li>\n").into_bytes()).collect();
+        let text: Vec<u8> =
+            (0..4000).flat_map(|line| format!("<li class=\"item\">{line}</li>\n").into_bytes()).collect();
         for coding in Coding::ALL {
             let mut coder = Coder::new(coding, None).unwrap();
             coder.write(&text).unwrap();

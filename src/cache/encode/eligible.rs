@@ -8,7 +8,9 @@
 //! 5. What would be another answer to a client that accepts other codings says so (`Vary`), coded or not; and so does
 //!    what the app has coded. An image does not: it would be stored once for each coding, and each time be the same.
 
-use http::header::{ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, VARY};
+use http::header::{
+    ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, VARY,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::tags;

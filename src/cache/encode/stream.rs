@@ -77,7 +77,9 @@ impl Coded {
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         loop {
             match &mut self.state {
-                State::Ended(trailers) => return Poll::Ready(trailers.take().map(|fields| Ok(Frame::trailers(fields)))),
+                State::Ended(trailers) => {
+                    return Poll::Ready(trailers.take().map(|fields| Ok(Frame::trailers(fields))));
+                }
                 State::Broken => return Poll::Ready(Some(Err(broken()))),
                 State::Coding(_) => {}
             }
