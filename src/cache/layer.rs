@@ -29,7 +29,7 @@ use super::key::Key;
 use super::rules::directives::directives;
 use super::rules::invalidation::{self, Template};
 use super::rules::request::{self, Asks};
-use super::rules::storing::{Asked, NotStored, storable};
+use super::rules::storing::{self, Asked, NotStored, storable};
 use super::rules::{conditional, vary};
 use super::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Store};
 use super::stored::{Form, StoredResponse};
@@ -335,6 +335,7 @@ impl Cache {
         });
         let mut head = response.headers().clone();
         fields::remove(&mut head);
+        storing::strip(&mut head, &policy);
         let stored =
             StoredResponse { status, head, content: Default::default(), facts: storable.facts, generation, variant };
         Ok(Fill::new(self, (key, asked.at), stored, length, policy.max_body))

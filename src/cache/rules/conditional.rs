@@ -38,7 +38,7 @@ pub fn into_not_modified(head: &mut HeaderMap) {
 }
 
 /// An entity tag without its weakness (RFC 9110 §8.8.3.2).
-fn opaque(tag: &[u8]) -> &[u8] {
+pub(super) fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
