@@ -264,7 +264,7 @@ impl Cache {
         head.insert(AGE, HeaderValue::from(age));
         head.insert(X_CACHE, HeaderValue::from_static("HIT"));
         head.insert(CACHE_STATUS, hit_status(fresh_for));
-        if conditional::is_not_modified(request.headers(), stored.status, &stored.head) {
+        if conditional::is_not_modified(request.headers(), stored.status, &stored.head, self.clock.unix_seconds()) {
             conditional::into_not_modified(head);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         } else {
