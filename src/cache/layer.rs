@@ -158,10 +158,10 @@ impl Cache {
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
         match self.decide(&mut exchange).await {
-            Action::Reuse { key, stored, tier, age, fresh_for } => {
+            Action::Reuse { key, stored, tier, now, fresh_for } => {
                 self.metrics.hits(tier);
                 exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());
-                let mut response = answer::from_stored(&exchange.request, &stored, age);
+                let mut response = answer::from_stored(&exchange.request, &stored, now);
                 mark(&mut response, Outcome::Hit, Status::hit(fresh_for).key(self.told(&key)));
                 response
             }

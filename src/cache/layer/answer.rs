@@ -13,20 +13,20 @@ use crate::cache::rules::conditional;
 use crate::cache::rules::range::{self, Range};
 use crate::cache::stored::StoredResponse;
 
-/// The answer to `request`; `age` is in seconds.
-pub(super) fn from_stored<B>(request: &Request<B>, stored: &StoredResponse, age: u32) -> Response<Body> {
+/// The answer to `request` at `now`, in seconds since the Unix epoch.
+pub(super) fn from_stored<B>(request: &Request<B>, stored: &StoredResponse, now: u64) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let head = response.headers_mut();
     *head = stored.head.clone();
-    head.insert(AGE, HeaderValue::from(age));
-    if conditional::is_not_modified(request.headers(), stored.status, &stored.head) {
+    head.insert(AGE, HeaderValue::from(stored.facts.age(now)));
+    if conditional::is_not_modified(request.headers(), stored.status, &stored.head, now) {
         conditional::into_not_modified(head);
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
     *response.status_mut() = stored.status;
     if request.method() == Method::GET {
-        match part(request, stored) {
+        match part(request, stored, now) {
             Range::Whole => *response.body_mut() = content(stored, None),
             Range::Part { first, last } => {
                 range::into_part(response.headers_mut(), first, last, length(stored));
@@ -39,11 +39,11 @@ pub(super) fn from_stored<B>(request: &Request<B>, stored: &StoredResponse, age:
     response
 }
 
-fn part<B>(request: &Request<B>, stored: &StoredResponse) -> Range {
+fn part<B>(request: &Request<B>, stored: &StoredResponse, now: u64) -> Range {
     if !request.headers().contains_key(RANGE) {
         return Range::Whole;
     }
-    range::range(request.headers(), stored.status, &stored.head, length(stored))
+    range::range(request.headers(), stored.status, &stored.head, length(stored), now)
 }
 
 /// 416, without what describes the content that is not sent (RFC 9110 §15.5.17).

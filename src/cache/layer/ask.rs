@@ -134,8 +134,8 @@ impl Cache {
         let Some(policy) = &self.route.policy else { return Response::new(Body::empty()) };
         let request = &as_sent.request;
         let (fresh, kept) = self.freshen(policy, asked, stored, request.headers(), not_modified);
-        let age = fresh.facts.age(fresh.facts.received);
-        let mut response = answer::from_stored(request, &fresh, age);
+        let received = fresh.facts.received;
+        let mut response = answer::from_stored(request, &fresh, received);
         if policy.set_cookie != SetCookie::Store {
             // For this client alone.
             for cookie in not_modified.get_all(SET_COOKIE) {
@@ -144,7 +144,7 @@ impl Cache {
         }
         let not_stored = kept.err().map(NotStored::as_str);
         let status = Status::forwarded(errand.why.forwarded(), Some(StatusCode::NOT_MODIFIED))
-            .ttl(i64::from(fresh.facts.lifetime) - i64::from(age))
+            .ttl(i64::from(fresh.facts.lifetime) - i64::from(fresh.facts.age(received)))
             .stored(not_stored.is_none())
             .key(self.told(&errand.key))
             .detail(not_stored.or(errand.why.detail()));

@@ -29,8 +29,7 @@ impl Cache {
     pub(super) fn stale(&self, exchange: &Exchange, stored: &StoredResponse, status: Status) -> Response<Body> {
         self.metrics.count(Outcome::Stale);
         exchange.trail.borrow_mut().cache = Some(Outcome::Stale.as_str());
-        let age = stored.facts.age(self.clock.unix_seconds());
-        let mut response = answer::from_stored(&exchange.request, stored, age);
+        let mut response = answer::from_stored(&exchange.request, stored, self.clock.unix_seconds());
         mark(&mut response, Outcome::Stale, status);
         response
     }

@@ -30,8 +30,8 @@ pub(super) enum Action {
         key: Key,
         stored: Arc<StoredResponse>,
         tier: Tier,
-        /// Seconds.
-        age: u32,
+        /// In seconds since the Unix epoch: when that was decided.
+        now: u64,
         /// Seconds.
         fresh_for: i64,
     },
@@ -131,9 +131,10 @@ impl Cache {
             return Action::Ask { errand: errand(Why::Credentials(kind), key, generation), stored: None };
         }
         let asks = if asks.max_age.is_some() { asks.of(&stored.head) } else { asks };
-        let age = facts.age(self.clock.unix_seconds());
+        let now = self.clock.unix_seconds();
+        let age = facts.age(now);
         match reuse::judge(&facts, age, &asks) {
-            Use::Fresh { fresh_for } => Action::Reuse { key, stored, tier, age, fresh_for },
+            Use::Fresh { fresh_for } => Action::Reuse { key, stored, tier, now, fresh_for },
             Use::Stale { fresh_for, refresh } => {
                 let errand = errand(Why::NotReused(reuse::NotReused::Stale), key, generation);
                 Action::Stale { errand, stored, fresh_for, refresh, detail: None }

@@ -7,11 +7,15 @@ pub mod conditional;
 pub mod dates;
 pub mod directives;
 pub mod freshness;
+pub mod groups;
 pub mod invalidation;
 pub mod range;
 pub mod request;
 pub mod reuse;
 pub mod storing;
+pub mod structured;
+pub mod tags;
+pub mod targeted;
 pub mod validation;
 pub mod vary;
 

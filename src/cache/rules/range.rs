@@ -31,11 +31,12 @@ pub enum Range {
     Unsatisfiable,
 }
 
-/// What a GET with these fields gets of a stored response with `length` bytes of content.
-pub fn range(request: &HeaderMap, status: StatusCode, stored: &HeaderMap, length: u64) -> Range {
+/// What a GET with these fields gets of a stored response with `length` bytes of content; `now` is in seconds since the Unix
+/// epoch.
+pub fn range(request: &HeaderMap, status: StatusCode, stored: &HeaderMap, length: u64, now: u64) -> Range {
     let mut lines = request.get_all(RANGE).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return Range::Whole };
-    if status != StatusCode::OK || !is_named_by_if_range(request, stored) {
+    if status != StatusCode::OK || !is_named_by_if_range(request, stored, now) {
         return Range::Whole;
     }
     match only_range(line.as_bytes()) {
@@ -91,7 +92,7 @@ fn position(text: &[u8]) -> Option<u64> {
 }
 
 /// Rule 2. Without `If-Range`: true.
-fn is_named_by_if_range(request: &HeaderMap, stored: &HeaderMap) -> bool {
+fn is_named_by_if_range(request: &HeaderMap, stored: &HeaderMap, now: u64) -> bool {
     let mut lines = request.get_all(IF_RANGE).iter();
     let named = match (lines.next(), lines.next()) {
         (None, _) => return true,
@@ -101,8 +102,8 @@ fn is_named_by_if_range(request: &HeaderMap, stored: &HeaderMap) -> bool {
     if named.as_bytes().starts_with(b"\"") {
         return stored.get(ETAG).is_some_and(|etag| etag == named);
     }
-    let (named, modified) = (dates::date(named), dates::only_date(stored, LAST_MODIFIED));
-    let made = dates::only_date(stored, DATE);
+    let (named, modified) = (dates::date(named, now), dates::only_date(stored, LAST_MODIFIED, now));
+    let made = dates::only_date(stored, DATE, now);
     match (named, modified, made) {
         (Some(named), Some(modified), Some(made)) => named == modified && made >= modified + SAME_SECOND,
         _ => false,
