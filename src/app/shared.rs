@@ -66,6 +66,8 @@ pub struct Stores {
     pub responses: Arc<cache::store::MemoryStore>,
     /// What compressing may take.
     pub coders: cache::encode::Places,
+    /// Fills and refreshes.
+    pub under_way: Arc<cache::UnderWay>,
     /// Invalidations that Redis could not be told.
     pub owed: Arc<cache::store::Owed>,
     /// What is remembered of Redis.
@@ -83,6 +85,7 @@ impl Stores {
             leased: Arc::new((settings.redis.clone(), settings.limits.lease)),
             responses: cache::store::MemoryStore::new(bounds.cache),
             coders: cache::encode::Places::new(bounds.coders),
+            under_way: cache::UnderWay::new(bounds.cache.max_filling),
             owed: cache::store::Owed::new(),
             near: Near::new(settings),
         }
@@ -102,6 +105,7 @@ impl Stores {
             leased: new.leased,
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
             coders: if bounds.coders == self.bounds.coders { self.coders.clone() } else { new.coders },
+            under_way: if bounds.cache == self.bounds.cache { self.under_way.clone() } else { new.under_way },
             owed: self.owed.clone(),
             near: self.near.within(settings),
         }

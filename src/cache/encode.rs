@@ -11,6 +11,7 @@
 //! 5. All coders of the process together take at most `[memory] encoding`. An answer that finds no place goes out as the
 //!    app sent it.
 //! 6. What HEAD is told is what GET would be (RFC 9110 §9.3.2).
+//! 7. Nothing is coded where the cache only observes: the app's answers are compared, and reach clients, as they are.
 //!
 //! # Why not after the cache
 //! To code what is stored at each hit costs hundreds of times what a hit costs. To store both forms and decide at the hit
@@ -24,6 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, VARY};
 use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use tower::Layer;
@@ -31,7 +33,7 @@ use tower::Layer;
 use self::coder::{Coder, ROOM};
 use self::negotiation::Wanted;
 use self::stream::Coded;
-use super::policy::{Coding, Policy};
+use super::policy::{Coding, Mode, Policy};
 use crate::body::Body;
 use crate::exchange::{self, Exchange, Next, pass};
 use crate::telemetry::registry::{Counter, Registry};
@@ -121,14 +123,14 @@ impl Encode {
             registry.counter(worker, "sidegate_cache_encoded_total", help, &labels)
         });
         let offers = policy.encode.clone();
-        (!offers.is_empty()).then(|| Rc::new(Self { offers, places: places.clone(), coded }))
+        (!offers.is_empty() && policy.mode == Mode::On).then(|| Rc::new(Self { offers, places: places.clone(), coded }))
     }
 
     /// The answer to a request that was settled for `wanted`.
     fn answer(&self, wanted: Wanted, is_head: bool, mut response: Response<Body>) -> Response<Body> {
         let (status, length) = (response.status(), length(&response));
         let head = response.headers_mut();
-        if head.contains_key(http::header::CONTENT_ENCODING) {
+        if head.contains_key(CONTENT_ENCODING) {
             eligible::varies(head);
         }
         if !eligible::is_eligible(status, head, length) {
@@ -166,7 +168,12 @@ pub fn layer<S: Next>(encode: Rc<Encode>) -> impl Layer<S, Service = impl Next> 
             let asked = tags::unmark(exchange.request.headers_mut());
             let mut response = pass(next, exchange).await;
             if response.status() == StatusCode::NOT_MODIFIED {
-                asked.answered(response.headers_mut());
+                let head = response.headers_mut();
+                asked.answered(head);
+                // What it says replaces what is stored (RFC 9111 §3.2), and what is stored may be coded.
+                if head.contains_key(VARY) {
+                    eligible::varies(head);
+                }
             }
             encode.answer(wanted, is_head, response)
         }
@@ -175,6 +182,6 @@ pub fn layer<S: Next>(encode: Rc<Encode>) -> impl Layer<S, Service = impl Next> 
 
 /// Bytes of content, where they are known: by the field, which HEAD has, too, or by the framing.
 fn length(response: &Response<Body>) -> Option<u64> {
-    let said = response.headers().get(http::header::CONTENT_LENGTH);
+    let said = response.headers().get(CONTENT_LENGTH);
     said.and_then(|length| length.to_str().ok()?.parse().ok()).or_else(|| response.body().size_hint().exact())
 }
