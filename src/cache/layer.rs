@@ -8,7 +8,8 @@
 //! 3. The app's answer (`ask`): a 304 freshens what is stored, and answers with it; where the app fails, what is stored
 //!    stands in, if it may; anything else goes to the client, and is kept once its content has passed to the end (`fill`).
 //! 4. A write that may have happened invalidates before the answer's head goes out (`write`).
-//! 5. Every answer says what happened: `X-Cache`, and `Cache-Status` after those of the caches before us (RFC 9211,
+//! 5. Where the cache only observes every request is forwarded (`observe`).
+//! 6. Every answer says what happened: `X-Cache`, and `Cache-Status` after those of the caches before us (RFC 9211,
 //!    `outcome`).
 
 use std::cell::Cell;
@@ -19,12 +20,13 @@ use std::time::Duration;
 use http::{HeaderName, Response};
 use tower::Layer;
 
+use super::observe::Observer;
 use super::rules::invalidation::Template;
 use super::rules::request::{self, Asks};
 use super::store::{MemoryStore, NearStore, Owed, Question, RedisStore, Store};
 use super::stored::{Form, StoredResponse};
 use super::under_way::UnderWay;
-use super::{Key, Policy};
+use super::{Key, Mode, Policy};
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::exchange::{self, Exchange, Next, Slot, pass};
@@ -38,6 +40,7 @@ mod ask;
 mod behind;
 mod decide;
 mod fill;
+mod observe;
 mod outcome;
 mod write;
 
@@ -47,6 +50,8 @@ use outcome::{Metrics, Outcome, Status, mark};
 /// What a route says about stored responses.
 #[derive(Clone, Debug, Default)]
 pub struct OnRoute {
+    /// Its label in logs and metrics.
+    pub label: Arc<str>,
     /// What is stored; `None`: nothing, but writes here invalidate all the same.
     pub policy: Option<Arc<Policy>>,
     /// The route verifies a session: every request to it carries credentials.
@@ -94,6 +99,8 @@ pub struct Cache {
     settling: Cell<bool>,
     clock: Clock,
     metrics: Metrics,
+    /// Where stored responses are only compared.
+    observer: Option<Rc<Observer>>,
 }
 
 /// The cache's layer: see the module's rules.
@@ -153,11 +160,17 @@ impl Cache {
         };
         let name = route.policy.as_ref().map_or("none", |policy| &policy.name);
         let metrics = Metrics::new(&registry, number, name);
-        Rc::new(Self { route, store, owed, under_way, settling: Cell::new(false), clock, metrics })
+        let observes = route.policy.as_ref().filter(|policy| policy.mode == Mode::Observe);
+        let observer = observes.map(|policy| Rc::new(Observer::new(&registry, number, &route.label, &policy.name)));
+        Rc::new(Self { route, store, owed, under_way, settling: Cell::new(false), clock, metrics, observer })
     }
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
-        match self.decide(&mut exchange).await {
+        let action = self.decide(&mut exchange).await;
+        if let Some(observer) = self.observer.clone() {
+            return Box::pin(self.observe(observer, action, exchange, next)).await;
+        }
+        match action {
             Action::Reuse { key, stored, tier, now, fresh_for } => {
                 self.metrics.hits(tier);
                 exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());

@@ -11,6 +11,7 @@
 pub mod encode;
 mod key;
 mod layer;
+mod observe;
 mod policy;
 pub mod rules;
 pub mod store;
@@ -20,11 +21,11 @@ mod under_way;
 
 pub use key::Key;
 pub use layer::{Cache, OnRoute, Worker, layer};
-pub use under_way::UnderWay;
 pub use policy::{
     ClientDirectives, Coalescing, Coding, Cookies, Freshness, KeyPart, Keying, Mode, Policy, QueryKey, Scope,
     SetCookie, Staleness,
 };
+pub use under_way::UnderWay;
 
 /// Bounds of the store in process memory (`[memory]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

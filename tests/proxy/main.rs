@@ -28,6 +28,7 @@ mod itself;
 mod leases;
 mod limits;
 mod near;
+mod observe;
 mod operate;
 mod outage;
 mod plans;

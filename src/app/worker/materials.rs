@@ -263,6 +263,7 @@ impl Room<'_> {
         let on_write = route.on_write.iter().map(|text| Template::parse(text, &parameters));
         let identity = route.session.iter().flat_map(|(session, _)| &session.forward).map(|(name, _)| name.clone());
         let on_route = OnRoute {
+            label: route.label.clone(),
             policy: route.cache.clone(),
             credentials: route.session.is_some(),
             certificates: !told_of_certificates(self.settings).is_empty(),

@@ -115,9 +115,8 @@ impl Cache {
         let certified = self.route.certificates && exchange.connection.certificate.is_some();
         let credentials = request::credentials(head, self.route.credentials, policy.cookies);
         let credentials = credentials.or(certified.then_some("certificate"));
-        let errand = |why, key, generation| {
-            Errand { why, key, generation, credentials: credentials.is_some(), behind: false }
-        };
+        let errand =
+            |why, key, generation| Errand { why, key, generation, credentials: credentials.is_some(), behind: false };
         let stored = match found {
             Found::Unavailable(_) => return Action::PassBy { reason: "store-unavailable" },
             Found::Nothing { generation, other_variants } => {
