@@ -32,7 +32,7 @@ use super::rules::request::{self, Asks};
 use super::rules::storing::{Asked, NotStored, storable};
 use super::rules::{conditional, vary};
 use super::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Store};
-use super::stored::{Form, StoredResponse};
+use super::stored::{Form, StoredResponse, has_room_for};
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::exchange::{self, Answer, Exchange, Next, Slot, pass};
@@ -105,7 +105,7 @@ pub struct Cache {
 /// What happens to a read.
 enum Action {
     /// The stored response, its age and for how long it is still fresh, in seconds.
-    Reuse { stored: Arc<StoredResponse>, tier: Tier, age: u32, fresh_for: u32 },
+    Reuse { stored: Arc<StoredResponse>, content: Body, tier: Tier, age: u32, fresh_for: u32 },
     /// The app is asked, and the answer may be stored.
     Fetch { why: Why, fill: Opening },
     /// The app is asked, and the answer is not stored.
@@ -163,10 +163,7 @@ impl Cache {
         let Worker { memory, link, near, prefix, owed, clock, registry, number } = worker.clone();
         let (store, owed) = match link {
             Some(link) => {
-                let form = route.policy.as_ref().map_or(Form { compress: false, max_content: 0 }, |policy| Form {
-                    compress: policy.compress,
-                    max_content: policy.max_body,
-                });
+                let form = route.policy.as_ref().map_or(Form::default(), Form::of);
                 let store = RedisStore::new(link, prefix, clock.clone(), form, route.written_late.clone());
                 let store = store.behind(near, &registry, number);
                 (Store::Redis(Box::new(store)), owed)
@@ -181,9 +178,9 @@ impl Cache {
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
         match self.decide(&mut exchange).await {
-            Action::Reuse { stored, tier, age, fresh_for } => {
+            Action::Reuse { stored, content, tier, age, fresh_for } => {
                 self.metrics.hits(tier);
-                self.reuse(&exchange, &stored, age, fresh_for)
+                self.reuse(&exchange, &stored, content, age, fresh_for)
             }
             Action::Fetch { why, fill } => self.fetch(why, fill, exchange, next).await,
             Action::PassBy { reason } => self.pass_by("bypass", reason, exchange, next).await,
@@ -234,28 +231,38 @@ impl Cache {
         let certified = self.route.certificates && exchange.connection.certificate.is_some();
         let credentials = request::credentials(head, self.route.credentials, cookies);
         let credentials = credentials.or(certified.then_some("certificate"));
-        let fetch = |why, generation| Action::Fetch {
+        let fetch = |key, why, generation| Action::Fetch {
             why,
             fill: Opening { key, generation, credentials: credentials.is_some() },
         };
         match found {
             Found::Unavailable(_) => Action::PassBy { reason: "store-unavailable" },
-            Found::Nothing { generation, other_variants: false } => fetch(Why::UriMiss, generation),
-            Found::Nothing { generation, other_variants: true } => fetch(Why::VaryMiss, generation),
+            Found::Nothing { generation, other_variants: false, .. } => fetch(key, Why::UriMiss, generation),
+            Found::Nothing { generation, other_variants: true, .. } => fetch(key, Why::VaryMiss, generation),
             Found::Stored(stored) => {
                 let age = stored.facts.age(self.clock.unix_seconds());
                 match (stored.facts.fresh_for(age), credentials) {
-                    (None, _) => fetch(Why::Stale, Some(stored.generation)),
+                    (None, _) => fetch(key, Why::Stale, Some(stored.generation)),
                     (Some(_), Some(kind)) if !stored.facts.shareable => {
-                        fetch(Why::Credentials(kind), Some(stored.generation))
+                        fetch(key, Why::Credentials(kind), Some(stored.generation))
                     }
-                    (Some(fresh_for), _) => Action::Reuse { stored, tier, age, fresh_for },
+                    (Some(fresh_for), _) => match self.store.content(&key, &stored, None).await {
+                        Some(content) => Action::Reuse { stored, content, tier, age, fresh_for },
+                        None => fetch(key, Why::UriMiss, Some(stored.generation)),
+                    },
                 }
             }
         }
     }
 
-    fn reuse(&self, exchange: &Exchange, stored: &StoredResponse, age: u32, fresh_for: u32) -> Response<Body> {
+    fn reuse(
+        &self,
+        exchange: &Exchange,
+        stored: &StoredResponse,
+        content: Body,
+        age: u32,
+        fresh_for: u32,
+    ) -> Response<Body> {
         exchange.trail.borrow_mut().cache = Some("hit");
         let request = &exchange.request;
         let mut response = Response::new(Body::empty());
@@ -270,7 +277,7 @@ impl Cache {
         } else {
             *response.status_mut() = stored.status;
             if request.method() != Method::HEAD {
-                *response.body_mut() = Body::full(stored.content.clone());
+                *response.body_mut() = content;
             }
         }
         response
@@ -326,7 +333,7 @@ impl Cache {
         let storable = storable(asked, status, response.headers(), &policy, received).map_err(NotStored::as_str)?;
         let generation = generation.ok_or("store-unavailable")?;
         let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if length.is_some_and(|length: u64| length > policy.max_body) {
+        if length.is_some_and(|length: u64| length > policy.max_body) || !has_room_for(response.headers()) {
             return Err("too-large");
         }
         let variant = storable.selecting.map(|selecting: vary::Selecting| {
@@ -342,9 +349,10 @@ impl Cache {
 
     /// Keeps a whole response that was asked for at `asked`, in seconds since the Unix epoch.
     fn keep(&self, key: &Key, response: StoredResponse, asked: u64) {
+        let Some(max_variants) = self.route.policy.as_ref().map(|policy| policy.max_variants) else { return };
         let facts = response.facts;
         let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
-        self.store.keep(key, response, asked, (Duration::from_secs(fresh.into()) + STALE).min(LONGEST));
+        self.store.keep(key, response, asked, (Duration::from_secs(fresh.into()) + STALE).min(LONGEST), max_variants);
         if let Store::Memory(memory) = &self.store {
             self.metrics.stored_bytes.set(memory.bytes());
         }
