@@ -144,7 +144,8 @@ impl Metrics {
             registry.counter(worker, "sidegate_cache_hits_total", help, &[("cache", cache), ("tier", tier)])
         });
         // One figure for the whole process: whoever stored last says it, in the first worker's slot.
-        let stored_bytes = registry.gauge(0, "sidegate_cache_stored_bytes", "Bytes of responses stored in memory.", &[]);
+        let stored_bytes =
+            registry.gauge(0, "sidegate_cache_stored_bytes", "Bytes of responses stored in memory.", &[]);
         Self { outcomes, tiers, stored_bytes }
     }
 
