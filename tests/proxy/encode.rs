@@ -28,8 +28,9 @@ fn page() -> String {
 fn app() -> Origin {
     Origin::answering(|request| {
         let html = Reply::text(page()).field("Content-Type", "text/html; charset=utf-8").field("ETag", "\"v1\"");
+        let html = if request.path() == "/brief" { html.field("Cache-Control", "max-age=1") } else { html };
         if request.field("if-none-match") == Some("\"v1\"") {
-            return Reply::text("").status("304 Not Modified").field("ETag", "\"v1\"");
+            return html.status("304 Not Modified").field("Vary", "Origin");
         }
         match request.path() {
             "/small" => Reply::text("<p>small</p>").field("Content-Type", "text/html"),
@@ -166,6 +167,36 @@ fn a_client_validates_what_was_compressed_and_the_app_is_asked_by_its_own_tag() 
     assert_eq!(other.status, 200, "another coding is another answer");
     client.ask("PUT", "/page", &[("If-Match", "W/\"v1;sg=br\"")], b"new");
     assert_eq!(app.last().field("if-match"), Some("\"v1\""));
+}
+
+#[test]
+fn what_was_compressed_is_validated_and_sent_again_and_no_other_coding_in_its_place() {
+    over_both(|config| {
+        let app = app();
+        let sidegate = config(&app).start();
+        let mut client = sidegate.client();
+        let brief = |client: &mut Client, coding: &str| accepting(client, "/brief", coding);
+        assert_eq!(brief(&mut client, "gzip").field("content-encoding"), Some("gzip"));
+        hit(&mut client, "/brief", "gzip");
+        // The app's tag is the same for all codings: none of them is taken for another.
+        for coding in ["br", "identity"] {
+            let other = brief(&mut client, coding);
+            assert_eq!((other.status, other.field("x-cache")), (200, Some("MISS")));
+            assert_eq!(other.field("content-encoding"), Some(coding).filter(|coding| *coding == "br"));
+            assert!(!app.last().fields.has("if-none-match"));
+        }
+        until("a validation", || {
+            let answer = brief(&mut client, "gzip");
+            assert_eq!(answer.field("content-encoding"), Some("gzip"));
+            assert_eq!(decoded(&answer).expect("whole content"), page());
+            assert!(answer.field("vary").is_some_and(|vary| vary.contains("Accept-Encoding")));
+            answer.field("x-cache") == Some("REVALIDATED")
+        });
+        assert_eq!(app.last().field("if-none-match"), Some("\"v1\""));
+        hit(&mut client, "/brief", "gzip");
+        let plain = brief(&mut client, "identity");
+        assert_eq!((plain.field("content-encoding"), plain.text()), (None, page()));
+    });
 }
 
 #[test]

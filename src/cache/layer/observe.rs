@@ -13,7 +13,7 @@ use http::Response;
 use http_body_util::BodyExt as _;
 
 use super::decide::Action;
-use super::{Cache, answer};
+use super::Cache;
 use crate::body::Body;
 use crate::cache::observe::{self, Comparison, Observer, Verdict};
 use crate::exchange::{Exchange, Next};
@@ -28,19 +28,23 @@ impl Cache {
         next: S,
     ) -> Response<Body> {
         let now = self.clock.unix_seconds();
-        let (key, stored, errand) = match action {
-            Action::Reuse { key, stored, .. } => (key, stored, None),
-            Action::Stale { errand, stored, .. } => (errand.key.clone(), stored, Some(errand)),
+        let (errand, stored, is_fresh) = match action {
+            Action::Reuse { errand, stored, .. } => (errand, stored, true),
+            Action::Stale { errand, stored, .. } => (errand, stored, false),
             Action::Ask { errand, .. } => return self.fetch(errand, exchange, next).await,
             Action::PassBy { reason } => return self.pass_by("bypass", Some(reason), exchange, next).await,
             Action::Refuse => return self.pass_by("bypass", Some("observe"), exchange, next).await,
         };
-        let (expected, content) = answer::from_stored(&exchange.request, &stored, now).into_parts();
+        let Some(expected) = self.from_stored(&errand.key, &exchange.request, &stored, now).await else {
+            return self.fetch(errand, exchange, next).await;
+        };
+        let (expected, content) = expected.into_parts();
         let content = content.collect().await.map(http_body_util::Collected::to_bytes);
+        let digest = errand.key.digest();
         let (clock, trail) = (self.clock.clone(), exchange.trail.clone());
-        let response = match errand {
-            None => self.pass_by("bypass", Some("observe"), exchange, next).await,
-            Some(errand) => self.fetch(errand, exchange, next).await,
+        let response = match is_fresh {
+            true => self.pass_by("bypass", Some("observe"), exchange, next).await,
+            false => self.fetch(errand, exchange, next).await,
         };
         let found = match trail.borrow().local_reply {
             Some(_) => Some(Verdict::Unknown),
@@ -49,7 +53,7 @@ impl Cache {
         let found = found.or(content.is_err().then_some(Verdict::Unknown));
         let report = move |verdict: Verdict, bytes| {
             trail.borrow_mut().cache_reason = Some(verdict.reason());
-            observer.report(verdict, bytes, &key.digest(), clock.unix_micros());
+            observer.report(verdict, bytes, &digest, clock.unix_micros());
         };
         let comparison = Comparison::new(found, content.unwrap_or_default(), report);
         response.map(|content| content.watched(comparison))
