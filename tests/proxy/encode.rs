@@ -189,7 +189,7 @@ fn what_was_compressed_is_validated_and_sent_again_and_no_other_coding_in_its_pl
             let answer = brief(&mut client, "gzip");
             assert_eq!(answer.field("content-encoding"), Some("gzip"));
             assert_eq!(decoded(&answer).expect("whole content"), page());
-            assert!(answer.field("vary").is_some_and(|vary| vary.contains("Accept-Encoding")));
+            assert!(answer.fields.all("vary").any(|vary| vary.contains("Accept-Encoding")));
             answer.field("x-cache") == Some("REVALIDATED")
         });
         assert_eq!(app.last().field("if-none-match"), Some("\"v1\""));

@@ -12,8 +12,8 @@ use std::rc::Rc;
 use http::Response;
 use http_body_util::BodyExt as _;
 
-use super::decide::Action;
 use super::Cache;
+use super::decide::Action;
 use crate::body::Body;
 use crate::cache::observe::{self, Comparison, Observer, Verdict};
 use crate::exchange::{Exchange, Next};
