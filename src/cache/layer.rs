@@ -286,7 +286,7 @@ impl Cache {
         let request = &exchange.request;
         let is_get = request.method() == Method::GET;
         let no_store = directives(request.headers()).no_store;
-        let asked = Asked { at: self.clock.unix_seconds(), credentials, no_store };
+        let asked = Asked { at: self.clock.unix_seconds(), credentials, principal: false, no_store };
         // The fields that select a variant are known only from the answer.
         let selected_by = is_get.then(|| request.headers().clone());
         let trail = exchange.trail.clone();
