@@ -44,9 +44,12 @@ use crate::telemetry::registry::Registry;
 
 mod fill;
 mod outcome;
+mod posted;
+mod whom;
 
 use fill::Fill;
 use outcome::{CACHE_STATUS, Metrics, Tier, Why, X_CACHE, forward_status, hit_status, mark};
+use whom::Policies;
 
 /// How long Redis keeps a response beyond its freshness, so that "stale" can be told from "never seen".
 const STALE: Duration = Duration::from_secs(60);
@@ -60,6 +63,8 @@ pub struct OnRoute {
     pub policy: Option<Arc<Policy>>,
     /// The route verifies a session: every request to it carries credentials.
     pub credentials: bool,
+    /// That session is looked for in `Authorization` before anywhere else.
+    pub bearer_first: bool,
     /// The app is told who presented a certificate: a request under one carries credentials.
     pub certificates: bool,
     /// The app takes `%2F` for text here.
@@ -94,6 +99,7 @@ pub struct Worker {
 /// The cache of one route on one worker.
 pub struct Cache {
     route: OnRoute,
+    policies: Option<Policies>,
     store: Store,
     owed: Arc<Owed>,
     /// A task of this cache tells Redis what it is owed.
@@ -122,9 +128,12 @@ struct Opening {
 /// The cache's layer: see the module's rules.
 pub fn layer<S: Next>(cache: Rc<Cache>) -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(move |exchange, next| {
-        let cache = cache.clone();
+        let (cache, mut exchange): (_, Box<Exchange>) = (cache.clone(), exchange);
         async move {
-            match request::asks(exchange.request.method()) {
+            if let Some(bound) = cache.reads_post(&exchange) {
+                Box::pin(posted::read(&mut exchange, bound)).await;
+            }
+            match asks(&exchange) {
                 Asks::Read if cache.route.policy.is_some() => cache.read(exchange, next).await,
                 Asks::Write => cache.write(exchange, next).await,
                 _ => cache.pass_by("method", "method", exchange, next).await,
@@ -176,7 +185,8 @@ impl Cache {
         };
         let name = route.policy.as_ref().map_or("none", |policy| &policy.name);
         let metrics = Metrics::new(&registry, number, name);
-        Rc::new(Self { route, store, owed, settling: Cell::new(false), clock, metrics })
+        let policies = route.policy.clone().map(Policies::of);
+        Rc::new(Self { route, policies, store, owed, settling: Cell::new(false), clock, metrics })
     }
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
@@ -202,10 +212,12 @@ impl Cache {
     /// Why a read passes the store by, or its key.
     fn key_of_read(&self, exchange: &Exchange) -> Result<Key, &'static str> {
         let request = &exchange.request;
-        if let Some(reason) = request::passes_by(request.headers(), !request.body().is_end_stream()) {
+        let has_content = exchange.posted.is_none() && !request.body().is_end_stream();
+        if let Some(reason) = request::passes_by(request.headers(), has_content) {
             return Err(reason);
         }
-        let key = Key::of(exchange.client.scheme, request.uri(), request.headers())?;
+        let besides = self.besides(exchange).ok_or("no-policy")?;
+        let key = Key::of_read(exchange.client.scheme, request.uri(), request.headers(), &besides)?;
         if !key.is_of_one_place(request.uri().path(), self.route.slash_is_text) {
             return Err("path");
         }
@@ -230,10 +242,7 @@ impl Cache {
         if self.owed.covers(key.place()) {
             return Action::PassBy { reason: "owed" };
         }
-        let cookies = self.route.policy.as_ref().map(|policy| policy.cookies).unwrap_or_default();
-        let certified = self.route.certificates && exchange.connection.certificate.is_some();
-        let credentials = request::credentials(head, self.route.credentials, cookies);
-        let credentials = credentials.or(certified.then_some("certificate"));
+        let credentials = self.credentials(exchange);
         let fetch = |why, generation| Action::Fetch {
             why,
             fill: Opening { key, generation, credentials: credentials.is_some() },
@@ -284,18 +293,19 @@ impl Cache {
         next: S,
     ) -> Response<Body> {
         let request = &exchange.request;
-        let is_get = request.method() == Method::GET;
+        let is_get = may_fill(&exchange);
         let no_store = directives(request.headers()).no_store;
         let asked = Asked { at: self.clock.unix_seconds(), credentials, no_store };
         // The fields that select a variant are known only from the answer.
         let selected_by = is_get.then(|| request.headers().clone());
         let trail = exchange.trail.clone();
+        let policy = self.policy_of(&exchange);
 
         let mut response = pass(next, exchange).await;
 
         let fill = match selected_by {
             None => Err("head"),
-            Some(selected_by) => self.clone().fill(key, generation, asked, &selected_by, &response, &trail),
+            Some(selected_by) => self.clone().fill(policy, key, generation, asked, &selected_by, &response, &trail),
         };
         let not_stored = fill.as_ref().err().copied();
         self.count(&trail, why, not_stored);
@@ -310,6 +320,7 @@ impl Cache {
     /// The watch that stores the response when its content has passed, or the reason why it is not stored.
     fn fill(
         self: Rc<Self>,
+        policy: Option<Arc<Policy>>,
         key: Key,
         generation: Option<Generation>,
         asked: Asked,
@@ -317,7 +328,7 @@ impl Cache {
         response: &Response<Body>,
         trail: &Trail,
     ) -> Result<Fill, &'static str> {
-        let policy = self.route.policy.clone().ok_or("no-policy")?;
+        let policy = policy.ok_or("no-policy")?;
         let status = response.status();
         if trail.borrow().local_reply.is_some() {
             return Err(NotStored::LocalReply.as_str());
@@ -434,12 +445,18 @@ impl Cache {
     }
 }
 
+/// What a request means to the store.
+fn asks(exchange: &Exchange) -> Asks {
+    if exchange.posted.is_some() { Asks::Read } else { request::asks(exchange.request.method()) }
+}
+
+/// Whether the answer to a read is one that others may be sent: to HEAD it is not, without content.
+fn may_fill(exchange: &Exchange) -> bool {
+    exchange.request.method() == Method::GET || exchange.posted.is_some()
+}
+
 /// What a read may do with its place: the answer to GET may fill it, unless the client forbids it.
 fn purpose(exchange: &Exchange) -> Purpose {
     let request = &exchange.request;
-    if request.method() == Method::GET && !directives(request.headers()).no_store {
-        Purpose::ReuseOrFill
-    } else {
-        Purpose::Reuse
-    }
+    if may_fill(exchange) && !directives(request.headers()).no_store { Purpose::ReuseOrFill } else { Purpose::Reuse }
 }

@@ -15,7 +15,7 @@ pub mod rules;
 pub mod store;
 pub mod stored;
 
-pub use key::Key;
+pub use key::{Besides, Key};
 pub use layer::{Cache, OnRoute, Worker, layer};
 pub use policy::{
     ClientDirectives, Coalescing, Coding, Cookies, Freshness, KeyPart, Keying, Mode, Policy, QueryKey, Scope,

@@ -3,7 +3,7 @@
 //! In this order, the first that applies is the reason why it is not stored:
 //! 1. The answer was made by sidegate itself, or the request said `no-store` (§5.2.1.5).
 //! 2. It is not final, or 206 or 304: no whole response. (`must-understand`, §5.2.2.3: a status we know nothing of.)
-//! 3. `no-store`; `private`; `no-cache`, which nothing here could reuse, as nothing is validated yet.
+//! 3. `no-store`; `private`, unless it is kept for the principal alone who is answered; `no-cache`, which nothing here could reuse, as nothing is validated yet.
 //! 4. `Set-Cookie`: it was meant for one client.
 //! 5. `Vary` leaves nobody else to answer. An event stream, which has no end to wait for.
 //! 6. The request carried credentials and the response does not say that it is for all: `public`, `s-maxage`, or
@@ -139,7 +139,7 @@ pub fn storable(
     if !is_whole(status) || (said.must_understand && !is_understood(status)) {
         return Err(NotStored::Status);
     }
-    if let Some(reason) = forbidden(&said) {
+    if let Some(reason) = forbidden(&said, policy.is_by_principal()) {
         return Err(reason);
     }
     if head.contains_key(SET_COOKIE) {
@@ -177,10 +177,11 @@ pub fn storable(
     Ok(Storable { facts, selecting })
 }
 
-fn forbidden(said: &Directives) -> Option<NotStored> {
+/// `own`: nobody but the principal who is answered has the key.
+fn forbidden(said: &Directives, own: bool) -> Option<NotStored> {
     match said {
         Directives { no_store: true, .. } => Some(NotStored::NoStore),
-        Directives { private: true, .. } => Some(NotStored::Private),
+        Directives { private: true, .. } if !own => Some(NotStored::Private),
         Directives { no_cache: true, .. } => Some(NotStored::NoCache),
         _ => None,
     }
