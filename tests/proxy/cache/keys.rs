@@ -119,8 +119,28 @@ fn posted_hit(client: &mut Client, target: &str, content: &str) -> Answer {
 }
 
 #[test]
+fn a_key_with_the_principal_costs_one_trip_more_whatever_limits_there_are() {
+    let (app, redis) = (app(), RedisServer::start());
+    let () = redis.ask(&["SET", &format!("session:{ALICE}"), r#"{"user":"alice"}"#, "EX", "600"]).expect("a session");
+    let limits = "[near]\nenabled = false\n[limit.each]\nkey = \"session\"\nquota = \"1000000 per hour\"\n\
+                  precision = \"exact\"\n[[route]]\npath = \"/limited/{*rest}\"\nsession = \"web\"\n\
+                  limits = [\"each\"]\ncache = \"mine\"\n";
+    let sidegate = Configuration::of(&app).redis(&redis).with(limits).with(TABLES).start();
+    let (mut client, alice) = (sidegate.client(), bearer(ALICE));
+    for target in ["/mine/page", "/limited/page"] {
+        hit(&mut client, target, &[("Authorization", &alice)]);
+        let trips = || sidegate.metric("sidegate_redis_round_trips_total");
+        until("a hit of two trips", || {
+            let before = trips();
+            assert_eq!(outcome(&client.get_with(target, &[("Authorization", &alice)])), "HIT");
+            trips() == before + 2.0
+        });
+    }
+}
+
+#[test]
 fn what_is_private_is_kept_for_its_principal_and_for_nobody_else() {
-    let Bench { app, sidegate, .. } = bench();
+    let Bench { app, redis: _redis, sidegate } = bench();
     let mut client = sidegate.client();
     let (alice, elsewhere, bob) = (bearer(ALICE), bearer(ALICE_ELSEWHERE), bearer(BOB));
     for target in ["/mine/page?cc=private+max-age=60", "/mine/page", "/maybe/page?cc=private+max-age=60", "/maybe/page"]
@@ -140,7 +160,7 @@ fn what_is_private_is_kept_for_its_principal_and_for_nobody_else() {
 
 #[test]
 fn nobody_is_a_stranger_where_a_session_is_optional() {
-    let Bench { sidegate, .. } = bench();
+    let Bench { app: _app, redis: _redis, sidegate } = bench();
     let mut client = sidegate.client();
     hit(&mut client, "/maybe/page?cc=public+max-age=60", &[("Authorization", &bearer(ALICE))]);
     for fields in [&[][..], &[("Authorization", "Bearer unknown-0123456789")], &[("Cookie", "cart=1")]] {
@@ -157,7 +177,7 @@ fn nobody_is_a_stranger_where_a_session_is_optional() {
 
 #[test]
 fn what_the_app_is_told_of_a_user_is_in_the_key() {
-    let Bench { redis, sidegate, .. } = bench();
+    let Bench { app: _app, redis, sidegate } = bench();
     let mut client = sidegate.client();
     let alice = [("Authorization", &*bearer(ALICE))];
     assert!(hit(&mut client, "/mine/page?cc=private+max-age=60", &alice).text().starts_with("alice admin"));
@@ -170,7 +190,7 @@ fn what_the_app_is_told_of_a_user_is_in_the_key() {
 
 #[test]
 fn a_write_takes_back_what_everybody_has_there() {
-    let Bench { sidegate, .. } = bench();
+    let Bench { app: _app, redis: _redis, sidegate } = bench();
     let mut client = sidegate.client();
     let fields = [ALICE, BOB].map(|id| ("Authorization", bearer(id)));
     for (name, value) in &fields {
@@ -184,7 +204,7 @@ fn a_write_takes_back_what_everybody_has_there() {
 
 #[test]
 fn a_second_authorization_is_not_the_principals() {
-    let Bench { sidegate, .. } = bench();
+    let Bench { app: _app, redis: _redis, sidegate } = bench();
     let mut client = sidegate.client();
     let cookie = format!("sid={ALICE}");
     let with = |authorization: &'static str| [("Cookie", &*cookie), ("Authorization", authorization)];
@@ -195,7 +215,7 @@ fn a_second_authorization_is_not_the_principals() {
 
 #[test]
 fn fields_of_the_key_tell_requests_apart() {
-    let Bench { sidegate, .. } = bench();
+    let Bench { app: _app, redis: _redis, sidegate } = bench();
     let mut client = sidegate.client();
     let tenants: [&[(&str, &str)]; 4] =
         [&[("X-Tenant", "a")], &[("X-Tenant", "")], &[], &[("X-Tenant", "a"), ("X-Tenant", "b")]];
@@ -207,7 +227,7 @@ fn fields_of_the_key_tell_requests_apart() {
 
 #[test]
 fn queries_are_one_as_far_as_the_policy_says() {
-    let Bench { app, sidegate, .. } = bench();
+    let Bench { app, redis: _redis, sidegate } = bench();
     let mut client = sidegate.client();
     let stored = hit(&mut client, "/campaigns?b=2&a=1", &[]);
     let asked = app.count();
@@ -224,7 +244,7 @@ fn queries_are_one_as_far_as_the_policy_says() {
 
 #[test]
 fn a_post_that_reads_is_answered_from_the_store_by_its_content() {
-    let Bench { app, sidegate, .. } = bench();
+    let Bench { app, redis: _redis, sidegate } = bench();
     let mut client = sidegate.client();
     let (one, two) = (r#"{"query":"{ one }"}"#, r#"{"query":"{ two }"}"#);
     for content in [one, two] {
@@ -243,7 +263,7 @@ fn a_post_that_reads_is_answered_from_the_store_by_its_content() {
 
 #[test]
 fn a_mutation_is_a_write_and_takes_back_what_was_read() {
-    let Bench { app, sidegate, .. } = bench();
+    let Bench { app, redis: _redis, sidegate } = bench();
     let mut client = sidegate.client();
     let read = r#"{"query":"{ one }"}"#;
     for (fields, content) in [
@@ -262,7 +282,7 @@ fn a_mutation_is_a_write_and_takes_back_what_was_read() {
 
 #[test]
 fn a_large_post_goes_on_whole_also_without_a_length() {
-    let Bench { app, sidegate, .. } = bench();
+    let Bench { app, redis: _redis, sidegate } = bench();
     let mut client = sidegate.client();
     for size in [0_usize, 10, 1023, 1024, 1025, 300_000] {
         client.send("POST /posts HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -281,7 +301,7 @@ fn a_large_post_goes_on_whole_also_without_a_length() {
 
 #[test]
 fn who_waits_to_be_told_to_send_is_told_and_answered() {
-    let Bench { app, sidegate, .. } = bench();
+    let Bench { app, redis: _redis, sidegate } = bench();
     for expected in ["MISS", "HIT"] {
         until(expected, || {
             let mut client = sidegate.client();
@@ -295,7 +315,7 @@ fn who_waits_to_be_told_to_send_is_told_and_answered() {
 
 #[test]
 fn an_upload_that_is_cut_short_is_neither_stored_nor_taken_for_whole() {
-    let Bench { app, sidegate, .. } = bench();
+    let Bench { app, redis: _redis, sidegate } = bench();
     let mut client = sidegate.client();
     client.send("POST /posts HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\n\r\nhalf").end();
     let answer = client.try_answer_to("POST");
@@ -307,7 +327,7 @@ fn an_upload_that_is_cut_short_is_neither_stored_nor_taken_for_whole() {
 
 #[test]
 fn the_answer_to_a_post_needs_a_lifetime_that_somebody_has_said() {
-    let Bench { sidegate, .. } = bench();
+    let Bench { app: _app, redis: _redis, sidegate } = bench();
     let mut client = sidegate.client();
     posted_hit(&mut client, "/explicit?cc=max-age=60", "{}");
     for _ in 0..3 {
@@ -325,7 +345,7 @@ fn the_answer_to_a_post_needs_a_lifetime_that_somebody_has_said() {
 
 #[test]
 fn credentials_are_as_ever_where_the_key_knows_nobody() {
-    let Bench { sidegate, .. } = bench();
+    let Bench { app: _app, redis: _redis, sidegate } = bench();
     let mut client = sidegate.client();
     hit(&mut client, "/fields?barrier", &[]);
     let answer = client.get_with("/fields", &[("Authorization", "Bearer x")]);
