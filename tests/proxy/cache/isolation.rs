@@ -235,7 +235,8 @@ fn app(slow: bool) -> Origin {
 
 fn reads(request: &Request) -> bool {
     request.method == "POST"
-        && request.path().starts_with("/posts/") && !String::from_utf8_lossy(&request.content).contains("mutation")
+        && request.path().starts_with("/posts/")
+        && !String::from_utf8_lossy(&request.content).contains("mutation")
 }
 
 fn page(request: &Request, version: u64) -> Reply {
