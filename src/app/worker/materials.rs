@@ -260,6 +260,7 @@ impl Room<'_> {
         let on_route = OnRoute {
             policy: route.cache.clone(),
             credentials: route.session.is_some(),
+            bearer_first: route.session.iter().any(|(session, _)| session.carriers.first() == Some(&Carrier::Bearer)),
             certificates: !told_of_certificates(self.settings).is_empty(),
             slash_is_text: route.pattern.slash_is_text,
             on_write: on_write.collect::<Result<_, _>>().map_err(|error| format!("{}: {error}", route.label))?,
@@ -271,6 +272,7 @@ impl Room<'_> {
             near: self.stores.near.responses.clone(),
             prefix: self.prefix().into(),
             owed: self.stores.owed.clone(),
+            under_way: self.stores.under_way.clone(),
             clock: self.shared.clock.clone(),
             registry: self.shared.registry.clone(),
             number: self.number,

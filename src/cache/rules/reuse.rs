@@ -80,8 +80,6 @@ pub enum NotReused {
     ClientMaxAge,
     /// Not as fresh as the request's `min-fresh`.
     ClientMinFresh,
-    /// It was made for nobody in particular, and the request carries credentials.
-    Credentials,
 }
 
 /// How the app failed.
@@ -102,7 +100,6 @@ impl NotReused {
             Self::ClientNoCache => "request-no-cache",
             Self::ClientMaxAge => "request-max-age",
             Self::ClientMinFresh => "request-min-fresh",
-            Self::Credentials => "credentials",
         }
     }
 
@@ -114,7 +111,6 @@ impl NotReused {
             Self::ClientNoCache => "RFC 9111 §5.2.1.4",
             Self::ClientMaxAge => "RFC 9111 §5.2.1.1",
             Self::ClientMinFresh => "RFC 9111 §5.2.1.3",
-            Self::Credentials => "RFC 9111 §3.5",
         }
     }
 
@@ -153,12 +149,6 @@ impl ClientAsks {
 fn says_no_cache(request: &HeaderMap) -> bool {
     let members = request.get_all(PRAGMA).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     members.map(<[u8]>::trim_ascii).any(|member| member.eq_ignore_ascii_case(b"no-cache"))
-}
-
-/// Whether a stored response is one for this request at all. `principal`: the key names who is logged in, so that what is
-/// stored under it was made for the same.
-pub fn is_for(facts: &Facts, credentials: bool, principal: bool) -> bool {
-    !credentials || principal || facts.shareable
 }
 
 /// What is done with a stored response of this age in seconds.
@@ -353,19 +343,6 @@ mod tests {
             (NO_CACHE, 0, unreachable, &kept, false),
         ] {
             assert_eq!(stands_in(&facts, age, failure, staleness), expected, "{facts:?} {age} {failure:?}");
-        }
-    }
-
-    #[test]
-    fn credentials_get_what_is_for_all_or_for_them() {
-        let public = Facts { shareable: true, ..PLAIN };
-        for (facts, credentials, principal, expected) in [
-            (PLAIN, false, false, true),
-            (PLAIN, true, false, false),
-            (PLAIN, true, true, true),
-            (public, true, false, true),
-        ] {
-            assert_eq!(is_for(&facts, credentials, principal), expected, "{facts:?} {credentials} {principal}");
         }
     }
 

@@ -3,7 +3,8 @@
 //! In this order, the first that applies is the reason why it is not stored:
 //! 1. The answer was made by sidegate itself, or the request said `no-store` (§5.2.1.5).
 //! 2. It is not final, or 206 or 304: no whole response. (`must-understand`, §5.2.2.3: a status we know nothing of.)
-//! 3. `no-store`, except beside `must-understand`. `private`, except where the key names who is logged in.
+//! 3. `no-store`, except beside `must-understand`. `private`, unless the policy is one whose key holds the principal: to
+//!    nobody, and to whoever has more credentials than the key holds, the policy without that is to be applied.
 //! 4. `Set-Cookie`: it was meant for one client; by setting it is taken out, or stored.
 //! 5. `Vary` leaves nobody else to answer. An event stream, which has no end to wait for.
 //! 6. The request carried credentials that are not in the key, and the response does not say that it is for all: `public`,
@@ -106,10 +107,8 @@ impl NotStored {
 pub struct Asked {
     /// When, in seconds since the Unix epoch.
     pub at: u64,
-    /// It carried credentials.
+    /// It carried credentials that its key does not hold.
     pub credentials: bool,
-    /// The key names who is logged in, and with that all its credentials: what is stored answers nobody else.
-    pub principal: bool,
     /// It said `no-store`.
     pub no_store: bool,
 }
@@ -156,7 +155,8 @@ pub struct Storable {
     pub selecting: Option<vary::Selecting>,
 }
 
-/// Decides whether the response with this head is stored. `received` is in seconds since the Unix epoch.
+/// Decides whether the response with this head is stored. `received` is in seconds since the Unix epoch. A policy whose key
+/// holds the principal is for the answers to principals (rule 3).
 ///
 /// # Errors
 /// The reason why it is not.
@@ -172,7 +172,7 @@ pub fn storable(
     if asked.no_store {
         return Err(NotStored::RequestNoStore);
     }
-    if let Some(reason) = forbidden(status, directives, asked) {
+    if let Some(reason) = forbidden(status, directives, policy.is_by_principal()) {
         return Err(reason);
     }
     if policy.set_cookie == SetCookie::Refuse && head.contains_key(SET_COOKIE) {
@@ -189,7 +189,7 @@ pub fn storable(
     let has_lifetime = freshness::explicit(head, &said, received).is_some();
     let shareable = !directives.private
         && (directives.public || directives.s_maxage.is_some() || (directives.must_revalidate && has_lifetime));
-    if asked.credentials && !shareable && !asked.principal {
+    if asked.credentials && !shareable {
         return Err(NotStored::Credentials);
     }
     let lifetime = freshness::lifetime(status, head, &said, &policy.freshness, received);
@@ -223,13 +223,13 @@ pub fn strip(head: &mut HeaderMap, policy: &Policy) {
     }
 }
 
-/// Rules 2 and 3.
-fn forbidden(status: StatusCode, said: &Directives, asked: Asked) -> Option<NotStored> {
+/// Rules 2 and 3. `own`: nobody but the principal who is answered has the key.
+fn forbidden(status: StatusCode, said: &Directives, own: bool) -> Option<NotStored> {
     if !is_whole(status) || (said.must_understand && !is_understood(status)) {
         Some(NotStored::Status)
     } else if said.unreadable || (said.no_store && !said.must_understand) {
         Some(NotStored::NoStore)
-    } else if said.private && !asked.principal {
+    } else if said.private && !own {
         Some(NotStored::Private)
     } else {
         None
@@ -284,9 +284,8 @@ mod tests {
     use std::time::Duration;
 
     const NOW: u64 = 784_111_777; // Sun, 06 Nov 1994 08:49:37 GMT
-    const ANYONE: Asked = Asked { at: NOW, credentials: false, principal: false, no_store: false };
+    const ANYONE: Asked = Asked { at: NOW, credentials: false, no_store: false };
     const SOMEONE: Asked = Asked { credentials: true, ..ANYONE };
-    const KNOWN: Asked = Asked { principal: true, ..SOMEONE };
     const ETAG: (&str, &str) = ("etag", "\"a\"");
 
     fn policy() -> Policy {
@@ -360,10 +359,6 @@ mod tests {
             (SOMEONE, 200, &[("cache-control", "must-revalidate")], Some(Credentials)),
             (SOMEONE, 200, &[("cache-control", "private, s-maxage=60")], Some(Private)),
             (SOMEONE, 200, &[ETAG], Some(Credentials)),
-            (KNOWN, 200, &[fresh], None),
-            (KNOWN, 200, &[("cache-control", "private, max-age=60")], None),
-            (KNOWN, 200, &[("cache-control", "private, no-store")], Some(NoStore)),
-            (KNOWN, 200, &[fresh, ("set-cookie", "a=b")], Some(SetCookie)),
         ];
         for (asked, status, fields, expected) in cases {
             assert_eq!(decide(*asked, *status, fields).err(), *expected, "{asked:?} {status} {fields:?}");
@@ -391,9 +386,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_private_answers_no_other_credentials() {
-        let stored = decide(KNOWN, 200, &[("cache-control", "private, public, s-maxage=60")]).unwrap();
-        assert!(!stored.facts.shareable);
+    fn what_is_private_is_stored_for_its_principal_alone() {
+        let mut own = policy();
+        own.keying.by.push(crate::cache::KeyPart::Principal);
+        for (said, expected) in [
+            ("private, max-age=60", None),
+            ("private, public, s-maxage=60", None),
+            ("private, no-store", Some(NotStored::NoStore)),
+            ("private, no-cache", Some(NotStored::NoCache)),
+        ] {
+            let head = HeaderMap::from_iter([(http::header::CACHE_CONTROL, HeaderValue::from_static(said))]);
+            let stored = storable(ANYONE, StatusCode::OK, &head, &own, NOW);
+            assert_eq!(stored.as_ref().err(), expected.as_ref(), "{said:?}");
+            assert!(!stored.is_ok_and(|stored| stored.facts.shareable), "{said:?}");
+        }
     }
 
     #[test]
