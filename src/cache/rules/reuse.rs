@@ -92,6 +92,10 @@ pub enum Failure {
 }
 
 impl NotReused {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Stale, Self::NoCache, Self::ClientNoCache, Self::ClientMaxAge, Self::ClientMinFresh];
+
     /// The reason, in a word for `Cache-Status`, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -64,6 +64,23 @@ pub enum NotStored {
 }
 
 impl NotStored {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::RequestNoStore,
+        Self::LocalReply,
+        Self::Status,
+        Self::NoStore,
+        Self::Private,
+        Self::NoCache,
+        Self::SetCookie,
+        Self::Vary,
+        Self::EventStream,
+        Self::Credentials,
+        Self::Tags,
+        Self::NoLifetime,
+        Self::Stale,
+    ];
+
     /// The reason, in a word for `Cache-Status`, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -77,13 +94,13 @@ impl NotStored {
             Self::Vary => "vary",
             Self::EventStream => "event-stream",
             Self::Credentials => "credentials",
-            Self::Tags => "tags",
+            Self::Tags => "too-many-tags",
             Self::NoLifetime => "no-lifetime",
             Self::Stale => "stale",
         }
     }
 
-    /// The rule, or the setting.
+    /// The rule: an RFC and its section, or the key of the configuration.
     pub fn section(self) -> &'static str {
         match self {
             Self::RequestNoStore => "RFC 9111 §5.2.1.5",
@@ -91,11 +108,11 @@ impl NotStored {
             Self::NoStore => "RFC 9111 §5.2.2.5",
             Self::Private => "RFC 9111 §5.2.2.7",
             Self::NoCache => "RFC 9111 §5.2.2.4",
-            Self::SetCookie => "setting set_cookie",
+            Self::SetCookie => "cache.set_cookie",
             Self::Vary => "RFC 9111 §4.1",
-            Self::EventStream => "RFC 9111 §3.3",
+            Self::EventStream => "HTML §9.2",
             Self::Credentials => "RFC 9111 §3.5",
-            Self::Tags => "setting max_tags",
+            Self::Tags => "cache.max_tags",
             Self::NoLifetime => "RFC 9111 §4.2.1",
             Self::Stale => "RFC 9111 §4.2",
         }
