@@ -7,15 +7,8 @@
 //!    nothing else is made equal: what they mean to the app is not known here.
 //! 4. A variant is known by a digest of its selecting fields, each preceded by its length, so that no two lists of
 //!    values read the same.
-//! 5. A response in one language is a variant, too, for whoever likes that language best of all and no other as much:
-//!    there is nothing else that the app could rather send. It is known by the digest of a request for that language
-//!    alone.
-//!
-//! # Why
-//! Rule 5 asks for the very word: a request for `de-AT` gets `de` only from the app, which may have something nearer, and
-//! so does one that likes two languages alike.
 
-use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, VARY};
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest as _, Sha256};
 
@@ -57,41 +50,14 @@ impl Selecting {
 
     /// The variant that a request with these fields asks for.
     pub fn variant(&self, request: &HeaderMap) -> Digest {
-        self.digest(request, None)
-    }
-
-    /// The variant in the language that the request likes best (rule 5); `None`: no language selects, or none is best.
-    pub fn variant_by_language(&self, request: &HeaderMap) -> Option<Digest> {
-        let best = self.0.contains(&ACCEPT_LANGUAGE).then(|| Preferences::of(request, &ACCEPT_LANGUAGE)).flatten()?;
-        best.best().map(|language| self.digest(request, Some(language)))
-    }
-
-    /// The variant that a response to this request is for those who like its language best (rule 5); `None`: it is not in
-    /// one language, or no language selects.
-    pub fn variant_in_language(&self, request: &HeaderMap, response: &HeaderMap) -> Option<Digest> {
-        let mut lines = response.get_all(CONTENT_LANGUAGE).iter();
-        let (Some(line), None) = (lines.next(), lines.next()) else { return None };
-        let language = line.as_bytes().trim_ascii();
-        let is_one = !language.is_empty() && language.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-        (is_one && self.0.contains(&ACCEPT_LANGUAGE)).then(|| self.digest(request, Some(language)))
-    }
-
-    /// `language`: in place of what the request says of languages.
-    fn digest(&self, request: &HeaderMap, language: Option<&[u8]>) -> Digest {
         let mut digest = Sha256::new();
         let mut value = Vec::new();
         for name in &self.0 {
             digest.update((name.as_str().len() as u64).to_le_bytes());
             digest.update(name.as_str());
             value.clear();
-            let is_there = match language {
-                Some(language) if *name == ACCEPT_LANGUAGE => {
-                    value.extend(language.iter().map(u8::to_ascii_lowercase));
-                    true
-                }
-                _ => put_meaning(request, name, &mut value),
-            };
             // An empty field is not an absent one.
+            let is_there = put_meaning(request, name, &mut value);
             let length = if is_there { value.len() as u64 } else { u64::MAX };
             digest.update(length.to_le_bytes());
             digest.update(&value);
@@ -204,30 +170,5 @@ mod tests {
             assert!(!same(&[(name, "en;v=1, de")], &[(name, "de, en;v=1")]), "{name}");
         }
         assert!(!same(&[("vary", "en, de")], &[("vary", "de, en")]));
-    }
-
-    #[test]
-    fn a_response_in_the_best_language_is_a_variant_too() {
-        let selecting = Selecting::new(vec![ACCEPT_LANGUAGE, VARY]).unwrap();
-        let of = |language, asked, other| {
-            let request = head(&[("accept-language", asked), ("vary", other)]);
-            selecting.variant_in_language(&request, &head(&[("content-language", language)]))
-        };
-        let by = |asked, other| selecting.variant_by_language(&head(&[("accept-language", asked), ("vary", other)]));
-        assert!(by("fr;q=0.5, DE;q=1.0", "1").is_some());
-        assert_eq!(by("fr;q=0.5, DE;q=1.0", "1"), of("de", "en, de", "1"));
-        assert_eq!(by("de", "1"), Some(selecting.variant(&head(&[("accept-language", "de"), ("vary", "1")]))));
-        assert_ne!(by("de", "2"), of("de", "en, de", "1"), "the other selecting fields");
-        assert_ne!(by("de-AT, de;q=0.9", "1"), of("de", "en, de", "1"), "another language");
-        for none in ["de, en", "*", "de;q=0", "de;v=1"] {
-            assert_eq!(by(none, "1"), None, "{none:?}");
-        }
-        for none in ["de, en", "", "*"] {
-            assert_eq!(of(none, "de", "1"), None, "{none:?}");
-        }
-        let no_language = Selecting::new(vec![VARY]).unwrap();
-        assert_eq!(no_language.variant_by_language(&head(&[("accept-language", "de")])), None);
-        let german = head(&[("content-language", "de")]);
-        assert_eq!(no_language.variant_in_language(&head(&[("accept-language", "de")]), &german), None);
     }
 }
