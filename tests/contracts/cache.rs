@@ -225,6 +225,7 @@ fn exchange(method: &str, uri: &str, fields: &[(&str, &str)], content: Body) -> 
         answers: Answers::default(),
         plan: None,
         principal: None,
+        posted: None,
         trail: Rc::new(RefCell::new(trail)),
     })
 }

@@ -262,6 +262,7 @@ impl Room<'_> {
         let on_route = OnRoute {
             policy: route.cache.clone(),
             credentials: route.session.is_some(),
+            bearer_first: route.session.iter().any(|(session, _)| session.carriers.first() == Some(&Carrier::Bearer)),
             certificates: !told_of_certificates(self.settings).is_empty(),
             slash_is_text: route.pattern.slash_is_text,
             on_write: on_write.collect::<Result<_, _>>().map_err(|error| format!("{}: {error}", route.label))?,

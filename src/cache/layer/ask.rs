@@ -18,7 +18,7 @@ use http::header::{AGE, CONTENT_LENGTH, DATE, SET_COOKIE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::Cache;
-use super::decide::Errand;
+use super::decide::{Errand, may_fill};
 use super::fill::Fill;
 use super::outcome::{Outcome, Status, Why, mark};
 use crate::body::Body;
@@ -43,7 +43,7 @@ impl Cache {
     ) -> Response<Body> {
         let asked = self.asked(&errand, &exchange.request);
         // The fields that select a variant are known only from the answer.
-        let selected_by = (exchange.request.method() == Method::GET).then(|| exchange.request.headers().clone());
+        let selected_by = may_fill(&exchange).then(|| exchange.request.headers().clone());
         let trail = exchange.trail.clone();
         let response = pass(next, exchange).await;
         self.fetched(errand, asked, selected_by.as_ref(), response, &trail)
@@ -97,7 +97,7 @@ impl Cache {
         as_sent: &Exchange,
         failure: Failure,
     ) -> Option<Response<Body>> {
-        let policy = self.route.policy.as_ref()?;
+        let policy = &errand.policy;
         let age = stored.facts.age(self.clock.unix_seconds());
         let stands_in = reuse::stands_in(&stored.facts, age, failure, &policy.staleness);
         if !stands_in && !errand.behind {
@@ -132,7 +132,7 @@ impl Cache {
         as_sent: &Exchange,
         not_modified: &HeaderMap,
     ) -> Option<Response<Body>> {
-        let policy = self.route.policy.as_ref()?;
+        let policy = &errand.policy;
         let request = &as_sent.request;
         let (fresh, kept) = self.freshen(policy, asked, stored, request.headers(), not_modified);
         let received = fresh.facts.received;
@@ -207,7 +207,7 @@ impl Cache {
         request: &Request<B>,
         response: &Response<Body>,
     ) {
-        let Some(policy) = &self.route.policy else { return };
+        let policy = &errand.policy;
         if stored.status != StatusCode::OK || response.status() != StatusCode::OK {
             return;
         }
@@ -233,10 +233,10 @@ impl Cache {
         mut response: Response<Body>,
         trail: &Trail,
     ) -> Response<Body> {
-        let Some(policy) = self.route.policy.clone() else { return response };
+        let policy = &errand.policy;
         let fill = match selected_by {
             None => Err("head"),
-            Some(selected_by) => self.clone().fill(&policy, &errand, asked, selected_by, &response, trail),
+            Some(selected_by) => self.clone().fill(policy, &errand, asked, selected_by, &response, trail),
         };
         let not_stored = fill.as_ref().err().copied();
         let why = errand.why;
@@ -253,7 +253,8 @@ impl Cache {
         match fill {
             Ok(stored) => {
                 let said = said_length(&response);
-                let fill = Fill::new(self, (errand.key, asked.at), stored, said, policy.max_body);
+                let max_body = policy.max_body;
+                let fill = Fill::new(self, (errand.key, asked.at), stored, said, max_body);
                 response.map(|content| content.watched(fill))
             }
             Err(_) => response,
