@@ -9,7 +9,7 @@ use http::HeaderName;
 
 use super::super::shared::{Shared, Stores};
 use crate::cache::rules::invalidation::Template;
-use crate::cache::{self, Cache, OnRoute};
+use crate::cache::{self, Cache, OnRoute, Policy};
 use crate::config::settings::{RouteSettings, Settings};
 use crate::exchange::CertificateFact;
 use crate::listener;
@@ -258,7 +258,7 @@ impl Room<'_> {
         let on_write = route.on_write.iter().map(|text| Template::parse(text, &parameters));
         let identity = route.session.iter().flat_map(|(session, _)| &session.forward).map(|(name, _)| name.clone());
         let on_route = OnRoute {
-            policy: route.cache.clone(),
+            policy: route.cache.as_ref().map(|policy| knowing_credentials(policy, self.settings)),
             credentials: route.session.is_some(),
             bearer_first: route.session.iter().any(|(session, _)| session.carriers.first() == Some(&Carrier::Bearer)),
             certificates: !told_of_certificates(self.settings).is_empty(),
@@ -279,6 +279,17 @@ impl Room<'_> {
         };
         Ok(Some(Cache::new(on_route, &worker)))
     }
+}
+
+/// A cache's policy, and what it may not leave out of a key.
+fn knowing_credentials(policy: &Arc<Policy>, settings: &Settings) -> Arc<Policy> {
+    let names = secret_parameters(settings);
+    if names.is_empty() {
+        return policy.clone();
+    }
+    let mut policy = Policy::clone(policy);
+    policy.keying.query.credentials = names.into_iter().map(str::to_owned).collect();
+    policy.into()
 }
 
 /// Query parameters that carry credentials, or what clients are told apart by: never logged.

@@ -25,7 +25,7 @@ pub(super) fn from_stored<B>(request: &Request<B>, stored: &StoredResponse, now:
         return response;
     }
     *response.status_mut() = stored.status;
-    if request.method() == Method::GET {
+    if request.method() != Method::HEAD {
         match part(request, stored, now) {
             Range::Whole => *response.body_mut() = content(stored, None),
             Range::Part { first, last } => {
