@@ -2,13 +2,24 @@
 //!
 //! 1. The fields that `Vary` names, over all its lines, are the *selecting fields*; `*` anywhere: no other request.
 //! 2. Two requests have the same *variant* if every selecting field is the same in both, or absent from both. Several
-//!    lines are joined with a comma, and space around commas is dropped; nothing else is made equal.
-//! 3. A variant is known by a digest of its selecting fields, each preceded by its length, so that no two lists of
+//!    lines are joined with a comma, and space around commas is dropped.
+//! 3. `Accept-Language` and `Accept-Encoding` are compared by what they mean ([`super::preferences`]); of other fields
+//!    nothing else is made equal: what they mean to the app is not known here.
+//! 4. A variant is known by a digest of its selecting fields, each preceded by its length, so that no two lists of
 //!    values read the same.
+//! 5. A response in one language is a variant, too, for whoever likes that language best of all and no other as much:
+//!    there is nothing else that the app could rather send. It is known by the digest of a request for that language
+//!    alone.
+//!
+//! # Why
+//! Rule 5 asks for the very word: a request for `de-AT` gets `de` only from the app, which may have something nearer, and
+//! so does one that likes two languages alike.
 
-use http::header::VARY;
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, VARY};
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest as _, Sha256};
+
+use super::preferences::Preferences;
 
 /// Selecting fields beyond which a response is not stored.
 pub const MAX_FIELDS: usize = 16;
@@ -46,20 +57,59 @@ impl Selecting {
 
     /// The variant that a request with these fields asks for.
     pub fn variant(&self, request: &HeaderMap) -> Digest {
+        self.digest(request, None)
+    }
+
+    /// The variant in the language that the request likes best (rule 5); `None`: no language selects, or none is best.
+    pub fn variant_by_language(&self, request: &HeaderMap) -> Option<Digest> {
+        let best = self.0.contains(&ACCEPT_LANGUAGE).then(|| Preferences::of(request, &ACCEPT_LANGUAGE)).flatten()?;
+        best.best().map(|language| self.digest(request, Some(language)))
+    }
+
+    /// The variant that a response to this request is for those who like its language best (rule 5); `None`: it is not in
+    /// one language, or no language selects.
+    pub fn variant_in_language(&self, request: &HeaderMap, response: &HeaderMap) -> Option<Digest> {
+        let mut lines = response.get_all(CONTENT_LANGUAGE).iter();
+        let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+        let language = line.as_bytes().trim_ascii();
+        let is_one = !language.is_empty() && language.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+        (is_one && self.0.contains(&ACCEPT_LANGUAGE)).then(|| self.digest(request, Some(language)))
+    }
+
+    /// `language`: in place of what the request says of languages.
+    fn digest(&self, request: &HeaderMap, language: Option<&[u8]>) -> Digest {
         let mut digest = Sha256::new();
         let mut value = Vec::new();
         for name in &self.0 {
             digest.update((name.as_str().len() as u64).to_le_bytes());
             digest.update(name.as_str());
             value.clear();
-            join(request, name, &mut value);
+            let is_there = match language {
+                Some(language) if *name == ACCEPT_LANGUAGE => {
+                    value.extend(language.iter().map(u8::to_ascii_lowercase));
+                    true
+                }
+                _ => put_meaning(request, name, &mut value),
+            };
             // An empty field is not an absent one.
-            let length = if request.contains_key(name) { value.len() as u64 } else { u64::MAX };
+            let length = if is_there { value.len() as u64 } else { u64::MAX };
             digest.update(length.to_le_bytes());
             digest.update(&value);
         }
         digest.finalize().into()
     }
+}
+
+/// What a selecting field is compared by; false if it is not there.
+fn put_meaning(request: &HeaderMap, name: &HeaderName, out: &mut Vec<u8>) -> bool {
+    if (*name == ACCEPT_ENCODING || *name == ACCEPT_LANGUAGE)
+        && let Some(preferences) = Preferences::of(request, name)
+    {
+        preferences.put(out);
+        return true;
+    }
+    join(request, name, out);
+    request.contains_key(name)
 }
 
 fn join(request: &HeaderMap, name: &HeaderName, out: &mut Vec<u8>) {
@@ -138,5 +188,46 @@ mod tests {
         assert!(!same(&[("a", "1")], &[("b", "1")]));
         assert!(!same(&[("a", "1,2")], &[("a", "2,1")]));
         assert!(!same(&[("a", "x")], &[("a", "X")]));
+    }
+
+    #[test]
+    fn what_means_the_same_selects_the_same() {
+        let selecting = Selecting::new(vec![ACCEPT_LANGUAGE, ACCEPT_ENCODING, VARY]).unwrap();
+        let same = |left: &[_], right: &[_]| selecting.variant(&head(left)) == selecting.variant(&head(right));
+        for name in ["accept-language", "accept-encoding"] {
+            assert!(same(&[(name, "en, de")], &[(name, "De"), (name, "eN;q=1")]), "{name}");
+            assert!(!same(&[(name, "en, de")], &[(name, "en, de;q=0.9")]), "{name}");
+            assert!(!same(&[(name, "en, de")], &[(name, "en")]), "{name}");
+            assert!(!same(&[(name, "")], &[]), "{name}");
+            // Not understood: as it is written.
+            assert!(same(&[(name, "en;v=1, de")], &[(name, "en;v=1,de")]), "{name}");
+            assert!(!same(&[(name, "en;v=1, de")], &[(name, "de, en;v=1")]), "{name}");
+        }
+        assert!(!same(&[("vary", "en, de")], &[("vary", "de, en")]));
+    }
+
+    #[test]
+    fn a_response_in_the_best_language_is_a_variant_too() {
+        let selecting = Selecting::new(vec![ACCEPT_LANGUAGE, VARY]).unwrap();
+        let of = |language, asked, other| {
+            let request = head(&[("accept-language", asked), ("vary", other)]);
+            selecting.variant_in_language(&request, &head(&[("content-language", language)]))
+        };
+        let by = |asked, other| selecting.variant_by_language(&head(&[("accept-language", asked), ("vary", other)]));
+        assert!(by("fr;q=0.5, DE;q=1.0", "1").is_some());
+        assert_eq!(by("fr;q=0.5, DE;q=1.0", "1"), of("de", "en, de", "1"));
+        assert_eq!(by("de", "1"), Some(selecting.variant(&head(&[("accept-language", "de"), ("vary", "1")]))));
+        assert_ne!(by("de", "2"), of("de", "en, de", "1"), "the other selecting fields");
+        assert_ne!(by("de-AT, de;q=0.9", "1"), of("de", "en, de", "1"), "another language");
+        for none in ["de, en", "*", "de;q=0", "de;v=1"] {
+            assert_eq!(by(none, "1"), None, "{none:?}");
+        }
+        for none in ["de, en", "", "*"] {
+            assert_eq!(of(none, "de", "1"), None, "{none:?}");
+        }
+        let no_language = Selecting::new(vec![VARY]).unwrap();
+        assert_eq!(no_language.variant_by_language(&head(&[("accept-language", "de")])), None);
+        let german = head(&[("content-language", "de")]);
+        assert_eq!(no_language.variant_in_language(&head(&[("accept-language", "de")]), &german), None);
     }
 }
