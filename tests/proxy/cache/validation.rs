@@ -34,7 +34,8 @@ pub(super) fn becomes(client: &mut Client, wanted: &str, target: &str, fields: &
 #[test]
 fn a_stale_response_that_still_holds_is_sent_and_fresh_again() {
     over_both(|config| {
-        for validator in [("ETag", "\"v1\""), ("ETag", "W/\"v1\""), ("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")] {
+        for validator in [("ETag", "\"v1\""), ("ETag", "W/\"v1\""), ("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")]
+        {
             let app = app(validator, still_holds);
             let sidegate = config(&app).start();
             let mut client = sidegate.client();
@@ -149,8 +150,8 @@ fn what_vary_names_goes_to_the_app_as_the_client_sent_it() {
 #[test]
 fn a_write_while_the_app_is_asked_is_not_undone_by_its_304() {
     over_both(|config| {
-        use std::sync::atomic::{AtomicUsize, Ordering};
         use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
         let version = Arc::new(AtomicUsize::new(1));
         let (asking, written) = (crate::harness::origin::Gate::default(), crate::harness::origin::Gate::default());
         let (seen, may_answer, current) = (asking.clone(), written.clone(), version.clone());
