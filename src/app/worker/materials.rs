@@ -261,6 +261,7 @@ impl Room<'_> {
             policy: route.cache.as_ref().map(|policy| knowing_credentials(policy, self.settings)),
             credentials: route.session.is_some(),
             bearer_first: route.session.iter().any(|(session, _)| session.carriers.first() == Some(&Carrier::Bearer)),
+            session_fields: session_fields(self.settings),
             certificates: !told_of_certificates(self.settings).is_empty(),
             slash_is_text: route.pattern.slash_is_text,
             on_write: on_write.collect::<Result<_, _>>().map_err(|error| format!("{}: {error}", route.label))?,
@@ -279,6 +280,12 @@ impl Room<'_> {
         };
         Ok(Some(Cache::new(on_route, &worker)))
     }
+}
+
+/// Fields in which sessions are looked for.
+fn session_fields(settings: &Settings) -> Rc<[HeaderName]> {
+    let carriers = settings.routes.iter().flat_map(|route| &route.session).flat_map(|(session, _)| &session.carriers);
+    carriers.filter_map(|carrier| if let Carrier::Header(name) = carrier { Some(name.clone()) } else { None }).collect()
 }
 
 /// A cache's policy, and what it may not leave out of a key.

@@ -11,7 +11,7 @@ const BOB: &str = "bob-0123456789abcdef";
 const TABLES: &str = r#"
 [session.web]
 format = "json"
-from = ["bearer", "cookie:sid"]
+from = ["bearer", "cookie:sid", "header:X-Session-Token"]
 user = "user"
 forward = { X-User = "user", X-Role = "role" }
 
@@ -346,6 +346,17 @@ fn the_answer_to_a_post_needs_a_lifetime_that_somebody_has_said() {
         }
     }
     assert_eq!(outcome(&client.get("/explicit?cc=max-age=60")), "MISS", "what POST was answered is no answer to GET");
+}
+
+#[test]
+fn a_sessions_own_field_is_a_credential_on_every_route() {
+    let Bench { app: _app, redis: _redis, sidegate } = bench();
+    let mut client = sidegate.client();
+    let fields = [("X-Session-Token", ALICE)];
+    let answer = client.get_with("/fields", &fields);
+    assert!(answer.field("cache-status").is_some_and(|told| told.ends_with("detail=credentials")), "{answer:?}");
+    hit(&mut client, "/fields", &[]);
+    assert_eq!(outcome(&client.get_with("/fields", &fields)), "BYPASS", "what was answered to nobody is not for her");
 }
 
 #[test]
