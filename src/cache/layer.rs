@@ -58,6 +58,8 @@ pub struct OnRoute {
     pub credentials: bool,
     /// That session is looked for in `Authorization` before anywhere else.
     pub bearer_first: bool,
+    /// Fields in which sessions are looked for, on this route or another: a request with one carries credentials.
+    pub session_fields: Rc<[HeaderName]>,
     /// The app is told who presented a certificate: a request under one carries credentials.
     pub certificates: bool,
     /// The app takes `%2F` for text here.

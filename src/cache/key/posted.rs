@@ -8,7 +8,8 @@
 //! 2. By its content: JSON is an object, or an array of such (GraphQL batches). An object whose `query` is a text with
 //!    the word `mutation` or `subscription` in it is a write, as is one that names a stored document instead of bringing
 //!    it, or another method. JSON that does not parse, and any other value, is a write.
-//! 3. Content of other types is a write if it has one of these words in it, as sent or percent-decoded.
+//! 3. Content of other types is a write if it has one of these words in it, as sent or percent-decoded, or one that may be
+//!    escaped (`\\u`).
 //! 4. So is whatever has one of these words in its query: GraphQL servers look there first.
 //!
 //! # Why
@@ -44,7 +45,9 @@ const TELLING: [HeaderName; 12] = [
 /// Words of a document that writes.
 const WRITING: [&[u8]; 2] = [b"mutation", b"subscription"];
 /// Members that name a stored document, in lower case.
-const STORED: [&str; 7] = ["operationname", "operationid", "extensions", "documentid", "doc_id", "queryid", "query_id"];
+const STORED: [&str; 5] = ["operationid", "documentid", "doc_id", "queryid", "query_id"];
+/// Members that stand beside a document: without one they name a stored one.
+const BESIDE: [&str; 3] = ["operationname", "extensions", "variables"];
 /// Says another method, in forms and in JSON.
 const METHOD: &str = "_method";
 
@@ -56,7 +59,9 @@ pub fn may_be_read(head: &HeaderMap) -> bool {
             .iter()
             .any(|value| value.as_bytes().get(..start.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(start)))
     };
-    !TELLING.iter().any(|name| head.contains_key(name)) && !types.iter().any(of_type)
+    !TELLING.iter().any(|name| head.contains_key(name))
+        && !types.iter().any(of_type)
+        && head.get_all(CONTENT_TYPE).iter().nth(1).is_none()
 }
 
 /// Rules 2 to 4, of all of its content.
@@ -83,11 +88,11 @@ fn is_json(head: &HeaderMap) -> bool {
 fn says_a_write(text: &[u8]) -> bool {
     let says = |text: &[u8]| {
         let folded = text.to_ascii_lowercase();
-        let stored = || STORED.iter().any(|name| has_word(&folded, name.as_bytes()));
+        let named = STORED.iter().chain(&BESIDE).chain(&[METHOD]).map(|name| name.as_bytes());
+        // What is escaped as in JSON, or is of two bytes a character, could be any word.
         folded.contains(&0)
-            || WRITING.iter().any(|word| has_word(&folded, word))
-            || has_word(&folded, METHOD.as_bytes())
-            || stored() && !has_word(&folded, b"query")
+            || folded.windows(2).any(|two| two == b"\\u")
+            || WRITING.into_iter().chain(named).any(|word| has_word(&folded, word))
     };
     says(text) || says(&percent_decoded(text))
 }
@@ -156,8 +161,8 @@ impl<'de> Visitor<'de> for Reading {
         while let Some(mut name) = members.next_key::<String>()? {
             name.make_ascii_lowercase();
             if name != "query" {
-                names |= STORED.contains(&&*name);
-                writes |= name == METHOD;
+                names |= BESIDE.contains(&&*name);
+                writes |= name == METHOD || STORED.contains(&&*name);
                 members.next_value::<IgnoredAny>()?;
                 continue;
             }
@@ -182,7 +187,11 @@ mod tests {
     use http::HeaderValue;
 
     fn head(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+        let mut head = HeaderMap::new();
+        for (name, value) in lines {
+            head.append(*name, HeaderValue::from_static(value));
+        }
+        head
     }
 
     #[test]
@@ -197,6 +206,7 @@ mod tests {
             (&[("if-modified-since", "x")], false),
             (&[("range", "bytes=0-1")], false),
             (&[("trailer", "x")], false),
+            (&[("content-type", "a/b"), ("content-type", "a/b")], false),
             (&[("x-http-method-override", "DELETE")], false),
         ] {
             assert_eq!(may_be_read(&head(lines)), expected, "{lines:?}");
@@ -224,7 +234,9 @@ mod tests {
             (r#"{"query":"mutation{a}","query":"{a}"}"#, false),
             (r#"{"query":"{a}","Query":"mutation{a}"}"#, false),
             (r#"{"extensions":{"persistedQuery":{"sha256Hash":"x"}}}"#, false),
-            (r#"{"query":null,"documentId":"x"}"#, false),
+            (r#"{"query":"{a}","documentId":"x"}"#, false),
+            (r#"{"id":"x","variables":{}}"#, false),
+            (r#"{"query":null,"variables":{}}"#, false),
             (r#"{"operationName":"Delete"}"#, false),
             (r#"{"_method":"DELETE"}"#, false),
             (r#""query""#, false),
@@ -250,7 +262,9 @@ mod tests {
             ("{ users }", true),
             ("q=shoes&page=2", true),
             ("q=permutations", true),
-            ("query=%7Ba%7D&operationName=A", true),
+            ("query=%7Ba%7D", true),
+            ("query=%7Ba%7D&documentId=A", false),
+            (r#"{"query":"\u006dutation{a}"}"#, false),
             ("mutation { a }", false),
             ("query=%6Dutation%7Ba%7D", false),
             ("a=1&_method=DELETE", false),

@@ -9,16 +9,17 @@
 //!    ignored, and `.` is `_`.
 //! 4. Left out is only what every app reads as the parameter that it seems to be: a `;`, at which some split, keeps it in
 //!    the key, and so does a name with anything but letters, digits and `-._~` (unless `query_drop` says just that name).
-//! 5. `query = "sorted"` sorts by name. Parameters whose names an app may take for one (rule 3) keep their order, so that
+//! 5. A parameter in which the configuration looks for a session or an API key is never left out: it says who asks.
+//! 6. `query = "sorted"` sorts by name. Parameters whose names an app may take for one (rule 3) keep their order, so that
 //!    `a=1&a=2` and `a=2&a=1` stay two keys. If anything is not plain by rule 4, the order stays as it was sent.
-//! 6. A query of which nothing is left is none.
+//! 7. A query of which nothing is left is none.
 //!
 //! # Why
 //! What is left out of a key is a request that the app can tell apart and the cache cannot. Whoever finds a parameter that
 //! we leave out and the app reads may choose what others are answered ("parameter cloaking": `utm_x=1;admin=1`,
 //! `%61dmin=1`). To keep too much costs a miss.
 //!
-//! What rule 5 takes away: the order of parameters with different names. An app that reads meaning into it, or that signs
+//! What rule 6 takes away: the order of parameters with different names. An app that reads meaning into it, or that signs
 //! the query as sent, must not be sorted.
 
 use std::borrow::Cow;
@@ -33,7 +34,7 @@ struct Parameter<'q> {
 
 /// What of `query` is in the key; `None`: nothing, as if there were no query.
 pub(super) fn kept<'q>(query: &'q str, rules: &QueryKey) -> Option<Cow<'q, str>> {
-    let QueryKey { sorted, keep, drop } = rules;
+    let QueryKey { sorted, keep, drop, .. } = rules;
     if !sorted && keep.is_empty() && drop.is_empty() {
         return Some(query.into());
     }
@@ -57,8 +58,11 @@ impl<'q> Parameter<'q> {
         Self { text, name: text.split('=').next().unwrap_or_default() }
     }
 
-    /// Rules 2 to 4.
+    /// Rules 2 to 5.
     fn is_kept(&self, rules: &QueryKey) -> bool {
+        if rules.credentials.iter().any(|name| folded(self.name).eq(folded(name))) {
+            return true;
+        }
         let is_dropped = |rule: &String| match rule.strip_suffix('*') {
             Some(start) => self.is_plain() && self.name.starts_with(start),
             None => !self.text.contains(';') && self.name == rule,
@@ -91,7 +95,7 @@ mod tests {
 
     fn rules(sorted: bool, keep: &[&str], drop: &[&str]) -> QueryKey {
         let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
-        QueryKey { sorted, keep: owned(keep), drop: owned(drop) }
+        QueryKey { sorted, keep: owned(keep), drop: owned(drop), credentials: vec!["token".to_owned()] }
     }
 
     fn check(rules: &QueryKey, cases: &[(&str, Option<&str>)]) {
@@ -150,6 +154,15 @@ mod tests {
             ],
         );
         check(&rules(false, &["u*"], &["utm_*"]), &[("utm_a=1&u=2&v=3", Some("u=2"))]);
+    }
+
+    #[test]
+    fn what_says_who_asks_is_never_left_out() {
+        check(
+            &rules(false, &["page"], &["t*"]),
+            &[("token=1&page=2&t=3", Some("token=1&page=2")), ("Token=1", Some("Token=1"))],
+        );
+        check(&rules(false, &[], &["token"]), &[("token=1", Some("token=1"))]);
     }
 
     #[test]

@@ -277,6 +277,9 @@ impl Cache {
         }
         let received = self.clock.unix_seconds();
         let storable = storable(asked, status, response.headers(), policy, received).map_err(NotStored::as_str)?;
+        if errand.posted && storable.facts.fresh_for(storable.facts.initial_age).is_none() {
+            return Err(NotStored::Stale.as_str());
+        }
         let generation = errand.generation.ok_or("store-unavailable")?;
         if said_length(response).is_some_and(|length| length > policy.max_body) || !has_room_for(response.headers()) {
             return Err("too-large");

@@ -75,8 +75,10 @@ pub(super) struct Errand {
     pub(super) key: Key,
     /// Of the place, as the look-up read it.
     pub(super) generation: Option<Generation>,
-    /// The request carries credentials.
+    /// The request carries credentials that its key does not hold.
     pub(super) credentials: bool,
+    /// It is a POST.
+    pub(super) posted: bool,
     /// No client waits for it.
     pub(super) behind: bool,
 }
@@ -130,8 +132,8 @@ impl Cache {
         }
         let credentials = self.credentials(exchange);
         let errand = |why, key, generation| {
-            let (policy, credentials) = (policy.clone(), credentials.is_some());
-            Errand { policy, why, key, generation, credentials, behind: false }
+            let (policy, credentials, posted) = (policy.clone(), credentials.is_some(), exchange.posted.is_some());
+            Errand { policy, why, key, generation, credentials, posted, behind: false }
         };
         let stored = match found {
             Found::Unavailable(_) => return Action::PassBy { reason: "store-unavailable" },

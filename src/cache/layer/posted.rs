@@ -3,8 +3,8 @@
 //! 1. Content is read up to the bound, then judged ([`posted`]), and goes on whole, whatever becomes of it: from memory
 //!    if it was read to its end, else what was read, then the rest as it comes.
 //! 2. A POST that is a read has its content in its key. It is answered and stored as a GET is, but only for a lifetime that
-//!    its answer or the policy says, never a heuristic one (RFC 9110 §9.3.3); it is neither validated nor answered
-//!    stale, for to POST a condition means something else (§13.1.2).
+//!    its answer or the policy says, never a heuristic one (RFC 9110 §9.3.3); it is neither validated, nor kept to be, nor
+//!    answered stale, for to POST a condition means something else (§13.1.2).
 //! 3. Any other POST is a write, too: one that is larger, was cut short, has trailers, or says it is a mutation. It
 //!    invalidates what a write does.
 //! 4. Who waits to be told to send content (`Expect: 100-continue`) and does not say that it is larger is told so here, as

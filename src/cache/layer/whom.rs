@@ -94,7 +94,10 @@ impl Cache {
             return None;
         }
         let cookies = self.route.policy.as_ref().map(|policy| policy.cookies).unwrap_or_default();
-        let credentials = request::credentials(exchange.request.headers(), self.route.credentials, cookies);
+        let head = exchange.request.headers();
+        let has_session =
+            self.route.credentials || self.route.session_fields.iter().any(|name| head.contains_key(name));
+        let credentials = request::credentials(head, has_session, cookies);
         credentials.or_else(|| self.is_certified(exchange).then_some("certificate"))
     }
 

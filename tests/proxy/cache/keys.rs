@@ -11,7 +11,7 @@ const BOB: &str = "bob-0123456789abcdef";
 const TABLES: &str = r#"
 [session.web]
 format = "json"
-from = ["bearer", "cookie:sid"]
+from = ["bearer", "cookie:sid", "header:X-Session-Token"]
 user = "user"
 forward = { X-User = "user", X-Role = "role" }
 
@@ -140,7 +140,7 @@ fn a_key_with_the_principal_costs_one_trip_more_whatever_limits_there_are() {
 
 #[test]
 fn what_is_private_is_kept_for_its_principal_and_for_nobody_else() {
-    let Bench { app, redis: _redis, sidegate } = bench();
+    let Bench { app, redis, sidegate } = bench();
     let mut client = sidegate.client();
     let (alice, elsewhere, bob) = (bearer(ALICE), bearer(ALICE_ELSEWHERE), bearer(BOB));
     for target in ["/mine/page?cc=private+max-age=60", "/mine/page", "/maybe/page?cc=private+max-age=60", "/maybe/page"]
@@ -156,6 +156,9 @@ fn what_is_private_is_kept_for_its_principal_and_for_nobody_else() {
         assert!(stored.text().starts_with("bob "), "{stored:?}");
     }
     assert_eq!(client.get("/mine/page").status, 401);
+    let mut connection = redis.client().get_connection().expect("a connection to Redis");
+    let keys: Vec<String> = redis::cmd("KEYS").arg("sidegate:cache:*").query(&mut connection).expect("keys");
+    assert!(keys.len() > 8 && keys.iter().all(|key| !key.contains("alice")), "no key tells who: {keys:?}");
 }
 
 #[test]
@@ -331,7 +334,9 @@ fn the_answer_to_a_post_needs_a_lifetime_that_somebody_has_said() {
     let mut client = sidegate.client();
     posted_hit(&mut client, "/explicit?cc=max-age=60", "{}");
     for _ in 0..3 {
-        assert_ne!(outcome(&post(&mut client, "/explicit", "{}")), "HIT", "a heuristic is for GET");
+        let silent = post(&mut client, "/explicit", "{}");
+        let told = silent.field("cache-status").expect("Cache-Status");
+        assert!(outcome(&silent) == "MISS" && !told.contains("stored"), "a heuristic is for GET: {told}");
         posted_hit(&mut client, "/explicit?cc=max-age=60", "{}");
     }
     for control in ["no-store", "private", "max-age=0"] {
@@ -341,6 +346,17 @@ fn the_answer_to_a_post_needs_a_lifetime_that_somebody_has_said() {
         }
     }
     assert_eq!(outcome(&client.get("/explicit?cc=max-age=60")), "MISS", "what POST was answered is no answer to GET");
+}
+
+#[test]
+fn a_sessions_own_field_is_a_credential_on_every_route() {
+    let Bench { app: _app, redis: _redis, sidegate } = bench();
+    let mut client = sidegate.client();
+    let fields = [("X-Session-Token", ALICE)];
+    let answer = client.get_with("/fields", &fields);
+    assert!(answer.field("cache-status").is_some_and(|told| told.ends_with("detail=credentials")), "{answer:?}");
+    hit(&mut client, "/fields", &[]);
+    assert_eq!(outcome(&client.get_with("/fields", &fields)), "BYPASS", "what was answered to nobody is not for her");
 }
 
 #[test]
