@@ -8,6 +8,7 @@
 //! 4. What was answered to somebody's credentials is shared only if the response says so itself; what was answered to
 //!    nobody in particular is not sent to somebody unless it says so either.
 
+pub mod coalesce;
 mod key;
 mod layer;
 mod policy;

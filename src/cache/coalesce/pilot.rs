@@ -1,0 +1,131 @@
+//! Reads the content of a flight from the app.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
+
+use super::content::{End, Room};
+use super::flight::Flight;
+use super::room::Share;
+use crate::body::{Body, BodyError};
+use crate::clock;
+
+/// How much of the content is held.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes beyond which a response is not stored; and held for the slowest reader of one that is not.
+    pub max_body: u64,
+}
+
+/// Who reads the content from the app. Dropped before the end, it cuts the content; dropped after it, the flight can be
+/// joined no more.
+pub struct Pilot<H> {
+    flight: Arc<Flight<H>>,
+    share: Option<Share>,
+    joined: bool,
+    whole: bool,
+}
+
+/// All of the content has come, and was kept.
+#[derive(Debug)]
+pub struct Landed {
+    /// In one copy of exactly its size.
+    pub content: Bytes,
+    /// There are trailers, too; readers are given them.
+    pub trailers: bool,
+}
+
+impl<H> Pilot<H> {
+    pub(super) fn new(flight: Arc<Flight<H>>, joined: bool) -> Self {
+        let share = Share::of(flight.flights().filling.clone());
+        Self { flight, share: Some(share), joined, whole: false }
+    }
+
+    /// Whether anybody waited for the head besides the driver.
+    pub fn is_joined(&self) -> bool {
+        self.joined
+    }
+
+    /// Reads `body` to its end; gives all of it, if it is to be stored.
+    pub async fn fly(&mut self, body: &mut Body, bounds: Bounds) -> Option<Landed> {
+        let end = poll_fn(|cx| self.poll(body, bounds, cx)).await;
+        let landed = self.flight.with_content(|content| {
+            let (end, wakers) = content.finish(end);
+            let landed = content.gathered().map(|whole| Landed { content: whole, trailers: content.has_trailers() });
+            (end, landed, wakers)
+        });
+        // What is whole belongs to the store from here on.
+        self.share = None;
+        let (end, landed, wakers) = landed?;
+        self.whole = end == End::Whole;
+        wakers.wake();
+        landed
+    }
+
+    fn poll(&mut self, body: &mut Body, bounds: Bounds, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            match self.flight.with_content(|content| content.room(cx)) {
+                Some(Room::Free) => {}
+                Some(Room::Full) => return Poll::Pending,
+                Some(Room::Deserted) | None => return Poll::Ready(End::Cut),
+            }
+            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                Some(Ok(frame)) => self.take(frame, bounds),
+                None => return Poll::Ready(End::Whole),
+                Some(Err(error)) => {
+                    log(&error);
+                    return Poll::Ready(End::Cut);
+                }
+            }
+            if body.is_end_stream() {
+                return Poll::Ready(End::Whole);
+            }
+        }
+    }
+
+    fn take(&mut self, frame: Frame<Bytes>, Bounds { max_body }: Bounds) {
+        let bytes = match frame.into_data() {
+            Ok(bytes) => bytes,
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    self.flight.with_content(|content| content.set_trailers(trailers));
+                }
+                return;
+            }
+        };
+        let length = bytes.len() as u64;
+        let roomy = self.share.as_mut().is_some_and(|share| share.take(length));
+        let pushed = self.flight.with_content(|content| {
+            let wakers = content.push(bytes);
+            if !roomy || content.length() > max_body {
+                content.pass(max_body);
+            }
+            (wakers, content.is_passing())
+        });
+        let Some((wakers, passing)) = pushed else { return };
+        if passing {
+            // What is held is held for its readers from here on, not for the store.
+            self.share = None;
+        }
+        wakers.wake();
+    }
+}
+
+fn log(error: &BodyError) {
+    tracing::debug!(%error, "a shared fetch was cut short");
+}
+
+impl<H> Drop for Pilot<H> {
+    fn drop(&mut self) {
+        if !self.whole
+            && let Some((_, wakers)) = self.flight.with_content(|content| content.finish(End::Cut))
+        {
+            wakers.wake();
+        }
+        self.flight.flights().remove(&self.flight, self.whole.then(clock::instant));
+    }
+}
