@@ -34,6 +34,7 @@ use ahash::{HashMap, RandomState};
 use parking_lot::Mutex;
 
 use super::rules::vary::Digest;
+use super::store::Generation;
 
 mod content;
 mod flight;
@@ -45,7 +46,7 @@ mod room;
 mod tests;
 
 pub use flight::{Driver, Leave, Told, Waiter};
-pub use pilot::{Bounds, Landed, Pilot};
+pub use pilot::{Ahead, Bounds, Landed, Pilot};
 pub use reader::Reader;
 pub use recollection::Recollection;
 pub use room::Filling;
@@ -64,9 +65,11 @@ pub struct FlightKey {
     /// Of the primary key.
     pub digest: Digest,
     /// The generation of its place, as it was looked up.
-    pub generation: u128,
+    pub generation: Generation,
     /// Of the request's selecting fields, where they are known.
     pub variant: Option<Digest>,
+    /// Whether the request carries credentials: what is answered to them is not what is answered to nobody in particular.
+    pub credentials: bool,
 }
 
 /// Who asks to join.
@@ -199,6 +202,15 @@ impl<H> Flights<H> {
             }
             shard.landed.push_back((key, at));
         }
+    }
+}
+
+impl FlightKey {
+    /// What is remembered of it goes by this, whatever the generation and the variant.
+    pub fn remembered_by(&self) -> Digest {
+        let mut digest = self.digest;
+        digest[0] ^= u8::from(self.credentials);
+        digest
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Content {
     /// The bytes held at most, once the content is passing.
     passing: Option<u64>,
     readers: Vec<Option<Place>>,
+    /// Readers there have been.
+    joined: usize,
     /// Places in `readers` that nobody has.
     free: Vec<usize>,
     /// The one who reads the content from the app, if it waits: for room, or for everybody to leave.
@@ -104,6 +106,7 @@ impl Content {
         if self.count() >= max_readers {
             return Err(Crowd::Full);
         }
+        self.joined += 1;
         Ok(match self.free.pop() {
             Some(reader) => {
                 self.readers[reader] = Some(Place::default());
@@ -128,6 +131,11 @@ impl Content {
     /// Whether it can be joined no more because it broke off.
     pub(super) fn is_cut(&self) -> bool {
         self.end == Some(End::Cut)
+    }
+
+    /// Whether more than one has read it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.joined > 1
     }
 
     /// Bytes that have come.

@@ -11,6 +11,7 @@ use super::content::Content;
 use super::pilot::Pilot;
 use super::reader::Reader;
 use super::{Asking, Crowd, FlightKey, Flights};
+use crate::clock;
 
 /// One fetch under way.
 pub(super) struct Flight<H> {
@@ -59,6 +60,8 @@ pub enum Leave {
     Unshareable,
     /// The app gave no answer.
     Failed,
+    /// The answer is in the store.
+    Stored,
     /// The driver is gone, and none of those who wait may drive.
     Deserted,
 }
@@ -172,21 +175,30 @@ impl<H: Clone> Driver<H> {
             }
             *stage = Stage::Open { head: head.clone(), content };
         }
-        let joined = !streams.is_empty();
         for (tell, reader) in streams {
             // Who is gone drops its reader, which leaves.
             drop(tell.send(Told::Stream(head.clone(), reader)));
         }
-        Some((Pilot::new(flight.clone(), joined), Reader::new(flight, own)))
+        Some((Pilot::new(flight.clone()), Reader::new(flight, own)))
     }
 
-    /// The answer is there, whole: all who wait are given it.
-    pub fn settle(mut self, answer: &H) {
+    /// Whether anybody waits.
+    pub fn has_waiters(&self) -> bool {
+        self.flight
+            .as_ref()
+            .is_some_and(|flight| matches!(&*flight.stage(), Stage::Asked { waiters, .. } if !waiters.is_empty()))
+    }
+
+    /// The answer is in the store. All who wait are given it, if it is here, whole; else they look it up.
+    pub fn settle(mut self, answer: Option<H>) {
         let Some(flight) = self.flight.take() else { return };
         let waiters = flight.close();
-        flight.flights.remove(&flight, None);
+        flight.flights.remove(&flight, Some(clock::instant()));
         for waiting in waiters.into_values() {
-            drop(waiting.tell.send(Told::Whole(answer.clone())));
+            drop(waiting.tell.send(match &answer {
+                Some(answer) => Told::Whole(answer.clone()),
+                None => Told::Leave(Leave::Stored),
+            }));
         }
     }
 
@@ -274,6 +286,7 @@ impl Leave {
         match self {
             Self::Unshareable => "unshareable",
             Self::Failed => "failed",
+            Self::Stored => "stored",
             Self::Deserted => "deserted",
         }
     }

@@ -3,12 +3,12 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 
-use super::content::{End, Room};
+use super::content::{AHEAD, End, Room};
 use super::flight::Flight;
 use super::room::Share;
 use crate::body::{Body, BodyError};
@@ -26,7 +26,6 @@ pub struct Bounds {
 pub struct Pilot<H> {
     flight: Arc<Flight<H>>,
     share: Option<Share>,
-    joined: bool,
     whole: bool,
 }
 
@@ -40,18 +39,19 @@ pub struct Landed {
 }
 
 impl<H> Pilot<H> {
-    pub(super) fn new(flight: Arc<Flight<H>>, joined: bool) -> Self {
+    pub(super) fn new(flight: Arc<Flight<H>>) -> Self {
         let share = Share::of(flight.flights().filling.clone());
-        Self { flight, share: Some(share), joined, whole: false }
+        Self { flight, share: Some(share), whole: false }
     }
 
-    /// Whether anybody waited for the head besides the driver.
-    pub fn is_joined(&self) -> bool {
-        self.joined
+    /// Whether anybody has read from the flight besides the driver's client.
+    pub fn is_shared(&self) -> bool {
+        self.flight.with_content(|content| content.is_shared()).unwrap_or(false)
     }
 
-    /// Reads `body` to its end; gives all of it, if it is to be stored.
-    pub async fn fly(&mut self, body: &mut Body, bounds: Bounds) -> Option<Landed> {
+    /// Reads `body`, of which `begun` has been read already, to its end; gives all of it, if it is to be stored.
+    pub async fn fly(&mut self, begun: Vec<Frame<Bytes>>, body: &mut Body, bounds: Bounds) -> Option<Landed> {
+        begun.into_iter().for_each(|frame| self.take(frame, bounds));
         let end = poll_fn(|cx| self.poll(body, bounds, cx)).await;
         let landed = self.flight.with_content(|content| {
             let (end, wakers) = content.finish(end);
@@ -67,7 +67,7 @@ impl<H> Pilot<H> {
     }
 
     fn poll(&mut self, body: &mut Body, bounds: Bounds, cx: &mut Context<'_>) -> Poll<End> {
-        loop {
+        while !body.is_end_stream() {
             match self.flight.with_content(|content| content.room(cx)) {
                 Some(Room::Free) => {}
                 Some(Room::Full) => return Poll::Pending,
@@ -81,10 +81,8 @@ impl<H> Pilot<H> {
                     return Poll::Ready(End::Cut);
                 }
             }
-            if body.is_end_stream() {
-                return Poll::Ready(End::Whole);
-            }
         }
+        Poll::Ready(End::Whole)
     }
 
     fn take(&mut self, frame: Frame<Bytes>, Bounds { max_body }: Bounds) {
@@ -112,6 +110,50 @@ impl<H> Pilot<H> {
             self.share = None;
         }
         wakers.wake();
+    }
+}
+
+/// What of some content is there without waiting.
+#[derive(Debug)]
+pub enum Ahead {
+    /// All of it, in one copy of exactly its size.
+    Whole(Bytes),
+    /// Its beginning, as it came.
+    Begun(Vec<Frame<Bytes>>),
+    /// It has broken off.
+    Broken,
+}
+
+impl Ahead {
+    /// Reads what is there, not much more than [`AHEAD`] bytes.
+    pub fn read(body: &mut Body) -> Self {
+        let (mut frames, mut length, mut plain) = (Vec::new(), 0, true);
+        let mut cx = Context::from_waker(Waker::noop());
+        while !body.is_end_stream() {
+            if length >= AHEAD {
+                return Self::Begun(frames);
+            }
+            match Pin::new(&mut *body).poll_frame(&mut cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    plain &= frame.is_data();
+                    length += frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
+                    frames.push(frame);
+                }
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(Err(error))) => {
+                    log(&error);
+                    return Self::Broken;
+                }
+                // It is read on by somebody who can be woken.
+                Poll::Pending => return Self::Begun(frames),
+            }
+        }
+        if !plain {
+            return Self::Begun(frames);
+        }
+        let mut whole = Vec::with_capacity(length as usize);
+        frames.iter().filter_map(Frame::data_ref).for_each(|bytes| whole.extend_from_slice(bytes));
+        Self::Whole(whole.into())
     }
 }
 

@@ -2,8 +2,8 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
@@ -14,6 +14,7 @@ use tokio::task::{spawn_local, yield_now};
 
 use super::*;
 use crate::body::{Body, BodyError};
+use crate::cache::store::Mint;
 use crate::clock;
 
 const BOUNDS: Bounds = Bounds { max_body: 1 << 10 };
@@ -22,8 +23,17 @@ fn flights() -> Arc<Flights<u64>> {
     Flights::new(Filling::new(1 << 20), 1 << 20)
 }
 
+/// Two generations.
+fn generations() -> [Generation; 2] {
+    static BOTH: OnceLock<[Generation; 2]> = OnceLock::new();
+    *BOTH.get_or_init(|| {
+        let mint = Mint::new();
+        [mint.generation(), mint.generation()]
+    })
+}
+
 fn asking(key: u8) -> Asking {
-    let key = FlightKey { digest: [key; 32], generation: 1, variant: None };
+    let key = FlightKey { digest: [key; 32], generation: generations()[0], variant: None, credentials: false };
     Asking { key, may_drive: true, since: clock::instant(), max_waiters: 100 }
 }
 
@@ -131,10 +141,16 @@ fn all_are_told_at_once_what_is_not_for_them_and_what_is_there_whole() {
     }
     let driver = drive(&flights, asking(1));
     let waiters = [(); 3].map(|()| wait(&flights, asking(1)));
-    driver.settle(&7);
+    let before = asking(1);
+    assert!(driver.has_waiters());
+    driver.settle(Some(7));
     for waiter in waiters {
         assert!(matches!(now(waiter.told()), Some(Told::Whole(7))));
     }
+    let Joined::Drive { driver, landed: true } = flights.join(before) else { panic!("not remembered") };
+    let late = wait(&flights, asking(1));
+    driver.settle(None);
+    assert!(matches!(now(late.told()), Some(Told::Leave(Leave::Stored))));
     assert_eq!(flights.count(), 0);
 }
 
@@ -143,13 +159,14 @@ fn another_generation_or_variant_is_another_flight() {
     let flights = flights();
     let first = asking(1);
     let others = [
-        FlightKey { generation: 2, ..first.key },
+        FlightKey { generation: generations()[1], ..first.key },
         FlightKey { variant: Some([0; 32]), ..first.key },
+        FlightKey { credentials: true, ..first.key },
         FlightKey { digest: [2; 32], ..first.key },
     ];
     let drivers: Vec<_> =
         [first.key].into_iter().chain(others).map(|key| drive(&flights, Asking { key, ..first })).collect();
-    assert_eq!(flights.count(), 4);
+    assert_eq!(flights.count(), 5);
     drop(drivers);
     assert_eq!(flights.count(), 0);
 }
@@ -180,14 +197,17 @@ fn everybody_streams_what_has_come_so_far_and_the_whole_is_gathered_once() {
         let (mut pilot, own) = driver.open(5, Some(6)).unwrap();
         let Told::Stream(5, early) = waiter.told().await else { panic!("not told") };
         let mut early = Box::pin(early);
-        let mut body = script([Ok(&b"abc"[..]), Ok(b"def")]);
+        let mut body = script([Ok(&b"bc"[..]), Ok(b"def")]);
         {
-            let mut flying = pin!(pilot.fly(&mut body, BOUNDS));
+            let begun = vec![Frame::data(Bytes::from_static(b"a"))];
+            let mut flying = pin!(pilot.fly(begun, &mut body, BOUNDS));
             poll_fn(|cx| Poll::Ready(flying.as_mut().poll(cx).is_ready())).await;
             poll_fn(|cx| Poll::Ready(flying.as_mut().poll(cx).is_ready())).await;
             // Half of it is here while the other half is not.
-            let frame = poll_fn(|cx| early.as_mut().poll_frame(cx)).await.unwrap().unwrap();
-            assert_eq!(frame.into_data().unwrap(), "abc");
+            for half in ["a", "bc"] {
+                let frame = poll_fn(|cx| early.as_mut().poll_frame(cx)).await.unwrap().unwrap();
+                assert_eq!(frame.into_data().unwrap(), half);
+            }
             assert_eq!(early.size_hint().exact(), Some(3));
             assert!(now(poll_fn(|cx| early.as_mut().poll_frame(cx))).is_none());
             let Joined::Stream(5, late) = flights.join(asking(1)) else { panic!("not joined") };
@@ -210,7 +230,7 @@ fn what_breaks_off_breaks_off_for_everybody_and_is_not_kept() {
         let flights = flights();
         let (mut pilot, own) = drive(&flights, asking(1)).open(5, None).unwrap();
         let Joined::Stream(_, other) = flights.join(asking(1)) else { panic!("not joined") };
-        assert!(pilot.fly(&mut script([Ok(&b"abc"[..]), Err(())]), BOUNDS).await.is_none());
+        assert!(pilot.fly(Vec::new(), &mut script([Ok(&b"abc"[..]), Err(())]), BOUNDS).await.is_none());
         // Who comes now begins anew.
         let _driver = drive(&flights, asking(1));
         drop(pilot);
@@ -228,7 +248,7 @@ fn a_fetch_is_let_go_of_when_its_last_reader_leaves() {
         let flights = flights();
         let (mut pilot, own) = drive(&flights, asking(1)).open(5, None).unwrap();
         let Joined::Stream(_, other) = flights.join(asking(1)) else { panic!("not joined") };
-        let flying = spawn_local(async move { pilot.fly(&mut Body::boxed(Never), BOUNDS).await.is_none() });
+        let flying = spawn_local(async move { pilot.fly(Vec::new(), &mut Body::boxed(Never), BOUNDS).await.is_none() });
         yield_now().await;
         drop(own);
         yield_now().await;
@@ -263,7 +283,7 @@ fn content_beyond_a_bound_passes_to_its_readers_and_is_not_kept() {
             let flight = flights.shard(&asking(1).key).lock().flying[&asking(1).key].clone();
             let flying = spawn_local(async move {
                 let mut body = script((0..count).map(|_| Ok(&b"0123456789"[..])));
-                pilot.fly(&mut body, BOUNDS).await.is_none()
+                pilot.fly(Vec::new(), &mut body, BOUNDS).await.is_none()
             });
             let watching = spawn_local(async move {
                 while !flying.is_finished() {
@@ -283,12 +303,23 @@ fn content_beyond_a_bound_passes_to_its_readers_and_is_not_kept() {
 }
 
 #[test]
+fn content_that_is_there_already_is_read_at_once() {
+    assert!(matches!(Ahead::read(&mut Body::full("abc")), Ahead::Whole(all) if all == "abc"));
+    assert!(matches!(Ahead::read(&mut Body::empty()), Ahead::Whole(all) if all.is_empty()));
+    let mut later = script([Ok(&b"abc"[..])]);
+    assert!(matches!(Ahead::read(&mut later), Ahead::Begun(frames) if frames.is_empty()));
+    assert!(matches!(Ahead::read(&mut later), Ahead::Begun(frames) if frames.len() == 1));
+    let mut broken = Body::boxed(Script { frames: [Err(())].into(), turn: true });
+    assert!(matches!(Ahead::read(&mut broken), Ahead::Broken));
+}
+
+#[test]
 fn passing_content_cannot_be_joined() {
     run(async {
         let flights = Flights::<u64>::new(Filling::new(0), 1 << 20);
         let (mut pilot, _own) = drive(&flights, asking(1)).open(5, None).unwrap();
         let mut body = script([Ok(&b"abc"[..]), Ok(b"def")]);
-        assert!(pilot.fly(&mut body, BOUNDS).await.is_none());
+        assert!(pilot.fly(Vec::new(), &mut body, BOUNDS).await.is_none());
         assert!(matches!(flights.join(asking(1)), Joined::Alone(Alone::Passing)));
     });
 }
@@ -406,14 +437,14 @@ async fn one(
     drop(asked);
     match random.u8(0..8) {
         0 => driver.part(Leave::Unshareable),
-        1 => driver.settle(&99),
+        1 => driver.settle(Some(99)),
         2 => drop(driver),
         choice => {
             let frames = random.u64(0..5);
             let (mut pilot, reader) = driver.open(frames, None).unwrap();
             let cut = (choice == 3).then_some(Err(()));
             let mut body = script((0..frames).map(|_| Ok(&b"frame"[..])).chain(cut));
-            spawn_local(async move { drop(pilot.fly(&mut body, BOUNDS).await) });
+            spawn_local(async move { drop(pilot.fly(Vec::new(), &mut body, BOUNDS).await) });
             check(frames, reader, &tally).await;
         }
     }

@@ -46,7 +46,7 @@ mod redis;
 pub use memory::MemoryStore;
 pub use near::NearStore;
 pub use owed::Owed;
-pub use redis::{OPEN, RedisStore, STEP};
+pub use redis::{Claim, LOCK, Lock, OPEN, RedisStore, STEP};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,7 +59,7 @@ use super::stored::StoredResponse;
 use crate::exchange::{Answer, Aside, Note};
 
 /// Names a stretch of a place's history between two writes. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Generation(pub u128);
 
 /// Makes generations: 64 random bits of its own, and a count.

@@ -5,10 +5,11 @@
 //! | `PREFIX cache:{PLACE}:g` | the place's generation |
 //! | `PREFIX cache:{PLACE}:DIGEST` | a stored response, or the selecting fields of its variants |
 //! | `PREFIX cache:{PLACE}:DIGEST:VARIANT` | a variant |
+//! | `PREFIX cache:{PLACE}:DIGEST:lock` | who fetches it for the fleet (`redis/lock`) |
 //!
 //! 1. All keys of a place lie in one cluster slot: what stands in the braces is the place, escaped; its *tag*.
 //! 2. DIGEST is the SHA-256 of the key's text, VARIANT that of the request's selecting fields, both in base64url.
-//! 3. What [`Names`] spells [`read`] reads; everything else is no key of ours.
+//! 3. What [`Names`] spells [`read`] reads, but for locks, which are nothing to remember; everything else is no key of ours.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -63,6 +64,11 @@ impl Names {
     /// The key of its generation.
     pub(super) fn generation(&self) -> String {
         [&self.base, ":g"].concat()
+    }
+
+    /// The key of the lock on fetches of what has this digest.
+    pub(super) fn lock(&self, digest: Digest) -> String {
+        [&self.entry(&EntryName { digest, variant: None }), ":lock"].concat()
     }
 
     /// The key of an entry.

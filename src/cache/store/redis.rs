@@ -44,6 +44,9 @@ use crate::telemetry::registry::Registry;
 
 mod aside;
 mod everything;
+mod lock;
+
+pub use lock::{Claim, Lock, SCRIPT as LOCK};
 
 /// How long a generation lives before anything is stored under it: how long an app may take to answer.
 pub const OPEN: Duration = Duration::from_secs(60);
