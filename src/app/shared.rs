@@ -64,6 +64,8 @@ pub struct Stores {
     leased: Arc<(Option<redis_pool::Settings>, Duration)>,
     /// Stored responses.
     pub responses: Arc<cache::store::MemoryStore>,
+    /// Fills and refreshes.
+    pub under_way: Arc<cache::UnderWay>,
     /// Invalidations that Redis could not be told.
     pub owed: Arc<cache::store::Owed>,
     /// What is remembered of Redis.
@@ -80,6 +82,7 @@ impl Stores {
             leases: Leases::new(bounds.limits),
             leased: Arc::new((settings.redis.clone(), settings.limits.lease)),
             responses: cache::store::MemoryStore::new(bounds.cache),
+            under_way: cache::UnderWay::new(bounds.cache.max_filling),
             owed: cache::store::Owed::new(),
             near: Near::new(settings),
         }
@@ -98,6 +101,7 @@ impl Stores {
             leases: if same_leases { self.leases.clone() } else { new.leases },
             leased: new.leased,
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
+            under_way: if bounds.cache == self.bounds.cache { self.under_way.clone() } else { new.under_way },
             owed: self.owed.clone(),
             near: self.near.within(settings),
         }

@@ -15,9 +15,11 @@ mod policy;
 pub mod rules;
 pub mod store;
 pub mod stored;
+mod under_way;
 
 pub use key::Key;
 pub use layer::{Cache, OnRoute, Worker, layer};
+pub use under_way::UnderWay;
 pub use policy::{
     ClientDirectives, Coalescing, Coding, Cookies, Freshness, KeyPart, Keying, Mode, Policy, QueryKey, Scope,
     SetCookie, Staleness,

@@ -14,7 +14,7 @@ use sidegate::body::Body;
 use sidegate::cache::rules::invalidation::Template;
 use sidegate::cache::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Store};
 use sidegate::cache::stored::{Form, StoredResponse};
-use sidegate::cache::{Cache, Key, MemorySettings, OnRoute, Policy, Worker, layer};
+use sidegate::cache::{Cache, Key, MemorySettings, OnRoute, Policy, UnderWay, Worker, layer};
 use sidegate::clock::{Clock, ManualClock, instant};
 use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Next, Scheme, Slot};
 use sidegate::gather::Ask as _;
@@ -102,6 +102,7 @@ impl Trial {
             near: None,
             prefix: "sidegate:".into(),
             owed: Owed::new(),
+            under_way: UnderWay::new(1 << 20),
             clock,
             registry: Registry::new(1),
             number: 0,

@@ -273,6 +273,7 @@ impl Room<'_> {
             near: self.stores.near.responses.clone(),
             prefix: self.prefix().into(),
             owed: self.stores.owed.clone(),
+            under_way: self.stores.under_way.clone(),
             clock: self.shared.clock.clone(),
             registry: self.shared.registry.clone(),
             number: self.number,
