@@ -33,6 +33,7 @@ use std::time::Instant;
 use ahash::{HashMap, RandomState};
 use parking_lot::Mutex;
 
+use super::UnderWay;
 use super::rules::vary::Digest;
 use super::store::Generation;
 
@@ -41,15 +42,13 @@ mod flight;
 mod pilot;
 mod reader;
 mod recollection;
-mod room;
 #[cfg(test)]
 mod tests;
 
 pub use flight::{Driver, Leave, Told, Waiter};
 pub use pilot::{Ahead, Bounds, Landed, Pilot};
-pub use reader::Reader;
-pub use recollection::Recollection;
-pub use room::Filling;
+pub use reader::{BrokenOff, Reader};
+pub use recollection::{Recalled, Recollection};
 
 use flight::{Boarding, Flight};
 
@@ -125,7 +124,7 @@ enum Crowd {
 pub struct Flights<H> {
     shards: Box<[Mutex<Shard<H>>]>,
     hasher: RandomState,
-    filling: Arc<Filling>,
+    under_way: Arc<UnderWay>,
     recollection: Recollection,
 }
 
@@ -136,13 +135,14 @@ struct Shard<H> {
 }
 
 impl<H> Flights<H> {
-    /// None yet. Content on its way takes its room from `filling`; what is remembered takes at most `max_remembered` bytes.
-    pub fn new(filling: Arc<Filling>, max_remembered: u64) -> Arc<Self> {
+    /// None yet. Content on its way takes its room from `under_way`; what is remembered takes at most `max_remembered`
+    /// bytes.
+    pub fn new(under_way: Arc<UnderWay>, max_remembered: u64) -> Arc<Self> {
         let shard = |_| Mutex::new(Shard { flying: HashMap::default(), landed: VecDeque::new() });
         Arc::new(Self {
             shards: (0..SHARDS).map(shard).collect(),
             hasher: RandomState::new(),
-            filling,
+            under_way,
             recollection: Recollection::new(max_remembered),
         })
     }

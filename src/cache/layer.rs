@@ -24,7 +24,7 @@ use super::rules::request::{self, Asks};
 use super::store::{MemoryStore, NearStore, Owed, Question, RedisStore, Store};
 use super::stored::{Form, StoredResponse};
 use super::under_way::UnderWay;
-use super::{Key, Policy};
+use super::{Flights, Key, Policy};
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::exchange::{self, Exchange, Next, Slot, pass};
@@ -39,10 +39,13 @@ mod behind;
 mod decide;
 mod fill;
 mod outcome;
+mod sharing;
+mod together;
 mod write;
 
 use decide::Action;
-use outcome::{Metrics, Outcome, Status, mark};
+use outcome::{Metrics, Outcome, Status, Tier, mark};
+use together::Turn;
 
 /// What a route says about stored responses.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +79,8 @@ pub struct Worker {
     pub owed: Arc<Owed>,
     /// Fills and refreshes of this process.
     pub under_way: Arc<UnderWay>,
+    /// Fetches of this process that others may join.
+    pub flights: Arc<Flights>,
     /// The time.
     pub clock: Clock,
     /// Where it is counted.
@@ -90,6 +95,7 @@ pub struct Cache {
     store: Store,
     owed: Arc<Owed>,
     under_way: Arc<UnderWay>,
+    flights: Arc<Flights>,
     /// A task of this cache tells Redis what it is owed.
     settling: Cell<bool>,
     clock: Clock,
@@ -137,7 +143,7 @@ impl Ask for Cache {
 impl Cache {
     /// The cache of a route: in Redis if there is one, else in memory.
     pub fn new(route: OnRoute, worker: &Worker) -> Rc<Self> {
-        let Worker { memory, link, near, prefix, owed, under_way, clock, registry, number } = worker.clone();
+        let Worker { memory, link, near, prefix, owed, under_way, flights, clock, registry, number } = worker.clone();
         let (store, owed) = match link {
             Some(link) => {
                 let form = route.policy.as_ref().map_or(Form { compress: false, max_content: 0 }, |policy| Form {
@@ -153,17 +159,13 @@ impl Cache {
         };
         let name = route.policy.as_ref().map_or("none", |policy| &policy.name);
         let metrics = Metrics::new(&registry, number, name);
-        Rc::new(Self { route, store, owed, under_way, settling: Cell::new(false), clock, metrics })
+        Rc::new(Self { route, store, owed, under_way, flights, settling: Cell::new(false), clock, metrics })
     }
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
         match self.decide(&mut exchange).await {
             Action::Reuse { key, stored, tier, now, fresh_for } => {
-                self.metrics.hits(tier);
-                exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());
-                let mut response = answer::from_stored(&exchange.request, &stored, now);
-                mark(&mut response, Outcome::Hit, Status::hit(fresh_for).key(self.told(&key)));
-                response
+                self.reuse(&exchange, &key, &stored, tier, now, fresh_for)
             }
             Action::Stale { errand, stored, fresh_for, refresh, detail } => {
                 let status = Status::hit(fresh_for).key(self.told(&errand.key)).detail(detail);
@@ -173,14 +175,31 @@ impl Cache {
                 }
                 response
             }
-            Action::Ask { errand, stored: None } => self.fetch(errand, exchange, next).await,
-            // In a box is what only some need: it would make the future of every hit larger.
-            Action::Ask { errand, stored: Some(stored) } => {
-                Box::pin(self.validate(errand, stored, exchange, next)).await
-            }
+            Action::Ask { errand, stored } => match (self.turn(&errand, stored.as_deref(), &exchange), stored) {
+                (Turn::Ask, None) => self.fetch(errand, exchange, next).await,
+                // In a box is what only some need: it would make the future of every hit larger.
+                (Turn::Ask, Some(stored)) => Box::pin(self.validate(errand, stored, exchange, next)).await,
+                (turn, stored) => Box::pin(self.in_turn(turn, errand, stored, exchange, next)).await,
+            },
             Action::PassBy { reason } => self.pass_by("bypass", Some(reason), exchange, next).await,
             Action::Refuse => exchange.refuse(&LocalReply::NotStored),
         }
+    }
+
+    fn reuse(
+        &self,
+        exchange: &Exchange,
+        key: &Key,
+        stored: &StoredResponse,
+        tier: Tier,
+        now: u64,
+        fresh_for: i64,
+    ) -> Response<Body> {
+        self.metrics.hits(tier);
+        exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());
+        let mut response = answer::from_stored(&exchange.request, stored, now);
+        mark(&mut response, Outcome::Hit, Status::hit(fresh_for).key(self.told(key)));
+        response
     }
 
     async fn pass_by<S: Next>(

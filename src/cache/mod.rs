@@ -19,11 +19,15 @@ mod under_way;
 
 pub use key::Key;
 pub use layer::{Cache, OnRoute, Worker, layer};
-pub use under_way::UnderWay;
+
 pub use policy::{
     ClientDirectives, Coalescing, Coding, Cookies, Freshness, KeyPart, Keying, Mode, Policy, QueryKey, Scope,
     SetCookie, Staleness,
 };
+pub use under_way::UnderWay;
+
+/// Fetches of responses that others may join.
+pub type Flights = coalesce::Flights<std::sync::Arc<stored::StoredResponse>>;
 
 /// Bounds of the store in process memory (`[memory]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -274,6 +274,7 @@ impl Room<'_> {
             prefix: self.prefix().into(),
             owed: self.stores.owed.clone(),
             under_way: self.stores.under_way.clone(),
+            flights: self.stores.flights.clone(),
             clock: self.shared.clock.clone(),
             registry: self.shared.registry.clone(),
             number: self.number,

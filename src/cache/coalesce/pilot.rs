@@ -10,8 +10,8 @@ use http_body::{Body as _, Frame};
 
 use super::content::{AHEAD, End, Room};
 use super::flight::Flight;
-use super::room::Share;
 use crate::body::{Body, BodyError};
+use crate::cache::under_way::Filling;
 use crate::clock;
 
 /// How much of the content is held.
@@ -25,7 +25,7 @@ pub struct Bounds {
 /// joined no more.
 pub struct Pilot<H> {
     flight: Arc<Flight<H>>,
-    share: Option<Share>,
+    room: Option<Filling>,
     whole: bool,
 }
 
@@ -40,8 +40,8 @@ pub struct Landed {
 
 impl<H> Pilot<H> {
     pub(super) fn new(flight: Arc<Flight<H>>) -> Self {
-        let share = Share::of(flight.flights().filling.clone());
-        Self { flight, share: Some(share), whole: false }
+        let room = Some(flight.flights().under_way.fill());
+        Self { flight, room, whole: false }
     }
 
     /// Whether anybody has read from the flight besides the driver's client.
@@ -59,7 +59,7 @@ impl<H> Pilot<H> {
             (end, landed, wakers)
         });
         // What is whole belongs to the store from here on.
-        self.share = None;
+        self.room = None;
         let (end, landed, wakers) = landed?;
         self.whole = end == End::Whole;
         wakers.wake();
@@ -96,7 +96,7 @@ impl<H> Pilot<H> {
             }
         };
         let length = bytes.len() as u64;
-        let roomy = self.share.as_mut().is_some_and(|share| share.take(length));
+        let roomy = self.room.as_mut().is_some_and(|room| room.grow(length));
         let pushed = self.flight.with_content(|content| {
             let wakers = content.push(bytes);
             if !roomy || content.length() > max_body {
@@ -107,7 +107,7 @@ impl<H> Pilot<H> {
         let Some((wakers, passing)) = pushed else { return };
         if passing {
             // What is held is held for its readers from here on, not for the store.
-            self.share = None;
+            self.room = None;
         }
         wakers.wake();
     }

@@ -46,6 +46,19 @@ impl<H> Body for Reader<H> {
     }
 }
 
+/// Content that has broken off.
+#[derive(Debug)]
+pub struct BrokenOff;
+
+impl Body for BrokenOff {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(Some(Err(BodyError::Broken("the fetch was cut short"))))
+    }
+}
+
 impl<H> Drop for Reader<H> {
     fn drop(&mut self) {
         if let Some(wakers) = self.flight.with_content(|content| content.leave(self.number)) {

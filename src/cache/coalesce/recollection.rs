@@ -16,6 +16,17 @@ pub struct Recollection {
     keys: Bounded<Digest, Hint>,
 }
 
+/// What is known of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recalled {
+    /// Nothing: its answers may be for everybody.
+    Nothing,
+    /// Nobody waits for its answer.
+    Unshareable,
+    /// Its answers vary by these fields.
+    Varies(Arc<Selecting>),
+}
+
 #[derive(Clone)]
 enum Hint {
     Unshareable { until: Instant },
@@ -35,30 +46,26 @@ impl Recollection {
         }
     }
 
-    /// Whether that is so.
-    pub fn is_unshareable(&self, key: &Digest, now: Instant) -> bool {
+    /// What is known of a key.
+    pub fn recall(&self, key: &Digest, now: Instant) -> Recalled {
         match self.keys.get(key) {
-            Some(Hint::Unshareable { until }) => now < until,
-            Some(Hint::Varies(_)) | None => false,
+            Some(Hint::Unshareable { until }) if now < until => Recalled::Unshareable,
+            Some(Hint::Varies(selecting)) => Recalled::Varies(selecting),
+            Some(Hint::Unshareable { .. }) | None => Recalled::Nothing,
         }
     }
 
-    /// The answer of a key can be shared, by those whose selecting fields are the same, if there are any.
-    pub fn shareable(&self, key: &Digest, selecting: Option<&Selecting>) {
-        match (self.keys.get(key), selecting) {
+    /// The answer of a key can be shared, by those whose selecting fields are the same, if there are any; says whether
+    /// it was remembered that it cannot.
+    pub fn shareable(&self, key: &Digest, selecting: Option<&Selecting>) -> bool {
+        let known = self.keys.get(key);
+        match (&known, selecting) {
             (None, None) => {}
             (Some(_), None) => drop(self.keys.remove(key)),
-            (Some(Hint::Varies(known)), Some(selecting)) if *known == *selecting => {}
+            (Some(Hint::Varies(known)), Some(selecting)) if **known == *selecting => {}
             (_, Some(selecting)) => self.keys.insert(*key, Hint::Varies(Arc::new(selecting.clone()))),
         }
-    }
-
-    /// The fields by which the answers of a key vary.
-    pub fn selecting(&self, key: &Digest) -> Option<Arc<Selecting>> {
-        match self.keys.get(key)? {
-            Hint::Varies(selecting) => Some(selecting),
-            Hint::Unshareable { .. } => None,
-        }
+        matches!(known, Some(Hint::Unshareable { .. }))
     }
 }
 
@@ -81,16 +88,17 @@ mod tests {
         let (known, now, second) = (Recollection::new(1 << 20), clock::instant(), Duration::from_secs(1));
         let key = [1; 32];
         known.unshareable(key, now, Duration::ZERO);
-        assert!(!known.is_unshareable(&key, now));
+        assert_eq!(known.recall(&key, now), Recalled::Nothing);
         known.unshareable(key, now, second);
-        assert!(known.is_unshareable(&key, now) && !known.is_unshareable(&[2; 32], now));
-        assert!(!known.is_unshareable(&key, now + second));
-        known.shareable(&key, None);
-        assert!(!known.is_unshareable(&key, now));
+        assert_eq!(known.recall(&key, now), Recalled::Unshareable);
+        assert_eq!(known.recall(&[2; 32], now), Recalled::Nothing);
+        assert_eq!(known.recall(&key, now + second), Recalled::Nothing);
+        assert!(known.shareable(&key, None));
+        assert_eq!(known.recall(&key, now), Recalled::Nothing);
         let selecting = Selecting::new(vec![http::header::ACCEPT]).unwrap();
-        known.shareable(&key, Some(&selecting));
-        assert_eq!(known.selecting(&key).as_deref(), Some(&selecting));
+        assert!(!known.shareable(&key, Some(&selecting)));
+        assert_eq!(known.recall(&key, now), Recalled::Varies(selecting.into()));
         known.shareable(&key, None);
-        assert_eq!(known.selecting(&key), None);
+        assert_eq!(known.recall(&key, now), Recalled::Nothing);
     }
 }

@@ -20,7 +20,7 @@ use crate::clock;
 const BOUNDS: Bounds = Bounds { max_body: 1 << 10 };
 
 fn flights() -> Arc<Flights<u64>> {
-    Flights::new(Filling::new(1 << 20), 1 << 20)
+    Flights::new(UnderWay::new(1 << 20), 1 << 20)
 }
 
 /// Two generations.
@@ -220,7 +220,7 @@ fn everybody_streams_what_has_come_so_far_and_the_whole_is_gathered_once() {
         drop(pilot);
         assert!(!matches!(flights.join(asking(1)), Joined::Drive { landed: true, .. }));
         assert!(matches!(flights.join(before), Joined::Drive { landed: true, .. }));
-        assert_eq!((flights.count(), flights.filling.taken()), (0, 0));
+        assert_eq!((flights.count(), flights.under_way.filling()), (0, 0));
     });
 }
 
@@ -255,7 +255,7 @@ fn a_fetch_is_let_go_of_when_its_last_reader_leaves() {
         assert!(!flying.is_finished());
         drop(other);
         assert!(flying.await.unwrap());
-        assert_eq!((flights.count(), flights.filling.taken()), (0, 0));
+        assert_eq!((flights.count(), flights.under_way.filling()), (0, 0));
     });
 }
 
@@ -275,7 +275,7 @@ impl http_body::Body for Never {
 fn content_beyond_a_bound_passes_to_its_readers_and_is_not_kept() {
     run(async {
         // Beyond what one response may hold, and beyond what all may.
-        for (flights, count) in [(flights(), 1000), (Flights::new(Filling::new(40), 1 << 20), 5)] {
+        for (flights, count) in [(flights(), 1000), (Flights::new(UnderWay::new(40), 1 << 20), 5)] {
             let (mut pilot, own) = drive(&flights, asking(1)).open(5, None).unwrap();
             let Joined::Stream(_, other) = flights.join(asking(1)) else { panic!("not joined") };
             let held = Arc::new(AtomicUsize::new(0));
@@ -297,7 +297,7 @@ fn content_beyond_a_bound_passes_to_its_readers_and_is_not_kept() {
             assert_eq!((own.unwrap().len(), other.unwrap().len()), (count * 10, count * 10));
             watching.await.unwrap();
             assert!(held.load(Ordering::Relaxed) <= 1034);
-            assert_eq!(flights.filling.taken(), 0);
+            assert_eq!(flights.under_way.filling(), 0);
         }
     });
 }
@@ -316,7 +316,7 @@ fn content_that_is_there_already_is_read_at_once() {
 #[test]
 fn passing_content_cannot_be_joined() {
     run(async {
-        let flights = Flights::<u64>::new(Filling::new(0), 1 << 20);
+        let flights = Flights::<u64>::new(UnderWay::new(0), 1 << 20);
         let (mut pilot, _own) = drive(&flights, asking(1)).open(5, None).unwrap();
         let mut body = script([Ok(&b"abc"[..]), Ok(b"def")]);
         assert!(pilot.fly(Vec::new(), &mut body, BOUNDS).await.is_none());
@@ -354,7 +354,7 @@ fn whoever_leaves_whenever_all_others_are_answered() {
     let sum = |of: fn(&[usize; 4]) -> usize| tallies.iter().map(of).sum::<usize>();
     assert!(sum(|tally| tally[0]) > 0 && sum(|tally| tally[1]) > 0 && sum(|tally| tally[2]) > 0);
     assert!(sum(|tally| tally[3]) > 0);
-    assert_eq!((flights.count(), flights.filling.taken()), (0, 0));
+    assert_eq!((flights.count(), flights.under_way.filling()), (0, 0));
 }
 
 async fn random(seed: u64, flights: Arc<Flights<u64>>, driving: Arc<[AtomicUsize; 3]>) -> [usize; 4] {

@@ -14,10 +14,10 @@ use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{Method, Response};
 use http_body_util::BodyExt as _;
 
+use super::Cache;
 use super::answer;
 use super::decide::Errand;
 use super::outcome::{Outcome, Status, mark};
-use super::Cache;
 use crate::body::Body;
 use crate::cache::stored::StoredResponse;
 use crate::clock::instant;

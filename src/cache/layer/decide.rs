@@ -15,6 +15,7 @@ use http_body::Body as _;
 
 use super::Cache;
 use super::outcome::{Tier, Why};
+use super::together::Lead;
 use crate::cache::rules::directives::directives;
 use crate::cache::rules::request;
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
@@ -55,7 +56,6 @@ pub(super) enum Action {
 }
 
 /// Why the app is asked, and what it takes to keep its answer.
-#[derive(Clone)]
 pub(super) struct Errand {
     pub(super) why: Why,
     pub(super) key: Key,
@@ -65,6 +65,8 @@ pub(super) struct Errand {
     pub(super) credentials: bool,
     /// No client waits for it.
     pub(super) behind: bool,
+    /// The part it has in a flight.
+    pub(super) lead: Lead,
 }
 
 impl Cache {
@@ -115,8 +117,13 @@ impl Cache {
         let certified = self.route.certificates && exchange.connection.certificate.is_some();
         let credentials = request::credentials(head, self.route.credentials, policy.cookies);
         let credentials = credentials.or(certified.then_some("certificate"));
-        let errand = |why, key, generation| {
-            Errand { why, key, generation, credentials: credentials.is_some(), behind: false }
+        let errand = |why, key, generation| Errand {
+            why,
+            key,
+            generation,
+            credentials: credentials.is_some(),
+            behind: false,
+            lead: Lead::default(),
         };
         let stored = match found {
             Found::Unavailable(_) => return Action::PassBy { reason: "store-unavailable" },

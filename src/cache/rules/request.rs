@@ -36,8 +36,7 @@ pub fn asks(method: &Method) -> Asks {
 
 /// Why a GET or HEAD passes the store by; `None`: it does not.
 pub fn passes_by(head: &HeaderMap, has_content: bool) -> Option<&'static str> {
-    let reasons =
-        [(UPGRADE, "upgrade"), (IF_MATCH, "precondition"), (IF_UNMODIFIED_SINCE, "precondition")];
+    let reasons = [(UPGRADE, "upgrade"), (IF_MATCH, "precondition"), (IF_UNMODIFIED_SINCE, "precondition")];
     if has_content {
         return Some("request-content");
     }

@@ -157,6 +157,13 @@ impl Store {
         }
     }
 
+    /// Waits until what was kept under `key` is there, or will not be.
+    pub async fn caught_up(&self, key: &Key) {
+        if let Self::Redis(redis) = self {
+            redis.caught_up(key).await;
+        }
+    }
+
     /// Rule 4.
     ///
     /// # Errors

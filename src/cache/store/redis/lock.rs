@@ -73,6 +73,14 @@ impl RedisStore {
         }
     }
 
+    /// Waits until Redis has done what was sent to it for the place of `key`, or does not answer.
+    pub async fn caught_up(&self, key: &Key) {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd("GET").arg(Names::of(&self.prefix, key.place()).generation());
+        // Whatever it says: what was sent before it was done before it, if it was done at all.
+        let _ = self.link.query(&pipeline).await;
+    }
+
     /// Says that what `key` names can be shared again, without waiting.
     pub fn shareable_again(&self, key: &Key) {
         let name = Names::of(&self.prefix, key.place()).lock(key.digest());
