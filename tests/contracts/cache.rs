@@ -14,7 +14,7 @@ use sidegate::body::Body;
 use sidegate::cache::rules::invalidation::Template;
 use sidegate::cache::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Store};
 use sidegate::cache::stored::{Form, StoredResponse};
-use sidegate::cache::{Cache, Key, MemorySettings, OnRoute, Policy, UnderWay, Worker, layer};
+use sidegate::cache::{Cache, Flights, Key, MemorySettings, OnRoute, Policy, UnderWay, Worker, layer};
 use sidegate::clock::{Clock, ManualClock, instant};
 use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Next, Scheme, Slot};
 use sidegate::gather::Ask as _;
@@ -28,6 +28,7 @@ use tower::{Layer as _, Service as _, service_fn};
 use crate::redis_server::{RedisCluster, RedisServer};
 
 mod cluster;
+mod lock;
 mod near;
 mod replicas;
 mod trips;
@@ -103,6 +104,7 @@ impl Trial {
             prefix: "sidegate:".into(),
             owed: Owed::new(),
             under_way: UnderWay::new(1 << 20),
+            flights: Flights::new(UnderWay::new(1 << 20), 1 << 20),
             clock,
             registry: Registry::new(1),
             number: 0,

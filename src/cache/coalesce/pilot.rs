@@ -10,6 +10,7 @@ use http_body::{Body as _, Frame};
 
 use super::content::{AHEAD, End, Room};
 use super::flight::Flight;
+use super::reader::BrokenOff;
 use crate::body::{Body, BodyError};
 use crate::cache::under_way::Filling;
 use crate::clock;
@@ -120,8 +121,8 @@ pub enum Ahead {
     Whole(Bytes),
     /// Its beginning, as it came.
     Begun(Vec<Frame<Bytes>>),
-    /// It has broken off.
-    Broken,
+    /// What came of it before it broke off.
+    Broken(BrokenOff),
 }
 
 impl Ahead {
@@ -142,7 +143,7 @@ impl Ahead {
                 Poll::Ready(None) => break,
                 Poll::Ready(Some(Err(error))) => {
                     log(&error);
-                    return Self::Broken;
+                    return Self::Broken(BrokenOff::after(frames));
                 }
                 // It is read on by somebody who can be woken.
                 Poll::Pending => return Self::Begun(frames),

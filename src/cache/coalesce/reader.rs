@@ -46,16 +46,22 @@ impl<H> Body for Reader<H> {
     }
 }
 
-/// Content that has broken off.
+/// Content that has broken off, after these frames.
 #[derive(Debug)]
-pub struct BrokenOff;
+pub struct BrokenOff(std::vec::IntoIter<Frame<Bytes>>);
+
+impl BrokenOff {
+    pub(super) fn after(frames: Vec<Frame<Bytes>>) -> Self {
+        Self(frames.into_iter())
+    }
+}
 
 impl Body for BrokenOff {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Poll::Ready(Some(Err(BodyError::Broken("the fetch was cut short"))))
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(Some(self.0.next().ok_or(BodyError::Broken("the fetch was cut short"))))
     }
 }
 

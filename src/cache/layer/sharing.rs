@@ -18,7 +18,7 @@ use super::Cache;
 use super::decide::Errand;
 use super::together::Leading;
 use crate::body::Body;
-use crate::cache::coalesce::{Ahead, Bounds, BrokenOff, Leave};
+use crate::cache::coalesce::{Ahead, Bounds, Leave};
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
 use crate::cache::rules::storing::Asked;
 use crate::cache::store::Store;
@@ -96,9 +96,9 @@ impl Cache {
             }
             Ahead::Whole(content) => vec![Frame::data(content)],
             Ahead::Begun(frames) => frames,
-            Ahead::Broken => {
+            Ahead::Broken(begun) => {
                 driver.part(Leave::Failed);
-                return Response::from_parts(parts, Body::boxed(BrokenOff));
+                return Response::from_parts(parts, Body::boxed(begun));
             }
         };
         into_stored_head(&mut stored.head, stored.status, said.unwrap_or(0) as usize, received);
