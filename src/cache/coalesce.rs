@@ -221,17 +221,6 @@ impl<H> Shard<H> {
     }
 }
 
-impl Alone {
-    /// A word for logs and for `Cache-Status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Crowded => "too-many-waiters",
-            Self::Passing => "too-large",
-            Self::Unfit => "not-for-others",
-        }
-    }
-}
-
 impl From<Crowd> for Alone {
     fn from(crowd: Crowd) -> Self {
         match crowd {

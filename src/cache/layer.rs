@@ -38,12 +38,13 @@ mod ask;
 mod behind;
 mod decide;
 mod fill;
+mod offer;
 mod outcome;
 mod sharing;
 mod together;
 mod write;
 
-use decide::Action;
+use decide::{Action, Held};
 use outcome::{Metrics, Outcome, Status, Tier, mark};
 use together::Turn;
 
@@ -146,10 +147,7 @@ impl Cache {
         let Worker { memory, link, near, prefix, owed, under_way, flights, clock, registry, number } = worker.clone();
         let (store, owed) = match link {
             Some(link) => {
-                let form = route.policy.as_ref().map_or(Form { compress: false, max_content: 0 }, |policy| Form {
-                    compress: policy.compress,
-                    max_content: policy.max_body,
-                });
+                let form = route.policy.as_ref().map_or(Form::default(), Form::of);
                 let store = RedisStore::new(link, prefix, clock.clone(), form, route.written_late.clone());
                 let store = store.behind(near, &registry, number);
                 (Store::Redis(Box::new(store)), owed)
@@ -164,21 +162,29 @@ impl Cache {
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
         match self.decide(&mut exchange).await {
-            Action::Reuse { key, stored, tier, now, fresh_for } => {
-                self.reuse(&exchange, &key, &stored, tier, now, fresh_for)
+            Action::Reuse { errand, stored, tier, now, fresh_for } => {
+                match self.reuse(&errand.key, &exchange, &stored, tier, (now, fresh_for)).await {
+                    Some(response) => response,
+                    None => self.fetch(errand, exchange, next).await,
+                }
             }
             Action::Stale { errand, stored, fresh_for, refresh, detail } => {
                 let status = Status::hit(fresh_for).key(self.told(&errand.key)).detail(detail);
-                let response = self.stale(&exchange, &stored, status);
-                if refresh {
-                    self.refresh(errand, stored, &exchange, next);
+                match self.stale(&errand, &exchange, &stored, status).await {
+                    Some(response) => {
+                        if refresh {
+                            self.refresh(errand, stored, &exchange, next);
+                        }
+                        response
+                    }
+                    None => self.fetch(errand, exchange, next).await,
                 }
-                response
             }
-            Action::Ask { errand, stored } => match (self.turn(&errand, stored.as_deref(), &exchange), stored) {
-                (Turn::Ask, None) => self.fetch(errand, exchange, next).await,
+            Action::Ask { errand, stored } => match (self.turn(&errand, &stored, &exchange), stored) {
+                (Turn::Ask, Held::Nothing) => self.fetch(errand, exchange, next).await,
                 // In a box is what only some need: it would make the future of every hit larger.
-                (Turn::Ask, Some(stored)) => Box::pin(self.validate(errand, stored, exchange, next)).await,
+                (Turn::Ask, Held::Others(known)) => Box::pin(self.offer(errand, known, exchange, next)).await,
+                (Turn::Ask, Held::One(stored)) => Box::pin(self.validate(errand, stored, exchange, next)).await,
                 (turn, stored) => Box::pin(self.in_turn(turn, errand, stored, exchange, next)).await,
             },
             Action::PassBy { reason } => self.pass_by("bypass", Some(reason), exchange, next).await,
@@ -186,20 +192,21 @@ impl Cache {
         }
     }
 
-    fn reuse(
+    /// A stored response at `now`, in seconds since the Unix epoch, fresh for so many more; `None`: its content cannot be
+    /// read.
+    async fn reuse(
         &self,
-        exchange: &Exchange,
         key: &Key,
+        exchange: &Exchange,
         stored: &StoredResponse,
         tier: Tier,
-        now: u64,
-        fresh_for: i64,
-    ) -> Response<Body> {
+        (now, fresh_for): (u64, i64),
+    ) -> Option<Response<Body>> {
+        let mut response = self.from_stored(key, &exchange.request, stored, now).await?;
         self.metrics.hits(tier);
         exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());
-        let mut response = answer::from_stored(&exchange.request, stored, now);
         mark(&mut response, Outcome::Hit, Status::hit(fresh_for).key(self.told(key)));
-        response
+        Some(response)
     }
 
     async fn pass_by<S: Next>(
@@ -229,7 +236,8 @@ impl Cache {
         let Some(policy) = &self.route.policy else { return };
         let facts = response.facts;
         let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
-        self.store.keep(key, response, asked, Duration::from_secs(fresh.into()) + policy.staleness.keep);
+        let life = Duration::from_secs(fresh.into()) + policy.staleness.keep;
+        self.store.keep(key, response, asked, life, policy.max_variants);
         if let Store::Memory(memory) = &self.store {
             self.metrics.stored_bytes.set(memory.bytes());
         }

@@ -19,7 +19,6 @@ mod under_way;
 
 pub use key::Key;
 pub use layer::{Cache, OnRoute, Worker, layer};
-
 pub use policy::{
     ClientDirectives, Coalescing, Coding, Cookies, Freshness, KeyPart, Keying, Mode, Policy, QueryKey, Scope,
     SetCookie, Staleness,

@@ -279,15 +279,3 @@ impl<H> fmt::Debug for Waiter<H> {
         write!(out, "Waiter({})", self.number)
     }
 }
-
-impl Leave {
-    /// A word for logs and for `Cache-Status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unshareable => "unshareable",
-            Self::Failed => "failed",
-            Self::Stored => "stored",
-            Self::Deserted => "deserted",
-        }
-    }
-}

@@ -89,7 +89,7 @@ impl Cache {
             Ahead::Whole(content)
                 if said.is_none_or(|said| said == content.len() as u64) && content.len() as u64 <= max_body =>
             {
-                stored.content = content.clone();
+                stored.content = content.clone().into();
                 into_stored_head(&mut stored.head, stored.status, content.len(), received);
                 self.keep_for_all(Leading { driver, lock }, &errand.key, stored, asked);
                 return Response::from_parts(parts, Body::full(content));
@@ -113,7 +113,7 @@ impl Cache {
             if let Some(landed) = pilot.fly(begun, &mut body, Bounds { max_body }).await {
                 let mut whole = StoredResponse::clone(&head);
                 into_stored_head(&mut whole.head, whole.status, landed.content.len(), received);
-                whole.content = landed.content;
+                whole.content = landed.content.into();
                 self.keep(&errand.key, whole, asked.at);
                 drop(lock);
                 if pilot.is_shared() {

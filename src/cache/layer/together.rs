@@ -22,11 +22,11 @@ use http::header::{
 use http::{Method, Response};
 use tokio::time::{Instant, sleep};
 
-use super::decide::{Action, Errand};
+use super::decide::{Action, Errand, Held};
 use super::outcome::{Status, Together, mark};
 use super::{Cache, answer};
 use crate::body::Body;
-use crate::cache::coalesce::{self, Asking, FlightKey, Joined, Leave, Reader, Recalled, Told, Waiter};
+use crate::cache::coalesce::{self, Alone, Asking, FlightKey, Joined, Leave, Reader, Recalled, Told, Waiter};
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
 use crate::cache::store::{Claim, Lock, Store};
 use crate::cache::stored::StoredResponse;
@@ -92,14 +92,15 @@ impl Lead {
 
 impl Cache {
     /// What a request that would ask the app does. `stored` is what it would ask about.
-    pub(super) fn turn(&self, errand: &Errand, stored: Option<&StoredResponse>, exchange: &Exchange) -> Turn {
+    pub(super) fn turn(&self, errand: &Errand, stored: &Held, exchange: &Exchange) -> Turn {
         let Some(policy) = &self.route.policy else { return Turn::Ask };
         let Some(asking) = self.asking(policy, errand, stored, exchange) else { return Turn::Ask };
         match self.flights.join(asking) {
             Joined::Drive { driver, landed } => self.lead(errand, driver, landed),
             Joined::Wait(waiter) => Turn::Wait(waiter),
             Joined::Stream(head, reader) => Turn::Stream(head, reader),
-            Joined::Alone(_) => {
+            Joined::Alone(Alone::Unfit) => Turn::Ask,
+            Joined::Alone(Alone::Crowded | Alone::Passing) => {
                 self.metrics.together(Together::Alone);
                 Turn::Ask
             }
@@ -114,13 +115,7 @@ impl Cache {
     }
 
     /// `None`: it is not coalesced (rule 1).
-    fn asking(
-        &self,
-        policy: &Policy,
-        errand: &Errand,
-        stored: Option<&StoredResponse>,
-        exchange: &Exchange,
-    ) -> Option<Asking> {
+    fn asking(&self, policy: &Policy, errand: &Errand, stored: &Held, exchange: &Exchange) -> Option<Asking> {
         let (request, coalescing) = (&exchange.request, &policy.coalescing);
         let fields = request.headers();
         if coalescing.scope == Scope::Off || policy.mode != Mode::On || errand.behind {
@@ -142,7 +137,7 @@ impl Cache {
         Some(Asking {
             key: FlightKey { variant, ..key },
             // The app may answer a condition of the client's own with 304, which is for that client alone; ours take its place.
-            may_drive: stored.is_some_and(has_validator) || !has_conditions(exchange),
+            may_drive: has_validator(stored) || !has_conditions(exchange),
             since: exchange.trail.borrow().started,
             max_waiters: coalescing.max_waiters,
         })
@@ -153,7 +148,7 @@ impl Cache {
         self: Rc<Self>,
         mut turn: Turn,
         errand: Errand,
-        stored: Option<Arc<StoredResponse>>,
+        stored: Held,
         mut exchange: Box<Exchange>,
         next: S,
     ) -> Response<Body> {
@@ -165,7 +160,7 @@ impl Cache {
                     Some(response) => return response,
                     None => break,
                 },
-                Turn::Stream(head, reader) => match self.shared(&errand, &head, Some(reader), &exchange) {
+                Turn::Stream(head, reader) => match self.shared(&errand, &head, Some(reader), &exchange).await {
                     Ok(response) => return response,
                     Err(misfit) => misfit,
                 },
@@ -175,11 +170,11 @@ impl Cache {
                         turn = self.lead(&errand, driver, false);
                         continue;
                     }
-                    Told::Stream(head, reader) => match self.shared(&errand, &head, Some(reader), &exchange) {
+                    Told::Stream(head, reader) => match self.shared(&errand, &head, Some(reader), &exchange).await {
                         Ok(response) => return response,
                         Err(misfit) => misfit,
                     },
-                    Told::Whole(answer) => match self.shared(&errand, &answer, None, &exchange) {
+                    Told::Whole(answer) => match self.shared(&errand, &answer, None, &exchange).await {
                         Ok(response) => return response,
                         Err(misfit) => misfit,
                     },
@@ -187,7 +182,7 @@ impl Cache {
                         Some((_, response)) => return response,
                         None => Misfit::Forbidden,
                     },
-                    Told::Leave(Leave::Failed) => match self.stands_in_too(&errand, stored.as_deref(), &exchange) {
+                    Told::Leave(Leave::Failed) => match self.stands_in_too(&errand, &stored, &exchange).await {
                         Some(response) => return response,
                         None => Misfit::Forbidden,
                     },
@@ -199,16 +194,17 @@ impl Cache {
                 break;
             }
             joined_again = true;
-            turn = self.turn(&errand, stored.as_deref(), &exchange);
+            turn = self.turn(&errand, &stored, &exchange);
         }
         match stored {
-            None => self.fetch(errand, exchange, next).await,
-            Some(stored) => self.validate(errand, stored, exchange, next).await,
+            Held::Nothing => self.fetch(errand, exchange, next).await,
+            Held::Others(known) => self.offer(errand, known, exchange, next).await,
+            Held::One(stored) => self.validate(errand, stored, exchange, next).await,
         }
     }
 
     /// Another's answer, if it is one to this request (rule 3). `reader`: its content is still to come.
-    fn shared(
+    async fn shared(
         &self,
         errand: &Errand,
         answer: &Head,
@@ -228,10 +224,11 @@ impl Cache {
         if errand.credentials && !answer.facts.shareable {
             return Err(Misfit::Forbidden);
         }
-        let mut response = answer::from_stored(&exchange.request, answer, now);
-        if let Some(reader) = reader.filter(|_| response.status() == answer.status) {
-            *response.body_mut() = Body::boxed(reader);
-        }
+        let request = &exchange.request;
+        let mut response = match reader {
+            Some(reader) => answer::begun(request, answer, now, Body::boxed(reader)),
+            None => self.from_stored(&errand.key, request, answer, now).await.ok_or(Misfit::Forbidden)?,
+        };
         self.metrics.together(Together::Shared);
         let outcome = errand.why.outcome();
         self.record(&exchange.trail, errand, outcome, None);
@@ -243,8 +240,8 @@ impl Cache {
     /// What the store has got since the request looked it up, as the answer.
     async fn stored_meanwhile(self: &Rc<Self>, exchange: &mut Exchange) -> Option<(Head, Response<Body>)> {
         match self.decide(exchange).await {
-            Action::Reuse { key, stored, tier, now, fresh_for } => {
-                let response = self.reuse(exchange, &key, &stored, tier, now, fresh_for);
+            Action::Reuse { errand, stored, tier, now, fresh_for } => {
+                let response = self.reuse(&errand.key, exchange, &stored, tier, (now, fresh_for)).await?;
                 Some((stored, response))
             }
             _ => None,
@@ -252,14 +249,10 @@ impl Cache {
     }
 
     /// What is stored, where the driver has found that the app fails.
-    fn stands_in_too(
-        &self,
-        errand: &Errand,
-        stored: Option<&StoredResponse>,
-        exchange: &Exchange,
-    ) -> Option<Response<Body>> {
+    async fn stands_in_too(&self, errand: &Errand, stored: &Held, exchange: &Exchange) -> Option<Response<Body>> {
         let failure = self.under_way.failed(&errand.key.digest(), self.clock.unix_micros())?;
-        self.stand_in(errand, stored?, exchange, failure)
+        let Held::One(stored) = stored else { return None };
+        self.stand_in(errand, stored, exchange, failure).await
     }
 
     /// Rules 2 and 4: the answer, if the app need not be asked. Else the driver's role is there still, or all have parted.
@@ -332,8 +325,11 @@ impl Errand {
     }
 }
 
-fn has_validator(stored: &StoredResponse) -> bool {
-    stored.head.contains_key(ETAG) || stored.head.contains_key(LAST_MODIFIED)
+fn has_validator(stored: &Held) -> bool {
+    match stored {
+        Held::One(stored) => stored.head.contains_key(ETAG) || stored.head.contains_key(LAST_MODIFIED),
+        Held::Nothing | Held::Others(_) => false,
+    }
 }
 
 fn has_conditions(exchange: &Exchange) -> bool {

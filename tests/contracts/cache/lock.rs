@@ -17,7 +17,7 @@ async fn claimed(store: &RedisStore, key: &Key) -> Lock {
 fn one_instance_fetches_until_it_lets_go_or_leaves_word() {
     as_worker(async || {
         let server = RedisServer::start();
-        let link = Link::new(&crate::settings(&server), &[LOCK], &Registry::new(1), 0);
+        let link = Link::new(&crate::settings(&server), &[SCRIPT, LOCK], &Registry::new(1), 0);
         up(&link, true).await;
         let [one, other] = [(); 2].map(|()| redis_store(link.clone(), "sidegate:"));
         let key = key("/page");

@@ -18,7 +18,11 @@ fn app(control: &'static str) -> (Origin, Arc<AtomicBool>) {
         let is_head = request.method == "HEAD";
         let etag = if has_changed.load(Ordering::SeqCst) { "\"v2\"" } else { "\"v1\"" };
         let reply = Reply::text("page").field("ETag", etag);
-        if is_head { reply.field("X-New", "2").field("Cache-Control", "max-age=60") } else { reply.field("Cache-Control", control) }
+        if is_head {
+            reply.field("X-New", "2").field("Cache-Control", "max-age=60")
+        } else {
+            reply.field("Cache-Control", control)
+        }
     });
     (app, changed)
 }

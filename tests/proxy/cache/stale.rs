@@ -43,9 +43,9 @@ fn while_it_is_refreshed_behind_a_stale_response_is_sent_at_once() {
                 open.wait();
                 Reply::text("new").field("ETag", "\"2\"").field("Cache-Control", "max-age=60")
             }
-            None => Reply::text("old")
-                .field("ETag", "\"1\"")
-                .field("Cache-Control", "max-age=1, stale-while-revalidate=60"),
+            None => {
+                Reply::text("old").field("ETag", "\"1\"").field("Cache-Control", "max-age=1, stale-while-revalidate=60")
+            }
         });
         let sidegate = config(&app).start();
         let mut client = sidegate.client();
@@ -62,9 +62,9 @@ fn while_it_is_refreshed_behind_a_stale_response_is_sent_at_once() {
         let refresh = app.last();
         assert_eq!((refresh.method.as_str(), refresh.field("if-none-match")), ("GET", Some("\"1\"")));
         assert!(refresh.field("range").is_none());
+        assert_eq!(app.count(), fetched + 1, "one refresh for all");
         gate.open();
         until("the new one", || client.get("/page").text() == "new");
-        assert_eq!(app.count(), fetched + 1, "one refresh for all");
         assert_eq!(outcome(&client.get("/page")), "HIT");
     });
 }
@@ -102,7 +102,10 @@ fn an_app_that_drops_the_connection_is_stood_in_for_unless_the_response_forbids_
                 let stale = becomes(&mut client, "STALE", "/page", &[]);
                 assert_eq!((stale.status, stale.text().as_str()), (200, "well"));
                 let told = stale.field("cache-status").expect("Cache-Status");
-                assert!(told.starts_with("sidegate; fwd=stale; ttl=") && told.ends_with("detail=unreachable"), "{told}");
+                assert!(
+                    told.starts_with("sidegate; fwd=stale; ttl=") && told.ends_with("detail=unreachable"),
+                    "{told}"
+                );
                 assert!(!stale.fields.has("proxy-status"));
                 let line = sidegate.access_log(|line| line["cache"] == "stale");
                 assert_eq!((&line["status"], &line["upstream_error"]), (&200.into(), &"connection_terminated".into()));

@@ -34,7 +34,8 @@ pub(super) fn becomes(client: &mut Client, wanted: &str, target: &str, fields: &
 #[test]
 fn a_stale_response_that_still_holds_is_sent_and_fresh_again() {
     over_both(|config| {
-        for validator in [("ETag", "\"v1\""), ("ETag", "W/\"v1\""), ("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")] {
+        for validator in [("ETag", "\"v1\""), ("ETag", "W/\"v1\""), ("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")]
+        {
             let app = app(validator, still_holds);
             let sidegate = config(&app).start();
             let mut client = sidegate.client();
@@ -149,8 +150,8 @@ fn what_vary_names_goes_to_the_app_as_the_client_sent_it() {
 #[test]
 fn a_write_while_the_app_is_asked_is_not_undone_by_its_304() {
     over_both(|config| {
-        use std::sync::atomic::{AtomicUsize, Ordering};
         use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
         let version = Arc::new(AtomicUsize::new(1));
         let (asking, written) = (crate::harness::origin::Gate::default(), crate::harness::origin::Gate::default());
         let (seen, may_answer, current) = (asking.clone(), written.clone(), version.clone());
@@ -185,4 +186,25 @@ fn a_write_while_the_app_is_asked_is_not_undone_by_its_304() {
         assert_eq!((outcome(&answer) == "HIT", answer.text().as_str()), (false, "2"));
         assert_eq!(hit(&mut writer, "/page", &[]).text(), "2");
     });
+}
+
+#[test]
+fn large_content_is_validated_and_cut_without_being_fetched_again() {
+    let redis = crate::harness::RedisServer::start();
+    let large: String = (0..40_000).map(|number| format!("{number:05} ")).collect();
+    let content = large.clone();
+    let app = Origin::answering(move |request| match request.field("if-none-match") {
+        Some(_) => still_holds(),
+        None => Reply::text(content.clone()).field("ETag", "\"v1\"").field("Cache-Control", "max-age=1"),
+    });
+    let tables = super::ALL.replace("[[route]]", "piece = \"16 KiB\"\n[[route]]");
+    let sidegate = crate::harness::Configuration::of(&app).redis(&redis).with(&tables).start();
+    let mut client = sidegate.client();
+    hit(&mut client, "/page", &[]);
+    assert_eq!(becomes(&mut client, "REVALIDATED", "/page", &[]).text(), large);
+    let asked = app.count();
+    let part = hit(&mut client, "/page", &[("Range", "bytes=100000-100005")]);
+    assert_eq!((part.status, part.text().as_str()), (206, &large[100_000..=100_005]));
+    assert_eq!(hit(&mut client, "/page", &[]).text(), large);
+    assert_eq!(app.count(), asked);
 }

@@ -24,7 +24,7 @@ use crate::cache::store::names::Names;
 use crate::redis_pool::Link;
 
 /// Lets go of a lock, by token.
-pub const SCRIPT: &str = include_str!("lock.lua");
+pub const SCRIPT: &str = include_str!("../scripts/lock.lua");
 
 /// What Redis knows it by.
 static HASH: LazyLock<String> = LazyLock::new(|| redis::Script::new(SCRIPT).get_hash().to_owned());
