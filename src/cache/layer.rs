@@ -25,7 +25,7 @@ use super::rules::request::{self, Asks};
 use super::store::{MemoryStore, NearStore, Owed, Question, RedisStore, Store};
 use super::stored::{Form, StoredResponse};
 use super::under_way::UnderWay;
-use super::{Key, Policy};
+use super::{Flights, Key, Policy};
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::exchange::{self, Exchange, Next, Slot, pass};
@@ -42,11 +42,14 @@ mod fill;
 mod offer;
 mod outcome;
 mod posted;
+mod sharing;
+mod together;
 mod whom;
 mod write;
 
 use decide::{Action, Held};
-use outcome::{Metrics, Outcome, Status, mark};
+use outcome::{Metrics, Outcome, Status, Tier, mark};
+use together::Turn;
 use whom::Policies;
 
 /// What a route says about stored responses.
@@ -85,6 +88,8 @@ pub struct Worker {
     pub owed: Arc<Owed>,
     /// Fills and refreshes of this process.
     pub under_way: Arc<UnderWay>,
+    /// Fetches of this process that others may join.
+    pub flights: Arc<Flights>,
     /// The time.
     pub clock: Clock,
     /// Where it is counted.
@@ -100,6 +105,7 @@ pub struct Cache {
     store: Store,
     owed: Arc<Owed>,
     under_way: Arc<UnderWay>,
+    flights: Arc<Flights>,
     /// A task of this cache tells Redis what it is owed.
     settling: Cell<bool>,
     clock: Clock,
@@ -151,7 +157,7 @@ impl Ask for Cache {
 impl Cache {
     /// The cache of a route: in Redis if there is one, else in memory.
     pub fn new(route: OnRoute, worker: &Worker) -> Rc<Self> {
-        let Worker { memory, link, near, prefix, owed, under_way, clock, registry, number } = worker.clone();
+        let Worker { memory, link, near, prefix, owed, under_way, flights, clock, registry, number } = worker.clone();
         let (store, owed) = match link {
             Some(link) => {
                 let form = route.policy.as_ref().map_or(Form::default(), Form::of);
@@ -165,19 +171,15 @@ impl Cache {
         let name = route.policy.as_ref().map_or("none", |policy| &policy.name);
         let metrics = Metrics::new(&registry, number, name);
         let policies = route.policy.clone().map(Policies::of);
-        Rc::new(Self { route, policies, store, owed, under_way, settling: Cell::new(false), clock, metrics })
+        let settling = Cell::new(false);
+        Rc::new(Self { route, policies, store, owed, under_way, flights, settling, clock, metrics })
     }
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
         match self.decide(&mut exchange).await {
             Action::Reuse { errand, stored, tier, now, fresh_for } => {
-                match self.from_stored(&errand.key, &exchange.request, &stored, now).await {
-                    Some(mut response) => {
-                        self.metrics.hits(tier);
-                        exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());
-                        mark(&mut response, Outcome::Hit, Status::hit(fresh_for).key(self.told(&errand.key)));
-                        response
-                    }
+                match self.reuse(&errand.key, &exchange, &stored, tier, (now, fresh_for)).await {
+                    Some(response) => response,
                     None => self.fetch(errand, exchange, next).await,
                 }
             }
@@ -193,17 +195,33 @@ impl Cache {
                     None => self.fetch(errand, exchange, next).await,
                 }
             }
-            Action::Ask { errand, stored: Held::Nothing } => self.fetch(errand, exchange, next).await,
-            // In a box is what only some need: it would make the future of every hit larger.
-            Action::Ask { errand, stored: Held::Others(known) } => {
-                Box::pin(self.offer(errand, known, exchange, next)).await
-            }
-            Action::Ask { errand, stored: Held::One(stored) } => {
-                Box::pin(self.validate(errand, stored, exchange, next)).await
-            }
+            Action::Ask { errand, stored } => match (self.turn(&errand, &stored, &exchange), stored) {
+                (Turn::Ask, Held::Nothing) => self.fetch(errand, exchange, next).await,
+                // In a box is what only some need: it would make the future of every hit larger.
+                (Turn::Ask, Held::Others(known)) => Box::pin(self.offer(errand, known, exchange, next)).await,
+                (Turn::Ask, Held::One(stored)) => Box::pin(self.validate(errand, stored, exchange, next)).await,
+                (turn, stored) => Box::pin(self.in_turn(turn, errand, stored, exchange, next)).await,
+            },
             Action::PassBy { reason } => self.pass_by("bypass", Some(reason), exchange, next).await,
             Action::Refuse => exchange.refuse(&LocalReply::NotStored),
         }
+    }
+
+    /// A stored response at `now`, in seconds since the Unix epoch, fresh for so many more; `None`: its content cannot be
+    /// read.
+    async fn reuse(
+        &self,
+        key: &Key,
+        exchange: &Exchange,
+        stored: &StoredResponse,
+        tier: Tier,
+        (now, fresh_for): (u64, i64),
+    ) -> Option<Response<Body>> {
+        let mut response = self.from_stored(key, &exchange.request, stored, now).await?;
+        self.metrics.hits(tier);
+        exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());
+        mark(&mut response, Outcome::Hit, Status::hit(fresh_for).key(self.told(key)));
+        Some(response)
     }
 
     async fn pass_by<S: Next>(

@@ -8,6 +8,7 @@
 //! 4. What was answered to somebody's credentials is shared only if the response says so itself; what was answered to
 //!    nobody in particular is not sent to somebody unless it says so either.
 
+pub mod coalesce;
 mod key;
 mod layer;
 mod policy;
@@ -23,6 +24,9 @@ pub use policy::{
     SetCookie, Staleness,
 };
 pub use under_way::UnderWay;
+
+/// Fetches of responses that others may join.
+pub type Flights = coalesce::Flights<std::sync::Arc<stored::StoredResponse>>;
 
 /// Bounds of the store in process memory (`[memory]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use sidegate::body::Body;
 use sidegate::cache::rules::invalidation::Template;
@@ -17,7 +17,7 @@ use sidegate::cache::store::{
     Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, SCRIPT, Store,
 };
 use sidegate::cache::stored::{Content, Form, StoredResponse};
-use sidegate::cache::{Cache, Key, MemorySettings, OnRoute, Policy, UnderWay, Worker, layer};
+use sidegate::cache::{Cache, Flights, Key, MemorySettings, OnRoute, Policy, UnderWay, Worker, layer};
 use sidegate::clock::{Clock, ManualClock, instant};
 use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Next, Scheme, Slot};
 use sidegate::gather::Ask as _;
@@ -31,6 +31,7 @@ use tower::{Layer as _, Service as _, service_fn};
 use crate::redis_server::{RedisCluster, RedisServer};
 
 mod cluster;
+mod lock;
 mod near;
 mod replicas;
 mod trips;
@@ -106,6 +107,7 @@ impl Trial {
             prefix: "sidegate:".into(),
             owed: Owed::new(),
             under_way: UnderWay::new(1 << 20),
+            flights: Flights::new(UnderWay::new(1 << 20), 1 << 20),
             clock,
             registry: Registry::new(1),
             number: 0,

@@ -86,9 +86,13 @@ pub fn gather_parts(
     let registry = &shared.registry;
     let redis = settings.redis.as_ref().map(|redis| {
         let kept = before.and_then(|before| before.redis.as_ref()).filter(|(known, _)| known == redis);
-        let scripts =
-            [&rate_limit::store::redis::SCRIPTS[..], &in_flight::SCRIPTS, &[fleet::SCRIPT, cache::store::SCRIPT]]
-                .concat();
+        let scripts = [
+            &rate_limit::store::redis::SCRIPTS[..],
+            &in_flight::SCRIPTS,
+            &[fleet::SCRIPT],
+            &[cache::store::SCRIPT, cache::store::LOCK],
+        ]
+        .concat();
         let new = || Link::new(redis, &scripts, registry, number);
         (redis.clone(), kept.map_or_else(new, |(_, link)| link.clone()))
     });
@@ -276,6 +280,7 @@ impl Room<'_> {
             prefix: self.prefix().into(),
             owed: self.stores.owed.clone(),
             under_way: self.stores.under_way.clone(),
+            flights: self.stores.flights.clone(),
             clock: self.shared.clock.clone(),
             registry: self.shared.registry.clone(),
             number: self.number,

@@ -22,6 +22,7 @@ use super::decide::{Errand, may_fill};
 use super::fill::Fill;
 use super::outcome::{Outcome, Status, Why, mark};
 use crate::body::Body;
+use crate::cache::coalesce::Leave;
 use crate::cache::rules::dates::date_text;
 use crate::cache::rules::directives::directives;
 use crate::cache::rules::reuse::{self, Failure};
@@ -64,6 +65,7 @@ impl Cache {
         if let Some(failure) = failure(&response, &trail)
             && let Some(stale) = self.stand_in(&errand, &stored, &as_sent, failure).await
         {
+            self.part(&errand, Leave::Failed);
             return stale;
         }
         let own = trail.borrow().local_reply.is_some();
@@ -90,7 +92,7 @@ impl Cache {
     }
 
     /// What is stored, in place of the app's failure; `None`: it may not stand in, cannot be read, or nobody waits for it.
-    async fn stand_in(
+    pub(super) async fn stand_in(
         &self,
         errand: &Errand,
         stored: &StoredResponse,
@@ -151,7 +153,11 @@ impl Cache {
             .detail(not_stored.or(errand.why.detail()));
         mark(&mut response, Outcome::Revalidated, status);
         self.record(&as_sent.trail, errand, Outcome::Revalidated, not_stored);
-        if not_stored.is_none() {
+        if not_stored.is_some() {
+            self.part(errand, Leave::Unshareable);
+        } else if let Some(leading) = errand.lead.take() {
+            self.keep_for_all(leading, &errand.key, fresh, asked);
+        } else {
             self.keep(&errand.key, fresh, asked.at);
         }
         Some(response)
@@ -253,11 +259,18 @@ impl Cache {
         match fill {
             Ok(stored) => {
                 let said = said_length(&response);
+                if let Some(leading) = self.sharing(policy, &errand, &stored, response.headers()) {
+                    return self.share(leading, errand, asked, stored, said, response);
+                }
                 let max_body = policy.max_body;
                 let fill = Fill::new(self, (errand.key, asked.at), stored, said, max_body);
                 response.map(|content| content.watched(fill))
             }
-            Err(_) => response,
+            Err(_) => {
+                let failed = trail.borrow().local_reply.is_some();
+                self.part(&errand, if failed { Leave::Failed } else { Leave::Unshareable });
+                response
+            }
         }
     }
 
@@ -295,7 +308,7 @@ impl Cache {
     }
 
     /// Counts and logs what a client was given; what happens behind an answer is not given to anybody.
-    fn record(&self, trail: &Trail, errand: &Errand, outcome: Outcome, not_stored: Option<&'static str>) {
+    pub(super) fn record(&self, trail: &Trail, errand: &Errand, outcome: Outcome, not_stored: Option<&'static str>) {
         if errand.behind {
             return;
         }

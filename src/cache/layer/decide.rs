@@ -16,6 +16,7 @@ use http_body::Body as _;
 
 use super::Cache;
 use super::outcome::{Tier, Why};
+use super::together::Lead;
 use crate::cache::rules::directives::directives;
 use crate::cache::rules::request;
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
@@ -67,7 +68,6 @@ pub(super) enum Held {
 }
 
 /// Why the app is asked, and what it takes to keep its answer.
-#[derive(Clone)]
 pub(super) struct Errand {
     /// For the answer to this request.
     pub(super) policy: Arc<Policy>,
@@ -81,6 +81,8 @@ pub(super) struct Errand {
     pub(super) posted: bool,
     /// No client waits for it.
     pub(super) behind: bool,
+    /// The part it has in a flight.
+    pub(super) lead: Lead,
 }
 
 impl Cache {
@@ -133,7 +135,7 @@ impl Cache {
         let credentials = self.credentials(exchange);
         let errand = |why, key, generation| {
             let (policy, credentials, posted) = (policy.clone(), credentials.is_some(), exchange.posted.is_some());
-            Errand { policy, why, key, generation, credentials, posted, behind: false }
+            Errand { policy, why, key, generation, credentials, posted, behind: false, lead: Lead::default() }
         };
         let stored = match found {
             Found::Unavailable(_) => return Action::PassBy { reason: "store-unavailable" },
