@@ -7,9 +7,10 @@
 //!    only what is for all.
 //! 3. The app's answer (`ask`): a 304 freshens what is stored, and answers with it; where the app fails, what is stored
 //!    stands in, if it may; anything else goes to the client, and is kept once its content has passed to the end (`fill`).
-//! 4. A write that may have happened invalidates before the answer's head goes out (`write`).
-//! 5. Where the cache only observes every request is forwarded (`observe`).
-//! 6. Every answer says what happened: `X-Cache`, and `Cache-Status` after those of the caches before us (RFC 9211,
+//! 4. By setting a POST is a read (`posted`), and what the verified principal is answered is kept for it alone (`whom`).
+//! 5. A write that may have happened invalidates before the answer's head goes out (`write`).
+//! 6. Where the cache only observes every request is forwarded (`observe`).
+//! 7. Every answer says what happened: `X-Cache`, and `Cache-Status` after those of the caches before us (RFC 9211,
 //!    `outcome`).
 
 use std::cell::Cell;
@@ -26,7 +27,7 @@ use super::rules::request::{self, Asks};
 use super::store::{MemoryStore, NearStore, Owed, Question, RedisStore, Store};
 use super::stored::{Form, StoredResponse};
 use super::under_way::UnderWay;
-use super::{Key, Mode, Policy};
+use super::{Flights, Key, Mode, Policy};
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::exchange::{self, Exchange, Next, Slot, pass};
@@ -43,10 +44,16 @@ mod fill;
 mod observe;
 mod offer;
 mod outcome;
+mod posted;
+mod sharing;
+mod together;
+mod whom;
 mod write;
 
 use decide::{Action, Held};
-use outcome::{Metrics, Outcome, Status, mark};
+use outcome::{Metrics, Outcome, Status, Tier, mark};
+use together::Turn;
+use whom::Policies;
 
 /// What a route says about stored responses.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +64,10 @@ pub struct OnRoute {
     pub policy: Option<Arc<Policy>>,
     /// The route verifies a session: every request to it carries credentials.
     pub credentials: bool,
+    /// That session is looked for in `Authorization` before anywhere else.
+    pub bearer_first: bool,
+    /// Fields in which sessions are looked for, on this route or another: a request with one carries credentials.
+    pub session_fields: Rc<[HeaderName]>,
     /// The app is told who presented a certificate: a request under one carries credentials.
     pub certificates: bool,
     /// The app takes `%2F` for text here.
@@ -82,6 +93,8 @@ pub struct Worker {
     pub owed: Arc<Owed>,
     /// Fills and refreshes of this process.
     pub under_way: Arc<UnderWay>,
+    /// Fetches of this process that others may join.
+    pub flights: Arc<Flights>,
     /// The time.
     pub clock: Clock,
     /// Where it is counted.
@@ -93,9 +106,11 @@ pub struct Worker {
 /// The cache of one route on one worker.
 pub struct Cache {
     route: OnRoute,
+    policies: Option<Policies>,
     store: Store,
     owed: Arc<Owed>,
     under_way: Arc<UnderWay>,
+    flights: Arc<Flights>,
     /// A task of this cache tells Redis what it is owed.
     settling: Cell<bool>,
     clock: Clock,
@@ -107,9 +122,13 @@ pub struct Cache {
 /// The cache's layer: see the module's rules.
 pub fn layer<S: Next>(cache: Rc<Cache>) -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(move |exchange, next| {
-        let cache = cache.clone();
+        let (cache, mut exchange): (_, Box<Exchange>) = (cache.clone(), exchange);
         async move {
-            match request::asks(exchange.request.method()) {
+            if let Some(bound) = cache.reads_post(&exchange) {
+                // In a box is what only some need.
+                Box::pin(posted::read(&mut exchange, bound)).await;
+            }
+            match asks(&exchange) {
                 Asks::Read if cache.route.policy.is_some() => cache.read(exchange, next).await,
                 Asks::Write => cache.write(exchange, next).await,
                 _ => cache.pass_by("method", None, exchange, next).await,
@@ -125,7 +144,7 @@ impl Ask for Cache {
 
     fn ask(&self, exchange: &mut Exchange, pipeline: &mut redis::Pipeline) -> usize {
         let (Store::Redis(store), Some(_)) = (&self.store, &self.route.policy) else { return 0 };
-        if request::asks(exchange.request.method()) != Asks::Read {
+        if asks(exchange) != Asks::Read {
             return 0;
         }
         let Ok(key) = self.key_of_read(exchange) else { return 0 };
@@ -145,7 +164,7 @@ impl Ask for Cache {
 impl Cache {
     /// The cache of a route: in Redis if there is one, else in memory.
     pub fn new(route: OnRoute, worker: &Worker) -> Rc<Self> {
-        let Worker { memory, link, near, prefix, owed, under_way, clock, registry, number } = worker.clone();
+        let Worker { memory, link, near, prefix, owed, under_way, flights, clock, registry, number } = worker.clone();
         let (store, owed) = match link {
             Some(link) => {
                 let form = route.policy.as_ref().map_or(Form::default(), Form::of);
@@ -160,7 +179,9 @@ impl Cache {
         let metrics = Metrics::new(&registry, number, name);
         let observes = route.policy.as_ref().filter(|policy| policy.mode == Mode::Observe);
         let observer = observes.map(|policy| Rc::new(Observer::new(&registry, number, &route.label, &policy.name)));
-        Rc::new(Self { route, store, owed, under_way, settling: Cell::new(false), clock, metrics, observer })
+        let policies = route.policy.clone().map(Policies::of);
+        let settling = Cell::new(false);
+        Rc::new(Self { route, policies, store, owed, under_way, flights, settling, clock, metrics, observer })
     }
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
@@ -170,13 +191,8 @@ impl Cache {
         }
         match action {
             Action::Reuse { errand, stored, tier, now, fresh_for } => {
-                match self.from_stored(&errand.key, &exchange.request, &stored, now).await {
-                    Some(mut response) => {
-                        self.metrics.hits(tier);
-                        exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());
-                        mark(&mut response, Outcome::Hit, Status::hit(fresh_for).key(self.told(&errand.key)));
-                        response
-                    }
+                match self.reuse(&errand.key, &exchange, &stored, tier, (now, fresh_for)).await {
+                    Some(response) => response,
                     None => self.fetch(errand, exchange, next).await,
                 }
             }
@@ -192,17 +208,33 @@ impl Cache {
                     None => self.fetch(errand, exchange, next).await,
                 }
             }
-            Action::Ask { errand, stored: Held::Nothing } => self.fetch(errand, exchange, next).await,
-            // In a box is what only some need: it would make the future of every hit larger.
-            Action::Ask { errand, stored: Held::Others(known) } => {
-                Box::pin(self.offer(errand, known, exchange, next)).await
-            }
-            Action::Ask { errand, stored: Held::One(stored) } => {
-                Box::pin(self.validate(errand, stored, exchange, next)).await
-            }
+            Action::Ask { errand, stored } => match (self.turn(&errand, &stored, &exchange), stored) {
+                (Turn::Ask, Held::Nothing) => self.fetch(errand, exchange, next).await,
+                // In a box is what only some need: it would make the future of every hit larger.
+                (Turn::Ask, Held::Others(known)) => Box::pin(self.offer(errand, known, exchange, next)).await,
+                (Turn::Ask, Held::One(stored)) => Box::pin(self.validate(errand, stored, exchange, next)).await,
+                (turn, stored) => Box::pin(self.in_turn(turn, errand, stored, exchange, next)).await,
+            },
             Action::PassBy { reason } => self.pass_by("bypass", Some(reason), exchange, next).await,
             Action::Refuse => exchange.refuse(&LocalReply::NotStored),
         }
+    }
+
+    /// A stored response at `now`, in seconds since the Unix epoch, fresh for so many more; `None`: its content cannot be
+    /// read.
+    async fn reuse(
+        &self,
+        key: &Key,
+        exchange: &Exchange,
+        stored: &StoredResponse,
+        tier: Tier,
+        (now, fresh_for): (u64, i64),
+    ) -> Option<Response<Body>> {
+        let mut response = self.from_stored(key, &exchange.request, stored, now).await?;
+        self.metrics.hits(tier);
+        exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());
+        mark(&mut response, Outcome::Hit, Status::hit(fresh_for).key(self.told(key)));
+        Some(response)
     }
 
     async fn pass_by<S: Next>(
@@ -243,4 +275,9 @@ impl Cache {
     fn told<'a>(&self, key: &'a Key) -> Option<&'a str> {
         self.route.policy.as_ref().filter(|policy| policy.status_key).map(|_| key.text())
     }
+}
+
+/// What a request means to the store.
+fn asks(exchange: &Exchange) -> Asks {
+    if exchange.posted.is_some() { Asks::Read } else { request::asks(exchange.request.method()) }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use sidegate::body::Body;
@@ -15,8 +16,8 @@ use sidegate::cache::rules::invalidation::Template;
 use sidegate::cache::store::{
     Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, SCRIPT, Store,
 };
-use sidegate::cache::stored::{Form, StoredResponse};
-use sidegate::cache::{Cache, Key, MemorySettings, OnRoute, Policy, UnderWay, Worker, layer};
+use sidegate::cache::stored::{Content, Form, StoredResponse};
+use sidegate::cache::{Cache, Flights, Key, MemorySettings, OnRoute, Policy, UnderWay, Worker, layer};
 use sidegate::clock::{Clock, ManualClock, instant};
 use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Next, Scheme, Slot};
 use sidegate::gather::Ask as _;
@@ -30,6 +31,7 @@ use tower::{Layer as _, Service as _, service_fn};
 use crate::redis_server::{RedisCluster, RedisServer};
 
 mod cluster;
+mod lock;
 mod near;
 mod replicas;
 mod trips;
@@ -105,6 +107,7 @@ impl Trial {
             prefix: "sidegate:".into(),
             owed: Owed::new(),
             under_way: UnderWay::new(1 << 20),
+            flights: Flights::new(UnderWay::new(1 << 20), 1 << 20),
             clock,
             registry: Registry::new(1),
             number: 0,
@@ -225,6 +228,7 @@ fn exchange(method: &str, uri: &str, fields: &[(&str, &str)], content: Body) -> 
         answers: Answers::default(),
         plan: None,
         principal: None,
+        posted: None,
         trail: Rc::new(RefCell::new(trail)),
     })
 }
@@ -821,4 +825,10 @@ fn no_invalidation_is_lost_between_processes_over_redis() {
             no_invalidation_is_lost(&processes, seed, 400, None).await;
         }
     });
+}
+
+/// The content of a small response.
+fn whole(stored: &StoredResponse) -> &Bytes {
+    let Content::Whole(bytes) = &stored.content else { panic!("content in pieces") };
+    bytes
 }

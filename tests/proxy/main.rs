@@ -9,6 +9,7 @@ mod acl;
 mod admin;
 mod answers;
 mod cache;
+mod coalesce;
 mod crowd;
 mod encode;
 mod errors;

@@ -45,6 +45,15 @@ impl Cache {
     }
 }
 
+/// The answer to a `request` for the whole, with content that is still to come.
+pub(super) fn begun<B>(request: &Request<B>, stored: &StoredResponse, now: u64, content: Body) -> Response<Body> {
+    let (mut response, needed) = head(request, stored, now);
+    if !matches!(needed, Needed::Nothing) {
+        *response.body_mut() = content;
+    }
+    response
+}
+
 fn head<B>(request: &Request<B>, stored: &StoredResponse, now: u64) -> (Response<Body>, Needed) {
     let mut response = Response::new(Body::empty());
     let head = response.headers_mut();

@@ -18,10 +18,11 @@ use http::header::{AGE, CONTENT_LENGTH, DATE, SET_COOKIE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::Cache;
-use super::decide::Errand;
+use super::decide::{Errand, may_fill};
 use super::fill::Fill;
 use super::outcome::{Outcome, Status, Why, mark};
 use crate::body::Body;
+use crate::cache::coalesce::Leave;
 use crate::cache::rules::dates::date_text;
 use crate::cache::rules::directives::directives;
 use crate::cache::rules::reuse::{self, Failure};
@@ -43,7 +44,7 @@ impl Cache {
     ) -> Response<Body> {
         let asked = self.asked(&errand, &exchange.request);
         // The fields that select a variant are known only from the answer.
-        let selected_by = (exchange.request.method() == Method::GET).then(|| exchange.request.headers().clone());
+        let selected_by = may_fill(&exchange).then(|| exchange.request.headers().clone());
         let trail = exchange.trail.clone();
         let response = pass(next, exchange).await;
         self.fetched(errand, asked, selected_by.as_ref(), response, &trail)
@@ -64,6 +65,7 @@ impl Cache {
         if let Some(failure) = failure(&response, &trail)
             && let Some(stale) = self.stand_in(&errand, &stored, &as_sent, failure).await
         {
+            self.part(&errand, Leave::Failed);
             return stale;
         }
         let own = trail.borrow().local_reply.is_some();
@@ -90,14 +92,14 @@ impl Cache {
     }
 
     /// What is stored, in place of the app's failure; `None`: it may not stand in, cannot be read, or nobody waits for it.
-    async fn stand_in(
+    pub(super) async fn stand_in(
         &self,
         errand: &Errand,
         stored: &StoredResponse,
         as_sent: &Exchange,
         failure: Failure,
     ) -> Option<Response<Body>> {
-        let policy = self.route.policy.as_ref()?;
+        let policy = &errand.policy;
         let age = stored.facts.age(self.clock.unix_seconds());
         let stands_in = reuse::stands_in(&stored.facts, age, failure, &policy.staleness);
         if !stands_in && !errand.behind {
@@ -132,7 +134,7 @@ impl Cache {
         as_sent: &Exchange,
         not_modified: &HeaderMap,
     ) -> Option<Response<Body>> {
-        let policy = self.route.policy.as_ref()?;
+        let policy = &errand.policy;
         let request = &as_sent.request;
         let (fresh, kept) = self.freshen(policy, asked, stored, request.headers(), not_modified);
         let received = fresh.facts.received;
@@ -151,7 +153,11 @@ impl Cache {
             .detail(not_stored.or(errand.why.detail()));
         mark(&mut response, Outcome::Revalidated, status);
         self.record(&as_sent.trail, errand, Outcome::Revalidated, not_stored);
-        if not_stored.is_none() {
+        if not_stored.is_some() {
+            self.part(errand, Leave::Unshareable);
+        } else if let Some(leading) = errand.lead.take() {
+            self.keep_for_all(leading, &errand.key, fresh, asked);
+        } else {
             self.keep(&errand.key, fresh, asked.at);
         }
         Some(response)
@@ -207,7 +213,7 @@ impl Cache {
         request: &Request<B>,
         response: &Response<Body>,
     ) {
-        let Some(policy) = &self.route.policy else { return };
+        let policy = &errand.policy;
         if stored.status != StatusCode::OK || response.status() != StatusCode::OK {
             return;
         }
@@ -233,10 +239,10 @@ impl Cache {
         mut response: Response<Body>,
         trail: &Trail,
     ) -> Response<Body> {
-        let Some(policy) = self.route.policy.clone() else { return response };
+        let policy = &errand.policy;
         let fill = match selected_by {
             None => Err("head"),
-            Some(selected_by) => self.clone().fill(&policy, &errand, asked, selected_by, &response, trail),
+            Some(selected_by) => self.clone().fill(policy, &errand, asked, selected_by, &response, trail),
         };
         let not_stored = fill.as_ref().err().copied();
         let why = errand.why;
@@ -253,10 +259,18 @@ impl Cache {
         match fill {
             Ok(stored) => {
                 let said = said_length(&response);
-                let fill = Fill::new(self, (errand.key, asked.at), stored, said, policy.max_body);
+                if let Some(leading) = self.sharing(policy, &errand, &stored, response.headers()) {
+                    return self.share(leading, errand, asked, stored, said, response);
+                }
+                let max_body = policy.max_body;
+                let fill = Fill::new(self, (errand.key, asked.at), stored, said, max_body);
                 response.map(|content| content.watched(fill))
             }
-            Err(_) => response,
+            Err(_) => {
+                let failed = trail.borrow().local_reply.is_some();
+                self.part(&errand, if failed { Leave::Failed } else { Leave::Unshareable });
+                response
+            }
         }
     }
 
@@ -276,6 +290,9 @@ impl Cache {
         }
         let received = self.clock.unix_seconds();
         let storable = storable(asked, status, response.headers(), policy, received).map_err(NotStored::as_str)?;
+        if errand.posted && storable.facts.fresh_for(storable.facts.initial_age).is_none() {
+            return Err(NotStored::Stale.as_str());
+        }
         let generation = errand.generation.ok_or("store-unavailable")?;
         if said_length(response).is_some_and(|length| length > policy.max_body) || !has_room_for(response.headers()) {
             return Err("too-large");
@@ -291,7 +308,7 @@ impl Cache {
     }
 
     /// Counts and logs what a client was given; what happens behind an answer is not given to anybody.
-    fn record(&self, trail: &Trail, errand: &Errand, outcome: Outcome, not_stored: Option<&'static str>) {
+    pub(super) fn record(&self, trail: &Trail, errand: &Errand, outcome: Outcome, not_stored: Option<&'static str>) {
         if errand.behind {
             return;
         }

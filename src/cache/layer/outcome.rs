@@ -60,10 +60,28 @@ impl Tier {
     const ALL: [&str; 3] = ["memory", "near", "redis"];
 }
 
+/// What became of a request that found others asking for the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Together {
+    /// It was given another's answer.
+    Shared,
+    /// Who asked is gone; it asked in its place.
+    TookOver,
+    /// It waited, and went its own way.
+    Parted,
+    /// It could not wait.
+    Alone,
+}
+
+impl Together {
+    const ALL: [&str; 4] = ["shared", "took_over", "parted", "alone"];
+}
+
 /// What is counted.
 pub(super) struct Metrics {
     outcomes: [Counter; 6],
     tiers: [Counter; 3],
+    together: [Counter; 4],
     pub(super) stored_bytes: Gauge,
 }
 
@@ -143,16 +161,25 @@ impl Metrics {
             let help = "Answers from the store, by where they were found.";
             registry.counter(worker, "sidegate_cache_hits_total", help, &[("cache", cache), ("tier", tier)])
         });
+        let together = Together::ALL.map(|outcome| {
+            let help = "Requests that found another request for the same under way, by what became of them.";
+            registry.counter(worker, "sidegate_cache_coalesced_total", help, &[("cache", cache), ("outcome", outcome)])
+        });
         // One figure for the whole process: whoever stored last says it, in the first worker's slot.
         let stored_bytes =
             registry.gauge(0, "sidegate_cache_stored_bytes", "Bytes of responses stored in memory.", &[]);
-        Self { outcomes, tiers, stored_bytes }
+        Self { outcomes, tiers, together, stored_bytes }
     }
 
     /// Counts an answer from the store.
     pub(super) fn hits(&self, tier: Tier) {
         self.count(Outcome::Hit);
         self.tiers[tier as usize].inc();
+    }
+
+    /// Counts what became of a request that found others asking for the same.
+    pub(super) fn together(&self, outcome: Together) {
+        self.together[outcome as usize].inc();
     }
 
     /// Counts any other.
@@ -187,6 +214,12 @@ impl Status {
     pub(super) fn ttl(mut self, fresh_for: i64) -> Self {
         self.0.push_str("; ttl=");
         self.0.push_str(itoa::Buffer::new().format(fresh_for));
+        self
+    }
+
+    /// Another's request was forwarded in its place (§2.6).
+    pub(super) fn collapsed(mut self) -> Self {
+        self.0.push_str("; collapsed");
         self
     }
 
@@ -247,6 +280,8 @@ mod tests {
         assert_eq!(text(Status::hit(-5)), "sidegate; hit; ttl=-5");
         let fetched = Status::forwarded("uri-miss", Some(StatusCode::OK)).stored(true);
         assert_eq!(text(fetched), "sidegate; fwd=uri-miss; fwd-status=200; stored");
+        let shared = Status::forwarded("uri-miss", Some(StatusCode::OK)).ttl(60).collapsed();
+        assert_eq!(text(shared), "sidegate; fwd=uri-miss; fwd-status=200; ttl=60; collapsed");
         let stood_in = Status::forwarded("stale", None).ttl(-7).stored(false).detail(Some("unreachable"));
         assert_eq!(text(stood_in), "sidegate; fwd=stale; ttl=-7; detail=unreachable");
     }

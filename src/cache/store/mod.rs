@@ -46,7 +46,7 @@ mod redis;
 pub use memory::MemoryStore;
 pub use near::NearStore;
 pub use owed::Owed;
-pub use redis::{OPEN, RedisStore, SCRIPT, STEP};
+pub use redis::{Claim, LOCK, Lock, OPEN, RedisStore, SCRIPT, STEP};
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ use crate::body::Body;
 use crate::exchange::{Answer, Aside, Note};
 
 /// Names a stretch of a place's history between two writes. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Generation(pub u128);
 
 /// Makes generations: 64 random bits of its own, and a count.
@@ -166,6 +166,13 @@ impl Store {
         match self {
             Self::Memory(memory) => memory.keep(key, response, max_variants),
             Self::Redis(redis) => redis.keep(key, response, asked, life),
+        }
+    }
+
+    /// Waits until what was kept under `key` is there, or will not be.
+    pub async fn caught_up(&self, key: &Key) {
+        if let Self::Redis(redis) = self {
+            redis.caught_up(key).await;
         }
     }
 

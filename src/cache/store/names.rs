@@ -6,11 +6,13 @@
 //! | `PREFIX cache:{PLACE}:DIGEST` | a stored response, or the list of its variants |
 //! | `PREFIX cache:{PLACE}:DIGEST:VARIANT` | a variant |
 //! | `PREFIX cache:{PLACE}:DIGEST:p:ID:NUMBER` | a piece of the content of either |
+//! | `PREFIX cache:{PLACE}:DIGEST:lock` | who fetches it for the fleet (`redis/lock`) |
 //!
 //! 1. All keys of a place lie in one cluster slot: what stands in the braces is the place, escaped; its *tag*.
 //! 2. DIGEST is the SHA-256 of the key's text, VARIANT that of the request's selecting fields, both in base64url.
 //!    ID is that of the fill, in hex, NUMBER decimal.
-//! 3. What [`Names`] spells [`read`] reads, but for pieces: of them nothing is remembered. Everything else is no key of ours.
+//! 3. What [`Names`] spells [`read`] reads, but for pieces and locks: of them nothing is remembered. Everything else is no key
+//!    of ours.
 
 use std::fmt::Write as _;
 
@@ -67,6 +69,11 @@ impl Names {
     /// The key of its generation.
     pub(super) fn generation(&self) -> String {
         [&self.base, ":g"].concat()
+    }
+
+    /// The key of the lock on fetches of what has this digest.
+    pub(super) fn lock(&self, digest: Digest) -> String {
+        [&self.entry(&EntryName { digest, variant: None }), ":lock"].concat()
     }
 
     /// The key of an entry.

@@ -50,7 +50,10 @@ use crate::telemetry::registry::Registry;
 mod aside;
 mod everything;
 mod keep;
+mod lock;
 mod pieces;
+
+pub use lock::{Claim, Lock, SCRIPT as LOCK};
 
 /// Lists variants; a link over which responses are stored is made with it.
 pub const SCRIPT: &str = include_str!("scripts/list.lua");
