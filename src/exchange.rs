@@ -202,6 +202,8 @@ pub struct Exchange {
     pub answers: Answers,
     /// Who is logged in; by `session`.
     pub principal: Option<Arc<Principal>>,
+    /// SHA-256 of the content of a POST that is a read; by `cache`.
+    pub posted: Option<Box<[u8; 32]>>,
     /// What was decided and why, for the access log.
     pub trail: Trail,
 }
@@ -213,6 +215,28 @@ impl Exchange {
         *self.request.method() == Method::OPTIONS
             && fields.contains_key(header::ORIGIN)
             && fields.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    }
+
+    /// The same request once more, without content and without what the stores answered: for what is asked beside it, or
+    /// again.
+    pub fn again(&self) -> Box<Self> {
+        let mut request = Request::new(Body::empty());
+        request.method_mut().clone_from(self.request.method());
+        request.uri_mut().clone_from(self.request.uri());
+        *request.version_mut() = self.request.version();
+        request.headers_mut().clone_from(self.request.headers());
+        Box::new(Self {
+            request,
+            connection: self.connection.clone(),
+            interim: self.interim.clone(),
+            client: self.client.clone(),
+            parameters: self.parameters.clone(),
+            plan: self.plan.clone(),
+            answers: Answers::default(),
+            principal: self.principal.clone(),
+            posted: self.posted.clone(),
+            trail: self.trail.clone(),
+        })
     }
 
     /// Answers it with `reply`, and says so in the access log.

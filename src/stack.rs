@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use tower::ServiceBuilder;
 
+use crate::cache::encode::{self, Encode};
 use crate::cache::{self, Cache};
 use crate::client_addr;
 use crate::exchange::{Next, Seam};
@@ -77,6 +78,8 @@ pub struct Route {
     pub in_flight_by_principal: Option<Rc<InFlight>>,
     /// What is stored, and what a write invalidates.
     pub cache: Option<Rc<Cache>>,
+    /// What of the app's answers is compressed.
+    pub encode: Option<Rc<Encode>>,
     /// Limits that count what is forwarded.
     pub forwarded: Option<Rc<RateLimit>>,
     /// Where it leads.
@@ -110,17 +113,20 @@ pub fn build(parts: Parts) -> impl Next {
 /// The stack of one route, from the app outwards: a layer that the route does not use is not there.
 fn of_route(link: Option<Link>, route: Route) -> Seam {
     let Route { cors, response_fields, plan, by_request, session, by_principal, .. } = route;
-    let Route { cache, forwarded, upstream, terms, .. } = route;
+    let Route { cache, encode, forwarded, upstream, terms, .. } = route;
     let (in_flight, in_flight_by_principal) = (route.in_flight_by_request, route.in_flight_by_principal);
     let redirects = terms.rewrite.clone().filter(|rewrite| rewrite.location);
     let mut asks: Vec<Rc<dyn Ask>> = Vec::new();
     asks.extend(in_flight.clone().map(|limits| limits as Rc<dyn Ask>));
     asks.extend(by_request.clone().map(|limits| limits as Rc<dyn Ask>));
     asks.extend(session.clone().map(|session| session as Rc<dyn Ask>));
-    asks.extend(cache.clone().map(|cache| cache as Rc<dyn Ask>));
+    let (late, early): (Vec<_>, Vec<_>) = cache.iter().cloned().partition(|cache| cache.is_by_whom());
+    asks.extend(early.into_iter().map(|cache| cache as Rc<dyn Ask>));
     let mut asks_by_principal: Vec<Rc<dyn Ask>> = Vec::new();
-    if let (Some(in_flight), Some(limits)) = (&in_flight_by_principal, &by_principal) {
-        asks_by_principal.extend([in_flight.clone() as Rc<dyn Ask>, limits.clone() as Rc<dyn Ask>]);
+    if !late.is_empty() || in_flight_by_principal.is_some() && by_principal.is_some() {
+        asks_by_principal.extend(in_flight_by_principal.clone().map(|limits| limits as Rc<dyn Ask>));
+        asks_by_principal.extend(by_principal.clone().map(|limits| limits as Rc<dyn Ask>));
+        asks_by_principal.extend(late.into_iter().map(|cache| cache as Rc<dyn Ask>));
     }
     let second = link.clone().filter(|_| !asks_by_principal.is_empty());
     // The app.
@@ -129,13 +135,15 @@ fn of_route(link: Option<Link>, route: Route) -> Seam {
         .under(redirects.map(rewrite::layer))
         // Limits on what the app is spared if the store has it.
         .under(forwarded.map(rate_limit::layer))
+        // What the app has not compressed is, before it is stored: a hit is sent as it is.
+        .under(encode.clone().map(encode::layer))
         // An answer from the store spares the app.
         .under(cache.map(cache::layer))
         // Limits by who is logged in, now that it is known.
         .under(by_principal.map(rate_limit::layer))
         // Outside of those: whoever waits for its turn is in flight.
         .under(in_flight_by_principal.map(in_flight::layer))
-        // Both in one trip, where there are both.
+        // All of these in one trip, and the stored response with them where its key holds who is logged in.
         .under(second.map(|link| gather::layer(Some(link), asks_by_principal.into())))
         // Nobody who is not logged in gets further, not even to a stored response.
         .under(session.map(session::layer))
@@ -145,6 +153,8 @@ fn of_route(link: Option<Link>, route: Route) -> Seam {
         .under(in_flight.map(in_flight::layer))
         // All that the layers inside need from Redis, in one trip.
         .under(link.filter(|_| !asks.is_empty()).map(|link| gather::layer(Some(link), asks.into())))
+        // One coding for each request, before anybody asks for what is stored in it.
+        .under(encode.map(encode::settling))
         // By which quotas, before any limit is asked; and who presents no known key where one is needed gets no further.
         .under(plan.map(plan::layer))
         // What the operator says on every answer; what is stored stays the app's own.

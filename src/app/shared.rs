@@ -64,6 +64,12 @@ pub struct Stores {
     leased: Arc<(Option<redis_pool::Settings>, Duration)>,
     /// Stored responses.
     pub responses: Arc<cache::store::MemoryStore>,
+    /// What compressing may take.
+    pub coders: cache::encode::Places,
+    /// Fills and refreshes.
+    pub under_way: Arc<cache::UnderWay>,
+    /// Fetches that others may join.
+    pub flights: Arc<cache::Flights>,
     /// Invalidations that Redis could not be told.
     pub owed: Arc<cache::store::Owed>,
     /// What is remembered of Redis.
@@ -73,6 +79,9 @@ pub struct Stores {
 impl Stores {
     fn new(settings: &Settings) -> Self {
         let bounds = settings.memory;
+        let under_way = cache::UnderWay::new(bounds.cache.max_filling);
+        // What is remembered of flights is a small part of what is remembered of responses.
+        let flights = cache::Flights::new(under_way.clone(), bounds.cache.max_bytes / 64);
         Self {
             bounds,
             limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
@@ -80,6 +89,9 @@ impl Stores {
             leases: Leases::new(bounds.limits),
             leased: Arc::new((settings.redis.clone(), settings.limits.lease)),
             responses: cache::store::MemoryStore::new(bounds.cache),
+            coders: cache::encode::Places::new(bounds.coders),
+            under_way,
+            flights,
             owed: cache::store::Owed::new(),
             near: Near::new(settings),
         }
@@ -98,6 +110,9 @@ impl Stores {
             leases: if same_leases { self.leases.clone() } else { new.leases },
             leased: new.leased,
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
+            coders: if bounds.coders == self.bounds.coders { self.coders.clone() } else { new.coders },
+            under_way: if bounds.cache == self.bounds.cache { self.under_way.clone() } else { new.under_way },
+            flights: if bounds.cache == self.bounds.cache { self.flights.clone() } else { new.flights },
             owed: self.owed.clone(),
             near: self.near.within(settings),
         }

@@ -1,65 +1,73 @@
 //! Answers from the store, fills it, and takes back what a write has changed.
 //!
-//! 1. A GET or HEAD whose fresh response is stored is answered from there: with 304 if the client has that copy
-//!    already. Requests with credentials get only what is for all.
-//! 2. Everything else goes on. A storable answer to GET is kept once the client has read its content to the end;
-//!    content beyond `max_body` is let go of, and the client notices nothing. What limits say to that client, ours or the
-//!    app's own, is not kept.
-//! 3. A write that may have happened invalidates its own path, those that its answer names and those of `on_write`,
-//!    before the answer's head goes out; also when its client has gone meanwhile. Redis away: it is owed.
-//! 4. Every answer says what happened: `X-Cache`, and `Cache-Status` after those of the caches before us (RFC 9211).
-//!
-//! # Why writes run as tasks
-//! The future of a request is dropped with its connection. A write's must not be: the app may have done what it was
-//! asked, and nobody would invalidate.
+//! 1. A GET or HEAD looks the store up, and one function says what follows (`decide`): what is stored is sent; or sent
+//!    although it is stale, and refreshed behind; or the app is asked, with a condition if what is stored can be validated;
+//!    or the request passes the store by.
+//! 2. What is stored is sent as the client asks for it: whole, a part, or 304 (`answer`). Requests with credentials get
+//!    only what is for all.
+//! 3. The app's answer (`ask`): a 304 freshens what is stored, and answers with it; where the app fails, what is stored
+//!    stands in, if it may; anything else goes to the client, and is kept once its content has passed to the end (`fill`).
+//! 4. By setting a POST is a read (`posted`), and what the verified principal is answered is kept for it alone (`whom`).
+//! 5. A write that may have happened invalidates before the answer's head goes out (`write`).
+//! 6. Where the cache only observes every request is forwarded (`observe`).
+//! 7. Every answer says what happened: `X-Cache`, and `Cache-Status` after those of the caches before us (RFC 9211,
+//!    `outcome`).
 
 use std::cell::Cell;
-use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AGE, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
-use http_body::Body as _;
+use http::{HeaderName, Response};
 use tower::Layer;
 
-use super::Policy;
-use super::key::Key;
-use super::rules::directives::directives;
-use super::rules::invalidation::{self, Template};
+use super::observe::Observer;
+use super::rules::invalidation::Template;
 use super::rules::request::{self, Asks};
-use super::rules::storing::{Asked, NotStored, storable};
-use super::rules::{conditional, vary};
-use super::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Store};
+use super::store::{MemoryStore, NearStore, Owed, Question, RedisStore, Store};
 use super::stored::{Form, StoredResponse};
+use super::under_way::UnderWay;
+use super::{Flights, Key, Mode, Policy};
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::exchange::{self, Answer, Exchange, Next, Slot, pass};
+use crate::exchange::{self, Exchange, Next, Slot, pass};
 use crate::gather::Ask;
-use crate::rate_limit::fields;
+use crate::local_reply::LocalReply;
 use crate::redis_pool::Link;
-use crate::telemetry::Trail;
 use crate::telemetry::registry::Registry;
 
+mod answer;
+mod ask;
+mod behind;
+mod decide;
 mod fill;
+mod observe;
+mod offer;
 mod outcome;
+mod posted;
+mod sharing;
+mod together;
+mod whom;
+mod write;
 
-use fill::Fill;
-use outcome::{CACHE_STATUS, Metrics, Tier, Why, X_CACHE, forward_status, hit_status, mark};
-
-/// How long Redis keeps a response beyond its freshness, so that "stale" can be told from "never seen".
-const STALE: Duration = Duration::from_secs(60);
-/// How long Redis keeps anything, at most.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+use decide::{Action, Held};
+use outcome::{Metrics, Outcome, Status, Tier, mark};
+use together::Turn;
+use whom::Policies;
 
 /// What a route says about stored responses.
 #[derive(Clone, Debug, Default)]
 pub struct OnRoute {
+    /// Its label in logs and metrics.
+    pub label: Arc<str>,
     /// What is stored; `None`: nothing, but writes here invalidate all the same.
     pub policy: Option<Arc<Policy>>,
     /// The route verifies a session: every request to it carries credentials.
     pub credentials: bool,
+    /// That session is looked for in `Authorization` before anywhere else.
+    pub bearer_first: bool,
+    /// Fields in which sessions are looked for, on this route or another: a request with one carries credentials.
+    pub session_fields: Rc<[HeaderName]>,
     /// The app is told who presented a certificate: a request under one carries credentials.
     pub certificates: bool,
     /// The app takes `%2F` for text here.
@@ -83,6 +91,10 @@ pub struct Worker {
     pub prefix: Arc<str>,
     /// Invalidations that Redis could not be told.
     pub owed: Arc<Owed>,
+    /// Fills and refreshes of this process.
+    pub under_way: Arc<UnderWay>,
+    /// Fetches of this process that others may join.
+    pub flights: Arc<Flights>,
     /// The time.
     pub clock: Clock,
     /// Where it is counted.
@@ -94,40 +106,32 @@ pub struct Worker {
 /// The cache of one route on one worker.
 pub struct Cache {
     route: OnRoute,
+    policies: Option<Policies>,
     store: Store,
     owed: Arc<Owed>,
+    under_way: Arc<UnderWay>,
+    flights: Arc<Flights>,
     /// A task of this cache tells Redis what it is owed.
     settling: Cell<bool>,
     clock: Clock,
     metrics: Metrics,
-}
-
-/// What happens to a read.
-enum Action {
-    /// The stored response, its age and for how long it is still fresh, in seconds.
-    Reuse { stored: Arc<StoredResponse>, tier: Tier, age: u32, fresh_for: u32 },
-    /// The app is asked, and the answer may be stored.
-    Fetch { why: Why, fill: Opening },
-    /// The app is asked, and the answer is not stored.
-    PassBy { reason: &'static str },
-}
-
-/// What a fill needs to begin.
-struct Opening {
-    key: Key,
-    generation: Option<Generation>,
-    credentials: bool,
+    /// Where stored responses are only compared.
+    observer: Option<Rc<Observer>>,
 }
 
 /// The cache's layer: see the module's rules.
 pub fn layer<S: Next>(cache: Rc<Cache>) -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(move |exchange, next| {
-        let cache = cache.clone();
+        let (cache, mut exchange): (_, Box<Exchange>) = (cache.clone(), exchange);
         async move {
-            match request::asks(exchange.request.method()) {
+            if let Some(bound) = cache.reads_post(&exchange) {
+                // In a box is what only some need.
+                Box::pin(posted::read(&mut exchange, bound)).await;
+            }
+            match asks(&exchange) {
                 Asks::Read if cache.route.policy.is_some() => cache.read(exchange, next).await,
                 Asks::Write => cache.write(exchange, next).await,
-                _ => cache.pass_by("method", "method", exchange, next).await,
+                _ => cache.pass_by("method", None, exchange, next).await,
             }
         }
     })
@@ -140,11 +144,11 @@ impl Ask for Cache {
 
     fn ask(&self, exchange: &mut Exchange, pipeline: &mut redis::Pipeline) -> usize {
         let (Store::Redis(store), Some(_)) = (&self.store, &self.route.policy) else { return 0 };
-        if request::asks(exchange.request.method()) != Asks::Read {
+        if asks(exchange) != Asks::Read {
             return 0;
         }
         let Ok(key) = self.key_of_read(exchange) else { return 0 };
-        let question = Question { key: &key, request: exchange.request.headers(), purpose: purpose(exchange) };
+        let question = Question { key: &key, request: exchange.request.headers(), purpose: decide::purpose(exchange) };
         store.ask(question, &mut exchange.answers, pipeline)
     }
 
@@ -160,13 +164,10 @@ impl Ask for Cache {
 impl Cache {
     /// The cache of a route: in Redis if there is one, else in memory.
     pub fn new(route: OnRoute, worker: &Worker) -> Rc<Self> {
-        let Worker { memory, link, near, prefix, owed, clock, registry, number } = worker.clone();
+        let Worker { memory, link, near, prefix, owed, under_way, flights, clock, registry, number } = worker.clone();
         let (store, owed) = match link {
             Some(link) => {
-                let form = route.policy.as_ref().map_or(Form { compress: false, max_content: 0 }, |policy| Form {
-                    compress: policy.compress,
-                    max_content: policy.max_body,
-                });
+                let form = route.policy.as_ref().map_or(Form::default(), Form::of);
                 let store = RedisStore::new(link, prefix, clock.clone(), form, route.written_late.clone());
                 let store = store.behind(near, &registry, number);
                 (Store::Redis(Box::new(store)), owed)
@@ -176,270 +177,107 @@ impl Cache {
         };
         let name = route.policy.as_ref().map_or("none", |policy| &policy.name);
         let metrics = Metrics::new(&registry, number, name);
-        Rc::new(Self { route, store, owed, settling: Cell::new(false), clock, metrics })
+        let observes = route.policy.as_ref().filter(|policy| policy.mode == Mode::Observe);
+        let observer = observes.map(|policy| Rc::new(Observer::new(&registry, number, &route.label, &policy.name)));
+        let policies = route.policy.clone().map(Policies::of);
+        let settling = Cell::new(false);
+        Rc::new(Self { route, policies, store, owed, under_way, flights, settling, clock, metrics, observer })
     }
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
-        match self.decide(&mut exchange).await {
-            Action::Reuse { stored, tier, age, fresh_for } => {
-                self.metrics.hits(tier);
-                self.reuse(&exchange, &stored, age, fresh_for)
-            }
-            Action::Fetch { why, fill } => self.fetch(why, fill, exchange, next).await,
-            Action::PassBy { reason } => self.pass_by("bypass", reason, exchange, next).await,
+        let action = self.decide(&mut exchange).await;
+        if let Some(observer) = self.observer.clone() {
+            return Box::pin(self.observe(observer, action, exchange, next)).await;
         }
-    }
-
-    /// Where what `answer` holds was found.
-    fn tier(&self, answer: &Answer) -> Tier {
-        match (&self.store, answer) {
-            (_, Answer::Near(_)) => Tier::Near,
-            (Store::Redis(_), _) => Tier::Redis,
-            (Store::Memory(_), _) => Tier::Memory,
-        }
-    }
-
-    /// Why a read passes the store by, or its key.
-    fn key_of_read(&self, exchange: &Exchange) -> Result<Key, &'static str> {
-        let request = &exchange.request;
-        if let Some(reason) = request::passes_by(request.headers(), !request.body().is_end_stream()) {
-            return Err(reason);
-        }
-        let key = Key::of(exchange.client.scheme, request.uri(), request.headers())?;
-        if !key.is_of_one_place(request.uri().path(), self.route.slash_is_text) {
-            return Err("path");
-        }
-        if self.owed.covers(key.place()) { Err("owed") } else { Ok(key) }
-    }
-
-    async fn decide(self: &Rc<Self>, exchange: &mut Exchange) -> Action {
-        if self.owed.is_any() {
-            self.clone().settle();
-        }
-        let (answer, note) = (exchange.answers.take(Slot::Cache), exchange.answers.note(Slot::Cache));
-        let aside = exchange.answers.take_aside();
-        let tier = self.tier(&answer);
-        let key = match self.key_of_read(exchange) {
-            Ok(key) => key,
-            Err(reason) => return Action::PassBy { reason },
-        };
-        let head = exchange.request.headers();
-        let question = Question { key: &key, request: head, purpose: purpose(exchange) };
-        let found = self.store.look_up(question, answer, note, aside).await;
-        // A write may have failed to invalidate since the store was asked.
-        if self.owed.covers(key.place()) {
-            return Action::PassBy { reason: "owed" };
-        }
-        let cookies = self.route.policy.as_ref().map(|policy| policy.cookies).unwrap_or_default();
-        let certified = self.route.certificates && exchange.connection.certificate.is_some();
-        let credentials = request::credentials(head, self.route.credentials, cookies);
-        let credentials = credentials.or(certified.then_some("certificate"));
-        let fetch = |why, generation| Action::Fetch {
-            why,
-            fill: Opening { key, generation, credentials: credentials.is_some() },
-        };
-        match found {
-            Found::Unavailable(_) => Action::PassBy { reason: "store-unavailable" },
-            Found::Nothing { generation, other_variants: false } => fetch(Why::UriMiss, generation),
-            Found::Nothing { generation, other_variants: true } => fetch(Why::VaryMiss, generation),
-            Found::Stored(stored) => {
-                let age = stored.facts.age(self.clock.unix_seconds());
-                match (stored.facts.fresh_for(age), credentials) {
-                    (None, _) => fetch(Why::Stale, Some(stored.generation)),
-                    (Some(_), Some(kind)) if !stored.facts.shareable => {
-                        fetch(Why::Credentials(kind), Some(stored.generation))
-                    }
-                    (Some(fresh_for), _) => Action::Reuse { stored, tier, age, fresh_for },
+        match action {
+            Action::Reuse { errand, stored, tier, now, fresh_for } => {
+                match self.reuse(&errand.key, &exchange, &stored, tier, (now, fresh_for)).await {
+                    Some(response) => response,
+                    None => self.fetch(errand, exchange, next).await,
                 }
             }
-        }
-    }
-
-    fn reuse(&self, exchange: &Exchange, stored: &StoredResponse, age: u32, fresh_for: u32) -> Response<Body> {
-        exchange.trail.borrow_mut().cache = Some("hit");
-        let request = &exchange.request;
-        let mut response = Response::new(Body::empty());
-        let head = response.headers_mut();
-        *head = stored.head.clone();
-        head.insert(AGE, HeaderValue::from(age));
-        head.insert(X_CACHE, HeaderValue::from_static("HIT"));
-        head.insert(CACHE_STATUS, hit_status(fresh_for));
-        if conditional::is_not_modified(request.headers(), stored.status, &stored.head) {
-            conditional::into_not_modified(head);
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-        } else {
-            *response.status_mut() = stored.status;
-            if request.method() != Method::HEAD {
-                *response.body_mut() = Body::full(stored.content.clone());
+            Action::Stale { errand, stored, fresh_for, refresh, detail } => {
+                let status = Status::hit(fresh_for).key(self.told(&errand.key)).detail(detail);
+                match self.stale(&errand, &exchange, &stored, status).await {
+                    Some(response) => {
+                        if refresh {
+                            self.refresh(errand, stored, &exchange, next);
+                        }
+                        response
+                    }
+                    None => self.fetch(errand, exchange, next).await,
+                }
             }
-        }
-        response
-    }
-
-    async fn fetch<S: Next>(
-        self: Rc<Self>,
-        why: Why,
-        Opening { key, generation, credentials }: Opening,
-        exchange: Box<Exchange>,
-        next: S,
-    ) -> Response<Body> {
-        let request = &exchange.request;
-        let is_get = request.method() == Method::GET;
-        let no_store = directives(request.headers()).no_store;
-        let asked = Asked { at: self.clock.unix_seconds(), credentials, no_store };
-        // The fields that select a variant are known only from the answer.
-        let selected_by = is_get.then(|| request.headers().clone());
-        let trail = exchange.trail.clone();
-
-        let mut response = pass(next, exchange).await;
-
-        let fill = match selected_by {
-            None => Err("head"),
-            Some(selected_by) => self.clone().fill(key, generation, asked, &selected_by, &response, &trail),
-        };
-        let not_stored = fill.as_ref().err().copied();
-        self.count(&trail, why, not_stored);
-        let status = forward_status(why, response.status(), not_stored);
-        mark(&mut response, why.x_cache(), &status);
-        match fill {
-            Ok(fill) => response.map(|content| content.watched(fill)),
-            Err(_) => response,
+            Action::Ask { errand, stored } => match (self.turn(&errand, &stored, &exchange), stored) {
+                (Turn::Ask, Held::Nothing) => self.fetch(errand, exchange, next).await,
+                // In a box is what only some need: it would make the future of every hit larger.
+                (Turn::Ask, Held::Others(known)) => Box::pin(self.offer(errand, known, exchange, next)).await,
+                (Turn::Ask, Held::One(stored)) => Box::pin(self.validate(errand, stored, exchange, next)).await,
+                (turn, stored) => Box::pin(self.in_turn(turn, errand, stored, exchange, next)).await,
+            },
+            Action::PassBy { reason } => self.pass_by("bypass", Some(reason), exchange, next).await,
+            Action::Refuse => exchange.refuse(&LocalReply::NotStored),
         }
     }
 
-    /// The watch that stores the response when its content has passed, or the reason why it is not stored.
-    fn fill(
-        self: Rc<Self>,
-        key: Key,
-        generation: Option<Generation>,
-        asked: Asked,
-        selected_by: &HeaderMap,
-        response: &Response<Body>,
-        trail: &Trail,
-    ) -> Result<Fill, &'static str> {
-        let policy = self.route.policy.clone().ok_or("no-policy")?;
-        let status = response.status();
-        if trail.borrow().local_reply.is_some() {
-            return Err(NotStored::LocalReply.as_str());
-        }
-        let received = self.clock.unix_seconds();
-        let storable = storable(asked, status, response.headers(), &policy, received).map_err(NotStored::as_str)?;
-        let generation = generation.ok_or("store-unavailable")?;
-        let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if length.is_some_and(|length: u64| length > policy.max_body) {
-            return Err("too-large");
-        }
-        let variant = storable.selecting.map(|selecting: vary::Selecting| {
-            let digest = selecting.variant(selected_by);
-            (selecting, digest)
-        });
-        let mut head = response.headers().clone();
-        fields::remove(&mut head);
-        let stored =
-            StoredResponse { status, head, content: Default::default(), facts: storable.facts, generation, variant };
-        Ok(Fill::new(self, (key, asked.at), stored, length, policy.max_body))
-    }
-
-    /// Keeps a whole response that was asked for at `asked`, in seconds since the Unix epoch.
-    fn keep(&self, key: &Key, response: StoredResponse, asked: u64) {
-        let facts = response.facts;
-        let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
-        self.store.keep(key, response, asked, (Duration::from_secs(fresh.into()) + STALE).min(LONGEST));
-        if let Store::Memory(memory) = &self.store {
-            self.metrics.stored_bytes.set(memory.bytes());
-        }
+    /// A stored response at `now`, in seconds since the Unix epoch, fresh for so many more; `None`: its content cannot be
+    /// read.
+    async fn reuse(
+        &self,
+        key: &Key,
+        exchange: &Exchange,
+        stored: &StoredResponse,
+        tier: Tier,
+        (now, fresh_for): (u64, i64),
+    ) -> Option<Response<Body>> {
+        let mut response = self.from_stored(key, &exchange.request, stored, now).await?;
+        self.metrics.hits(tier);
+        exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());
+        mark(&mut response, Outcome::Hit, Status::hit(fresh_for).key(self.told(key)));
+        Some(response)
     }
 
     async fn pass_by<S: Next>(
         self: Rc<Self>,
         forwarded: &'static str,
-        reason: &'static str,
+        reason: Option<&'static str>,
         exchange: Box<Exchange>,
         next: S,
     ) -> Response<Body> {
         if self.route.policy.is_none() {
             return pass(next, exchange).await;
         }
-        self.metrics.bypass.inc();
+        self.metrics.count(Outcome::Bypass);
         {
             let mut record = exchange.trail.borrow_mut();
-            (record.cache, record.cache_reason) = (Some("bypass"), Some(reason));
+            (record.cache, record.cache_reason) = (Some(Outcome::Bypass.as_str()), Some(reason.unwrap_or(forwarded)));
         }
         let mut response = pass(next, exchange).await;
-        let mut status = format!("sidegate; fwd={forwarded}; fwd-status={}", response.status().as_u16());
-        if forwarded != reason {
-            status.push_str("; detail=");
-            status.push_str(reason);
-        }
-        mark(&mut response, HeaderValue::from_static("BYPASS"), &status);
+        let status = Status::forwarded(forwarded, Some(response.status())).detail(reason);
+        mark(&mut response, Outcome::Bypass, status);
         response
     }
 
-    async fn write<S: Next>(self: Rc<Self>, exchange: Box<Exchange>, next: S) -> Response<Body> {
-        let request = &exchange.request;
-        let Ok(key) = Key::of_place(exchange.client.scheme, request.uri(), request.headers()) else {
-            return self.pass_by("method", "method", exchange, next).await;
-        };
-        let filled = self.route.on_write.iter().filter_map(|template| template.fill(&exchange.parameters));
-        let places = key.places_of(request.uri().path(), self.route.slash_is_text);
-        let mut places = places.unwrap_or_else(|| vec![key.place().to_owned()]);
-        places.extend(filled.map(|path| key.place_of(&path)));
-        let trail = exchange.trail.clone();
-        let writing = self.owed.writing();
-        let written = tokio::task::spawn_local(async move {
-            let _until_invalidated = writing;
-            let response = self.clone().pass_by("method", "method", exchange, next).await;
-            let unknown = trail.borrow().upstream_error.is_some();
-            if invalidation::invalidates(response.status(), unknown) {
-                let named = invalidation::named_paths(response.headers(), key.authority());
-                places.extend(named.iter().map(|path| key.place_of(path)));
-                self.invalidate(&places).await;
-            }
-            response
-        });
-        match written.await.map_err(tokio::task::JoinError::try_into_panic) {
-            Ok(response) => response,
-            Err(Ok(panic)) => resume_unwind(panic),
-            // The worker is ending, and this future with it.
-            Err(Err(_)) => std::future::pending().await,
+    /// Keeps a whole response that was asked for at `asked`, in seconds since the Unix epoch: as long as it is fresh, and
+    /// of use after that.
+    fn keep(&self, key: &Key, response: StoredResponse, asked: u64) {
+        let Some(policy) = &self.route.policy else { return };
+        let facts = response.facts;
+        let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
+        let life = Duration::from_secs(fresh.into()) + policy.staleness.keep;
+        self.store.keep(key, response, asked, life, policy.max_variants);
+        if let Store::Memory(memory) = &self.store {
+            self.metrics.stored_bytes.set(memory.bytes());
         }
     }
 
-    async fn invalidate(self: &Rc<Self>, places: &[String]) {
-        if let Err(reason) = self.store.invalidate(places).await {
-            tracing::debug!(reason, places = places.len(), "an invalidation is owed to Redis");
-            self.owed.add(places);
-            self.clone().settle();
-        }
-    }
-
-    /// Tells Redis what it is owed, behind the request that noticed, as soon as it can be told.
-    fn settle(self: Rc<Self>) {
-        if matches!(self.store, Store::Redis(_)) && !self.settling.replace(true) {
-            tokio::task::spawn_local(async move {
-                if let Store::Redis(store) = &self.store {
-                    store.settle_all(&self.owed).await;
-                }
-                self.settling.set(false);
-            });
-        }
-    }
-
-    fn count(&self, trail: &Trail, why: Why, not_stored: Option<&'static str>) {
-        let (outcome, reason) = why.words();
-        self.metrics.forwarded(why).inc();
-        let mut record = trail.borrow_mut();
-        record.cache = Some(outcome);
-        record.cache_reason = Some(not_stored.unwrap_or(reason));
+    /// The key, where clients are told it.
+    fn told<'a>(&self, key: &'a Key) -> Option<&'a str> {
+        self.route.policy.as_ref().filter(|policy| policy.status_key).map(|_| key.text())
     }
 }
 
-/// What a read may do with its place: the answer to GET may fill it, unless the client forbids it.
-fn purpose(exchange: &Exchange) -> Purpose {
-    let request = &exchange.request;
-    if request.method() == Method::GET && !directives(request.headers()).no_store {
-        Purpose::ReuseOrFill
-    } else {
-        Purpose::Reuse
-    }
+/// What a request means to the store.
+fn asks(exchange: &Exchange) -> Asks {
+    if exchange.posted.is_some() { Asks::Read } else { request::asks(exchange.request.method()) }
 }

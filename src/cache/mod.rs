@@ -8,19 +8,28 @@
 //! 4. What was answered to somebody's credentials is shared only if the response says so itself; what was answered to
 //!    nobody in particular is not sent to somebody unless it says so either.
 
+pub mod coalesce;
+pub mod encode;
 mod key;
 mod layer;
+mod observe;
 mod policy;
 pub mod rules;
 pub mod store;
 pub mod stored;
+mod text;
+mod under_way;
 
-pub use key::Key;
+pub use key::{Besides, Key};
 pub use layer::{Cache, OnRoute, Worker, layer};
 pub use policy::{
     ClientDirectives, Coalescing, Coding, Cookies, Freshness, KeyPart, Keying, Mode, Policy, QueryKey, Scope,
     SetCookie, Staleness,
 };
+pub use under_way::UnderWay;
+
+/// Fetches of responses that others may join.
+pub type Flights = coalesce::Flights<std::sync::Arc<stored::StoredResponse>>;
 
 /// Bounds of the store in process memory (`[memory]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -99,6 +99,7 @@ pub fn sections(settings: &Settings) -> Vec<Section> {
         ("limit_keys", plain(memory.limits.max_keys)),
         ("responses", plain(size(memory.cache.max_bytes))),
         ("filling", plain(size(memory.cache.max_filling))),
+        ("encoding", plain(size(memory.coders.max_bytes))),
         ("grace_sessions", plain(size(memory.sessions.max_bytes))),
     ];
     sections.push(Section { name: "memory".into(), lines: memory });

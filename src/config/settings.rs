@@ -62,6 +62,8 @@ pub struct MemorySettings {
     pub limits: rate_limit::store::MemorySettings,
     /// `responses`.
     pub cache: cache::MemorySettings,
+    /// Work areas of content coders.
+    pub coders: cache::encode::MemorySettings,
     /// `grace_sessions`.
     pub sessions: session::MemorySettings,
 }

@@ -31,6 +31,7 @@ plan = "api"
 
 [cache.pages]
 ttl = "60s"
+coalesce = "fleet"
 
 [session.web]
 format = "json"

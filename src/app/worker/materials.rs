@@ -8,8 +8,9 @@ use std::sync::atomic::AtomicU8;
 use http::HeaderName;
 
 use super::super::shared::{Shared, Stores};
+use crate::cache::encode::Encode;
 use crate::cache::rules::invalidation::Template;
-use crate::cache::{self, Cache, OnRoute};
+use crate::cache::{self, Cache, OnRoute, Policy};
 use crate::config::settings::{RouteSettings, Settings};
 use crate::exchange::CertificateFact;
 use crate::listener;
@@ -86,7 +87,13 @@ pub fn gather_parts(
     let registry = &shared.registry;
     let redis = settings.redis.as_ref().map(|redis| {
         let kept = before.and_then(|before| before.redis.as_ref()).filter(|(known, _)| known == redis);
-        let scripts = [&rate_limit::store::redis::SCRIPTS[..], &in_flight::SCRIPTS, &[fleet::SCRIPT]].concat();
+        let scripts = [
+            &rate_limit::store::redis::SCRIPTS[..],
+            &in_flight::SCRIPTS,
+            &[fleet::SCRIPT],
+            &[cache::store::SCRIPT, cache::store::LOCK],
+        ]
+        .concat();
         let new = || Link::new(redis, &scripts, registry, number);
         (redis.clone(), kept.map_or_else(new, |(_, link)| link.clone()))
     });
@@ -223,6 +230,10 @@ impl Room<'_> {
             in_flight_by_principal: in_flight(&in_flight_by_principal, &by_principal),
             by_principal,
             cache: self.cache(route)?,
+            encode: route
+                .cache
+                .as_ref()
+                .and_then(|policy| Encode::new(policy, &self.stores.coders, registry, self.number)),
             forwarded: self.limits(&forwarded, route.cost),
             upstream,
             terms: Terms {
@@ -258,8 +269,11 @@ impl Room<'_> {
         let on_write = route.on_write.iter().map(|text| Template::parse(text, &parameters));
         let identity = route.session.iter().flat_map(|(session, _)| &session.forward).map(|(name, _)| name.clone());
         let on_route = OnRoute {
-            policy: route.cache.clone(),
+            label: route.label.clone(),
+            policy: route.cache.as_ref().map(|policy| knowing_credentials(policy, self.settings)),
             credentials: route.session.is_some(),
+            bearer_first: route.session.iter().any(|(session, _)| session.carriers.first() == Some(&Carrier::Bearer)),
+            session_fields: session_fields(self.settings),
             certificates: !told_of_certificates(self.settings).is_empty(),
             slash_is_text: route.pattern.slash_is_text,
             on_write: on_write.collect::<Result<_, _>>().map_err(|error| format!("{}: {error}", route.label))?,
@@ -271,12 +285,31 @@ impl Room<'_> {
             near: self.stores.near.responses.clone(),
             prefix: self.prefix().into(),
             owed: self.stores.owed.clone(),
+            under_way: self.stores.under_way.clone(),
+            flights: self.stores.flights.clone(),
             clock: self.shared.clock.clone(),
             registry: self.shared.registry.clone(),
             number: self.number,
         };
         Ok(Some(Cache::new(on_route, &worker)))
     }
+}
+
+/// Fields in which sessions are looked for.
+fn session_fields(settings: &Settings) -> Rc<[HeaderName]> {
+    let carriers = settings.routes.iter().flat_map(|route| &route.session).flat_map(|(session, _)| &session.carriers);
+    carriers.filter_map(|carrier| if let Carrier::Header(name) = carrier { Some(name.clone()) } else { None }).collect()
+}
+
+/// A cache's policy, and what it may not leave out of a key.
+fn knowing_credentials(policy: &Arc<Policy>, settings: &Settings) -> Arc<Policy> {
+    let names = secret_parameters(settings);
+    if names.is_empty() {
+        return policy.clone();
+    }
+    let mut policy = Policy::clone(policy);
+    policy.keying.query.credentials = names.into_iter().map(str::to_owned).collect();
+    policy.into()
 }
 
 /// Query parameters that carry credentials, or what clients are told apart by: never logged.

@@ -3,12 +3,18 @@
 //! | key | value |
 //! |---|---|
 //! | `PREFIX cache:{PLACE}:g` | the place's generation |
-//! | `PREFIX cache:{PLACE}:DIGEST` | a stored response, or the selecting fields of its variants |
+//! | `PREFIX cache:{PLACE}:DIGEST` | a stored response, or the list of its variants |
 //! | `PREFIX cache:{PLACE}:DIGEST:VARIANT` | a variant |
+//! | `PREFIX cache:{PLACE}:DIGEST:p:ID:NUMBER` | a piece of the content of either |
+//! | `PREFIX cache:{PLACE}:DIGEST:lock` | who fetches it for the fleet (`redis/lock`) |
 //!
 //! 1. All keys of a place lie in one cluster slot: what stands in the braces is the place, escaped; its *tag*.
 //! 2. DIGEST is the SHA-256 of the key's text, VARIANT that of the request's selecting fields, both in base64url.
-//! 3. What [`Names`] spells [`read`] reads; everything else is no key of ours.
+//!    ID is that of the fill, in hex, NUMBER decimal.
+//! 3. What [`Names`] spells [`read`] reads, but for pieces and locks: of them nothing is remembered. Everything else is no key
+//!    of ours.
+
+use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -65,6 +71,11 @@ impl Names {
         [&self.base, ":g"].concat()
     }
 
+    /// The key of the lock on fetches of what has this digest.
+    pub(super) fn lock(&self, digest: Digest) -> String {
+        [&self.entry(&EntryName { digest, variant: None }), ":lock"].concat()
+    }
+
     /// The key of an entry.
     pub(super) fn entry(&self, EntryName { digest, variant }: &EntryName) -> String {
         let mut name = String::with_capacity(self.base.len() + 2 * 44);
@@ -73,6 +84,14 @@ impl Names {
             name.push(':');
             BASE64_URL_SAFE_NO_PAD.encode_string(digest, &mut name);
         }
+        name
+    }
+
+    /// The key of a piece of content.
+    pub(super) fn piece(&self, digest: &Digest, id: u128, number: u64) -> String {
+        let mut name = self.entry(&EntryName { digest: *digest, variant: None });
+        // A String takes whatever is written to it.
+        let _ = write!(name, ":p:{id:032x}:{number}");
         name
     }
 }
@@ -132,5 +151,7 @@ mod tests {
         let cut = &names.entry(&EntryName { digest: [1; 32], variant: None });
         assert_eq!(read("side:", &cut.as_bytes()[..cut.len() - 1]), None);
         assert_eq!(read("side:", b"side:cache:{\xff}:g"), None);
+        let piece = names.piece(&[1; 32], 7, 12);
+        assert!(piece.ends_with(":p:00000000000000000000000000000007:12") && read("side:", piece.as_bytes()).is_none());
     }
 }

@@ -167,11 +167,14 @@ pub fn memory(table: &mut Table<'_>) -> MemorySettings {
     table.set("limit_keys", &mut max_keys, count(1..1_000_000_001));
     table.set("responses", &mut max_bytes, sized(0, 1 << 40));
     table.set("filling", &mut max_filling, sized(0, 1 << 40));
+    let mut coders = cache::encode::MemorySettings::default();
+    table.set("encoding", &mut coders.max_bytes, sized(0, 1 << 40));
     let mut sessions = session::MemorySettings::default();
     table.set("grace_sessions", &mut sessions.max_bytes, sized(64 << 10, 1 << 40));
     MemorySettings {
         limits: rate_limit::store::MemorySettings { max_keys },
         cache: cache::MemorySettings { max_bytes, max_filling },
+        coders,
         sessions,
     }
 }

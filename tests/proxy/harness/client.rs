@@ -206,6 +206,13 @@ impl Client {
         bytes
     }
 
+    /// Reads a line, its end included.
+    pub fn read_line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("a line from the proxy");
+        line
+    }
+
     /// Reads content and counts it, keeping none; tells how many bytes came, and whether that was all.
     pub fn count_content(&mut self, fields: &Fields) -> (u64, bool) {
         let mut total = 0;

@@ -1,0 +1,200 @@
+//! What becomes of a read: the look-up, and one function of what was found.
+//!
+//! 1. What cannot be looked up, or must not, passes by.
+//! 2. Nothing is stored: the app is asked, and its answer may be kept.
+//! 3. What is stored for nobody in particular is no answer to credentials unless it says so itself.
+//! 4. Then [`reuse::judge`] has the word. Where it says "validate" and the app has failed to just now, what may stand in
+//!    for it does, and the app is left alone.
+//! 5. To a POST that is a read only what is fresh is an answer.
+//! 6. A client that takes only what is stored gets 504 where the app would be asked (RFC 9111 §5.2.1.7).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Method;
+use http_body::Body as _;
+
+use super::Cache;
+use super::outcome::{Tier, Why};
+use super::together::Lead;
+use crate::cache::rules::directives::directives;
+use crate::cache::rules::request;
+use crate::cache::rules::reuse::{self, ClientAsks, Use};
+use crate::cache::store::{Found, Generation, Purpose, Question, Store};
+use crate::cache::stored::{Known, StoredResponse};
+use crate::cache::{ClientDirectives, Key, Policy};
+use crate::exchange::{Answer, Exchange, Slot};
+
+/// What happens to a read.
+pub(super) enum Action {
+    /// The stored response is sent.
+    Reuse {
+        /// What takes its place if its content cannot be read.
+        errand: Errand,
+        stored: Arc<StoredResponse>,
+        tier: Tier,
+        /// In seconds since the Unix epoch: when that was decided.
+        now: u64,
+        /// Seconds.
+        fresh_for: i64,
+    },
+    /// It is sent though it is stale.
+    Stale {
+        errand: Errand,
+        stored: Arc<StoredResponse>,
+        /// Seconds; zero or less.
+        fresh_for: i64,
+        /// The app is asked behind the answer.
+        refresh: bool,
+        /// Why the app was not asked first, if it would have been.
+        detail: Option<&'static str>,
+    },
+    /// The app is asked, and the answer may be stored.
+    Ask { errand: Errand, stored: Held },
+    /// The app is asked, and the answer is not stored.
+    PassBy { reason: &'static str },
+    /// Nobody is asked.
+    Refuse,
+}
+
+/// What is stored already when the app is asked.
+pub(super) enum Held {
+    /// Nothing that is of use.
+    Nothing,
+    /// Other variants; there is at least one.
+    Others(Vec<Known>),
+    /// The response to this request: whether it still holds is the question.
+    One(Arc<StoredResponse>),
+}
+
+/// Why the app is asked, and what it takes to keep its answer.
+pub(super) struct Errand {
+    /// For the answer to this request.
+    pub(super) policy: Arc<Policy>,
+    pub(super) why: Why,
+    pub(super) key: Key,
+    /// Of the place, as the look-up read it.
+    pub(super) generation: Option<Generation>,
+    /// The request carries credentials that its key does not hold.
+    pub(super) credentials: bool,
+    /// It is a POST.
+    pub(super) posted: bool,
+    /// No client waits for it.
+    pub(super) behind: bool,
+    /// The part it has in a flight.
+    pub(super) lead: Lead,
+}
+
+impl Cache {
+    /// Why a read passes the store by, or its key.
+    pub(super) fn key_of_read(&self, exchange: &Exchange) -> Result<Key, &'static str> {
+        let request = &exchange.request;
+        let has_content = exchange.posted.is_none() && !request.body().is_end_stream();
+        if let Some(reason) = request::passes_by(request.headers(), has_content) {
+            return Err(reason);
+        }
+        let besides = self.besides(exchange).ok_or("no-policy")?;
+        let key = Key::of_read(exchange.client.scheme, request.uri(), request.headers(), &besides)?;
+        if !key.is_of_one_place(request.uri().path(), self.route.slash_is_text) {
+            return Err("path");
+        }
+        if self.owed.covers(key.place()) { Err("owed") } else { Ok(key) }
+    }
+
+    pub(super) async fn decide(self: &Rc<Self>, exchange: &mut Exchange) -> Action {
+        let Some(policy) = self.policy_of(exchange) else { return Action::PassBy { reason: "no-policy" } };
+        let heard = policy.freshness.client_directives;
+        let asks = match heard {
+            ClientDirectives::Honour => ClientAsks::heard(exchange.request.headers(), heard),
+            ClientDirectives::Ignore => ClientAsks::default(),
+        };
+        match self.look_up(&policy, exchange, asks).await {
+            Action::Ask { .. } | Action::PassBy { .. } if asks.only_if_cached => Action::Refuse,
+            action => action,
+        }
+    }
+
+    async fn look_up(self: &Rc<Self>, policy: &Arc<Policy>, exchange: &mut Exchange, asks: ClientAsks) -> Action {
+        if self.owed.is_any() {
+            self.clone().settle();
+        }
+        let (answer, note) = (exchange.answers.take(Slot::Cache), exchange.answers.note(Slot::Cache));
+        let aside = exchange.answers.take_aside();
+        let tier = self.tier(&answer);
+        let key = match self.key_of_read(exchange) {
+            Ok(key) => key,
+            Err(reason) => return Action::PassBy { reason },
+        };
+        let head = exchange.request.headers();
+        let question = Question { key: &key, request: head, purpose: purpose(exchange) };
+        let found = self.store.look_up(question, answer, note, aside).await;
+        // A write may have failed to invalidate since the store was asked.
+        if self.owed.covers(key.place()) {
+            return Action::PassBy { reason: "owed" };
+        }
+        let credentials = self.credentials(exchange);
+        let errand = |why, key, generation| {
+            let (policy, credentials, posted) = (policy.clone(), credentials.is_some(), exchange.posted.is_some());
+            Errand { policy, why, key, generation, credentials, posted, behind: false, lead: Lead::default() }
+        };
+        let stored = match found {
+            Found::Unavailable(_) => return Action::PassBy { reason: "store-unavailable" },
+            Found::Nothing { generation, other_variants, known } => {
+                let why = if other_variants { Why::VaryMiss } else { Why::UriMiss };
+                let stored =
+                    if known.is_empty() || exchange.posted.is_some() { Held::Nothing } else { Held::Others(known) };
+                return Action::Ask { errand: errand(why, key, generation), stored };
+            }
+            Found::Stored(stored) => stored,
+        };
+        let (facts, generation) = (stored.facts, Some(stored.generation));
+        if let Some(kind) = credentials.filter(|_| !facts.shareable) {
+            return Action::Ask { errand: errand(Why::Credentials(kind), key, generation), stored: Held::Nothing };
+        }
+        let asks = if asks.max_age.is_some() { asks.of(&stored.head) } else { asks };
+        let now = self.clock.unix_seconds();
+        let age = facts.age(now);
+        match reuse::judge(&facts, age, &asks) {
+            Use::Fresh { fresh_for } => {
+                Action::Reuse { errand: errand(Why::UriMiss, key, generation), stored, tier, now, fresh_for }
+            }
+            _ if exchange.posted.is_some() => {
+                let why = Why::NotReused(reuse::NotReused::Stale);
+                Action::Ask { errand: errand(why, key, generation), stored: Held::Nothing }
+            }
+            Use::Stale { fresh_for, refresh } => {
+                let errand = errand(Why::NotReused(reuse::NotReused::Stale), key, generation);
+                Action::Stale { errand, stored, fresh_for, refresh, detail: None }
+            }
+            Use::Validate { why, fresh_for } => {
+                let errand = errand(Why::NotReused(why), key, generation);
+                match self.under_way.failed(&errand.key.digest(), self.clock.unix_micros()) {
+                    Some(failure) if reuse::stands_in(&facts, age, failure, &policy.staleness) => {
+                        Action::Stale { errand, stored, fresh_for, refresh: false, detail: Some("refresh-failed") }
+                    }
+                    _ => Action::Ask { errand, stored: Held::One(stored) },
+                }
+            }
+        }
+    }
+
+    /// Where what `answer` holds was found.
+    fn tier(&self, answer: &Answer) -> Tier {
+        match (&self.store, answer) {
+            (_, Answer::Near(_)) => Tier::Near,
+            (Store::Redis(_), _) => Tier::Redis,
+            (Store::Memory(_), _) => Tier::Memory,
+        }
+    }
+}
+
+/// Whether the answer to a read may be kept: that to HEAD has no content.
+pub(super) fn may_fill(exchange: &Exchange) -> bool {
+    exchange.request.method() == Method::GET || exchange.posted.is_some()
+}
+
+/// What a read may do with its place: the answer to GET may fill it, unless the client forbids it.
+pub(super) fn purpose(exchange: &Exchange) -> Purpose {
+    let request = &exchange.request;
+    if may_fill(exchange) && !directives(request.headers()).no_store { Purpose::ReuseOrFill } else { Purpose::Reuse }
+}

@@ -1,0 +1,61 @@
+//! The cache that only looks on (`mode = "observe"`): every request is forwarded, as its client sent it.
+//!
+//! 1. What the store would have answered at once, fresh or stale, is compared with what the app says (`cache::observe`).
+//!    What is fresh stays stored as it is: a cache would have gone on sending it until it is stale. What is stale is
+//!    replaced, as its refresh would have done.
+//! 2. What the app would have been asked for all the same is fetched and stored as ever, but never validated: a condition of
+//!    ours would make the app's answer one that its client did not ask for.
+//! 3. Clients are told the truth: they were forwarded.
+
+use std::rc::Rc;
+
+use http::Response;
+use http_body_util::BodyExt as _;
+
+use super::Cache;
+use super::decide::Action;
+use crate::body::Body;
+use crate::cache::observe::{self, Comparison, Observer, Verdict};
+use crate::exchange::{Exchange, Next};
+
+impl Cache {
+    /// Forwards what `action` would have answered, and compares.
+    pub(super) async fn observe<S: Next>(
+        self: Rc<Self>,
+        observer: Rc<Observer>,
+        action: Action,
+        exchange: Box<Exchange>,
+        next: S,
+    ) -> Response<Body> {
+        let now = self.clock.unix_seconds();
+        let (errand, stored, is_fresh) = match action {
+            Action::Reuse { errand, stored, .. } => (errand, stored, true),
+            Action::Stale { errand, stored, .. } => (errand, stored, false),
+            Action::Ask { errand, .. } => return self.fetch(errand, exchange, next).await,
+            Action::PassBy { reason } => return self.pass_by("bypass", Some(reason), exchange, next).await,
+            Action::Refuse => return self.pass_by("bypass", Some("observe"), exchange, next).await,
+        };
+        let Some(expected) = self.from_stored(&errand.key, &exchange.request, &stored, now).await else {
+            return self.fetch(errand, exchange, next).await;
+        };
+        let (expected, content) = expected.into_parts();
+        let content = content.collect().await.map(http_body_util::Collected::to_bytes);
+        let digest = errand.key.digest();
+        let (clock, trail) = (self.clock.clone(), exchange.trail.clone());
+        let response = match is_fresh {
+            true => self.pass_by("bypass", Some("observe"), exchange, next).await,
+            false => self.fetch(errand, exchange, next).await,
+        };
+        let found = match trail.borrow().local_reply {
+            Some(_) => Some(Verdict::Unknown),
+            None => observe::heads((expected.status, &expected.headers), (response.status(), response.headers())),
+        };
+        let found = found.or(content.is_err().then_some(Verdict::Unknown));
+        let report = move |verdict: Verdict, bytes| {
+            trail.borrow_mut().cache_reason = Some(verdict.reason());
+            observer.report(verdict, bytes, &digest, clock.unix_micros());
+        };
+        let comparison = Comparison::new(found, content.unwrap_or_default(), report);
+        response.map(|content| content.watched(comparison))
+    }
+}

@@ -1,0 +1,126 @@
+//! The app's answer, as the driver of a flight shares it.
+//!
+//! 1. Only what the store could send to the next client at once may be shared: it may be kept, is fresh, need not be
+//!    validated, and carries no tags. (A purge by tag can only take back what is stored. What is under way is kept from the
+//!    store by the tag's mark, which waiters do not read.)
+//! 2. What is there whole, with the head, is kept at once; everybody is given it whole, and no task is needed.
+//! 3. Else a task reads the content into the flight, keeps it, and ends the flight once the store has it for certain: who
+//!    comes in between still joins.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Response};
+use http_body::Frame;
+
+use super::Cache;
+use super::decide::Errand;
+use super::together::Leading;
+use crate::body::Body;
+use crate::cache::coalesce::{Ahead, Bounds, Leave};
+use crate::cache::rules::reuse::{self, ClientAsks, Use};
+use crate::cache::rules::storing::Asked;
+use crate::cache::store::Store;
+use crate::cache::stored::{StoredResponse, into_stored_head};
+use crate::cache::{Key, Policy, Scope};
+
+impl Cache {
+    /// Whether what may be stored may be shared before it is (rule 1). `head` are the fields of the answer.
+    pub(super) fn may_share(&self, policy: &Policy, response: &StoredResponse, head: &HeaderMap) -> bool {
+        let age = response.facts.age(self.clock.unix_seconds());
+        matches!(reuse::judge(&response.facts, age, &ClientAsks::default()), Use::Fresh { .. })
+            && !policy.tags.iter().any(|field| head.contains_key(field))
+    }
+
+    /// The role of the one who shares its answer, if it is one to share. What was known of its key is put right.
+    pub(super) fn sharing(
+        &self,
+        policy: &Policy,
+        errand: &Errand,
+        stored: &StoredResponse,
+        head: &HeaderMap,
+    ) -> Option<Leading> {
+        if policy.coalescing.scope == Scope::Off {
+            return None;
+        }
+        if !self.may_share(policy, stored, head) {
+            self.part(errand, Leave::Unshareable);
+            return None;
+        }
+        let leading = errand.lead.take();
+        let flight = leading.as_ref().and_then(|leading| leading.driver.key());
+        let remembered_by = flight.or_else(|| errand.flight())?.remembered_by();
+        let selecting = stored.variant.as_ref().map(|(selecting, _)| selecting);
+        let was_unshareable = self.flights.recollection().shareable(&remembered_by, selecting);
+        if let Store::Redis(store) = &self.store
+            && was_unshareable
+            && policy.coalescing.scope == Scope::Fleet
+        {
+            store.shareable_again(&errand.key);
+        }
+        leading
+    }
+
+    /// Keeps what is here whole, and gives it to all who wait for it.
+    pub(super) fn keep_for_all(&self, leading: Leading, key: &Key, response: StoredResponse, asked: Asked) {
+        let answer = leading.driver.has_waiters().then(|| Arc::new(response.clone()));
+        self.keep(key, response, asked.at);
+        leading.driver.settle(answer);
+        // Behind what was stored, on the same connection.
+        drop(leading.lock);
+    }
+
+    /// The driver's own client's response; everybody else's comes of the same content. `said` is its length as the app
+    /// says it.
+    pub(super) fn share(
+        self: Rc<Self>,
+        Leading { driver, lock }: Leading,
+        errand: Errand,
+        asked: Asked,
+        mut stored: StoredResponse,
+        said: Option<u64>,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let Some(max_body) = self.route.policy.as_ref().map(|policy| policy.max_body) else { return response };
+        let (parts, mut body) = response.into_parts();
+        let received = stored.facts.received;
+        let begun = match Ahead::read(&mut body) {
+            Ahead::Whole(content)
+                if said.is_none_or(|said| said == content.len() as u64) && content.len() as u64 <= max_body =>
+            {
+                stored.content = content.clone().into();
+                into_stored_head(&mut stored.head, stored.status, content.len(), received);
+                self.keep_for_all(Leading { driver, lock }, &errand.key, stored, asked);
+                return Response::from_parts(parts, Body::full(content));
+            }
+            Ahead::Whole(content) => vec![Frame::data(content)],
+            Ahead::Begun(frames) => frames,
+            Ahead::Broken(begun) => {
+                driver.part(Leave::Failed);
+                return Response::from_parts(parts, Body::boxed(begun));
+            }
+        };
+        into_stored_head(&mut stored.head, stored.status, said.unwrap_or(0) as usize, received);
+        if said.is_none() {
+            stored.head.remove(CONTENT_LENGTH);
+        }
+        let head = Arc::new(stored);
+        let Some((mut pilot, reader)) = driver.open(head.clone(), said) else {
+            return Response::from_parts(parts, body);
+        };
+        tokio::task::spawn_local(async move {
+            if let Some(landed) = pilot.fly(begun, &mut body, Bounds { max_body }).await {
+                let mut whole = StoredResponse::clone(&head);
+                into_stored_head(&mut whole.head, whole.status, landed.content.len(), received);
+                whole.content = landed.content.into();
+                self.keep(&errand.key, whole, asked.at);
+                drop(lock);
+                if pilot.is_shared() {
+                    self.store.caught_up(&errand.key).await;
+                }
+            }
+        });
+        Response::from_parts(parts, Body::boxed(reader))
+    }
+}

@@ -1,0 +1,54 @@
+//! The lock on a fetch in the fleet.
+
+use sidegate::cache::store::{Claim, LOCK, Lock};
+
+use super::*;
+
+const LIFE: Duration = Duration::from_secs(60);
+
+async fn claimed(store: &RedisStore, key: &Key) -> Lock {
+    match store.claim(key, LIFE).await {
+        Claim::Ours(lock) => lock,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn one_instance_fetches_until_it_lets_go_or_leaves_word() {
+    as_worker(async || {
+        let server = RedisServer::start();
+        let link = Link::new(&crate::settings(&server), &[SCRIPT, LOCK], &Registry::new(1), 0);
+        up(&link, true).await;
+        let [one, other] = [(); 2].map(|()| redis_store(link.clone(), "sidegate:"));
+        let key = key("/page");
+        let lock = claimed(&one, &key).await;
+        assert!(matches!(other.claim(&key, LIFE).await, Claim::Taken));
+        drop(lock);
+        let lock = claimed(&other, &key).await;
+        lock.leave_unshareable(LIFE);
+        assert!(matches!(one.claim(&key, LIFE).await, Claim::Unshareable));
+        one.shareable_again(&key);
+        // One that has lost its lock takes nothing from the next.
+        let lost = claimed(&one, &key).await;
+        let keys: Vec<String> = server.ask(&["KEYS", "*:lock"]).expect("keys");
+        server.ask::<()>(&["DEL", &keys[0]]).expect("DEL");
+        let _held = claimed(&other, &key).await;
+        drop(lost);
+        assert!(matches!(one.claim(&key, LIFE).await, Claim::Taken));
+        let life: i64 = server.ask(&["PTTL", &keys[0]]).expect("a life");
+        assert!((1..=60_000).contains(&life), "{life}");
+    });
+}
+
+#[test]
+fn without_redis_nobody_is_waited_for() {
+    as_worker(async || {
+        let mut server = RedisServer::start();
+        let link = link(&server).await;
+        let store = redis_store(link.clone(), "sidegate:");
+        let key = key("/page");
+        server.kill();
+        up(&link, false).await;
+        assert!(matches!(store.claim(&key, LIFE).await, Claim::Unknown));
+    });
+}
