@@ -39,12 +39,13 @@ mod ask;
 mod behind;
 mod decide;
 mod fill;
+mod offer;
 mod outcome;
 mod posted;
 mod whom;
 mod write;
 
-use decide::Action;
+use decide::{Action, Held};
 use outcome::{Metrics, Outcome, Status, mark};
 use whom::Policies;
 
@@ -153,10 +154,7 @@ impl Cache {
         let Worker { memory, link, near, prefix, owed, under_way, clock, registry, number } = worker.clone();
         let (store, owed) = match link {
             Some(link) => {
-                let form = route.policy.as_ref().map_or(Form { compress: false, max_content: 0 }, |policy| Form {
-                    compress: policy.compress,
-                    max_content: policy.max_body,
-                });
+                let form = route.policy.as_ref().map_or(Form::default(), Form::of);
                 let store = RedisStore::new(link, prefix, clock.clone(), form, route.written_late.clone());
                 let store = store.behind(near, &registry, number);
                 (Store::Redis(Box::new(store)), owed)
@@ -172,24 +170,35 @@ impl Cache {
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
         match self.decide(&mut exchange).await {
-            Action::Reuse { key, stored, tier, now, fresh_for } => {
-                self.metrics.hits(tier);
-                exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());
-                let mut response = answer::from_stored(&exchange.request, &stored, now);
-                mark(&mut response, Outcome::Hit, Status::hit(fresh_for).key(self.told(&key)));
-                response
+            Action::Reuse { errand, stored, tier, now, fresh_for } => {
+                match self.from_stored(&errand.key, &exchange.request, &stored, now).await {
+                    Some(mut response) => {
+                        self.metrics.hits(tier);
+                        exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());
+                        mark(&mut response, Outcome::Hit, Status::hit(fresh_for).key(self.told(&errand.key)));
+                        response
+                    }
+                    None => self.fetch(errand, exchange, next).await,
+                }
             }
             Action::Stale { errand, stored, fresh_for, refresh, detail } => {
                 let status = Status::hit(fresh_for).key(self.told(&errand.key)).detail(detail);
-                let response = self.stale(&exchange, &stored, status);
-                if refresh {
-                    self.refresh(errand, stored, &exchange, next);
+                match self.stale(&errand, &exchange, &stored, status).await {
+                    Some(response) => {
+                        if refresh {
+                            self.refresh(errand, stored, &exchange, next);
+                        }
+                        response
+                    }
+                    None => self.fetch(errand, exchange, next).await,
                 }
-                response
             }
-            Action::Ask { errand, stored: None } => self.fetch(errand, exchange, next).await,
+            Action::Ask { errand, stored: Held::Nothing } => self.fetch(errand, exchange, next).await,
             // In a box is what only some need: it would make the future of every hit larger.
-            Action::Ask { errand, stored: Some(stored) } => {
+            Action::Ask { errand, stored: Held::Others(known) } => {
+                Box::pin(self.offer(errand, known, exchange, next)).await
+            }
+            Action::Ask { errand, stored: Held::One(stored) } => {
                 Box::pin(self.validate(errand, stored, exchange, next)).await
             }
             Action::PassBy { reason } => self.pass_by("bypass", Some(reason), exchange, next).await,
@@ -224,7 +233,8 @@ impl Cache {
         let Some(policy) = &self.route.policy else { return };
         let facts = response.facts;
         let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
-        self.store.keep(key, response, asked, Duration::from_secs(fresh.into()) + policy.staleness.keep);
+        let life = Duration::from_secs(fresh.into()) + policy.staleness.keep;
+        self.store.keep(key, response, asked, life, policy.max_variants);
         if let Store::Memory(memory) = &self.store {
             self.metrics.stored_bytes.set(memory.bytes());
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 mod asked;
 mod bounds;
 mod heads;
+mod offers;
 mod ranges;
 mod stale;
 mod told;

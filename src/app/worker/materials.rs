@@ -86,7 +86,9 @@ pub fn gather_parts(
     let registry = &shared.registry;
     let redis = settings.redis.as_ref().map(|redis| {
         let kept = before.and_then(|before| before.redis.as_ref()).filter(|(known, _)| known == redis);
-        let scripts = [&rate_limit::store::redis::SCRIPTS[..], &in_flight::SCRIPTS, &[fleet::SCRIPT]].concat();
+        let scripts =
+            [&rate_limit::store::redis::SCRIPTS[..], &in_flight::SCRIPTS, &[fleet::SCRIPT, cache::store::SCRIPT]]
+                .concat();
         let new = || Link::new(redis, &scripts, registry, number);
         (redis.clone(), kept.map_or_else(new, |(_, link)| link.clone()))
     });

@@ -3,18 +3,49 @@
 //! 1. 304 to a client that has that copy already (§15.4.5).
 //! 2. Else the part that a GET asks for, if it asks for one: 206, or 416 where it lies outside.
 //! 3. Else the whole; to HEAD without content.
-//! 4. Content is shared with the store, not copied, also that of a part.
+//! 4. Content that is here is shared with the store, not copied, also that of a part; what stands in Redis is read from there
+//!    as it is sent, and only what is needed of it. Where it cannot be read there is no answer.
+
+use std::ops::RangeInclusive;
 
 use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
+use super::Cache;
 use crate::body::Body;
+use crate::cache::Key;
 use crate::cache::rules::conditional;
 use crate::cache::rules::range::{self, Range};
 use crate::cache::stored::StoredResponse;
 
-/// The answer to `request` at `now`, in seconds since the Unix epoch.
-pub(super) fn from_stored<B>(request: &Request<B>, stored: &StoredResponse, now: u64) -> Response<Body> {
+/// What of the content is sent.
+enum Needed {
+    Nothing,
+    Whole,
+    Part(RangeInclusive<u64>),
+}
+
+impl Cache {
+    /// The answer to `request` at `now`, in seconds since the Unix epoch; `None`: its content cannot be read.
+    pub(super) async fn from_stored<B>(
+        &self,
+        key: &Key,
+        request: &Request<B>,
+        stored: &StoredResponse,
+        now: u64,
+    ) -> Option<Response<Body>> {
+        let (mut response, needed) = head(request, stored, now);
+        let part = match &needed {
+            Needed::Nothing => return Some(response),
+            Needed::Whole => None,
+            Needed::Part(part) => Some(part),
+        };
+        *response.body_mut() = self.store.content(key, stored, part).await?;
+        Some(response)
+    }
+}
+
+fn head<B>(request: &Request<B>, stored: &StoredResponse, now: u64) -> (Response<Body>, Needed) {
     let mut response = Response::new(Body::empty());
     let head = response.headers_mut();
     *head = stored.head.clone();
@@ -22,28 +53,32 @@ pub(super) fn from_stored<B>(request: &Request<B>, stored: &StoredResponse, now:
     if conditional::is_not_modified(request.headers(), stored.status, &stored.head, now) {
         conditional::into_not_modified(head);
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return response;
+        return (response, Needed::Nothing);
     }
     *response.status_mut() = stored.status;
-    if request.method() != Method::HEAD {
-        match part(request, stored, now) {
-            Range::Whole => *response.body_mut() = content(stored, None),
-            Range::Part { first, last } => {
-                range::into_part(response.headers_mut(), first, last, length(stored));
-                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                *response.body_mut() = content(stored, Some((first, last)));
-            }
-            Range::Unsatisfiable => unsatisfied(&mut response, length(stored)),
-        }
+    if request.method() == Method::HEAD {
+        return (response, Needed::Nothing);
     }
-    response
+    let needed = match part(request, stored, now) {
+        Range::Whole => Needed::Whole,
+        Range::Part { first, last } => {
+            range::into_part(response.headers_mut(), first, last, stored.content.length());
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            Needed::Part(first..=last)
+        }
+        Range::Unsatisfiable => {
+            unsatisfied(&mut response, stored.content.length());
+            Needed::Nothing
+        }
+    };
+    (response, needed)
 }
 
 fn part<B>(request: &Request<B>, stored: &StoredResponse, now: u64) -> Range {
-    if !request.headers().contains_key(RANGE) {
+    if request.method() != Method::GET || !request.headers().contains_key(RANGE) {
         return Range::Whole;
     }
-    range::range(request.headers(), stored.status, &stored.head, length(stored), now)
+    range::range(request.headers(), stored.status, &stored.head, stored.content.length(), now)
 }
 
 /// 416, without what describes the content that is not sent (RFC 9110 §15.5.17).
@@ -56,17 +91,4 @@ fn unsatisfied(response: &mut Response<Body>, length: u64) {
     if let Some(range) = range::unsatisfied(length) {
         head.insert(CONTENT_RANGE, range);
     }
-}
-
-/// Bytes of the whole.
-fn length(stored: &StoredResponse) -> u64 {
-    stored.content.len() as u64
-}
-
-/// The content, or the bytes from a first to a last of it: the one place that reads stored content.
-fn content(stored: &StoredResponse, part: Option<(u64, u64)>) -> Body {
-    Body::full(match part {
-        None => stored.content.clone(),
-        Some((first, last)) => stored.content.slice(first as usize..=last as usize),
-    })
 }

@@ -17,17 +17,17 @@ use std::sync::Arc;
 use http::header::{AGE, CONTENT_LENGTH, DATE, SET_COOKIE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
+use super::Cache;
 use super::decide::{Errand, may_fill};
 use super::fill::Fill;
 use super::outcome::{Outcome, Status, Why, mark};
-use super::{Cache, answer};
 use crate::body::Body;
 use crate::cache::rules::dates::date_text;
 use crate::cache::rules::directives::directives;
 use crate::cache::rules::reuse::{self, Failure};
 use crate::cache::rules::storing::{self, Asked, NotStored, storable};
 use crate::cache::rules::{age, validation, vary};
-use crate::cache::stored::{StoredResponse, into_stored_head};
+use crate::cache::stored::{StoredResponse, has_room_for, into_stored_head};
 use crate::cache::{Policy, SetCookie};
 use crate::exchange::{Exchange, Next, pass};
 use crate::rate_limit::fields;
@@ -62,14 +62,16 @@ impl Cache {
         let conditional = validation::conditional(exchange.request.headers_mut(), &stored.head);
         let mut response = pass(next.clone(), exchange).await;
         if let Some(failure) = failure(&response, &trail)
-            && let Some(stale) = self.stand_in(&errand, &stored, &as_sent, failure)
+            && let Some(stale) = self.stand_in(&errand, &stored, &as_sent, failure).await
         {
             return stale;
         }
         let own = trail.borrow().local_reply.is_some();
         if conditional && response.status() == StatusCode::NOT_MODIFIED && !own {
-            if validation::selects(&stored.head, response.headers()) {
-                return self.freshened(&errand, asked, &stored, &as_sent, response.headers());
+            if validation::selects(&stored.head, response.headers())
+                && let Some(freshened) = self.freshened(&errand, asked, &stored, &as_sent, response.headers()).await
+            {
+                return freshened;
             }
             asked = self.asked(&errand, &as_sent.request);
             response = pass(next, as_sent.again()).await;
@@ -82,13 +84,13 @@ impl Cache {
         self.fetched(errand, asked, selected_by, response, &trail)
     }
 
-    fn asked<B>(&self, errand: &Errand, request: &Request<B>) -> Asked {
+    pub(super) fn asked<B>(&self, errand: &Errand, request: &Request<B>) -> Asked {
         let no_store = directives(request.headers()).no_store;
         Asked { at: self.clock.unix_seconds(), credentials: errand.credentials, no_store }
     }
 
-    /// What is stored, in place of the app's failure; `None`: it may not stand in, or nobody waits for it.
-    fn stand_in(
+    /// What is stored, in place of the app's failure; `None`: it may not stand in, cannot be read, or nobody waits for it.
+    async fn stand_in(
         &self,
         errand: &Errand,
         stored: &StoredResponse,
@@ -107,35 +109,34 @@ impl Cache {
         if errand.behind {
             return None;
         }
-        {
-            // The answer is not ours after all; what went wrong with the app stays on record.
-            let mut record = as_sent.trail.borrow_mut();
-            (record.local_reply, record.local_reply_reason) = (None, None);
-            record.cache_reason = Some(errand.why.reason());
-        }
         let (said, detail) = match failure {
             Failure::Unreachable => (None, Some("unreachable")),
             Failure::Status(status) => (Some(status), None),
         };
         let ttl = i64::from(stored.facts.lifetime) - i64::from(age);
         let status = Status::forwarded(errand.why.forwarded(), said).ttl(ttl).key(self.told(&errand.key));
-        Some(self.stale(as_sent, stored, status.detail(detail)))
+        let response = self.stale(errand, as_sent, stored, status.detail(detail)).await?;
+        // The answer is not ours after all; what went wrong with the app stays on record.
+        let mut record = as_sent.trail.borrow_mut();
+        (record.local_reply, record.local_reply_reason) = (None, None);
+        record.cache_reason = Some(errand.why.reason());
+        Some(response)
     }
 
-    /// What is stored, once `not_modified` has said that it holds.
-    fn freshened(
+    /// What is stored, once `not_modified` has said that it holds; `None`: its content cannot be read.
+    pub(super) async fn freshened(
         &self,
         errand: &Errand,
         asked: Asked,
         stored: &StoredResponse,
         as_sent: &Exchange,
         not_modified: &HeaderMap,
-    ) -> Response<Body> {
+    ) -> Option<Response<Body>> {
         let policy = &errand.policy;
         let request = &as_sent.request;
         let (fresh, kept) = self.freshen(policy, asked, stored, request.headers(), not_modified);
         let received = fresh.facts.received;
-        let mut response = answer::from_stored(request, &fresh, received);
+        let mut response = self.from_stored(&errand.key, request, &fresh, received).await?;
         if policy.set_cookie != SetCookie::Store {
             // For this client alone.
             for cookie in not_modified.get_all(SET_COOKIE) {
@@ -153,7 +154,7 @@ impl Cache {
         if not_stored.is_none() {
             self.keep(&errand.key, fresh, asked.at);
         }
-        response
+        Some(response)
     }
 
     /// What is stored with the fields of `news`, and whether it may be kept so.
@@ -180,7 +181,7 @@ impl Cache {
         let storable = storable(asked, fresh.status, head, policy, received);
         let initial_age = age::initial_age(head, asked.at, received);
         storing::strip(head, policy);
-        into_stored_head(head, fresh.status, fresh.content.len(), received);
+        into_stored_head(head, fresh.status, fresh.content.length() as usize, received);
         match storable {
             Ok(storable) => {
                 fresh.facts = storable.facts;
@@ -224,7 +225,7 @@ impl Cache {
 
     /// The app's answer, on its way to the client and perhaps into the store. `selected_by` are the client's fields, if it
     /// asked by GET.
-    fn fetched(
+    pub(super) fn fetched(
         self: Rc<Self>,
         errand: Errand,
         asked: Asked,
@@ -280,7 +281,7 @@ impl Cache {
             return Err(NotStored::Stale.as_str());
         }
         let generation = errand.generation.ok_or("store-unavailable")?;
-        if said_length(response).is_some_and(|length| length > policy.max_body) {
+        if said_length(response).is_some_and(|length| length > policy.max_body) || !has_room_for(response.headers()) {
             return Err("too-large");
         }
         let variant = storable.selecting.map(|selecting: vary::Selecting| {

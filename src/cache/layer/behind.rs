@@ -2,20 +2,21 @@
 //!
 //! 1. A refresh is a request of its own: the head of the one that caused it, as a GET, without its conditions and ranges.
 //!    It has its own record, so that the client's line in the log says what the client got.
-//! 2. One at a time for a key in the process; who comes meanwhile is answered and refreshes nothing. A refresh that failed
-//!    is not tried again for `retry_refresh`.
+//! 2. One at a time for a key in the process, and none for a moment ([`SETTLING`]) after it: Redis is told behind it. Who
+//!    comes meanwhile is answered and refreshes nothing. A refresh that failed is not tried again for `retry_refresh`.
 //! 3. It does what any validation does with the app's answer; the content is read to its end by the task itself.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{Method, Response};
 use http_body_util::BodyExt as _;
+use tokio::time::sleep;
 
 use super::Cache;
-use super::answer;
 use super::decide::Errand;
 use super::outcome::{Outcome, Status, mark};
 use crate::body::Body;
@@ -24,14 +25,25 @@ use crate::clock::instant;
 use crate::exchange::{Exchange, Next};
 use crate::telemetry::Record;
 
+/// How long after a refresh nobody begins another: until every look-up finds what it brought.
+const SETTLING: Duration = Duration::from_millis(100);
+
 impl Cache {
     /// A stored response that is sent though it is stale; `status` says why that may be.
-    pub(super) fn stale(&self, exchange: &Exchange, stored: &StoredResponse, status: Status) -> Response<Body> {
+    /// `None`: its content cannot be read.
+    pub(super) async fn stale(
+        &self,
+        errand: &Errand,
+        exchange: &Exchange,
+        stored: &StoredResponse,
+        status: Status,
+    ) -> Option<Response<Body>> {
+        let now = self.clock.unix_seconds();
+        let mut response = self.from_stored(&errand.key, &exchange.request, stored, now).await?;
         self.metrics.count(Outcome::Stale);
         exchange.trail.borrow_mut().cache = Some(Outcome::Stale.as_str());
-        let mut response = answer::from_stored(&exchange.request, stored, self.clock.unix_seconds());
         mark(&mut response, Outcome::Stale, status);
-        response
+        Some(response)
     }
 
     /// Asks the app behind the answer whether `stored` still holds.
@@ -60,6 +72,7 @@ impl Cache {
         tokio::task::spawn_local(async move {
             let mut content = self.validate(errand, stored, behind, next).await.into_body();
             while let Some(Ok(_)) = content.frame().await {}
+            sleep(SETTLING).await;
             drop(refreshing);
         });
     }

@@ -20,7 +20,7 @@ use crate::cache::rules::directives::directives;
 use crate::cache::rules::request;
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
 use crate::cache::store::{Found, Generation, Purpose, Question, Store};
-use crate::cache::stored::StoredResponse;
+use crate::cache::stored::{Known, StoredResponse};
 use crate::cache::{ClientDirectives, Key, Policy};
 use crate::exchange::{Answer, Exchange, Slot};
 
@@ -28,7 +28,8 @@ use crate::exchange::{Answer, Exchange, Slot};
 pub(super) enum Action {
     /// The stored response is sent.
     Reuse {
-        key: Key,
+        /// What takes its place if its content cannot be read.
+        errand: Errand,
         stored: Arc<StoredResponse>,
         tier: Tier,
         /// In seconds since the Unix epoch: when that was decided.
@@ -47,12 +48,22 @@ pub(super) enum Action {
         /// Why the app was not asked first, if it would have been.
         detail: Option<&'static str>,
     },
-    /// The app is asked, and the answer may be stored; if something is stored already, whether it still holds.
-    Ask { errand: Errand, stored: Option<Arc<StoredResponse>> },
+    /// The app is asked, and the answer may be stored.
+    Ask { errand: Errand, stored: Held },
     /// The app is asked, and the answer is not stored.
     PassBy { reason: &'static str },
     /// Nobody is asked.
     Refuse,
+}
+
+/// What is stored already when the app is asked.
+pub(super) enum Held {
+    /// Nothing that is of use.
+    Nothing,
+    /// Other variants; there is at least one.
+    Others(Vec<Known>),
+    /// The response to this request: whether it still holds is the question.
+    One(Arc<StoredResponse>),
 }
 
 /// Why the app is asked, and what it takes to keep its answer.
@@ -126,24 +137,28 @@ impl Cache {
         };
         let stored = match found {
             Found::Unavailable(_) => return Action::PassBy { reason: "store-unavailable" },
-            Found::Nothing { generation, other_variants } => {
+            Found::Nothing { generation, other_variants, known } => {
                 let why = if other_variants { Why::VaryMiss } else { Why::UriMiss };
-                return Action::Ask { errand: errand(why, key, generation), stored: None };
+                let stored =
+                    if known.is_empty() || exchange.posted.is_some() { Held::Nothing } else { Held::Others(known) };
+                return Action::Ask { errand: errand(why, key, generation), stored };
             }
             Found::Stored(stored) => stored,
         };
         let (facts, generation) = (stored.facts, Some(stored.generation));
         if let Some(kind) = credentials.filter(|_| !facts.shareable) {
-            return Action::Ask { errand: errand(Why::Credentials(kind), key, generation), stored: None };
+            return Action::Ask { errand: errand(Why::Credentials(kind), key, generation), stored: Held::Nothing };
         }
         let asks = if asks.max_age.is_some() { asks.of(&stored.head) } else { asks };
         let now = self.clock.unix_seconds();
         let age = facts.age(now);
         match reuse::judge(&facts, age, &asks) {
-            Use::Fresh { fresh_for } => Action::Reuse { key, stored, tier, now, fresh_for },
+            Use::Fresh { fresh_for } => {
+                Action::Reuse { errand: errand(Why::UriMiss, key, generation), stored, tier, now, fresh_for }
+            }
             _ if exchange.posted.is_some() => {
                 let why = Why::NotReused(reuse::NotReused::Stale);
-                Action::Ask { errand: errand(why, key, generation), stored: None }
+                Action::Ask { errand: errand(why, key, generation), stored: Held::Nothing }
             }
             Use::Stale { fresh_for, refresh } => {
                 let errand = errand(Why::NotReused(reuse::NotReused::Stale), key, generation);
@@ -155,7 +170,7 @@ impl Cache {
                     Some(failure) if reuse::stands_in(&facts, age, failure, &policy.staleness) => {
                         Action::Stale { errand, stored, fresh_for, refresh: false, detail: Some("refresh-failed") }
                     }
-                    _ => Action::Ask { errand, stored: Some(stored) },
+                    _ => Action::Ask { errand, stored: Held::One(stored) },
                 }
             }
         }

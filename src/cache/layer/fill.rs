@@ -76,8 +76,9 @@ impl Watch for Fill {
         if end != End::Complete || self.said.is_some_and(|said| said != self.length) {
             return;
         }
-        response.content = self.content();
-        into_stored_head(&mut response.head, response.status, response.content.len(), response.facts.received);
+        let content = self.content();
+        into_stored_head(&mut response.head, response.status, content.len(), response.facts.received);
+        response.content = content.into();
         self.cache.keep(&self.key, response, self.asked);
     }
 }

@@ -34,7 +34,9 @@ struct ByMethod {
 }
 
 impl Policies {
+    /// One worker's own: what all workers counted the users of would be written to by all, at each request.
     pub(super) fn of(policy: Arc<Policy>) -> Self {
+        let policy = Arc::new(Policy::clone(&policy));
         let others = if policy.is_by_principal() {
             let mut others = Policy::clone(&policy);
             others.keying.by.retain(|part| *part != KeyPart::Principal);

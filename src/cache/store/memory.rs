@@ -4,27 +4,32 @@
 //!    response with selecting fields costs a third.
 //! 2. Entries of a generation that is gone are never asked for again, and leave by eviction.
 //! 3. A generation that is evicted takes its entries with it, which is a miss.
+//! 4. Variants of a URI are listed, and bounded by the policy's number: the oldest is let go of. Lists change one at a time.
 
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::{Found, Generation, Mint, Purpose, Question};
 use crate::cache::MemorySettings;
 use crate::cache::key::Key;
-use crate::cache::rules::vary::{Digest, Selecting};
-use crate::cache::stored::StoredResponse;
+use crate::cache::rules::vary::Digest;
+use crate::cache::stored::{Known, StoredResponse, Variants};
 use crate::redis_pool::bounded::{Bounded, Kind, Weigh, bounded};
 
 /// The store in process memory.
 pub struct MemoryStore {
     generations: Bounded<String, Generation>,
     entries: Bounded<String, Kept>,
+    /// Held while a list of variants changes.
+    listing: Mutex<()>,
     mint: Mint,
 }
 
 #[derive(Clone)]
 enum Kept {
     Response(Arc<StoredResponse>),
-    Variants(Arc<Selecting>),
+    Variants(Arc<Variants>),
 }
 
 impl MemoryStore {
@@ -34,6 +39,7 @@ impl MemoryStore {
         Arc::new(Self {
             generations: bounded(for_generations, Kind::RESPONSE),
             entries: bounded(settings.max_bytes - for_generations, Kind::RESPONSE),
+            listing: Mutex::new(()),
             mint: Mint::new(),
         })
     }
@@ -45,20 +51,31 @@ impl MemoryStore {
             Purpose::Reuse => self.generations.get(key.place()),
             Purpose::ReuseOrFill => Some(self.open(key)),
         };
-        let Some(generation) = generation else {
-            return Found::Nothing { generation: None, other_variants: false };
-        };
-        let (kept, of_variants) = match self.entries.get(key.text()) {
-            Some(Kept::Variants(selecting)) => {
-                (self.entries.get(variant_text(key, &selecting.variant(request)).as_str()), true)
+        let Some(generation) = generation else { return Found::nothing(None) };
+        let (kept, variants) = match self.entries.get(key.text()) {
+            Some(Kept::Variants(variants)) => {
+                let variant = variants.selecting.variant(request);
+                (self.entries.get(variant_text(key, &variant).as_str()), Some(variants))
             }
-            kept => (kept, false),
+            kept => (kept, None),
         };
         match kept {
             Some(Kept::Response(response)) if response.generation == generation && response.selects(request) => {
                 Found::Stored(response)
             }
-            _ => Found::Nothing { generation: Some(generation), other_variants: of_variants },
+            _ => Found::Nothing {
+                generation: Some(generation),
+                other_variants: variants.is_some(),
+                known: variants.map_or_else(Vec::new, |variants| variants.known_under(generation).to_vec()),
+            },
+        }
+    }
+
+    /// The response that is stored as this variant of the URI, whatever it selects.
+    pub fn variant(&self, key: &Key, variant: &Digest) -> Option<Arc<StoredResponse>> {
+        match self.entries.get(variant_text(key, variant).as_str())? {
+            Kept::Response(response) => Some(response),
+            Kept::Variants(_) => None,
         }
     }
 
@@ -71,16 +88,30 @@ impl MemoryStore {
         }
     }
 
-    /// Stores a response under its generation.
-    pub fn keep(&self, key: &Key, response: StoredResponse) {
+    /// Stores a response under its generation, of the variants of its URI at most so many.
+    pub fn keep(&self, key: &Key, response: StoredResponse, max_variants: usize) {
         let text = match &response.variant {
             None => key.text().to_owned(),
             Some((selecting, digest)) => {
-                self.entries.insert(key.text().to_owned(), Kept::Variants(Arc::new(selecting.clone())));
+                let known = Known::of(*digest, &response.head);
+                self.list(key, Variants::new(selecting.clone(), response.generation, known), max_variants);
                 variant_text(key, digest)
             }
         };
         self.entries.insert(text, Kept::Response(Arc::new(response)));
+    }
+
+    fn list(&self, key: &Key, newest: Variants, max_variants: usize) {
+        let _one_at_a_time = self.listing.lock();
+        let before = match self.entries.get(key.text()) {
+            Some(Kept::Variants(variants)) => Some((*variants).clone()),
+            _ => None,
+        };
+        let (variants, gone) = newest.and(before, max_variants);
+        for variant in gone {
+            self.entries.remove(variant_text(key, &variant).as_str());
+        }
+        self.entries.insert(key.text().to_owned(), Kept::Variants(Arc::new(variants)));
     }
 
     /// Takes back everything at a place.
@@ -110,7 +141,7 @@ impl Weigh<String> for Kept {
     fn weigh(&self, key: &String) -> u64 {
         let kept = match self {
             Self::Response(response) => response.weight(),
-            Self::Variants(selecting) => 64 + 64 * selecting.names().len() as u64,
+            Self::Variants(variants) => variants.weight(),
         };
         kept + key.len() as u64 + 64
     }

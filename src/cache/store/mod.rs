@@ -46,8 +46,9 @@ mod redis;
 pub use memory::MemoryStore;
 pub use near::NearStore;
 pub use owed::Owed;
-pub use redis::{OPEN, RedisStore, STEP};
+pub use redis::{OPEN, RedisStore, SCRIPT, STEP};
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -55,7 +56,9 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::key::Key;
-use super::stored::StoredResponse;
+use super::rules::vary::Digest;
+use super::stored::{Content, Known, StoredResponse};
+use crate::body::Body;
 use crate::exchange::{Answer, Aside, Note};
 
 /// Names a stretch of a place's history between two writes. Never used twice.
@@ -119,9 +122,18 @@ pub enum Found {
         generation: Option<Generation>,
         /// The URI is stored, but not for a request with these fields.
         other_variants: bool,
+        /// The variants that are stored under this generation: one of them may still be what the app would send.
+        known: Vec<Known>,
     },
     /// The store could not be asked; says why in a word.
     Unavailable(&'static str),
+}
+
+impl Found {
+    /// Nothing, and no variants either.
+    fn nothing(generation: Option<Generation>) -> Self {
+        Self::Nothing { generation, other_variants: false, known: Vec::new() }
+    }
 }
 
 /// One of the two stores.
@@ -149,11 +161,34 @@ impl Store {
     }
 
     /// Rule 3, without waiting, of a response that was asked for at `asked`, in seconds since the Unix epoch. `life` bounds
-    /// how long Redis keeps it.
-    pub fn keep(&self, key: &Key, response: StoredResponse, asked: u64, life: Duration) {
+    /// how long Redis keeps it; memory keeps no more than `max_variants` of a URI.
+    pub fn keep(&self, key: &Key, response: StoredResponse, asked: u64, life: Duration, max_variants: usize) {
         match self {
-            Self::Memory(memory) => memory.keep(key, response),
+            Self::Memory(memory) => memory.keep(key, response, max_variants),
             Self::Redis(redis) => redis.keep(key, response, asked, life),
+        }
+    }
+
+    /// The content of `stored`, or this part of it, to be sent. `None`: it stood in Redis and not all of it can be read; then
+    /// `stored` is as good as a miss. What is whole is here at once.
+    pub async fn content(
+        &self,
+        key: &Key,
+        stored: &StoredResponse,
+        part: Option<&RangeInclusive<u64>>,
+    ) -> Option<Body> {
+        match (self, &stored.content) {
+            (Self::Redis(redis), Content::Pieces(pieces)) => Box::pin(redis.content(key, stored, *pieces, part)).await,
+            (_, content) => content.body(part),
+        }
+    }
+
+    /// The response that is stored as this variant ([`Found::Nothing`]) under this generation, whatever it selects: for a
+    /// 304 that names its entity tag.
+    pub async fn variant(&self, key: &Key, variant: Digest, generation: Generation) -> Option<Arc<StoredResponse>> {
+        match self {
+            Self::Memory(memory) => memory.variant(key, &variant).filter(|stored| stored.generation == generation),
+            Self::Redis(redis) => redis.variant(key, variant, generation).await,
         }
     }
 

@@ -3,12 +3,16 @@
 //! | key | value |
 //! |---|---|
 //! | `PREFIX cache:{PLACE}:g` | the place's generation |
-//! | `PREFIX cache:{PLACE}:DIGEST` | a stored response, or the selecting fields of its variants |
+//! | `PREFIX cache:{PLACE}:DIGEST` | a stored response, or the list of its variants |
 //! | `PREFIX cache:{PLACE}:DIGEST:VARIANT` | a variant |
+//! | `PREFIX cache:{PLACE}:DIGEST:p:ID:NUMBER` | a piece of the content of either |
 //!
 //! 1. All keys of a place lie in one cluster slot: what stands in the braces is the place, escaped; its *tag*.
 //! 2. DIGEST is the SHA-256 of the key's text, VARIANT that of the request's selecting fields, both in base64url.
-//! 3. What [`Names`] spells [`read`] reads; everything else is no key of ours.
+//!    ID is that of the fill, in hex, NUMBER decimal.
+//! 3. What [`Names`] spells [`read`] reads, but for pieces: of them nothing is remembered. Everything else is no key of ours.
+
+use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -75,6 +79,14 @@ impl Names {
         }
         name
     }
+
+    /// The key of a piece of content.
+    pub(super) fn piece(&self, digest: &Digest, id: u128, number: u64) -> String {
+        let mut name = self.entry(&EntryName { digest: *digest, variant: None });
+        // A String takes whatever is written to it.
+        let _ = write!(name, ":p:{id:032x}:{number}");
+        name
+    }
 }
 
 /// What the names of all keys under `fleet` begin with.
@@ -132,5 +144,7 @@ mod tests {
         let cut = &names.entry(&EntryName { digest: [1; 32], variant: None });
         assert_eq!(read("side:", &cut.as_bytes()[..cut.len() - 1]), None);
         assert_eq!(read("side:", b"side:cache:{\xff}:g"), None);
+        let piece = names.piece(&[1; 32], 7, 12);
+        assert!(piece.ends_with(":p:00000000000000000000000000000007:12") && read("side:", piece.as_bytes()).is_none());
     }
 }

@@ -3,7 +3,8 @@
 //! | value | life |
 //! |---|---|
 //! | a place's generation | [`OPEN`]; once something is stored under it at least that of the entry, up to a whole [`STEP`] |
-//! | a stored response, or the selecting fields of its variants | freshness, and a little; selecting fields at least an hour |
+//! | a stored response, or the list of its variants | freshness, and a little; a list at least an hour |
+//! | a piece of content | that of its entry, and some minutes |
 //!
 //! 1. A look-up is one trip, which goes with `gather`, also where it opens the place: `SET g PROPOSAL NX PX` and `MGET g
 //!    ENTRY` in one pipeline. Who will not fill sends the MGET alone.
@@ -14,18 +15,22 @@
 //! 4. A fill that took longer than [`OPEN`] is not kept: its generation may be gone, and nothing could be reused.
 //! 5. Whatever does not read back is a miss.
 //! 6. Where replicas may be read the entries come from one of them, at the same time (`aside`).
+//! 7. A look-up that finds other variants only says which, in a second trip if it has to: the app can then be offered them.
+//! 8. How responses are put there says `keep`, how content in pieces is read `pieces`.
 //!
 //! # Why the life of a generation ends at a round time
 //! A generation outlives its entries if each of them extends it. To do so at each fill would tell every near tier of the
 //! fleet, each time, to forget the place. The end is therefore rounded up to a whole [`STEP`], and `EXPIREAT … GT` changes
 //! nothing where it stands there already. A minute is added for clocks that differ; an end in the past is refused by `GT`.
 
+use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderName;
+use quick_cache::unsync::Cache as Bounded;
 use redis::{Pipeline, Value};
 use tokio::time::{sleep, timeout};
 
@@ -35,7 +40,7 @@ use super::near::{KIND, NearStore};
 use super::{Found, Generation, Mint, Owed, Purpose, Question};
 use crate::cache::key::Key;
 use crate::cache::rules::vary::Digest;
-use crate::cache::stored::{Entry, Form, StoredResponse};
+use crate::cache::stored::{Content, Entry, Form, Pieces, StoredResponse, Variants};
 use crate::clock::Clock;
 use crate::exchange::{Answer, Answers, Aside, Note, Slot};
 use crate::redis_pool::Link;
@@ -44,6 +49,13 @@ use crate::telemetry::registry::Registry;
 
 mod aside;
 mod everything;
+mod keep;
+mod pieces;
+
+/// Lists variants; a link over which responses are stored is made with it.
+pub const SCRIPT: &str = include_str!("scripts/list.lua");
+
+static LISTING: LazyLock<String> = LazyLock::new(|| redis::Script::new(SCRIPT).get_hash().to_owned());
 
 /// How long a generation lives before anything is stored under it: how long an app may take to answer.
 pub const OPEN: Duration = Duration::from_secs(60);
@@ -57,6 +69,8 @@ const SELECTING: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(100);
 /// How often Redis is told of what it is owed.
 const AGAIN: Duration = Duration::from_millis(20);
+/// Contents in pieces that a worker remembers to have met.
+const MET: usize = 256;
 /// Keys that are deleted, or walked past, in one trip.
 const BATCH: usize = 500;
 
@@ -69,13 +83,16 @@ pub struct RedisStore {
     near: Option<(Arc<NearStore>, Counts)>,
     learnt: Learnt,
     mint: Mint,
+    /// Content in pieces that look-ups have met, for the fill that replaces it.
+    met: RefCell<Bounded<EntryName, Pieces>>,
 }
 
 impl RedisStore {
     /// A store under `prefix`, with content in this form.
     /// Between `ask` and `look_up` the request's fields of these names may change.
     pub fn new(link: Link, prefix: Arc<str>, clock: Clock, form: Form, written_late: Rc<[HeaderName]>) -> Self {
-        Self { link, prefix, clock, form, near: None, learnt: Learnt::new(written_late), mint: Mint::new() }
+        let (learnt, met) = (Learnt::new(written_late), RefCell::new(Bounded::new(MET)));
+        Self { link, prefix, clock, form, near: None, learnt, mint: Mint::new(), met }
     }
 
     /// With this near tier, if there is one, before it.
@@ -169,13 +186,14 @@ impl RedisStore {
         note: Option<Note>,
         aside: Option<Aside>,
     ) -> Found {
-        let Question { key, request, .. } = question;
+        let Question { key, request, purpose } = question;
+        let is_new = matches!(values[..], [Value::Okay, ..]);
         // Whether the proposal was taken does not matter: MGET came after it.
         let mut values = values.into_iter().skip_while(|value| !matches!(value, Value::Array(_)));
         let Some(Value::Array(found)) = values.next() else { return Found::Unavailable("refused") };
         let mut found = found.into_iter();
         let Some(generation) = found.next().and_then(generation) else {
-            return Found::Nothing { generation: None, other_variants: false };
+            return Found::nothing(None);
         };
         let (mut values, late) = match aside {
             None => (found, false),
@@ -187,37 +205,74 @@ impl RedisStore {
         };
         let digest = key.digest();
         let mut other_variants = self.learnt.varies(&digest);
+        // A place that was opened just now has nothing to offer; nor is anything asked for a third time.
+        let mut known = if is_new || late || purpose == Purpose::Reuse { Listed::Nowhere } else { Listed::Elsewhere };
         let entry = match values.next().and_then(|value| self.entry(&digest, value)) {
-            Some(Entry::Variants(selecting)) => {
+            Some(Entry::Variants(variants)) => {
                 other_variants = true;
-                let guessed = self.learnt.is_guess(&selecting).then(|| values.next()).flatten();
-                self.learnt.learn(digest, &selecting);
+                let guessed = self.learnt.is_guess(&variants.selecting).then(|| values.next()).flatten();
+                self.learnt.learn(digest, &variants.selecting);
                 let value = match guessed {
                     Some(value) => value,
                     None if late => Value::Nil,
-                    None => match self.variant(key, selecting.variant(request)).await {
+                    None => match self.value(key, Some(variants.selecting.variant(request))).await {
                         Ok(value) => value,
                         Err(reason) => return Found::Unavailable(reason),
                     },
                 };
+                known = Listed::Here(variants);
                 self.entry(&digest, value)
             }
             entry => entry,
         };
-        match entry {
-            Some(Entry::Response(response)) if response.generation == generation && response.selects(request) => {
+        if let Some(Entry::Response(response)) = entry {
+            self.meet(&digest, &response, purpose);
+            if response.generation == generation && response.selects(request) {
                 self.remember(key, &response, note);
-                Found::Stored(response)
+                return Found::Stored(response);
             }
-            _ => Found::Nothing { generation: Some(generation), other_variants },
         }
+        let known = match known {
+            Listed::Here(variants) => Some(variants),
+            Listed::Elsewhere if other_variants => self.listed(key).await,
+            _ => None,
+        };
+        let known = known.map_or_else(Vec::new, |variants| variants.known_under(generation).to_vec());
+        Found::Nothing { generation: Some(generation), other_variants, known }
     }
 
-    async fn variant(&self, key: &Key, variant: [u8; 32]) -> Result<Value, &'static str> {
-        let name = EntryName { digest: key.digest(), variant: Some(variant) };
+    async fn value(&self, key: &Key, variant: Option<Digest>) -> Result<Value, &'static str> {
+        let name = EntryName { digest: key.digest(), variant };
         let mut pipeline = Pipeline::new();
         pipeline.cmd("GET").arg(Names::of(&self.prefix, key.place()).entry(&name));
         Ok(self.link.query(&pipeline).await?.pop().unwrap_or_default())
+    }
+
+    /// The list of variants of a URI.
+    async fn listed(&self, key: &Key) -> Option<Variants> {
+        let value = self.value(key, None).await.ok()?;
+        match self.entry(&key.digest(), value)? {
+            Entry::Variants(variants) => Some(variants),
+            Entry::Response(_) => None,
+        }
+    }
+
+    /// The response that is stored as this variant of the URI under this generation, whatever it selects.
+    pub async fn variant(&self, key: &Key, variant: Digest, generation: Generation) -> Option<Arc<StoredResponse>> {
+        let value = self.value(key, Some(variant)).await.ok()?;
+        match self.entry(&key.digest(), value)? {
+            Entry::Response(response) if response.generation == generation => Some(response),
+            _ => None,
+        }
+    }
+
+    /// Remembers the pieces of what a fill may replace.
+    fn meet(&self, digest: &Digest, response: &StoredResponse, purpose: Purpose) {
+        let Content::Pieces(pieces) = response.content else { return };
+        if purpose == Purpose::ReuseOrFill {
+            let variant = response.variant.as_ref().map(|(_, variant)| *variant);
+            self.met.borrow_mut().insert(EntryName { digest: *digest, variant }, pieces);
+        }
     }
 
     fn remember(&self, key: &Key, response: &Arc<StoredResponse>, note: Option<Note>) {
@@ -247,38 +302,6 @@ impl RedisStore {
             pipeline.cmd("DEL").arg(generation);
             link.send(pipeline);
         })
-    }
-
-    /// Stores a response under its generation, without waiting. It was asked for at `asked`, in seconds since the Unix
-    /// epoch.
-    pub fn keep(&self, key: &Key, response: StoredResponse, asked: u64, life: Duration) {
-        let now = self.clock.unix_seconds();
-        if now.saturating_sub(asked) >= OPEN.as_secs() {
-            return;
-        }
-        let digest = key.digest();
-        let names = Names::of(&self.prefix, key.place());
-        let mut pipeline = Pipeline::new();
-        let variant = response.variant.as_ref().map(|(_, variant)| *variant);
-        match &response.variant {
-            None => self.learnt.forget(&digest),
-            Some((selecting, _)) => {
-                self.learnt.learn(digest, selecting);
-                let list = Entry::Variants(selecting.clone()).encode(&digest, self.form);
-                let life = life.max(SELECTING).as_millis() as u64;
-                pipeline
-                    .cmd("SET")
-                    .arg(names.entry(&EntryName { digest, variant: None }))
-                    .arg(list)
-                    .arg("PX")
-                    .arg(life);
-            }
-        }
-        let (name, entry) = (names.entry(&EntryName { digest, variant }), Entry::Response(response.into()));
-        pipeline.cmd("SET").arg(name).arg(entry.encode(&digest, self.form)).arg("PX").arg(life.as_millis() as u64);
-        let end = (now + life.as_secs() + CLOCKS).next_multiple_of(STEP);
-        pipeline.cmd("EXPIREAT").arg(names.generation()).arg(end).arg("GT");
-        self.link.send(pipeline);
     }
 
     /// Takes back everything at these places. This process forgets them at once, also if Redis could not be told.
@@ -352,6 +375,16 @@ impl RedisStore {
             Err(reason) => tracing::debug!(reason, "stored responses cannot be invalidated yet"),
         }
     }
+}
+
+/// Where the list of a URI's variants is.
+enum Listed {
+    /// It was read.
+    Here(Variants),
+    /// It can be asked for.
+    Elsewhere,
+    /// It is not asked for.
+    Nowhere,
 }
 
 fn generation(value: Value) -> Option<Generation> {

@@ -7,7 +7,7 @@ use crate::redis_server::RedisCluster;
 /// A process that uses the cluster, and remembers what it says.
 async fn process(cluster: &RedisCluster, registry: &Registry) -> (Process, Tracking) {
     let settings = Settings { timeout: Duration::from_secs(2), ..Settings::of_url(&cluster.url()).expect("a URL") };
-    let link = Link::new(&settings, &[], &Registry::new(1), 0);
+    let link = Link::new(&settings, &[SCRIPT], &Registry::new(1), 0);
     up(&link, true).await;
     let (near, tracking) = tracked(settings, Coherence::new()).await;
     (Process::on_redis(link, |store| store.behind(Some(near), registry, 0)), tracking)
@@ -40,7 +40,7 @@ async fn fill(processes: &[Process]) {
     let opened = found(&processes[0], Purpose::ReuseOrFill).await;
     for (key, found) in places().iter().zip(opened) {
         let Found::Nothing { generation: Some(generation), .. } = found else { panic!("not opened: {found:?}") };
-        processes[0].0.keep(key, stored(generation, 1), 0, Duration::from_secs(60));
+        processes[0].0.keep(key, stored(generation, 1), 0, Duration::from_secs(60), 64);
     }
     for _ in 0..2 {
         for process in processes {

@@ -28,7 +28,7 @@ async fn comes(what: &str, mut fact: impl AsyncFnMut() -> bool) {
 /// A process whose link has a replica for each of `keys`.
 async fn process(url: &str, keys: &[Key]) -> (Process, Link, Arc<Registry>) {
     let registry = Registry::new(1);
-    let link = Link::new(&settings(url), &[], &registry, 0);
+    let link = Link::new(&settings(url), &[SCRIPT], &registry, 0);
     comes("a replica for each place", async || keys.iter().all(|key| link.replica(name(key).as_bytes()).is_some()))
         .await;
     (Process::on_redis(link.clone(), |store| store), link, registry)
@@ -60,7 +60,7 @@ async fn open(process: &Process, key: &Key) -> Generation {
 }
 
 async fn keep(process: &Process, key: &Key, generation: Generation, kept: u64) {
-    process.0.keep(key, stored(generation, kept), 0, Duration::from_secs(60));
+    process.0.keep(key, stored(generation, kept), 0, Duration::from_secs(60), 64);
     comes("it is stored", async || version(process, key).await == Some(kept)).await;
 }
 

@@ -15,7 +15,7 @@ pub(super) struct Counted {
 impl Counted {
     pub(super) async fn new(server: RedisServer) -> Self {
         let registry = Registry::new(1);
-        let link = Link::new(&crate::settings(&server), &[], &registry, 0);
+        let link = Link::new(&crate::settings(&server), &[SCRIPT], &registry, 0);
         up(&link, true).await;
         Self { trial: Trial::new(Some((server, link))), registry }
     }

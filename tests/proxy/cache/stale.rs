@@ -62,9 +62,9 @@ fn while_it_is_refreshed_behind_a_stale_response_is_sent_at_once() {
         let refresh = app.last();
         assert_eq!((refresh.method.as_str(), refresh.field("if-none-match")), ("GET", Some("\"1\"")));
         assert!(refresh.field("range").is_none());
+        assert_eq!(app.count(), fetched + 1, "one refresh for all");
         gate.open();
         until("the new one", || client.get("/page").text() == "new");
-        assert_eq!(app.count(), fetched + 1, "one refresh for all");
         assert_eq!(outcome(&client.get("/page")), "HIT");
     });
 }

@@ -187,3 +187,24 @@ fn a_write_while_the_app_is_asked_is_not_undone_by_its_304() {
         assert_eq!(hit(&mut writer, "/page", &[]).text(), "2");
     });
 }
+
+#[test]
+fn large_content_is_validated_and_cut_without_being_fetched_again() {
+    let redis = crate::harness::RedisServer::start();
+    let large: String = (0..40_000).map(|number| format!("{number:05} ")).collect();
+    let content = large.clone();
+    let app = Origin::answering(move |request| match request.field("if-none-match") {
+        Some(_) => still_holds(),
+        None => Reply::text(content.clone()).field("ETag", "\"v1\"").field("Cache-Control", "max-age=1"),
+    });
+    let tables = super::ALL.replace("[[route]]", "piece = \"16 KiB\"\n[[route]]");
+    let sidegate = crate::harness::Configuration::of(&app).redis(&redis).with(&tables).start();
+    let mut client = sidegate.client();
+    hit(&mut client, "/page", &[]);
+    assert_eq!(becomes(&mut client, "REVALIDATED", "/page", &[]).text(), large);
+    let asked = app.count();
+    let part = hit(&mut client, "/page", &[("Range", "bytes=100000-100005")]);
+    assert_eq!((part.status, part.text().as_str()), (206, &large[100_000..=100_005]));
+    assert_eq!(hit(&mut client, "/page", &[]).text(), large);
+    assert_eq!(app.count(), asked);
+}

@@ -1,0 +1,202 @@
+//! Puts a response into Redis, behind the request that brought it.
+//!
+//! 1. Whole content that nothing varies by is one pipeline, and nobody looks at its answer. Everything else is a task.
+//! 2. Large content goes ahead of its entry, piece by piece, each sent once the one before is there: other requests come in
+//!    between, no time-out has to cover more than a piece, and no entry stands before its content does. If a piece cannot be
+//!    written those that were are deleted, and there is no entry.
+//! 3. Pieces outlive their entry by [`LINGER`], so that who has begun to read them comes to their end. Those that another
+//!    fill replaces have as long from then on.
+//! 4. A response that was freshened keeps the pieces that it has; they live on.
+//! 5. A variant is listed after it stands there ([`Variants`]). The list is replaced only by one that was made of it (a
+//!    script, `list.lua`): no fill at the same time is forgotten, and what has to go for the newest is deleted.
+//!
+//! # Why pieces of a dead generation wait for the next fill
+//! An invalidation deletes one key, whatever stands under it. What a look-up then meets is remembered here (the pieces, not
+//! the content) until the fill that follows can let go of it. Where none follows it ends by itself.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Pipeline, Value};
+
+use super::{CLOCKS, LISTING, OPEN, RedisStore, SELECTING, STEP};
+use crate::cache::key::Key;
+use crate::cache::rules::vary::Digest;
+use crate::cache::store::names::{EntryName, Names};
+use crate::cache::stored::{Content, Entry, Form, Known, Pieces, SEAL, StoredResponse, Variants};
+use crate::redis_pool::Link;
+
+/// How long pieces outlive their entry, in seconds: how long a reader may take for them.
+const LINGER: u64 = 300;
+/// How often a list is made anew when others change it at the same time.
+const TRIES: usize = 5;
+
+/// A response on its way into Redis.
+struct Keeping {
+    link: Link,
+    form: Form,
+    names: Names,
+    digest: Digest,
+    response: StoredResponse,
+    life: Duration,
+    /// Seconds since the Unix epoch.
+    now: u64,
+}
+
+/// What else there is to do than to store an entry.
+#[derive(Default)]
+struct Beside {
+    /// Content that goes ahead in pieces.
+    cut: Option<(Pieces, Bytes)>,
+    /// Pieces of content that is replaced.
+    replaced: Option<Pieces>,
+}
+
+impl RedisStore {
+    /// Stores a response under its generation, without waiting. It was asked for at `asked`, in seconds since the Unix
+    /// epoch.
+    pub fn keep(&self, key: &Key, response: StoredResponse, asked: u64, life: Duration) {
+        let now = self.clock.unix_seconds();
+        if now.saturating_sub(asked) >= OPEN.as_secs() {
+            return;
+        }
+        let digest = key.digest();
+        match &response.variant {
+            None => self.learnt.forget(&digest),
+            Some((selecting, _)) => self.learnt.learn(digest, selecting),
+        }
+        let (link, form, names) = (self.link.clone(), self.form, Names::of(&self.prefix, key.place()));
+        let keeping = Keeping { link, form, names, digest, response, life, now };
+        let beside = self.beside(&keeping);
+        if beside.cut.is_none() && beside.replaced.is_none() && keeping.response.variant.is_none() {
+            self.link.send(keeping.entry());
+        } else {
+            self.link.behind(keeping.response.weight() as usize, keeping.by_steps(beside));
+        }
+    }
+
+    fn beside(&self, keeping: &Keeping) -> Beside {
+        let met = self.met.borrow_mut().remove(&keeping.name()).map(|(_, pieces)| pieces);
+        match &keeping.response.content {
+            Content::Whole(bytes) if bytes.len() as u64 > self.form.piece => {
+                let pieces = Pieces::new(self.mint.generation().0, bytes.len() as u64, self.form.piece);
+                Beside { cut: Some((pieces, bytes.clone())), replaced: met }
+            }
+            Content::Whole(_) => Beside { cut: None, replaced: met },
+            Content::Pieces(pieces) => Beside { cut: None, replaced: met.filter(|met| met.id != pieces.id) },
+        }
+    }
+}
+
+impl Keeping {
+    fn name(&self) -> EntryName {
+        EntryName { digest: self.digest, variant: self.response.variant.as_ref().map(|(_, variant)| *variant) }
+    }
+
+    async fn by_steps(mut self, Beside { cut, replaced }: Beside) {
+        let cut = match cut {
+            None => None,
+            Some((pieces, whole)) => {
+                if !self.write(&pieces, &whole).await {
+                    return self.delete(&pieces);
+                }
+                self.response.content = Content::Pieces(pieces);
+                Some(pieces)
+            }
+        };
+        let mut pipeline = self.entry();
+        if let Some(replaced) = replaced {
+            self.end_at(&replaced, self.now + LINGER, "LT", &mut pipeline);
+        }
+        let stands = self.link.query(&pipeline).await.is_ok_and(|said| matches!(said[..], [Value::Okay, ..]));
+        match (cut, &self.response.variant) {
+            (Some(pieces), _) if !stands => self.delete(&pieces),
+            (_, Some((selecting, variant))) if stands => {
+                let known = Known::of(*variant, &self.response.head);
+                self.list(Variants::new(selecting.clone(), self.response.generation, known)).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// What stores the entry, and lets its generation and the pieces that it has already live as long.
+    fn entry(&self) -> Pipeline {
+        let mut pipeline = Pipeline::new();
+        let entry = Entry::Response(self.response.clone().into()).encode(&self.digest, self.form);
+        let life = self.life.as_millis() as u64;
+        pipeline.cmd("SET").arg(self.names.entry(&self.name())).arg(entry).arg("PX").arg(life);
+        let end = self.now + self.life.as_secs() + CLOCKS;
+        pipeline.cmd("EXPIREAT").arg(self.names.generation()).arg(end.next_multiple_of(STEP)).arg("GT");
+        if let Content::Pieces(pieces) = &self.response.content {
+            self.end_at(pieces, end + LINGER, "GT", &mut pipeline);
+        }
+        pipeline
+    }
+
+    /// Adds what lets pieces end at `end`, in seconds since the Unix epoch, if that is later (`GT`) or earlier (`LT`).
+    fn end_at(&self, pieces: &Pieces, end: u64, which: &str, pipeline: &mut Pipeline) {
+        for number in 0..pieces.count() {
+            pipeline.cmd("EXPIREAT").arg(self.names.piece(&self.digest, pieces.id, number)).arg(end).arg(which);
+        }
+    }
+
+    /// Writes the pieces; says whether all of them are there.
+    async fn write(&self, pieces: &Pieces, whole: &Bytes) -> bool {
+        let compress = self.form.compress.then_some(&self.response.head);
+        let life = (self.life + Duration::from_secs(LINGER)).as_millis() as u64;
+        for number in 0..pieces.count() {
+            let span = pieces.span(number);
+            let piece = pieces.encode(&self.digest, number, &whole[span.start as usize..span.end as usize], compress);
+            let mut pipeline = Pipeline::new();
+            let name = self.names.piece(&self.digest, pieces.id, number);
+            pipeline.cmd("SET").arg(name).arg(piece).arg("PX").arg(life);
+            if !self.link.query(&pipeline).await.is_ok_and(|said| matches!(said[..], [Value::Okay])) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Deletes what there is of these pieces.
+    fn delete(&self, pieces: &Pieces) {
+        let mut pipeline = Pipeline::new();
+        for number in 0..pieces.count() {
+            pipeline.cmd("DEL").arg(self.names.piece(&self.digest, pieces.id, number));
+        }
+        self.link.send(pipeline);
+    }
+
+    /// Lists the variant that stands there now, and deletes those that have to go for it.
+    async fn list(&self, newest: Variants) {
+        let name = self.names.entry(&EntryName { digest: self.digest, variant: None });
+        let life = self.life.max(SELECTING).as_millis() as u64;
+        let mut before = Bytes::new();
+        for _ in 0..TRIES {
+            let known = match Entry::decode(before.clone(), &self.digest, 0) {
+                Some(Entry::Variants(variants)) => Some(variants),
+                _ => None,
+            };
+            let (variants, gone) = newest.clone().and(known, self.form.max_variants);
+            let list = Entry::Variants(variants).encode(&self.digest, self.form);
+            let seal = &before[..before.len().min(SEAL)];
+            let mut pipeline = Pipeline::new();
+            pipeline.cmd("EVALSHA").arg(LISTING.as_str()).arg(1).arg(&name).arg(seal).arg(list).arg(life);
+            match self.link.query(&pipeline).await.unwrap_or_default().pop() {
+                Some(Value::Int(_)) => return self.let_go(&gone),
+                Some(Value::BulkString(other)) => before = other.into(),
+                _ => return,
+            }
+        }
+    }
+
+    /// Deletes variants that are listed no more.
+    fn let_go(&self, gone: &[Digest]) {
+        let mut pipeline = Pipeline::new();
+        for variant in gone {
+            pipeline.cmd("DEL").arg(self.names.entry(&EntryName { digest: self.digest, variant: Some(*variant) }));
+        }
+        if !gone.is_empty() {
+            self.link.send(pipeline);
+        }
+    }
+}
