@@ -31,7 +31,7 @@ use super::rules::invalidation::{self, Template};
 use super::rules::request::{self, Asks};
 use super::rules::storing::{Asked, NotStored, storable};
 use super::rules::{conditional, vary};
-use super::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Store};
+use super::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Since, Store};
 use super::stored::{Form, StoredResponse};
 use crate::body::Body;
 use crate::clock::Clock;
@@ -286,7 +286,8 @@ impl Cache {
         let request = &exchange.request;
         let is_get = request.method() == Method::GET;
         let no_store = directives(request.headers()).no_store;
-        let asked = Asked { at: self.clock.unix_seconds(), credentials, no_store };
+        let since = Since::now(self.clock.unix_seconds());
+        let asked = Asked { at: since.asked(), credentials, no_store };
         // The fields that select a variant are known only from the answer.
         let selected_by = is_get.then(|| request.headers().clone());
         let trail = exchange.trail.clone();
@@ -295,7 +296,7 @@ impl Cache {
 
         let fill = match selected_by {
             None => Err("head"),
-            Some(selected_by) => self.clone().fill(key, generation, asked, &selected_by, &response, &trail),
+            Some(selected_by) => self.clone().fill((key, since), generation, asked, &selected_by, &response, &trail),
         };
         let not_stored = fill.as_ref().err().copied();
         self.count(&trail, why, not_stored);
@@ -310,7 +311,7 @@ impl Cache {
     /// The watch that stores the response when its content has passed, or the reason why it is not stored.
     fn fill(
         self: Rc<Self>,
-        key: Key,
+        (key, since): (Key, Since),
         generation: Option<Generation>,
         asked: Asked,
         selected_by: &HeaderMap,
@@ -337,14 +338,14 @@ impl Cache {
         fields::remove(&mut head);
         let stored =
             StoredResponse { status, head, content: Default::default(), facts: storable.facts, generation, variant };
-        Ok(Fill::new(self, (key, asked.at), stored, length, policy.max_body))
+        Ok(Fill::new(self, (key, since), stored, length, policy.max_body))
     }
 
-    /// Keeps a whole response that was asked for at `asked`, in seconds since the Unix epoch.
-    fn keep(&self, key: &Key, response: StoredResponse, asked: u64) {
+    /// Keeps a whole response that was asked for at `since`.
+    fn keep(&self, key: &Key, response: StoredResponse, since: Since) {
         let facts = response.facts;
         let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
-        self.store.keep(key, response, asked, (Duration::from_secs(fresh.into()) + STALE).min(LONGEST));
+        self.store.keep(key, response, since, (Duration::from_secs(fresh.into()) + STALE).min(LONGEST));
         if let Store::Memory(memory) = &self.store {
             self.metrics.stored_bytes.set(memory.bytes());
         }

@@ -28,7 +28,7 @@ use super::store::Generation;
 
 mod content;
 
-const VERSION: [u8; 4] = *b"sgc\x03";
+const VERSION: [u8; 4] = *b"sgc\x04";
 
 /// The bytes before the rest of the binary form: version and checksum, which tell it from every other.
 pub const SEAL: usize = 12;
@@ -171,7 +171,7 @@ fn put_response(out: &mut Vec<u8>, response: &StoredResponse, shrunk: Option<&[u
             out.extend_from_slice(&(content.len() as u64).to_le_bytes());
         }
     }
-    out.extend_from_slice(&generation.0.to_le_bytes());
+    out.extend_from_slice(&generation.bytes());
     out.extend_from_slice(&facts.received.to_le_bytes());
     out.extend_from_slice(&facts.initial_age.to_le_bytes());
     out.extend_from_slice(&facts.lifetime.to_le_bytes());
@@ -256,7 +256,7 @@ impl Reader {
             1 => Some(self.u64().filter(|length| *length <= max_content.min(content::LARGEST as u64))?),
             _ => return None,
         };
-        let generation = Generation(self.array().map(u128::from_le_bytes)?);
+        let generation = Generation::of_bytes(self.array()?)?;
         let (received, initial_age, lifetime) = (self.u64()?, self.u32()?, self.u32()?);
         let status = StatusCode::from_u16(self.array().map(u16::from_le_bytes)?).ok()?;
         let flags = self.u8().filter(|flags| flags >> 3 == 0)?;
@@ -333,7 +333,7 @@ mod tests {
                 while_revalidate: 5,
                 if_error: u32::MAX,
             },
-            generation: Generation(3 << 100),
+            generation: Generation::new(3 << 100, 7),
             variant: variant.then_some((selecting, [9; 32])),
         }
     }

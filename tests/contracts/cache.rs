@@ -12,7 +12,9 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use sidegate::body::Body;
 use sidegate::cache::rules::invalidation::Template;
-use sidegate::cache::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Store};
+use sidegate::cache::store::{
+    Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Since, Store,
+};
 use sidegate::cache::stored::{Form, StoredResponse};
 use sidegate::cache::{Cache, Key, MemorySettings, OnRoute, Policy, Worker, layer};
 use sidegate::clock::{Clock, ManualClock, instant};
@@ -733,7 +735,7 @@ async fn no_invalidation_is_lost(processes: &[Process], seed: u64, steps: usize,
                 Reader::Opened(None) => Reader::Idle,
                 Reader::Opened(Some(generation)) => Reader::Fetched(generation, app),
                 Reader::Fetched(generation, version) => {
-                    store.keep(&key, stored(generation, version), 0, Duration::from_secs(60));
+                    store.keep(&key, stored(generation, version), Since::now(0), Duration::from_secs(60));
                     Reader::Idle
                 }
             };

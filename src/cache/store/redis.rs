@@ -29,21 +29,24 @@ use http::HeaderName;
 use redis::{Pipeline, Value};
 use tokio::time::{sleep, timeout};
 
+use super::generation::Worth;
 use super::learnt::Learnt;
 use super::names::{EntryName, Names};
 use super::near::{KIND, NearStore};
-use super::{Found, Generation, Mint, Owed, Purpose, Question};
+use super::purge::{Softness, Target};
+use super::{Found, Generation, Mint, Owed, Purpose, Question, Since, softened};
 use crate::cache::key::Key;
 use crate::cache::rules::vary::Digest;
 use crate::cache::stored::{Entry, Form, StoredResponse};
 use crate::clock::Clock;
 use crate::exchange::{Answer, Answers, Aside, Note, Slot};
 use crate::redis_pool::Link;
-use crate::redis_pool::near::{Counts, channel};
+use crate::redis_pool::near::Counts;
 use crate::telemetry::registry::Registry;
 
 mod aside;
-mod everything;
+mod purging;
+mod walk;
 
 /// How long a generation lives before anything is stored under it: how long an app may take to answer.
 pub const OPEN: Duration = Duration::from_secs(60);
@@ -104,7 +107,7 @@ impl RedisStore {
         let generation = names.generation();
         let opens = purpose == Purpose::ReuseOrFill;
         if opens {
-            let proposal = self.mint.generation().0.to_be_bytes();
+            let proposal = self.mint.generation().proposal();
             pipeline.cmd("SET").arg(&generation).arg(&proposal).arg("NX").arg("PX").arg(OPEN.as_millis() as u64);
         }
         let replica = self.link.replica(generation.as_bytes());
@@ -204,12 +207,18 @@ impl RedisStore {
             }
             entry => entry,
         };
+        let nothing = Found::Nothing { generation: Some(generation), other_variants };
         match entry {
-            Some(Entry::Response(response)) if response.generation == generation && response.selects(request) => {
-                self.remember(key, &response, note);
-                Found::Stored(response)
-            }
-            _ => Found::Nothing { generation: Some(generation), other_variants },
+            Some(Entry::Response(response)) if response.selects(request) => match response.generation.worth(generation)
+            {
+                Worth::Whole => {
+                    self.remember(key, &response, note);
+                    Found::Stored(response)
+                }
+                Worth::Softened(since) => Found::Stored(softened(&response, generation, since)),
+                Worth::Nothing => nothing,
+            },
+            _ => nothing,
         }
     }
 
@@ -249,11 +258,10 @@ impl RedisStore {
         })
     }
 
-    /// Stores a response under its generation, without waiting. It was asked for at `asked`, in seconds since the Unix
-    /// epoch.
-    pub fn keep(&self, key: &Key, response: StoredResponse, asked: u64, life: Duration) {
+    /// Stores a response under its generation, without waiting. It was asked for at `since`.
+    pub fn keep(&self, key: &Key, response: StoredResponse, since: Since, life: Duration) {
         let now = self.clock.unix_seconds();
-        if now.saturating_sub(asked) >= OPEN.as_secs() {
+        if since.is_over(now) {
             return;
         }
         let digest = key.digest();
@@ -281,48 +289,6 @@ impl RedisStore {
         self.link.send(pipeline);
     }
 
-    /// Takes back everything at these places. This process forgets them at once, also if Redis could not be told.
-    ///
-    /// # Errors
-    /// A word that says why Redis could not be told; it may have been done all the same.
-    pub async fn invalidate(&self, places: impl Iterator<Item = &str>) -> Result<(), &'static str> {
-        let places = places.map(|place| Names::of(&self.prefix, place)).collect::<Vec<_>>();
-        let mut told = Ok(());
-        for batch in places.chunks(BATCH) {
-            let generations = batch.iter().map(Names::generation).collect::<Vec<_>>();
-            told = self.delete(&generations).await;
-            if told == Err("disconnected") && self.returns().await {
-                // A connection that breaks is no outage yet, and to delete twice does no harm.
-                told = self.delete(&generations).await;
-            }
-            if told.is_err() {
-                break;
-            }
-        }
-        // After Redis: what is asked from now on is answered by what stands there now.
-        if let Some((near, _)) = &self.near {
-            places.iter().for_each(|names| near.forget(names));
-        }
-        told
-    }
-
-    async fn delete(&self, generations: &[impl redis::ToSingleRedisArg]) -> Result<(), &'static str> {
-        let mut pipeline = Pipeline::with_capacity(generations.len());
-        for generation in generations {
-            pipeline.cmd("DEL").arg(generation);
-        }
-        if self.near.as_ref().is_some_and(|(near, _)| near.announces()) {
-            let channel = channel(&self.prefix);
-            for generation in generations {
-                pipeline.cmd("PUBLISH").arg(&channel).arg(generation);
-            }
-        }
-        let answers = self.link.query(&pipeline).await?;
-        // Who may not publish has deleted all the same.
-        let all = answers.iter().take(generations.len()).all(|answer| matches!(answer, Value::Int(_)));
-        if all { Ok(()) } else { Err("refused") }
-    }
-
     /// Whether there is a connection again soon.
     async fn returns(&self) -> bool {
         let mut up = self.link.subscribe();
@@ -344,7 +310,7 @@ impl RedisStore {
         let Some(_settling) = owed.claim() else { return };
         let debts = owed.debts();
         let told = match debts.everything {
-            Some(_) => self.invalidate_everything().await,
+            Some(_) => self.purge(&Target::All, Softness::Hard, self.clock.unix_seconds()).await.map(drop),
             None => self.invalidate(debts.places.keys().map(|place| &**place)).await,
         };
         match told {
@@ -356,9 +322,7 @@ impl RedisStore {
 
 fn generation(value: Value) -> Option<Generation> {
     match value {
-        Value::BulkString(bytes) => {
-            bytes.as_slice().try_into().ok().map(|bytes| Generation(u128::from_be_bytes(bytes)))
-        }
+        Value::BulkString(bytes) => Generation::of_value(&bytes),
         _ => None,
     }
 }
