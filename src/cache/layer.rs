@@ -29,7 +29,7 @@ use super::key::Key;
 use super::rules::directives::directives;
 use super::rules::invalidation::{self, Template};
 use super::rules::request::{self, Asks};
-use super::rules::storing::{Asked, NotStored, storable};
+use super::rules::storing::{self, Asked, NotStored, storable};
 use super::rules::{conditional, vary};
 use super::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Since, Store};
 use super::stored::{Form, StoredResponse};
@@ -264,7 +264,7 @@ impl Cache {
         head.insert(AGE, HeaderValue::from(age));
         head.insert(X_CACHE, HeaderValue::from_static("HIT"));
         head.insert(CACHE_STATUS, hit_status(fresh_for));
-        if conditional::is_not_modified(request.headers(), stored.status, &stored.head) {
+        if conditional::is_not_modified(request.headers(), stored.status, &stored.head, self.clock.unix_seconds()) {
             conditional::into_not_modified(head);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         } else {
@@ -336,6 +336,7 @@ impl Cache {
         });
         let mut head = response.headers().clone();
         fields::remove(&mut head);
+        storing::strip(&mut head, &policy);
         let stored =
             StoredResponse { status, head, content: Default::default(), facts: storable.facts, generation, variant };
         Ok(Fill::new(self, (key, since), stored, length, policy.max_body))
