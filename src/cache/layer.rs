@@ -29,9 +29,9 @@ use super::key::Key;
 use super::rules::directives::directives;
 use super::rules::invalidation::{self, Template};
 use super::rules::request::{self, Asks};
-use super::rules::storing::{Asked, NotStored, storable};
+use super::rules::storing::{self, Asked, NotStored, storable};
 use super::rules::{conditional, vary};
-use super::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Store};
+use super::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Since, Store};
 use super::stored::{Form, StoredResponse, has_room_for};
 use crate::body::Body;
 use crate::clock::Clock;
@@ -271,7 +271,7 @@ impl Cache {
         head.insert(AGE, HeaderValue::from(age));
         head.insert(X_CACHE, HeaderValue::from_static("HIT"));
         head.insert(CACHE_STATUS, hit_status(fresh_for));
-        if conditional::is_not_modified(request.headers(), stored.status, &stored.head) {
+        if conditional::is_not_modified(request.headers(), stored.status, &stored.head, self.clock.unix_seconds()) {
             conditional::into_not_modified(head);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         } else {
@@ -293,7 +293,8 @@ impl Cache {
         let request = &exchange.request;
         let is_get = request.method() == Method::GET;
         let no_store = directives(request.headers()).no_store;
-        let asked = Asked { at: self.clock.unix_seconds(), credentials, no_store };
+        let since = Since::now(self.clock.unix_seconds());
+        let asked = Asked { at: since.asked(), credentials, no_store };
         // The fields that select a variant are known only from the answer.
         let selected_by = is_get.then(|| request.headers().clone());
         let trail = exchange.trail.clone();
@@ -302,7 +303,7 @@ impl Cache {
 
         let fill = match selected_by {
             None => Err("head"),
-            Some(selected_by) => self.clone().fill(key, generation, asked, &selected_by, &response, &trail),
+            Some(selected_by) => self.clone().fill((key, since), generation, asked, &selected_by, &response, &trail),
         };
         let not_stored = fill.as_ref().err().copied();
         self.count(&trail, why, not_stored);
@@ -317,7 +318,7 @@ impl Cache {
     /// The watch that stores the response when its content has passed, or the reason why it is not stored.
     fn fill(
         self: Rc<Self>,
-        key: Key,
+        (key, since): (Key, Since),
         generation: Option<Generation>,
         asked: Asked,
         selected_by: &HeaderMap,
@@ -342,17 +343,18 @@ impl Cache {
         });
         let mut head = response.headers().clone();
         fields::remove(&mut head);
+        storing::strip(&mut head, &policy);
         let stored =
             StoredResponse { status, head, content: Default::default(), facts: storable.facts, generation, variant };
-        Ok(Fill::new(self, (key, asked.at), stored, length, policy.max_body))
+        Ok(Fill::new(self, (key, since), stored, length, policy.max_body))
     }
 
-    /// Keeps a whole response that was asked for at `asked`, in seconds since the Unix epoch.
-    fn keep(&self, key: &Key, response: StoredResponse, asked: u64) {
+    /// Keeps a whole response that was asked for at `since`.
+    fn keep(&self, key: &Key, response: StoredResponse, since: Since) {
         let Some(max_variants) = self.route.policy.as_ref().map(|policy| policy.max_variants) else { return };
         let facts = response.facts;
         let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
-        self.store.keep(key, response, asked, (Duration::from_secs(fresh.into()) + STALE).min(LONGEST), max_variants);
+        self.store.keep(key, response, since, (Duration::from_secs(fresh.into()) + STALE).min(LONGEST), max_variants);
         if let Store::Memory(memory) = &self.store {
             self.metrics.stored_bytes.set(memory.bytes());
         }

@@ -10,7 +10,7 @@ use super::{VERY_LONG, dates, delta_seconds};
 ///
 /// `asked` and `received` are seconds since the Unix epoch. A `Date` that is none counts as the time of receipt.
 pub fn initial_age(head: &HeaderMap, asked: u64, received: u64) -> u32 {
-    let date = dates::only_date(head, DATE).unwrap_or(received);
+    let date = dates::only_date(head, DATE, received).unwrap_or(received);
     let apparent = received.saturating_sub(date);
     let delay = received.saturating_sub(asked);
     let corrected = u64::from(age_value(head)).saturating_add(delay);

@@ -13,8 +13,8 @@ use http::{HeaderMap, StatusCode};
 
 use super::dates;
 
-/// Whether the client's own copy is the stored response, so that 304 says it all.
-pub fn is_not_modified(request: &HeaderMap, status: StatusCode, stored: &HeaderMap) -> bool {
+/// Whether the client's own copy is the stored response, so that 304 says it all. `now` is in seconds since the Unix epoch.
+pub fn is_not_modified(request: &HeaderMap, status: StatusCode, stored: &HeaderMap, now: u64) -> bool {
     if status != StatusCode::OK {
         return false;
     }
@@ -22,9 +22,9 @@ pub fn is_not_modified(request: &HeaderMap, status: StatusCode, stored: &HeaderM
         let etag = stored.get(ETAG).map(|etag| opaque(etag.as_bytes()));
         return request.get_all(IF_NONE_MATCH).iter().any(|line| any_member_matches(line.as_bytes(), etag));
     }
-    let Some(since) = dates::only_date(request, IF_MODIFIED_SINCE) else { return false };
+    let Some(since) = dates::only_date(request, IF_MODIFIED_SINCE, now) else { return false };
     let modified = stored.get(LAST_MODIFIED).or_else(|| stored.get(DATE));
-    modified.and_then(dates::date).is_some_and(|modified| modified <= since)
+    modified.and_then(|modified| dates::date(modified, now)).is_some_and(|modified| modified <= since)
 }
 
 /// Makes of the fields of a 200 those of a 304 (RFC 9110 §15.4.5): without what describes content that is not sent.
@@ -38,7 +38,7 @@ pub fn into_not_modified(head: &mut HeaderMap) {
 }
 
 /// An entity tag without its weakness (RFC 9110 §8.8.3.2).
-fn opaque(tag: &[u8]) -> &[u8] {
+pub(super) fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
@@ -78,6 +78,7 @@ mod tests {
         head
     }
 
+    const NOW: u64 = 1_795_000_000; // in November 2026
     const NOON: &str = "Sun, 06 Nov 1994 12:00:00 GMT";
     const LATER: &str = "Sun, 06 Nov 1994 13:00:00 GMT";
 
@@ -108,10 +109,10 @@ mod tests {
             (&[("if-modified-since", NOON)], &[], false),
         ];
         for (request, stored, expected) in cases {
-            let found = is_not_modified(&head(request), StatusCode::OK, &head(stored));
+            let found = is_not_modified(&head(request), StatusCode::OK, &head(stored), NOW);
             assert_eq!(found, *expected, "{request:?} {stored:?}");
         }
-        assert!(!is_not_modified(&head(&[("if-none-match", "*")]), StatusCode::NOT_FOUND, &head(&[])));
+        assert!(!is_not_modified(&head(&[("if-none-match", "*")]), StatusCode::NOT_FOUND, &head(&[]), NOW));
     }
 
     #[test]

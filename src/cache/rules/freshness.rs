@@ -42,8 +42,8 @@ pub fn lifetime(
         return Lifetime::Explicit(seconds);
     }
     if head.contains_key(EXPIRES) {
-        let date = dates::only_date(head, DATE).unwrap_or(received);
-        let expires = dates::only_date(head, EXPIRES).unwrap_or(0);
+        let date = dates::only_date(head, DATE, received).unwrap_or(received);
+        let expires = dates::only_date(head, EXPIRES, received).unwrap_or(0);
         return Lifetime::Explicit(expires.saturating_sub(date).min(u64::from(VERY_LONG)) as u32);
     }
     match ttl {

@@ -7,9 +7,16 @@ pub mod conditional;
 pub mod dates;
 pub mod directives;
 pub mod freshness;
+pub mod groups;
 pub mod invalidation;
+pub mod range;
 pub mod request;
+pub mod reuse;
 pub mod storing;
+pub mod structured;
+pub mod tags;
+pub mod targeted;
+pub mod validation;
 pub mod vary;
 
 /// The longest time that is told apart, in seconds; anything beyond it means "very long" (RFC 9111 §1.2.2).

@@ -10,14 +10,16 @@
 //!    `must-revalidate` beside a lifetime of its own (§3.5).
 //! 7. Nobody says how long it is fresh, or it is stale already.
 
+use std::time::Duration;
+
 use http::header::{CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 
-use super::age;
-use super::directives::{Directives, directives};
+use super::directives::{self, Directives, directives};
 use super::freshness::{self, Lifetime};
 use super::vary::{self, Vary};
-use crate::cache::Policy;
+use super::{VERY_LONG, age};
+use crate::cache::{Policy, SetCookie};
 
 /// Why a response is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,12 +171,28 @@ pub fn storable(
         lifetime,
         shareable,
         validate: said.no_cache,
-        strict: said.no_cache || said.must_revalidate || said.s_maxage.is_some(),
-        while_revalidate: 0,
-        if_error: 0,
+        strict: said.no_cache || said.must_revalidate || said.proxy_revalidate || said.s_maxage.is_some(),
+        while_revalidate: said.while_revalidate.unwrap_or_else(|| seconds(policy.staleness.while_revalidate)),
+        if_error: said.if_error.unwrap_or_else(|| seconds(policy.staleness.if_error)),
     };
     facts.fresh_for(initial_age).ok_or(NotStored::Stale)?;
     Ok(Storable { facts, selecting })
+}
+
+/// Takes out of the fields of a response, or of one that was freshened, what is not stored: what `no-cache` and `private` name
+/// (§5.2.2.4, §5.2.2.7), and by setting `Set-Cookie`.
+pub fn strip(head: &mut HeaderMap, policy: &Policy) {
+    for name in directives::withheld(head) {
+        head.remove(name);
+    }
+    if policy.set_cookie != SetCookie::Store {
+        head.remove(SET_COOKIE);
+    }
+}
+
+/// Whole seconds, at most [`VERY_LONG`].
+fn seconds(time: Duration) -> u32 {
+    time.as_secs().min(u64::from(VERY_LONG)) as u32
 }
 
 fn forbidden(said: &Directives) -> Option<NotStored> {
@@ -242,7 +260,7 @@ mod tests {
             (Asked { no_store: true, ..ANYONE }, 200, &[fresh], Some(RequestNoStore)),
             (ANYONE, 200, &[fresh, ("cache-control", "No-Store")], Some(NoStore)),
             (ANYONE, 200, &[("cache-control", "no-store, must-understand")], Some(NoStore)),
-            (ANYONE, 200, &[("cache-control", "max-age=60, private=\"x\"")], Some(Private)),
+            (ANYONE, 200, &[("cache-control", "max-age=60, private")], Some(Private)),
             (ANYONE, 200, &[("cache-control", "public, no-cache")], Some(NoCache)),
             (ANYONE, 200, &[("cache-control", "public, max-age=60"), ("set-cookie", "a=b")], Some(SetCookie)),
             (ANYONE, 200, &[fresh, ("vary", "*")], Some(Vary)),

@@ -1,0 +1,111 @@
+//! A part of a stored response (RFC 9110 §14, §13.1.5).
+//!
+//! 1. Only a 200 has parts, and only in `bytes`. Any other unit, a malformed field, and several lines are ignored: whole.
+//! 2. `If-Range` must name the stored response: the same strong `ETag`, or a date that is exactly its `Last-Modified`
+//!    and strong by now (§8.8.2.2). Otherwise: whole.
+//! 3. One range is answered. Several may be answered whole (§14.2), and are: their parts could make more bytes than there
+//!    are.
+//! 4. A range that begins behind the end, and a suffix of nothing, is unsatisfiable: 416 with the length (§15.5.17).
+
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::dates;
+
+/// Seconds that `Date` must be later than `Last-Modified` for the latter to tell two versions apart (RFC 9110 §8.8.2.2).
+const SAME_SECOND: u64 = 1;
+
+/// What of the content is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// All of it.
+    Whole,
+    /// The bytes from `first` to `last`, both included, counted from zero.
+    Part {
+        /// The first byte.
+        first: u64,
+        /// The last byte; less than the length.
+        last: u64,
+    },
+    /// Nothing: the range lies outside of it.
+    Unsatisfiable,
+}
+
+/// What a GET with these fields gets of a stored response with `length` bytes of content; `now` is in seconds since the Unix
+/// epoch.
+pub fn range(request: &HeaderMap, status: StatusCode, stored: &HeaderMap, length: u64, now: u64) -> Range {
+    let mut lines = request.get_all(RANGE).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return Range::Whole };
+    if status != StatusCode::OK || !is_named_by_if_range(request, stored, now) {
+        return Range::Whole;
+    }
+    match only_range(line.as_bytes()) {
+        None => Range::Whole,
+        Some((None, suffix)) => match suffix.unwrap_or(0) {
+            0 => Range::Unsatisfiable,
+            _ if length == 0 => Range::Whole,
+            suffix => Range::Part { first: length.saturating_sub(suffix), last: length - 1 },
+        },
+        Some((Some(first), _)) if first >= length => Range::Unsatisfiable,
+        Some((Some(first), last)) => Range::Part { first, last: last.map_or(length - 1, |last| last.min(length - 1)) },
+    }
+}
+
+/// Makes of the fields of a 200 those of a 206 with this part (§15.3.7).
+pub fn into_part(head: &mut HeaderMap, first: u64, last: u64, length: u64) {
+    if let Ok(range) = HeaderValue::try_from(format!("bytes {first}-{last}/{length}")) {
+        head.insert(CONTENT_RANGE, range);
+    }
+    head.insert(CONTENT_LENGTH, HeaderValue::from(last + 1 - first));
+}
+
+/// The `Content-Range` of a 416 (§15.5.17).
+pub fn unsatisfied(length: u64) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("bytes */{length}")).ok()
+}
+
+/// First and last byte of the only range of `bytes=…`; without a first the last counts from the end. `None`: there is no
+/// such range, or more than one.
+fn only_range(line: &[u8]) -> Option<(Option<u64>, Option<u64>)> {
+    let at = line.iter().position(|byte| *byte == b'=')?;
+    if !line[..at].eq_ignore_ascii_case(b"bytes") {
+        return None;
+    }
+    let mut members = line[at + 1..].split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|it| !it.is_empty());
+    let (member, None) = (members.next()?, members.next()) else { return None };
+    let dash = member.iter().position(|byte| *byte == b'-')?;
+    match (&member[..dash], &member[dash + 1..]) {
+        (b"", suffix) => Some((None, Some(position(suffix)?))),
+        (first, b"") => Some((Some(position(first)?), None)),
+        (first, last) => {
+            let (first, last) = (position(first)?, position(last)?);
+            (first <= last).then_some((Some(first), Some(last)))
+        }
+    }
+}
+
+/// Digits only; what is too great to count is as great as can be.
+fn position(text: &[u8]) -> Option<u64> {
+    let all_digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let add = |value: u64, digit: &u8| value.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    all_digits.then(|| text.iter().fold(0, add))
+}
+
+/// Rule 2. Without `If-Range`: true.
+fn is_named_by_if_range(request: &HeaderMap, stored: &HeaderMap, now: u64) -> bool {
+    let mut lines = request.get_all(IF_RANGE).iter();
+    let named = match (lines.next(), lines.next()) {
+        (None, _) => return true,
+        (Some(named), None) => named,
+        _ => return false,
+    };
+    if named.as_bytes().starts_with(b"\"") {
+        return stored.get(ETAG).is_some_and(|etag| etag == named);
+    }
+    let (named, modified) = (dates::date(named, now), dates::only_date(stored, LAST_MODIFIED, now));
+    let made = dates::only_date(stored, DATE, now);
+    match (named, modified, made) {
+        (Some(named), Some(modified), Some(made)) => named == modified && made >= modified + SAME_SECOND,
+        _ => false,
+    }
+}

@@ -1,0 +1,120 @@
+//! Asking the app whether a stored response still holds, and what its answer changes (RFC 9111 §4.3).
+//!
+//! 1. The request carries the stored response's own validators, in place of the client's conditions, and asks for the
+//!    whole: a 304 then speaks of what is stored, and a 200 replaces it (§4.3.1).
+//! 2. On a variant that is not stored the entity tags of those that are may be offered; a client that has conditions, or
+//!    asks for a part, is left to its own.
+//! 3. A 304 freshens what it selects (§4.3.4): the same entity tag where it names one, else the same `Last-Modified`,
+//!    else, if it names neither, the one response that was asked about.
+//! 4. Freshening replaces each field that the 304 has, and keeps the others; what describes the stored bytes is kept in
+//!    any case (§3.2).
+//! 5. A HEAD that agrees freshens in the same way; one that disagrees shows that what is stored is old (§4.3.5).
+
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    LAST_MODIFIED, RANGE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::conditional::opaque;
+
+/// Bytes of entity tags that are offered at once.
+const MAX_OFFERED: usize = 4 * 1024;
+
+/// Whether a response with these fields can be validated.
+pub fn has_validator(stored: &HeaderMap) -> bool {
+    stored.contains_key(ETAG) || stored.contains_key(LAST_MODIFIED)
+}
+
+/// Makes of the request one that asks whether the stored response holds. False, and the request as it was: it has no
+/// validator.
+pub fn conditional(request: &mut HeaderMap, stored: &HeaderMap) -> bool {
+    if !has_validator(stored) {
+        return false;
+    }
+    for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE, RANGE] {
+        request.remove(name);
+    }
+    for (validator, condition) in [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)] {
+        if let Some(value) = stored.get(validator) {
+            request.insert(condition, value.clone());
+        }
+    }
+    true
+}
+
+/// Offers the entity tags of stored variants to the app (§4.3.1). False, and the request as it was: there is none, or the
+/// client asks for something of its own.
+pub fn offer_etags<'a>(request: &mut HeaderMap, stored: impl Iterator<Item = &'a HeaderValue>) -> bool {
+    if [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE, RANGE].iter().any(|name| request.contains_key(name)) {
+        return false;
+    }
+    let mut offered = Vec::new();
+    for etag in stored {
+        if offered.len() + etag.len() + 2 > MAX_OFFERED {
+            break;
+        }
+        if !offered.is_empty() {
+            offered.extend_from_slice(b", ");
+        }
+        offered.extend_from_slice(etag.as_bytes());
+    }
+    match HeaderValue::from_maybe_shared(bytes::Bytes::from(offered)) {
+        Ok(offered) if !offered.is_empty() => {
+            request.insert(IF_NONE_MATCH, offered);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Whether a 304 to a request about this stored response alone speaks of it (§4.3.4).
+pub fn selects(stored: &HeaderMap, not_modified: &HeaderMap) -> bool {
+    match (not_modified.get(ETAG), not_modified.get(LAST_MODIFIED)) {
+        (Some(named), _) if stored.contains_key(ETAG) => names(stored, named),
+        (_, Some(modified)) => stored.get(LAST_MODIFIED).is_none_or(|stored| stored == modified),
+        (named, None) => named.is_none(),
+    }
+}
+
+/// Whether a 304 to a request that offered several entity tags speaks of this stored response: only if it names its tag.
+pub fn selects_among(stored: &HeaderMap, not_modified: &HeaderMap) -> bool {
+    not_modified.get(ETAG).is_some_and(|named| names(stored, named))
+}
+
+/// A strong entity tag selects the same strong one; a weak one whatever it equals weakly.
+fn names(stored: &HeaderMap, named: &HeaderValue) -> bool {
+    let Some(etag) = stored.get(ETAG) else { return false };
+    if named.as_bytes().starts_with(b"W/") {
+        opaque(etag.as_bytes()) == opaque(named.as_bytes())
+    } else {
+        etag == named
+    }
+}
+
+/// Updates the fields of a stored response by those of a 304 that selects it (§3.2). What of the result is not stored is to be
+/// taken out again as it is of a response: the client that was waiting gets all of it.
+pub fn freshen(stored: &mut HeaderMap, not_modified: &HeaderMap) {
+    let named = not_modified.get_all(CONNECTION).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let hops: Vec<_> = named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect();
+    let kept = |name: &HeaderName| describes_bytes(name) || hops.contains(name);
+    for name in not_modified.keys().filter(|name| !kept(name)) {
+        stored.remove(name);
+        for value in not_modified.get_all(name) {
+            stored.append(name, value.clone());
+        }
+    }
+}
+
+/// Fields that a 304 could only say wrongly of the bytes that are stored.
+fn describes_bytes(name: &HeaderName) -> bool {
+    const DESCRIBE: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE];
+    DESCRIBE.contains(name) || matches!(name.as_str(), "content-md5" | "content-digest" | "repr-digest" | "digest")
+}
+
+/// Whether the answer to a HEAD says nothing else than the stored answer to GET (§4.3.5).
+pub fn head_agrees(stored: &HeaderMap, head_answer: &HeaderMap) -> bool {
+    [ETAG, LAST_MODIFIED, CONTENT_LENGTH]
+        .iter()
+        .all(|name| head_answer.get(name).is_none_or(|said| stored.get(name) == Some(said)))
+}
