@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::{Answer, Client, Configuration, Origin, RedisServer, Reply, freeze, until};
 
+mod hostile;
+
 const ALL: &str = "[cache.pages]\nttl = \"60s\"\n[[route]]\npath = \"/{*rest}\"\ncache = \"pages\"\n";
 
 /// Runs a test over each store.

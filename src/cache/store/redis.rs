@@ -191,11 +191,18 @@ impl RedisStore {
     ) -> Found {
         let Question { key, request, purpose } = question;
         let is_new = matches!(values[..], [Value::Okay, ..]);
+        let stands = matches!(values[..], [Value::Nil, ..]);
         // Whether the proposal was taken does not matter: MGET came after it.
         let mut values = values.into_iter().skip_while(|value| !matches!(value, Value::Array(_)));
         let Some(Value::Array(found)) = values.next() else { return Found::Unavailable("refused") };
         let mut found = found.into_iter();
         let Some(generation) = found.next().and_then(generation) else {
+            if stands && purpose == Purpose::ReuseOrFill {
+                // No generation of ours, and it keeps the place from having one.
+                let mut pipeline = Pipeline::new();
+                pipeline.cmd("DEL").arg(Names::of(&self.prefix, key.place()).generation());
+                self.link.send(pipeline);
+            }
             return Found::nothing(None);
         };
         let (mut values, late) = match aside {
@@ -243,7 +250,7 @@ impl RedisStore {
         }
         let known = match known {
             Listed::Here(variants) => Some(variants),
-            Listed::Elsewhere if self.learnt.has_tags(&digest) => self.listed(key).await,
+            Listed::Elsewhere if self.learnt.has_tags(&digest) => Box::pin(self.listed(key)).await,
             _ => None,
         };
         let known = known.map_or_else(Vec::new, |variants| variants.known_under(generation).to_vec());
