@@ -41,7 +41,8 @@ fn fuzz_entries_and_pieces() {
 /// Whether a mutated entry reads back.
 fn entry(random: &mut Rng) -> bool {
     let form = Form { compress: random.bool(), max_content: MAX_CONTENT, piece: 100, max_variants: 9 };
-    let mutated = mutated(random, &any_entry(random).encode(&URI, form));
+    let sound = any_entry(random).encode(&URI, form);
+    let mutated = mutated(random, &sound);
     let Some(read) = Entry::decode(mutated.clone(), &URI, MAX_CONTENT) else { return false };
     if let Entry::Response(response) = &read {
         let bound = MAX_CONTENT.max(mutated.len() as u64);
