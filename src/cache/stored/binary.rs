@@ -41,29 +41,39 @@ use crate::cache::store::Generation;
 
 const VERSION: Version = *b"sgc\x04";
 
+impl StoredResponse {
+    /// The binary form of its entry, of the URI whose key has this digest.
+    pub fn encode(&self, uri: &Digest, form: Form) -> Vec<u8> {
+        let shrunk = match &self.content {
+            Content::Whole(bytes) if form.compress => compressed::shrunk(&self.head, bytes),
+            _ => None,
+        };
+        let content = self.content.weight();
+        let length = self.weight() - content + shrunk.as_ref().map_or(content, |shrunk| shrunk.len() as u64);
+        let mut out = seal::begin(VERSION, length as usize);
+        out.push(1);
+        put_response(&mut out, self, shrunk.as_deref());
+        seal::close(out, uri)
+    }
+}
+
+impl Variants {
+    /// The binary form of their entry, of the URI whose key has this digest.
+    pub fn encode(&self, uri: &Digest) -> Vec<u8> {
+        let mut out = seal::begin(VERSION, self.weight() as usize);
+        out.push(0);
+        put_variants(&mut out, self);
+        seal::close(out, uri)
+    }
+}
+
 impl Entry {
     /// The binary form, of the URI whose key has this digest.
     pub fn encode(&self, uri: &Digest, form: Form) -> Vec<u8> {
-        let mut out;
         match self {
-            Self::Variants(variants) => {
-                out = seal::begin(VERSION, variants.weight() as usize);
-                out.push(0);
-                put_variants(&mut out, variants);
-            }
-            Self::Response(response) => {
-                let shrunk = match &response.content {
-                    Content::Whole(bytes) if form.compress => compressed::shrunk(&response.head, bytes),
-                    _ => None,
-                };
-                let weight = response.weight() - response.content.weight();
-                let content = shrunk.as_ref().map_or(response.content.weight(), |shrunk| shrunk.len() as u64);
-                out = seal::begin(VERSION, (weight + content) as usize);
-                out.push(1);
-                put_response(&mut out, response, shrunk.as_deref());
-            }
+            Self::Variants(variants) => variants.encode(uri),
+            Self::Response(response) => response.encode(uri, form),
         }
-        seal::close(out, uri)
     }
 
     /// What [`Entry::encode`] made; `None` for anything else. Content that was not compressed is a slice of `bytes`;

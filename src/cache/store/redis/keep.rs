@@ -138,7 +138,7 @@ impl Keeping {
     /// What stores the entry, and lets its generation and the pieces that it has already live as long.
     fn entry(&self) -> Pipeline {
         let mut pipeline = Pipeline::new();
-        let entry = Entry::Response(self.response.clone().into()).encode(&self.digest, self.form);
+        let entry = self.response.encode(&self.digest, self.form);
         let life = self.life.as_millis() as u64;
         pipeline.cmd("SET").arg(self.names.entry(&self.name())).arg(entry).arg("PX").arg(life);
         let end = self.now + self.life.as_secs() + CLOCKS;
@@ -193,7 +193,7 @@ impl Keeping {
             _ => None,
         };
         let (variants, gone) = newest.clone().and(known, self.form.max_variants);
-        let list = Entry::Variants(variants).encode(&self.digest, self.form);
+        let list = variants.encode(&self.digest);
         let name = self.names.entry(&EntryName { digest: self.digest, variant: None });
         let (seal, life) = (&before[..before.len().min(SEAL)], self.life.max(SELECTING).as_millis() as u64);
         pipeline.cmd("EVALSHA").arg(LISTING.as_str()).arg(1).arg(name).arg(seal).arg(list).arg(life);
