@@ -185,7 +185,7 @@ impl Key {
 }
 
 /// The path of a place (rule 2).
-fn place_path(path: &str) -> Cow<'_, str> {
+pub(super) fn place_path(path: &str) -> Cow<'_, str> {
     let bare = |path: &str| if path.len() > 1 && path.ends_with('/') { path.len() - 1 } else { path.len() };
     match canonical(path).path {
         Cow::Borrowed(path) => folded(&path[..bare(path)]),

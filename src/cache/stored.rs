@@ -26,6 +26,8 @@ use super::store::Generation;
 mod binary;
 mod compressed;
 mod content;
+#[cfg(test)]
+mod fuzz;
 mod piece;
 mod seal;
 mod variants;

@@ -32,6 +32,23 @@ pub fn push_escaped(out: &mut String, text: &str) {
     }
 }
 
+/// The text that [`push_escaped`] made this of; `None`: it is no text.
+pub fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes().iter();
+    while let Some(&byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => nibble(*rest.next()?)? << 4 | nibble(*rest.next()?)?,
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    HEX.iter().position(|hex| *hex == digit).map(|value| value as u8)
+}
+
 /// Appends `text` such that it stands for itself in a glob of `SCAN MATCH`.
 pub fn push_literal(glob: &mut String, text: &str) {
     for symbol in text.chars() {
@@ -82,5 +99,9 @@ mod tests {
         push_escaped(&mut tag, "/users/{id} é%");
         push_tagged(&mut key, "sidegate:", "limit", &tag);
         assert_eq!(key, "sidegate:limit:{/users/%7bid%7d%20%c3%a9%25}");
+        assert_eq!(unescaped(&tag).as_deref(), Some("/users/{id} é%"));
+        for broken in ["%", "%2", "%zz", "%C3", "%ff"] {
+            assert_eq!(unescaped(broken), None, "{broken}");
+        }
     }
 }

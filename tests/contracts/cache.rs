@@ -14,7 +14,7 @@ use http_body_util::BodyExt as _;
 use sidegate::body::Body;
 use sidegate::cache::rules::invalidation::Template;
 use sidegate::cache::store::{
-    Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, SCRIPT, Store,
+    Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, SCRIPT, Since, Store,
 };
 use sidegate::cache::stored::{Content, Form, StoredResponse};
 use sidegate::cache::{Cache, Flights, Key, MemorySettings, OnRoute, Policy, UnderWay, Worker, layer};
@@ -33,8 +33,10 @@ use crate::redis_server::{RedisCluster, RedisServer};
 mod cluster;
 mod lock;
 mod near;
+mod pieces;
 mod replicas;
 mod trips;
+mod variants;
 
 /// Runs a test as a worker would.
 fn as_worker(test: impl AsyncFnOnce()) {
@@ -208,7 +210,10 @@ impl Trial {
         if let Some(link) = &self.worker.link {
             let mut ping = redis::Pipeline::new();
             ping.cmd("PING");
-            let _ = link.query(&ping).await;
+            // A response may take some trips: its list of variants, each of its pieces.
+            for _ in 0..8 {
+                let _ = link.query(&ping).await;
+            }
         }
     }
 }
@@ -652,14 +657,12 @@ fn question(key: &Key, purpose: Purpose) -> Question<'_> {
 }
 
 fn redis_store(link: Link, prefix: &str) -> RedisStore {
+    redis_store_of_form(link, prefix, Form { compress: true, max_content: 1000, piece: 1000, max_variants: 3 })
+}
+
+fn redis_store_of_form(link: Link, prefix: &str, form: Form) -> RedisStore {
     let (clock, _) = Clock::manual(0);
-    RedisStore::new(
-        link,
-        prefix.into(),
-        clock,
-        Form { compress: true, max_content: 1000, ..Form::default() },
-        Rc::default(),
-    )
+    RedisStore::new(link, prefix.into(), clock, form, Rc::default())
 }
 
 /// The store of a process, and its way to Redis if that is where it is.
@@ -750,7 +753,7 @@ async fn no_invalidation_is_lost(processes: &[Process], seed: u64, steps: usize,
                 Reader::Opened(None) => Reader::Idle,
                 Reader::Opened(Some(generation)) => Reader::Fetched(generation, app),
                 Reader::Fetched(generation, version) => {
-                    store.keep(&key, stored(generation, version), 0, Duration::from_secs(60), 64);
+                    store.keep(&key, stored(generation, version), Since::now(0), Duration::from_secs(60), 64);
                     Reader::Idle
                 }
             };
@@ -775,6 +778,12 @@ async fn no_invalidation_is_lost(processes: &[Process], seed: u64, steps: usize,
         }
     }
     assert!(hits > 0, "seed {seed}: nothing was ever reused, so nothing was shown");
+}
+
+/// The content of a small response.
+fn whole(stored: &StoredResponse) -> &Bytes {
+    let Content::Whole(bytes) = &stored.content else { panic!("content in pieces") };
+    bytes
 }
 
 /// What is read of a stored response's content, if it can be read.

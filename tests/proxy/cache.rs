@@ -14,6 +14,7 @@ mod validation;
 
 use crate::harness::{Answer, Client, Configuration, Origin, RedisServer, Reply, freeze, until};
 
+mod hostile;
 mod isolation;
 mod keys;
 

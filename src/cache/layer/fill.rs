@@ -14,6 +14,7 @@ use http_body::Frame;
 use super::Cache;
 use crate::body::{End, Watch};
 use crate::cache::key::Key;
+use crate::cache::store::Since;
 use crate::cache::stored::{StoredResponse, into_stored_head};
 use crate::cache::under_way::Filling;
 
@@ -21,8 +22,7 @@ use crate::cache::under_way::Filling;
 pub(super) struct Fill {
     cache: Rc<Cache>,
     key: Key,
-    /// In seconds since the Unix epoch.
-    asked: u64,
+    since: Since,
     /// `None` once it has been stored or given up.
     response: Option<StoredResponse>,
     said: Option<u64>,
@@ -34,17 +34,17 @@ pub(super) struct Fill {
 }
 
 impl Fill {
-    /// A fill of `response`, whose content is still to come. It was asked for by this key, at this time in seconds since
-    /// the Unix epoch; `said` is its `Content-Length`.
+    /// A fill of `response`, whose content is still to come. It was asked for by this key, at this moment;
+    /// `said` is its `Content-Length`.
     pub(super) fn new(
         cache: Rc<Cache>,
-        (key, asked): (Key, u64),
+        (key, since): (Key, Since),
         response: StoredResponse,
         said: Option<u64>,
         max_body: u64,
     ) -> Self {
         let room = Some(cache.under_way.fill());
-        Self { cache, key, asked, response: Some(response), said, frames: Vec::new(), room, length: 0, max_body }
+        Self { cache, key, since, response: Some(response), said, frames: Vec::new(), room, length: 0, max_body }
     }
 
     fn give_up(&mut self) {
@@ -79,6 +79,6 @@ impl Watch for Fill {
         let content = self.content();
         into_stored_head(&mut response.head, response.status, content.len(), response.facts.received);
         response.content = content.into();
-        self.cache.keep(&self.key, response, self.asked);
+        self.cache.keep(&self.key, response, self.since);
     }
 }

@@ -1,6 +1,7 @@
 //! Which fields select the variants, as far as one worker has learnt.
 //!
 //! 1. Of each URI whose answer varies, the fields are remembered; the least used of them are forgotten.
+//!    So is whether any of the responses has an entity tag, which could be offered.
 //! 2. Of any other, the fields learnt last are the *guess*: most apps vary in one way everywhere.
 //!
 //! 3. Of fields that a layer between `gather` and the cache writes (identity fields) neither is remembered: when Redis is
@@ -25,7 +26,7 @@ const REMEMBERED: usize = 4096;
 
 /// What a worker has learnt.
 pub(super) struct Learnt {
-    by_uri: RefCell<Bounded<Digest, Selecting>>,
+    by_uri: RefCell<Bounded<Digest, (Selecting, bool)>>,
     last: RefCell<Option<Selecting>>,
     written_late: Rc<[HeaderName]>,
 }
@@ -41,7 +42,7 @@ impl Learnt {
     pub(super) fn candidates(&self, digest: Digest, request: &HeaderMap) -> (EntryName, Option<EntryName>) {
         let variant_by = |selecting: &Selecting| EntryName { digest, variant: Some(selecting.variant(request)) };
         match self.by_uri.borrow().get(&digest) {
-            Some(selecting) => (variant_by(selecting), None),
+            Some((selecting, _)) => (variant_by(selecting), None),
             None => (EntryName { digest, variant: None }, self.last.borrow().as_ref().map(variant_by)),
         }
     }
@@ -51,21 +52,27 @@ impl Learnt {
         self.by_uri.borrow().get(digest).is_some()
     }
 
+    /// Whether responses of a URI are known to vary, and to have entity tags.
+    pub(super) fn has_tags(&self, digest: &Digest) -> bool {
+        self.by_uri.borrow().get(digest).is_some_and(|(_, tagged)| *tagged)
+    }
+
     /// Whether `selecting` is the guess.
     pub(super) fn is_guess(&self, selecting: &Selecting) -> bool {
         self.last.borrow().as_ref() == Some(selecting)
     }
 
-    /// The answers of a URI vary so.
-    pub(super) fn learn(&self, digest: Digest, selecting: &Selecting) {
+    /// The answers of a URI vary so; `tagged`: they have entity tags.
+    pub(super) fn learn(&self, digest: Digest, selecting: &Selecting, tagged: bool) {
         if selecting.names().iter().any(|name| self.written_late.contains(name)) {
             return self.forget(&digest);
         }
         if !self.is_guess(selecting) {
             self.last.replace(Some(selecting.clone()));
         }
-        if self.by_uri.borrow().get(&digest) != Some(selecting) {
-            self.by_uri.borrow_mut().insert(digest, selecting.clone());
+        let is_known = |known: &(Selecting, bool)| known.0 == *selecting && known.1 == tagged;
+        if !self.by_uri.borrow().get(&digest).is_some_and(is_known) {
+            self.by_uri.borrow_mut().insert(digest, (selecting.clone(), tagged));
         }
     }
 
@@ -87,11 +94,14 @@ mod tests {
         assert_eq!(learnt.candidates(one, &request), (EntryName { digest: one, variant: None }, None));
         let selecting = Selecting::new(vec![http::header::ACCEPT]).unwrap();
         let variant = Some(selecting.variant(&request));
-        learnt.learn(one, &selecting);
+        learnt.learn(one, &selecting, true);
         assert_eq!(learnt.candidates(one, &request), (EntryName { digest: one, variant }, None));
         let guess = Some(EntryName { digest: other, variant });
         assert_eq!(learnt.candidates(other, &request), (EntryName { digest: other, variant: None }, guess));
         assert!(learnt.varies(&one) && !learnt.varies(&other));
+        assert!(learnt.has_tags(&one) && !learnt.has_tags(&other));
+        learnt.learn(one, &selecting, false);
+        assert!(learnt.varies(&one) && !learnt.has_tags(&one));
         learnt.forget(&one);
         assert!(!learnt.varies(&one));
     }
@@ -100,7 +110,7 @@ mod tests {
     fn what_identity_fields_will_select_is_not_guessed_before_they_are_written() {
         let user: HeaderName = "x-user-id".parse().unwrap();
         let learnt = Learnt::new(Rc::new([user.clone()]));
-        learnt.learn([1; 32], &Selecting::new(vec![http::header::ACCEPT, user]).unwrap());
+        learnt.learn([1; 32], &Selecting::new(vec![http::header::ACCEPT, user]).unwrap(), true);
         let primary = EntryName { digest: [1; 32], variant: None };
         assert_eq!(learnt.candidates([1; 32], &HeaderMap::new()), (primary, None));
         assert!(!learnt.varies(&[1; 32]));

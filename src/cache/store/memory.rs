@@ -7,12 +7,17 @@
 //! 4. Where nothing but the language selects, the variants are looked through for the one that a request likes best.
 //! 5. Variants of a URI are listed, and bounded by the policy's number: the oldest is let go of. Lists change one at a time.
 
+use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use parking_lot::Mutex;
+use quick_cache::sync::{EntryAction, EntryResult};
 
-use super::{Found, Generation, Mint, Purpose, Question};
+use super::generation::Worth;
+use super::purge::{Softness, Target};
+use super::{Found, Generation, Mint, Purpose, Question, softened};
 use crate::cache::MemorySettings;
 use crate::cache::key::Key;
 use crate::cache::rules::vary::Digest;
@@ -62,15 +67,20 @@ impl MemoryStore {
             }
             kept => (kept, None),
         };
+        let nothing = || Found::Nothing {
+            generation: Some(generation),
+            other_variants: variants.is_some(),
+            known: variants.as_ref().map_or_else(Vec::new, |variants| variants.known_under(generation).to_vec()),
+        };
         match kept {
-            Some(Kept::Response(response)) if response.generation == generation && response.selects(request) => {
-                Found::Stored(response)
+            Some(Kept::Response(response)) if response.selects(request) => {
+                match response.generation.worth(generation) {
+                    Worth::Whole => Found::Stored(response),
+                    Worth::Softened(since) => Found::Stored(softened(&response, generation, since)),
+                    Worth::Nothing => nothing(),
+                }
             }
-            _ => Found::Nothing {
-                generation: Some(generation),
-                other_variants: variants.is_some(),
-                known: variants.map_or_else(Vec::new, |variants| variants.known_under(generation).to_vec()),
-            },
+            _ => nothing(),
         }
     }
 
@@ -128,6 +138,41 @@ impl MemoryStore {
     /// Takes back everything at a place.
     pub fn invalidate(&self, place: &str) {
         self.generations.remove(place);
+    }
+
+    /// Takes back what `target` covers, at `now` (in seconds since the Unix epoch); says how many places it met.
+    pub fn purge(&self, target: &Target, softness: Softness, now: u64) -> u64 {
+        let met = match target.place() {
+            Some(place) => vec![place],
+            None => self.places(target),
+        };
+        met.iter().map(|place| u64::from(self.purge_place(place, softness, now))).sum()
+    }
+
+    /// The places that `target` covers: at least those that had a generation before and have it now.
+    fn places(&self, target: &Target) -> Vec<String> {
+        let met = RefCell::new(Vec::new());
+        self.generations.retain(|place, _| {
+            if target.covers(place) {
+                met.borrow_mut().push(place.clone());
+            }
+            true
+        });
+        met.into_inner()
+    }
+
+    /// Whether there was anything at the place.
+    fn purge_place(&self, place: &str, softness: Softness, now: u64) -> bool {
+        if softness == Softness::Hard {
+            return self.generations.remove(place).is_some();
+        }
+        let soft = self.mint.soft(now);
+        // In one step: a generation that is taken back meanwhile must not come back.
+        let soften = |_: &String, generation: &mut Generation| {
+            *generation = generation.softened(soft);
+            EntryAction::Retain(())
+        };
+        matches!(self.generations.entry(place, Some(Duration::ZERO), soften), EntryResult::Retained(()))
     }
 
     /// Bytes stored.

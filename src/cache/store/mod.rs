@@ -36,13 +36,16 @@
 //! with its process (see [`Owed`]) leave a stale response until its freshness ends. News that is still in the network
 //! when its writer has been answered leaves one that is remembered elsewhere until it arrives.
 
+mod generation;
 mod learnt;
 mod memory;
 mod names;
 mod near;
 mod owed;
+pub mod purge;
 mod redis;
 
+pub use generation::{Generation, Mint};
 pub use memory::MemoryStore;
 pub use near::NearStore;
 pub use owed::Owed;
@@ -51,44 +54,47 @@ pub use redis::{Claim, LOCK, Lock, OPEN, RedisStore, SCRIPT, STEP};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
+use self::purge::{Softness, Target};
 use super::key::Key;
 use super::rules::vary::Digest;
 use super::stored::{Content, Known, StoredResponse};
 use crate::body::Body;
+use crate::clock::instant;
 use crate::exchange::{Answer, Aside, Note};
 
-/// Names a stretch of a place's history between two writes. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Generation(pub u128);
-
-/// Makes generations: 64 random bits of its own, and a count.
-#[derive(Debug)]
-pub struct Mint {
-    random: u64,
-    count: AtomicU64,
+/// When a fill began: taken before its request goes to the app.
+#[derive(Clone, Copy, Debug)]
+pub struct Since {
+    asked: u64,
+    order: u64,
+    began: Instant,
 }
 
-impl Mint {
-    /// One that shares no generation with any other, here or elsewhere.
-    pub fn new() -> Self {
-        Self { random: getrandom::u64().unwrap_or_else(|_| fastrand::u64(..)), count: AtomicU64::new(0) }
+impl Since {
+    /// Now, which is `asked` in seconds since the Unix epoch.
+    pub fn now(asked: u64) -> Self {
+        Self { asked, order: order(), began: instant() }
     }
 
-    /// A generation that was never seen before.
-    pub fn generation(&self) -> Generation {
-        let count = self.count.fetch_add(1, Ordering::Relaxed);
-        Generation(u128::from(self.random) << 64 | u128::from(count))
+    /// In seconds since the Unix epoch.
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// Whether it is longer ago at `now`, in seconds since the Unix epoch, than a fill may take.
+    fn is_over(&self, now: u64) -> bool {
+        now.saturating_sub(self.asked) >= OPEN.as_secs() || self.began.elapsed() >= OPEN
     }
 }
 
-impl Default for Mint {
-    fn default() -> Self {
-        Self::new()
-    }
+/// The place of a moment among all that happened in this process; what is told apart by it is told apart without clocks.
+fn order() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::AcqRel)
 }
 
 /// What is asked of a store.
@@ -160,12 +166,12 @@ impl Store {
         }
     }
 
-    /// Rule 3, without waiting, of a response that was asked for at `asked`, in seconds since the Unix epoch. `life` bounds
-    /// how long Redis keeps it; memory keeps no more than `max_variants` of a URI.
-    pub fn keep(&self, key: &Key, response: StoredResponse, asked: u64, life: Duration, max_variants: usize) {
+    /// Rule 3, without waiting, of a response that was asked for at `since`. `life` bounds how long Redis keeps it; memory
+    /// keeps no more than `max_variants` of a URI.
+    pub fn keep(&self, key: &Key, response: StoredResponse, since: Since, life: Duration, max_variants: usize) {
         match self {
             Self::Memory(memory) => memory.keep(key, response, max_variants),
-            Self::Redis(redis) => redis.keep(key, response, asked, life),
+            Self::Redis(redis) => redis.keep(key, response, since, life),
         }
     }
 
@@ -212,4 +218,27 @@ impl Store {
             Self::Redis(redis) => redis.invalidate(places.iter().map(String::as_str)).await,
         }
     }
+    /// Takes back what `target` covers, at `now` (in seconds since the Unix epoch); says how many places it met.
+    ///
+    /// # Errors
+    /// A word that says why Redis could not be told of all; of some it may have been.
+    pub async fn purge(&self, target: &Target, softness: Softness, now: u64) -> Result<u64, &'static str> {
+        match self {
+            Self::Memory(memory) => Ok(memory.purge(target, softness, now)),
+            Self::Redis(redis) => redis.purge(target, softness, now).await,
+        }
+    }
+}
+
+/// `response` as it is after a soft purge at the second `since`, at a place where `standing` stands: stale, whatever the
+/// clocks say, for as long as it would be had its freshness ended then.
+fn softened(response: &StoredResponse, standing: Generation, since: u64) -> Arc<StoredResponse> {
+    let mut response = response.clone();
+    let facts = &mut response.facts;
+    let fresh = facts.lifetime.min(facts.age(since));
+    let beyond = |window: u32| if window == 0 { 0 } else { window.saturating_add(fresh) };
+    (facts.while_revalidate, facts.if_error) = (beyond(facts.while_revalidate), beyond(facts.if_error));
+    facts.lifetime = 0;
+    response.generation = standing;
+    Arc::new(response)
 }

@@ -20,7 +20,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::cache::rules::vary::Digest;
-use crate::redis_pool::key::{push_escaped, push_literal, push_tagged};
+use crate::cache::store::purge::Target;
+use crate::redis_pool::key::{push_escaped, push_literal, push_tagged, unescaped};
 
 /// What stands before the place, after the prefix.
 const KIND: &str = "cache";
@@ -121,12 +122,25 @@ fn read_digest(text: &str) -> Option<Digest> {
     (length == digest.len()).then_some(digest)
 }
 
-/// What SCAN finds all generations under `prefix` by.
-pub(super) fn every_generation(prefix: &str) -> String {
-    let mut pattern = String::with_capacity(prefix.len() + 16);
+/// The place of `key`, and what it names there.
+pub(super) fn read_place(prefix: &str, key: &[u8]) -> Option<(String, Named)> {
+    let (tag, named) = read(prefix, key)?;
+    Some((unescaped(tag)?, named))
+}
+
+/// What SCAN finds all generations under `prefix` by that `target` may cover, and perhaps others.
+pub(super) fn generations_under(prefix: &str, target: &Target) -> String {
+    let mut pattern = String::with_capacity(prefix.len() + 64);
     push_literal(&mut pattern, prefix);
     pattern.push_str(KIND);
-    pattern.push_str(":{*}:g");
+    pattern.push_str(":{");
+    if let Target::Prefix { authority: Some(authority), .. } | Target::Pattern { authority: Some(authority), .. } =
+        target
+    {
+        push_escaped(&mut pattern, &authority.to_ascii_lowercase());
+        pattern.push('/');
+    }
+    pattern.push_str("*}:g");
     pattern
 }
 

@@ -9,7 +9,8 @@
 //!    is not one, and nothing is remembered of it.
 //! 4. A write that goes through this process forgets its places here as soon as Redis has been told, and before its
 //!    writer is: what another request of this process reads after that is read of Redis.
-//! 5. A hit copies no content. Content is remembered as it is sent, not as Redis holds it.
+//! 5. A hit copies no content. Content is remembered as it is sent, not as Redis holds it; of content in pieces nothing is
+//!    remembered, it is read of Redis each time.
 
 use std::sync::Arc;
 

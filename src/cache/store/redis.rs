@@ -34,24 +34,27 @@ use quick_cache::unsync::Cache as Bounded;
 use redis::{Pipeline, Value};
 use tokio::time::{sleep, timeout};
 
+use super::generation::Worth;
 use super::learnt::Learnt;
 use super::names::{EntryName, Names};
 use super::near::{KIND, NearStore};
-use super::{Found, Generation, Mint, Owed, Purpose, Question};
+use super::purge::{Softness, Target};
+use super::{Found, Generation, Mint, Owed, Purpose, Question, softened};
 use crate::cache::key::Key;
 use crate::cache::rules::vary::Digest;
 use crate::cache::stored::{Content, Entry, Form, Pieces, StoredResponse, Variants};
 use crate::clock::Clock;
 use crate::exchange::{Answer, Answers, Aside, Note, Slot};
 use crate::redis_pool::Link;
-use crate::redis_pool::near::{Counts, channel};
+use crate::redis_pool::near::Counts;
 use crate::telemetry::registry::Registry;
 
 mod aside;
-mod everything;
 mod keep;
 mod lock;
 mod pieces;
+mod purging;
+mod walk;
 
 pub use lock::{Claim, Lock, SCRIPT as LOCK};
 
@@ -124,7 +127,7 @@ impl RedisStore {
         let generation = names.generation();
         let opens = purpose == Purpose::ReuseOrFill;
         if opens {
-            let proposal = self.mint.generation().0.to_be_bytes();
+            let proposal = self.mint.generation().proposal();
             pipeline.cmd("SET").arg(&generation).arg(&proposal).arg("NX").arg("PX").arg(OPEN.as_millis() as u64);
         }
         let replica = self.link.replica(generation.as_bytes());
@@ -191,11 +194,18 @@ impl RedisStore {
     ) -> Found {
         let Question { key, request, purpose } = question;
         let is_new = matches!(values[..], [Value::Okay, ..]);
+        let stands = matches!(values[..], [Value::Nil, ..]);
         // Whether the proposal was taken does not matter: MGET came after it.
         let mut values = values.into_iter().skip_while(|value| !matches!(value, Value::Array(_)));
         let Some(Value::Array(found)) = values.next() else { return Found::Unavailable("refused") };
         let mut found = found.into_iter();
         let Some(generation) = found.next().and_then(generation) else {
+            if stands && purpose == Purpose::ReuseOrFill {
+                // No generation of ours, and it keeps the place from having one.
+                let mut pipeline = Pipeline::new();
+                pipeline.cmd("DEL").arg(Names::of(&self.prefix, key.place()).generation());
+                self.link.send(pipeline);
+            }
             return Found::nothing(None);
         };
         let (mut values, late) = match aside {
@@ -214,7 +224,8 @@ impl RedisStore {
             Some(Entry::Variants(variants)) => {
                 other_variants = true;
                 let guessed = self.learnt.is_guess(&variants.selecting).then(|| values.next()).flatten();
-                self.learnt.learn(digest, &variants.selecting);
+                let tagged = variants.known.iter().any(|known| known.etag.is_some());
+                self.learnt.learn(digest, &variants.selecting, tagged);
                 let value = match guessed {
                     Some(value) => value,
                     None if late => Value::Nil,
@@ -230,14 +241,19 @@ impl RedisStore {
         };
         if let Some(Entry::Response(response)) = entry {
             self.meet(&digest, &response, purpose);
-            if response.generation == generation && response.selects(request) {
-                self.remember(key, &response, note);
-                return Found::Stored(response);
+            match response.generation.worth(generation) {
+                _ if !response.selects(request) => {}
+                Worth::Whole => {
+                    self.remember(key, &response, note);
+                    return Found::Stored(response);
+                }
+                Worth::Softened(since) => return Found::Stored(softened(&response, generation, since)),
+                Worth::Nothing => {}
             }
         }
         let known = match known {
             Listed::Here(variants) => Some(variants),
-            Listed::Elsewhere if other_variants => self.listed(key).await,
+            Listed::Elsewhere if self.learnt.has_tags(&digest) => Box::pin(self.listed(key)).await,
             _ => None,
         };
         let known = known.map_or_else(Vec::new, |variants| variants.known_under(generation).to_vec());
@@ -264,7 +280,7 @@ impl RedisStore {
     pub async fn variant(&self, key: &Key, variant: Digest, generation: Generation) -> Option<Arc<StoredResponse>> {
         let value = self.value(key, Some(variant)).await.ok()?;
         match self.entry(&key.digest(), value)? {
-            Entry::Response(response) if response.generation == generation => Some(response),
+            Entry::Response(response) if response.generation.worth(generation) == Worth::Whole => Some(response),
             _ => None,
         }
     }
@@ -307,48 +323,6 @@ impl RedisStore {
         })
     }
 
-    /// Takes back everything at these places. This process forgets them at once, also if Redis could not be told.
-    ///
-    /// # Errors
-    /// A word that says why Redis could not be told; it may have been done all the same.
-    pub async fn invalidate(&self, places: impl Iterator<Item = &str>) -> Result<(), &'static str> {
-        let places = places.map(|place| Names::of(&self.prefix, place)).collect::<Vec<_>>();
-        let mut told = Ok(());
-        for batch in places.chunks(BATCH) {
-            let generations = batch.iter().map(Names::generation).collect::<Vec<_>>();
-            told = self.delete(&generations).await;
-            if told == Err("disconnected") && self.returns().await {
-                // A connection that breaks is no outage yet, and to delete twice does no harm.
-                told = self.delete(&generations).await;
-            }
-            if told.is_err() {
-                break;
-            }
-        }
-        // After Redis: what is asked from now on is answered by what stands there now.
-        if let Some((near, _)) = &self.near {
-            places.iter().for_each(|names| near.forget(names));
-        }
-        told
-    }
-
-    async fn delete(&self, generations: &[impl redis::ToSingleRedisArg]) -> Result<(), &'static str> {
-        let mut pipeline = Pipeline::with_capacity(generations.len());
-        for generation in generations {
-            pipeline.cmd("DEL").arg(generation);
-        }
-        if self.near.as_ref().is_some_and(|(near, _)| near.announces()) {
-            let channel = channel(&self.prefix);
-            for generation in generations {
-                pipeline.cmd("PUBLISH").arg(&channel).arg(generation);
-            }
-        }
-        let answers = self.link.query(&pipeline).await?;
-        // Who may not publish has deleted all the same.
-        let all = answers.iter().take(generations.len()).all(|answer| matches!(answer, Value::Int(_)));
-        if all { Ok(()) } else { Err("refused") }
-    }
-
     /// Whether there is a connection again soon.
     async fn returns(&self) -> bool {
         let mut up = self.link.subscribe();
@@ -370,7 +344,7 @@ impl RedisStore {
         let Some(_settling) = owed.claim() else { return };
         let debts = owed.debts();
         let told = match debts.everything {
-            Some(_) => self.invalidate_everything().await,
+            Some(_) => self.purge(&Target::All, Softness::Hard, self.clock.unix_seconds()).await.map(drop),
             None => self.invalidate(debts.places.keys().map(|place| &**place)).await,
         };
         match told {
@@ -392,9 +366,7 @@ enum Listed {
 
 fn generation(value: Value) -> Option<Generation> {
     match value {
-        Value::BulkString(bytes) => {
-            bytes.as_slice().try_into().ok().map(|bytes| Generation(u128::from_be_bytes(bytes)))
-        }
+        Value::BulkString(bytes) => Generation::of_value(&bytes),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 12 | the seal: `sgc\x04`, and the checksum over the rest and the URI |
 //! | 1 | 0: variants follow; 1: a response |
-//! | 16 | the generation |
+//! | 32 | the generation: its hard and its soft token, big-endian as under the place's key |
 //!
 //! A response:
 //!
@@ -20,7 +20,7 @@
 //! Variants: the selecting fields (names), how many there are (2), and of each its digest (32) and its entity tag (text,
 //! empty: none).
 //!
-//! Numbers are little-endian. A text is its length (4) and its bytes; names are their number (1) and as many texts.
+//! Other numbers are little-endian. A text is its length (4) and its bytes; names are their number (1) and as many texts.
 //!
 //! 1. Nothing is read beyond the end, no room is made for what is not there, and nothing may be left over.
 //! 2. Fields take no more than [`LARGEST_HEAD`] bytes, and a `Content-Length` among them is that of the content.
@@ -41,29 +41,39 @@ use crate::cache::store::Generation;
 
 const VERSION: Version = *b"sgc\x04";
 
+impl StoredResponse {
+    /// The binary form of its entry, of the URI whose key has this digest.
+    pub fn encode(&self, uri: &Digest, form: Form) -> Vec<u8> {
+        let shrunk = match &self.content {
+            Content::Whole(bytes) if form.compress => compressed::shrunk(&self.head, bytes),
+            _ => None,
+        };
+        let content = self.content.weight();
+        let length = self.weight() - content + shrunk.as_ref().map_or(content, |shrunk| shrunk.len() as u64);
+        let mut out = seal::begin(VERSION, length as usize);
+        out.push(1);
+        put_response(&mut out, self, shrunk.as_deref());
+        seal::close(out, uri)
+    }
+}
+
+impl Variants {
+    /// The binary form of their entry, of the URI whose key has this digest.
+    pub fn encode(&self, uri: &Digest) -> Vec<u8> {
+        let mut out = seal::begin(VERSION, self.weight() as usize);
+        out.push(0);
+        put_variants(&mut out, self);
+        seal::close(out, uri)
+    }
+}
+
 impl Entry {
     /// The binary form, of the URI whose key has this digest.
     pub fn encode(&self, uri: &Digest, form: Form) -> Vec<u8> {
-        let mut out;
         match self {
-            Self::Variants(variants) => {
-                out = seal::begin(VERSION, variants.weight() as usize);
-                out.push(0);
-                put_variants(&mut out, variants);
-            }
-            Self::Response(response) => {
-                let shrunk = match &response.content {
-                    Content::Whole(bytes) if form.compress => compressed::shrunk(&response.head, bytes),
-                    _ => None,
-                };
-                let weight = response.weight() - response.content.weight();
-                let content = shrunk.as_ref().map_or(response.content.weight(), |shrunk| shrunk.len() as u64);
-                out = seal::begin(VERSION, (weight + content) as usize);
-                out.push(1);
-                put_response(&mut out, response, shrunk.as_deref());
-            }
+            Self::Variants(variants) => variants.encode(uri),
+            Self::Response(response) => response.encode(uri, form),
         }
-        seal::close(out, uri)
     }
 
     /// What [`Entry::encode`] made; `None` for anything else. Content that was not compressed is a slice of `bytes`;
@@ -80,7 +90,7 @@ impl Entry {
 
 fn put_response(out: &mut Vec<u8>, response: &StoredResponse, shrunk: Option<&[u8]>) {
     let StoredResponse { status, head, content, facts, generation, variant } = response;
-    out.extend_from_slice(&generation.0.to_le_bytes());
+    out.extend_from_slice(&generation.bytes());
     out.extend_from_slice(&facts.received.to_le_bytes());
     for seconds in [facts.initial_age, facts.lifetime, facts.while_revalidate, facts.if_error] {
         out.extend_from_slice(&seconds.to_le_bytes());
@@ -122,7 +132,7 @@ fn put_response(out: &mut Vec<u8>, response: &StoredResponse, shrunk: Option<&[u
 }
 
 fn put_variants(out: &mut Vec<u8>, Variants { selecting, generation, known }: &Variants) {
-    out.extend_from_slice(&generation.0.to_le_bytes());
+    out.extend_from_slice(&generation.bytes());
     put_names(out, selecting);
     out.extend_from_slice(&(known.len() as u16).to_le_bytes());
     for Known { variant, etag } in known {
@@ -176,7 +186,7 @@ impl Reader {
     }
 
     fn generation(&mut self) -> Option<Generation> {
-        self.array().map(u128::from_le_bytes).map(Generation)
+        Generation::of_bytes(self.array()?)
     }
 
     fn text(&mut self) -> Option<Bytes> {
@@ -299,7 +309,7 @@ mod tests {
                 while_revalidate: 5,
                 if_error: u32::MAX,
             },
-            generation: Generation(3 << 100),
+            generation: Generation::new(3 << 100, 7),
             variant: variant.then_some((selecting, [9; 32])),
         }
     }
@@ -387,7 +397,7 @@ mod tests {
         let selecting = Selecting::new(vec!["accept".parse().unwrap()]).unwrap();
         let etag = Some(HeaderValue::from_static("W/\"v1\""));
         let known = vec![Known { variant: [1; 32], etag: None }, Known { variant: [2; 32], etag }];
-        Variants { selecting, generation: Generation(7), known }
+        Variants { selecting, generation: Generation::new(7, 0), known }
     }
 
     fn sealed(bytes: &[u8]) -> Bytes {

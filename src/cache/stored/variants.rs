@@ -75,11 +75,11 @@ impl Variants {
 
     /// Those of a place whose generation is this.
     pub fn known_under(&self, generation: Generation) -> &[Known] {
-        if self.generation == generation { &self.known } else { &[] }
+        if self.generation.is_beside(generation) { &self.known } else { &[] }
     }
 
     fn goes_on(&self, newer: &Self) -> bool {
-        self.generation == newer.generation && self.selecting == newer.selecting
+        self.generation.is_beside(newer.generation) && self.selecting == newer.selecting
     }
 
     /// Bytes it takes in memory, about.
@@ -96,7 +96,7 @@ mod tests {
     fn one(variant: u8, generation: u128) -> Variants {
         let selecting = Selecting::new(vec![http::header::ACCEPT]).unwrap();
         let head = HeaderMap::from_iter([(ETAG, HeaderValue::from(u16::from(variant)))]);
-        Variants::new(selecting, Generation(generation), Known::of([variant; 32], &head))
+        Variants::new(selecting, Generation::new(generation, 0), Known::of([variant; 32], &head))
     }
 
     fn numbers(variants: &Variants) -> Vec<u8> {

@@ -17,11 +17,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::ETAG;
 use redis::{Pipeline, Value};
 
-use super::{CLOCKS, LISTING, OPEN, RedisStore, SELECTING, STEP};
+use super::{CLOCKS, LISTING, RedisStore, SELECTING, STEP};
 use crate::cache::key::Key;
 use crate::cache::rules::vary::Digest;
+use crate::cache::store::Since;
 use crate::cache::store::names::{EntryName, Names};
 use crate::cache::stored::{Content, Entry, Form, Known, Pieces, SEAL, StoredResponse, Variants};
 use crate::redis_pool::Link;
@@ -53,17 +55,16 @@ struct Beside {
 }
 
 impl RedisStore {
-    /// Stores a response under its generation, without waiting. It was asked for at `asked`, in seconds since the Unix
-    /// epoch.
-    pub fn keep(&self, key: &Key, response: StoredResponse, asked: u64, life: Duration) {
+    /// Stores a response under its generation, without waiting. It was asked for at `since`.
+    pub fn keep(&self, key: &Key, response: StoredResponse, since: Since, life: Duration) {
         let now = self.clock.unix_seconds();
-        if now.saturating_sub(asked) >= OPEN.as_secs() {
+        if since.is_over(now) {
             return;
         }
         let digest = key.digest();
         match &response.variant {
             None => self.learnt.forget(&digest),
-            Some((selecting, _)) => self.learnt.learn(digest, selecting),
+            Some((selecting, _)) => self.learnt.learn(digest, selecting, response.head.contains_key(ETAG)),
         }
         let (link, form, names) = (self.link.clone(), self.form, Names::of(&self.prefix, key.place()));
         let keeping = Keeping { link, form, names, digest, response, life, now };
@@ -79,7 +80,7 @@ impl RedisStore {
         let met = self.met.borrow_mut().remove(&keeping.name()).map(|(_, pieces)| pieces);
         match &keeping.response.content {
             Content::Whole(bytes) if bytes.len() as u64 > self.form.piece => {
-                let pieces = Pieces::new(self.mint.generation().0, bytes.len() as u64, self.form.piece);
+                let pieces = Pieces::new(self.mint.mark(), bytes.len() as u64, self.form.piece);
                 Beside { cut: Some((pieces, bytes.clone())), replaced: met }
             }
             Content::Whole(_) => Beside { cut: None, replaced: met },
@@ -106,37 +107,56 @@ impl Keeping {
         };
         let mut pipeline = self.entry();
         if let Some(replaced) = replaced {
-            self.end_at(&replaced, self.now + LINGER, "LT", &mut pipeline);
+            self.end_in(&replaced, LINGER, "LT", &mut pipeline);
         }
-        let stands = self.link.query(&pipeline).await.is_ok_and(|said| matches!(said[..], [Value::Okay, ..]));
-        match (cut, &self.response.variant) {
-            (Some(pieces), _) if !stands => self.delete(&pieces),
-            (_, Some((selecting, variant))) if stands => {
-                let known = Known::of(*variant, &self.response.head);
-                self.list(Variants::new(selecting.clone(), self.response.generation, known)).await;
-            }
-            _ => {}
+        let newest = self.response.variant.as_ref().map(|(selecting, variant)| {
+            let known = Known::of(*variant, &self.response.head);
+            Variants::new(selecting.clone(), self.response.generation, known)
+        });
+        let mut gone = Vec::new();
+        if let Some(newest) = &newest {
+            gone = self.list(newest, &Bytes::new(), &mut pipeline);
+        }
+        let mut said = self.link.query(&pipeline).await.unwrap_or_default();
+        if !matches!(said[..], [Value::Okay, ..]) {
+            return cut.iter().for_each(|pieces| self.delete(pieces));
+        }
+        let Some(newest) = newest else { return };
+        let mut answer = said.pop();
+        // What stands there was not known, or changes at the same time.
+        for _ in 0..TRIES {
+            let Some(Value::BulkString(other)) = answer else { break };
+            let mut pipeline = Pipeline::new();
+            gone = self.list(&newest, &other.into(), &mut pipeline);
+            answer = self.link.query(&pipeline).await.unwrap_or_default().pop();
+        }
+        if let Some(Value::Int(_)) = answer {
+            self.let_go(&gone);
         }
     }
 
     /// What stores the entry, and lets its generation and the pieces that it has already live as long.
     fn entry(&self) -> Pipeline {
         let mut pipeline = Pipeline::new();
-        let entry = Entry::Response(self.response.clone().into()).encode(&self.digest, self.form);
+        let entry = self.response.encode(&self.digest, self.form);
         let life = self.life.as_millis() as u64;
         pipeline.cmd("SET").arg(self.names.entry(&self.name())).arg(entry).arg("PX").arg(life);
         let end = self.now + self.life.as_secs() + CLOCKS;
         pipeline.cmd("EXPIREAT").arg(self.names.generation()).arg(end.next_multiple_of(STEP)).arg("GT");
         if let Content::Pieces(pieces) = &self.response.content {
-            self.end_at(pieces, end + LINGER, "GT", &mut pipeline);
+            self.end_in(pieces, self.life.as_secs() + LINGER, "GT", &mut pipeline);
         }
         pipeline
     }
 
-    /// Adds what lets pieces end at `end`, in seconds since the Unix epoch, if that is later (`GT`) or earlier (`LT`).
-    fn end_at(&self, pieces: &Pieces, end: u64, which: &str, pipeline: &mut Pipeline) {
+    /// Adds what lets pieces end in so many seconds, if that is later (`GT`) or earlier (`LT`) than they would.
+    fn end_in(&self, pieces: &Pieces, seconds: u64, which: &str, pipeline: &mut Pipeline) {
         for number in 0..pieces.count() {
-            pipeline.cmd("EXPIREAT").arg(self.names.piece(&self.digest, pieces.id, number)).arg(end).arg(which);
+            pipeline
+                .cmd("PEXPIRE")
+                .arg(self.names.piece(&self.digest, pieces.id, number))
+                .arg(seconds * 1000)
+                .arg(which);
         }
     }
 
@@ -166,27 +186,18 @@ impl Keeping {
         self.link.send(pipeline);
     }
 
-    /// Lists the variant that stands there now, and deletes those that have to go for it.
-    async fn list(&self, newest: Variants) {
+    /// Adds what lists the newest variant if the list is still `before`; says which variants have to go for it.
+    fn list(&self, newest: &Variants, before: &Bytes, pipeline: &mut Pipeline) -> Vec<Digest> {
+        let known = match Entry::decode(before.clone(), &self.digest, 0) {
+            Some(Entry::Variants(variants)) => Some(variants),
+            _ => None,
+        };
+        let (variants, gone) = newest.clone().and(known, self.form.max_variants);
+        let list = variants.encode(&self.digest);
         let name = self.names.entry(&EntryName { digest: self.digest, variant: None });
-        let life = self.life.max(SELECTING).as_millis() as u64;
-        let mut before = Bytes::new();
-        for _ in 0..TRIES {
-            let known = match Entry::decode(before.clone(), &self.digest, 0) {
-                Some(Entry::Variants(variants)) => Some(variants),
-                _ => None,
-            };
-            let (variants, gone) = newest.clone().and(known, self.form.max_variants);
-            let list = Entry::Variants(variants).encode(&self.digest, self.form);
-            let seal = &before[..before.len().min(SEAL)];
-            let mut pipeline = Pipeline::new();
-            pipeline.cmd("EVALSHA").arg(LISTING.as_str()).arg(1).arg(&name).arg(seal).arg(list).arg(life);
-            match self.link.query(&pipeline).await.unwrap_or_default().pop() {
-                Some(Value::Int(_)) => return self.let_go(&gone),
-                Some(Value::BulkString(other)) => before = other.into(),
-                _ => return,
-            }
-        }
+        let (seal, life) = (&before[..before.len().min(SEAL)], self.life.max(SELECTING).as_millis() as u64);
+        pipeline.cmd("EVALSHA").arg(LISTING.as_str()).arg(1).arg(name).arg(seal).arg(list).arg(life);
+        gone
     }
 
     /// Deletes variants that are listed no more.

@@ -2,8 +2,7 @@
 //!
 //! 1. Only the pieces that the part in question lies in are read.
 //! 2. The first of them is read, and the others are seen to be there, before the response's head goes out: until then it is
-//!    a miss like any other. They are touched by that, so that a Redis that has to evict something keeps or drops them
-//!    together.
+//!    a miss like any other.
 //! 3. Then one piece is read ahead of the reader, and no more: what a slow reader holds of this process is two pieces.
 //!    Each has the time-out of every trip to Redis.
 //! 4. Each piece is checked before any of it is sent. One that is gone or damaged ends the content with an error: nobody
@@ -98,7 +97,7 @@ impl Shelf {
         pipeline.cmd("GET").arg(self.name(first));
         let wanted = others.end.saturating_sub(others.start);
         if wanted > 0 {
-            pipeline.cmd("TOUCH").arg(others.map(|number| self.name(number)).collect::<Vec<_>>());
+            pipeline.cmd("EXISTS").arg(others.map(|number| self.name(number)).collect::<Vec<_>>());
         }
         // A Redis that says nothing has not lost anything.
         let said = self.link.query(&pipeline).await.ok()?;
@@ -106,8 +105,8 @@ impl Shelf {
         let piece = said.next().and_then(|value| self.checked(first, value));
         let others = match said.next() {
             None => 0,
-            Some(Value::Int(touched)) => touched.unsigned_abs(),
-            // Refused (the rights of an older release): those that are missing will end the content.
+            Some(Value::Int(there)) => there.unsigned_abs(),
+            // Refused (the rights of an older release): what is missing will end the content.
             Some(_) => wanted,
         };
         if piece.is_none() || others != wanted {
