@@ -66,6 +66,8 @@ pub struct Stores {
     pub responses: Arc<cache::store::MemoryStore>,
     /// Invalidations that Redis could not be told.
     pub owed: Arc<cache::store::Owed>,
+    /// What has been seen of purged tags.
+    pub marks: Arc<cache::store::Marks>,
     /// What is remembered of Redis.
     pub near: Arc<Near>,
 }
@@ -81,6 +83,7 @@ impl Stores {
             leased: Arc::new((settings.redis.clone(), settings.limits.lease)),
             responses: cache::store::MemoryStore::new(bounds.cache),
             owed: cache::store::Owed::new(),
+            marks: Arc::default(),
             near: Near::new(settings),
         }
     }
@@ -99,6 +102,7 @@ impl Stores {
             leased: new.leased,
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
             owed: self.owed.clone(),
+            marks: self.marks.clone(),
             near: self.near.within(settings),
         }
     }

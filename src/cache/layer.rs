@@ -27,11 +27,16 @@ use tower::Layer;
 use super::Policy;
 use super::key::Key;
 use super::rules::directives::directives;
-use super::rules::invalidation::{self, Template};
+use super::rules::on_write::{OnWrite, Written};
 use super::rules::request::{self, Asks};
 use super::rules::storing::{self, Asked, NotStored, storable};
 use super::rules::{conditional, vary};
-use super::store::{Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Since, Store};
+use super::rules::{groups, invalidation};
+use super::store::purge::{Softness, Target};
+use super::store::{
+    Found, Generation, Marks, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Since, Store, Wildcards,
+    below_tag, tags_of,
+};
 use super::stored::{Form, StoredResponse};
 use crate::body::Body;
 use crate::clock::Clock;
@@ -64,8 +69,10 @@ pub struct OnRoute {
     pub certificates: bool,
     /// The app takes `%2F` for text here.
     pub slash_is_text: bool,
-    /// Paths that a successful write here invalidates besides its own.
-    pub on_write: Vec<Template>,
+    /// What a successful write here invalidates besides its own path.
+    pub on_write: Vec<OnWrite>,
+    /// What of all routes' `on_write` takes back all below a path.
+    pub wildcards: Arc<Wildcards>,
     /// Fields that are written between `gather` and here: those that tell the app who is logged in.
     pub written_late: Rc<[HeaderName]>,
 }
@@ -83,6 +90,8 @@ pub struct Worker {
     pub prefix: Arc<str>,
     /// Invalidations that Redis could not be told.
     pub owed: Arc<Owed>,
+    /// What this process has seen of purged tags.
+    pub marks: Arc<Marks>,
     /// The time.
     pub clock: Clock,
     /// Where it is counted.
@@ -160,7 +169,7 @@ impl Ask for Cache {
 impl Cache {
     /// The cache of a route: in Redis if there is one, else in memory.
     pub fn new(route: OnRoute, worker: &Worker) -> Rc<Self> {
-        let Worker { memory, link, near, prefix, owed, clock, registry, number } = worker.clone();
+        let Worker { memory, link, near, prefix, owed, marks, clock, registry, number } = worker.clone();
         let (store, owed) = match link {
             Some(link) => {
                 let form = route.policy.as_ref().map_or(Form { compress: false, max_content: 0 }, |policy| Form {
@@ -168,7 +177,7 @@ impl Cache {
                     max_content: policy.max_body,
                 });
                 let store = RedisStore::new(link, prefix, clock.clone(), form, route.written_late.clone());
-                let store = store.behind(near, &registry, number);
+                let store = store.behind(near, &registry, number).knowing(marks);
                 (Store::Redis(Box::new(store)), owed)
             }
             // What was owed to a Redis that is configured no more is nothing to this store, and nobody could settle it.
@@ -227,7 +236,7 @@ impl Cache {
         let question = Question { key: &key, request: head, purpose: purpose(exchange) };
         let found = self.store.look_up(question, answer, note, aside).await;
         // A write may have failed to invalidate since the store was asked.
-        if self.owed.covers(key.place()) {
+        if self.is_owed(&key, &found) {
             return Action::PassBy { reason: "owed" };
         }
         let cookies = self.route.policy.as_ref().map(|policy| policy.cookies).unwrap_or_default();
@@ -326,6 +335,7 @@ impl Cache {
         let received = self.clock.unix_seconds();
         let storable = storable(asked, status, response.headers(), &policy, received).map_err(NotStored::as_str)?;
         let generation = generation.ok_or("store-unavailable")?;
+        self.tags_of(&key, response.headers()).ok_or("tags")?;
         let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if length.is_some_and(|length: u64| length > policy.max_body) {
             return Err("too-large");
@@ -344,9 +354,10 @@ impl Cache {
 
     /// Keeps a whole response that was asked for at `since`.
     fn keep(&self, key: &Key, response: StoredResponse, since: Since) {
+        let Some(tags) = self.tags_of(key, &response.head) else { return };
         let facts = response.facts;
         let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
-        self.store.keep(key, response, since, (Duration::from_secs(fresh.into()) + STALE).min(LONGEST));
+        self.store.keep(key, response, tags, since, (Duration::from_secs(fresh.into()) + STALE).min(LONGEST));
         if let Store::Memory(memory) = &self.store {
             self.metrics.stored_bytes.set(memory.bytes());
         }
@@ -385,7 +396,14 @@ impl Cache {
         let filled = self.route.on_write.iter().filter_map(|template| template.fill(&exchange.parameters));
         let places = key.places_of(request.uri().path(), self.route.slash_is_text);
         let mut places = places.unwrap_or_else(|| vec![key.place().to_owned()]);
-        places.extend(filled.map(|path| key.place_of(&path)));
+        let mut tags = Vec::new();
+        for written in filled {
+            match written {
+                Written::Path(path) => places.push(key.place_of(&path)),
+                Written::Below(path) => tags.push(below_tag(&key.place_of(&path))),
+                Written::Tag(tag) => tags.push(tag),
+            }
+        }
         let trail = exchange.trail.clone();
         let writing = self.owed.writing();
         let written = tokio::task::spawn_local(async move {
@@ -395,7 +413,8 @@ impl Cache {
             if invalidation::invalidates(response.status(), unknown) {
                 let named = invalidation::named_paths(response.headers(), key.authority());
                 places.extend(named.iter().map(|path| key.place_of(path)));
-                self.invalidate(&places).await;
+                tags.extend(groups::invalidated(response.headers(), key.authority()));
+                self.invalidate(&places, &tags).await;
             }
             response
         });
@@ -407,12 +426,36 @@ impl Cache {
         }
     }
 
-    async fn invalidate(self: &Rc<Self>, places: &[String]) {
-        if let Err(reason) = self.store.invalidate(places).await {
+    /// Takes back places and tags side by side; what of it Redis could not be told is owed.
+    async fn invalidate(self: &Rc<Self>, places: &[String], tags: &[String]) {
+        let now = self.clock.unix_seconds();
+        let (of_places, of_tags) = tokio::join!(self.store.invalidate(places), self.store.invalidate_tags(tags, now));
+        if let Err(reason) = of_places {
             tracing::debug!(reason, places = places.len(), "an invalidation is owed to Redis");
             self.owed.add(places);
+        }
+        if let Err(reason) = of_tags {
+            tracing::debug!(reason, tags = tags.len(), "an invalidation is owed to Redis");
+            self.owed.add_purges(tags.iter().cloned().map(Target::Tag), Softness::Hard);
+        }
+        if of_places.is_err() || of_tags.is_err() {
             self.clone().settle();
         }
+    }
+
+    /// Whether what was found must not be reused, because an invalidation of it is owed to Redis.
+    fn is_owed(&self, key: &Key, found: &Found) -> bool {
+        self.owed.is_any()
+            && (self.owed.covers(key.place())
+                || match found {
+                    Found::Stored(stored) => self.owed.covers_tags(|| self.tags_of(key, &stored.head)),
+                    _ => false,
+                })
+    }
+
+    /// The tags of a response that is to be stored, or is; `None`: it has more than the policy allows.
+    fn tags_of(&self, key: &Key, head: &HeaderMap) -> Option<Vec<String>> {
+        tags_of(key, head, self.route.policy.as_ref()?, &self.route.wildcards)
     }
 
     /// Tells Redis what it is owed, behind the request that noticed, as soon as it can be told.

@@ -181,6 +181,22 @@ impl Link {
         });
     }
 
+    /// Does `sending`, which sends about so many bytes, without waiting. It is dropped, and counted as dropped, where a
+    /// pipeline of [`Link::send`] would be.
+    pub fn behind(&self, bytes: usize, sending: impl Future<Output = ()> + 'static) {
+        let sends = &self.0.sends;
+        if !self.is_up() || !sends.have_room(bytes) {
+            self.0.standing.metrics.dropped.inc();
+            return;
+        }
+        sends.change(|count| count + 1, |all| all + bytes);
+        let link = self.clone();
+        tokio::task::spawn_local(async move {
+            sending.await;
+            link.0.sends.change(|count| count - 1, |all| all - bytes);
+        });
+    }
+
     /// Whether Redis answers, as far as is known.
     pub fn is_up(&self) -> bool {
         match &self.0.reach {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use sidegate::body::Body;
-use sidegate::cache::rules::invalidation::Template;
+use sidegate::cache::rules::on_write::OnWrite;
 use sidegate::cache::store::{
     Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Since, Store,
 };
@@ -104,6 +104,7 @@ impl Trial {
             near: None,
             prefix: "sidegate:".into(),
             owed: Owed::new(),
+            marks: Arc::default(),
             clock,
             registry: Registry::new(1),
             number: 0,
@@ -430,7 +431,7 @@ fn a_successful_write_invalidates_its_path_and_those_of_on_write() {
         for trial in Trial::each().await {
             let trial = trial
                 .route(|route| {
-                    route.on_write = vec![Template::parse("/users/{id}/posts", &["id"]).expect("a template")]
+                    route.on_write = vec![OnWrite::parse("/users/{id}/posts", &["id"]).expect("a template")]
                 })
                 .app(|request, number| {
                     let mut response = Response::new(Body::full(number.to_string()));
@@ -735,7 +736,7 @@ async fn no_invalidation_is_lost(processes: &[Process], seed: u64, steps: usize,
                 Reader::Opened(None) => Reader::Idle,
                 Reader::Opened(Some(generation)) => Reader::Fetched(generation, app),
                 Reader::Fetched(generation, version) => {
-                    store.keep(&key, stored(generation, version), Since::now(0), Duration::from_secs(60));
+                    store.keep(&key, stored(generation, version), Vec::new(), Since::now(0), Duration::from_secs(60));
                     Reader::Idle
                 }
             };

@@ -8,7 +8,8 @@ use std::sync::atomic::AtomicU8;
 use http::HeaderName;
 
 use super::super::shared::{Shared, Stores};
-use crate::cache::rules::invalidation::Template;
+use crate::cache::rules::on_write::OnWrite;
+use crate::cache::store::Wildcards;
 use crate::cache::{self, Cache, OnRoute};
 use crate::config::settings::{RouteSettings, Settings};
 use crate::exchange::CertificateFact;
@@ -23,6 +24,7 @@ use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
 use crate::route::cors::Cors;
+use crate::route::pattern::Segment;
 use crate::session::store::doubts::Asking;
 use crate::session::{Carrier, IdentityFields, Session, Store};
 use crate::stack::{Parts, Route};
@@ -146,6 +148,7 @@ pub fn gather_parts(
         Register::new(&limits, shared.in_flight.clone(), max_owed)
     };
     let register = kept.map_or_else(new, |before| before.register.clone());
+    let wildcards = wildcards(settings);
     let room = Room {
         number,
         shared,
@@ -155,6 +158,7 @@ pub fn gather_parts(
         limits: &limits,
         register: &register,
         identity: &identity,
+        wildcards: &wildcards,
     };
     let routes = settings.routes.iter().map(|route| {
         let (_, upstream) = &upstreams[&settings.upstreams[route.upstream].name];
@@ -189,6 +193,7 @@ struct Room<'a> {
     limits: &'a rate_limit::Worker,
     register: &'a Rc<Register>,
     identity: &'a Rc<IdentityFields>,
+    wildcards: &'a Arc<Wildcards>,
 }
 
 impl Room<'_> {
@@ -255,7 +260,7 @@ impl Room<'_> {
             return Ok(None);
         }
         let parameters: Vec<&str> = route.pattern.parameters().map(|name| &**name).collect();
-        let on_write = route.on_write.iter().map(|text| Template::parse(text, &parameters));
+        let on_write = route.on_write.iter().map(|text| OnWrite::parse(text, &parameters));
         let identity = route.session.iter().flat_map(|(session, _)| &session.forward).map(|(name, _)| name.clone());
         let on_route = OnRoute {
             policy: route.cache.clone(),
@@ -263,6 +268,7 @@ impl Room<'_> {
             certificates: !told_of_certificates(self.settings).is_empty(),
             slash_is_text: route.pattern.slash_is_text,
             on_write: on_write.collect::<Result<_, _>>().map_err(|error| format!("{}: {error}", route.label))?,
+            wildcards: self.wildcards.clone(),
             written_late: identity.collect(),
         };
         let worker = cache::Worker {
@@ -271,12 +277,28 @@ impl Room<'_> {
             near: self.stores.near.responses.clone(),
             prefix: self.prefix().into(),
             owed: self.stores.owed.clone(),
+            marks: self.stores.marks.clone(),
             clock: self.shared.clock.clone(),
             registry: self.shared.registry.clone(),
             number: self.number,
         };
         Ok(Some(Cache::new(on_route, &worker)))
     }
+}
+
+/// What of all routes' `on_write` takes back all below a path.
+fn wildcards(settings: &Settings) -> Arc<Wildcards> {
+    let of_route = |route: &RouteSettings| {
+        let names: Vec<&str> = route.pattern.parameters().map(|name| &**name).collect();
+        let many = route.pattern.segments.iter().filter_map(|segment| match segment {
+            Segment::Rest(name) => Some(&**name),
+            _ => None,
+        });
+        let many: Vec<&str> = many.collect();
+        let entries = route.on_write.iter().filter_map(|text| OnWrite::parse(text, &names).ok());
+        entries.filter_map(|entry| entry.below(&many)).collect::<Vec<_>>()
+    };
+    Arc::new(Wildcards::new(settings.routes.iter().flat_map(of_route)))
 }
 
 /// Query parameters that carry credentials, or what clients are told apart by: never logged.

@@ -9,6 +9,7 @@ pub mod directives;
 pub mod freshness;
 pub mod groups;
 pub mod invalidation;
+pub mod on_write;
 pub mod range;
 pub mod request;
 pub mod reuse;

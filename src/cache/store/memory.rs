@@ -13,18 +13,26 @@ use quick_cache::sync::{EntryAction, EntryResult};
 
 use super::generation::Worth;
 use super::purge::{Softness, Target};
-use super::{Found, Generation, Mint, Purpose, Question, softened};
+use super::{Found, Generation, Mint, Purpose, Question, Since, softened};
 use crate::cache::MemorySettings;
 use crate::cache::key::Key;
 use crate::cache::rules::vary::{Digest, Selecting};
 use crate::cache::stored::StoredResponse;
 use crate::redis_pool::bounded::{Bounded, Kind, Weigh, bounded};
 
+mod tags;
+
+use tags::Tags;
+
+/// For so many bytes of stored responses a place may be entered under one tag.
+const TAG_BYTES: u64 = 512;
+
 /// The store in process memory.
 pub struct MemoryStore {
     generations: Bounded<String, Generation>,
     entries: Bounded<String, Kept>,
     mint: Mint,
+    tags: Tags,
 }
 
 #[derive(Clone)]
@@ -41,6 +49,7 @@ impl MemoryStore {
             generations: bounded(for_generations, Kind::RESPONSE),
             entries: bounded(settings.max_bytes - for_generations, Kind::RESPONSE),
             mint: Mint::new(),
+            tags: Tags::new(usize::try_from(settings.max_bytes / TAG_BYTES).unwrap_or(usize::MAX)),
         })
     }
 
@@ -82,8 +91,12 @@ impl MemoryStore {
         }
     }
 
-    /// Stores a response under its generation.
-    pub fn keep(&self, key: &Key, response: StoredResponse) {
+    /// Stores a response that carries these tags under its generation. It was asked for at `since`.
+    pub fn keep(&self, key: &Key, response: StoredResponse, tags: &[String], since: Since) {
+        let is_alive = |place: &str| self.generations.contains_key(place);
+        if !tags.is_empty() && !self.tags.enter(tags, key.place(), since, is_alive) {
+            return;
+        }
         let text = match &response.variant {
             None => key.text().to_owned(),
             Some((selecting, digest)) => {
@@ -101,9 +114,13 @@ impl MemoryStore {
 
     /// Takes back what `target` covers, at `now` (in seconds since the Unix epoch); says how many places it met.
     pub fn purge(&self, target: &Target, softness: Softness, now: u64) -> u64 {
-        let met = match target.place() {
-            Some(place) => vec![place],
-            None => self.places(target),
+        let met = match (target.place(), target) {
+            (Some(place), _) => vec![place],
+            (None, Target::Tag(tag)) => {
+                let met = self.tags.purge(tag, softness);
+                return met.iter().map(|place| u64::from(self.purge_place(place, softness, now))).sum();
+            }
+            (None, target) => self.places(target),
         };
         met.iter().map(|place| u64::from(self.purge_place(place, softness, now))).sum()
     }

@@ -38,18 +38,22 @@
 
 mod generation;
 mod learnt;
+mod marks;
 mod memory;
 mod names;
 mod near;
 mod owed;
 pub mod purge;
 mod redis;
+mod tagging;
 
 pub use generation::{Generation, Mint};
+pub use marks::Marks;
 pub use memory::MemoryStore;
 pub use near::NearStore;
 pub use owed::Owed;
 pub use redis::{OPEN, RedisStore, STEP};
+pub use tagging::{Wildcards, below_tag, tags_of};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -154,11 +158,12 @@ impl Store {
         }
     }
 
-    /// Rule 3, without waiting, of a response that was asked for at `since`. `life` bounds how long Redis keeps it.
-    pub fn keep(&self, key: &Key, response: StoredResponse, since: Since, life: Duration) {
+    /// Rule 3, without waiting, of a response that carries these tags ([`tags_of`]) and was asked for at `since`. `life`
+    /// bounds how long Redis keeps it.
+    pub fn keep(&self, key: &Key, response: StoredResponse, tags: Vec<String>, since: Since, life: Duration) {
         match self {
-            Self::Memory(memory) => memory.keep(key, response),
-            Self::Redis(redis) => redis.keep(key, response, since, life),
+            Self::Memory(memory) => memory.keep(key, response, &tags, since),
+            Self::Redis(redis) => redis.keep(key, response, tags, since, life),
         }
     }
 
@@ -175,6 +180,22 @@ impl Store {
             Self::Redis(redis) => redis.invalidate(places.iter().map(String::as_str)).await,
         }
     }
+    /// Takes back all that carries one of these tags, at `now` (in seconds since the Unix epoch).
+    ///
+    /// # Errors
+    /// A word that says why Redis could not be told; it may have been done all the same.
+    pub async fn invalidate_tags(&self, tags: &[String], now: u64) -> Result<(), &'static str> {
+        match self {
+            Self::Memory(memory) => {
+                for tag in tags {
+                    memory.purge(&Target::Tag(tag.clone()), Softness::Hard, now);
+                }
+                Ok(())
+            }
+            Self::Redis(redis) => redis.purge_tags(tags, Softness::Hard, now).await.map(drop),
+        }
+    }
+
     /// Takes back what `target` covers, at `now` (in seconds since the Unix epoch); says how many places it met.
     ///
     /// # Errors

@@ -29,12 +29,14 @@ use http::HeaderName;
 use redis::{Pipeline, Value};
 use tokio::time::{sleep, timeout};
 
+use self::tags::Tagged;
 use super::generation::Worth;
 use super::learnt::Learnt;
 use super::names::{EntryName, Names};
 use super::near::{KIND, NearStore};
+use super::owed::Debts;
 use super::purge::{Softness, Target};
-use super::{Found, Generation, Mint, Owed, Purpose, Question, Since, softened};
+use super::{Found, Generation, Marks, Mint, Owed, Purpose, Question, Since, softened};
 use crate::cache::key::Key;
 use crate::cache::rules::vary::Digest;
 use crate::cache::stored::{Entry, Form, StoredResponse};
@@ -46,6 +48,7 @@ use crate::telemetry::registry::Registry;
 
 mod aside;
 mod purging;
+mod tags;
 mod walk;
 
 /// How long a generation lives before anything is stored under it: how long an app may take to answer.
@@ -72,13 +75,30 @@ pub struct RedisStore {
     near: Option<(Arc<NearStore>, Counts)>,
     learnt: Learnt,
     mint: Mint,
+    marks: Arc<Marks>,
 }
 
 impl RedisStore {
     /// A store under `prefix`, with content in this form.
     /// Between `ask` and `look_up` the request's fields of these names may change.
     pub fn new(link: Link, prefix: Arc<str>, clock: Clock, form: Form, written_late: Rc<[HeaderName]>) -> Self {
-        Self { link, prefix, clock, form, near: None, learnt: Learnt::new(written_late), mint: Mint::new() }
+        Self {
+            link,
+            prefix,
+            clock,
+            form,
+            near: None,
+            learnt: Learnt::new(written_late),
+            mint: Mint::new(),
+            marks: Arc::default(),
+        }
+    }
+
+    /// With what this process has seen of purged tags.
+    #[must_use]
+    pub fn knowing(mut self, marks: Arc<Marks>) -> Self {
+        self.marks = marks;
+        self
     }
 
     /// With this near tier, if there is one, before it.
@@ -258,13 +278,15 @@ impl RedisStore {
         })
     }
 
-    /// Stores a response under its generation, without waiting. It was asked for at `since`.
-    pub fn keep(&self, key: &Key, response: StoredResponse, since: Since, life: Duration) {
+    /// Stores a response that carries these tags under its generation, without waiting. It was asked for at `since`.
+    pub fn keep(&self, key: &Key, response: StoredResponse, tags: Vec<String>, since: Since, life: Duration) {
         let now = self.clock.unix_seconds();
         if since.is_over(now) {
             return;
         }
-        let digest = key.digest();
+        let place = key.place().to_owned();
+        let tagged = (!tags.is_empty()).then_some(Tagged { tags, place, since, life, now });
+        let (digest, weight) = (key.digest(), response.weight() as usize);
         let names = Names::of(&self.prefix, key.place());
         let mut pipeline = Pipeline::new();
         let variant = response.variant.as_ref().map(|(_, variant)| *variant);
@@ -286,7 +308,14 @@ impl RedisStore {
         pipeline.cmd("SET").arg(name).arg(entry.encode(&digest, self.form)).arg("PX").arg(life.as_millis() as u64);
         let end = (now + life.as_secs() + CLOCKS).next_multiple_of(STEP);
         pipeline.cmd("EXPIREAT").arg(names.generation()).arg(end).arg("GT");
-        self.link.send(pipeline);
+        let Some(tagged) = tagged else { return self.link.send(pipeline) };
+        let (link, prefix, marks) = (self.link.clone(), self.prefix.clone(), self.marks.clone());
+        self.link.behind(weight, async move {
+            if tagged.enter(&link, &prefix, &marks).await {
+                // Whether it was stored nobody asks; but its bytes count until it is.
+                let _ = link.query(&pipeline).await;
+            }
+        });
     }
 
     /// Whether there is a connection again soon.
@@ -305,13 +334,21 @@ impl RedisStore {
         }
     }
 
+    async fn settle_each(&self, debts: &Debts) -> Result<(), &'static str> {
+        self.invalidate(debts.places.keys().map(|place| &**place)).await?;
+        for (target, softness) in debts.purges.keys() {
+            self.purge(target, *softness, self.clock.unix_seconds()).await?;
+        }
+        Ok(())
+    }
+
     /// Tells Redis what it is owed. What fails stays owed; somebody else being at it already is no failure.
     pub async fn settle(&self, owed: &Owed) {
         let Some(_settling) = owed.claim() else { return };
         let debts = owed.debts();
         let told = match debts.everything {
             Some(_) => self.purge(&Target::All, Softness::Hard, self.clock.unix_seconds()).await.map(drop),
-            None => self.invalidate(debts.places.keys().map(|place| &**place)).await,
+            None => self.settle_each(&debts).await,
         };
         match told {
             Ok(()) => owed.settled(&debts),
