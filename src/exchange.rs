@@ -215,6 +215,27 @@ impl Exchange {
             && fields.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
     }
 
+    /// The same request once more, without content and without what the stores answered: for what is asked beside it, or
+    /// again.
+    pub fn again(&self) -> Box<Self> {
+        let mut request = Request::new(Body::empty());
+        request.method_mut().clone_from(self.request.method());
+        request.uri_mut().clone_from(self.request.uri());
+        *request.version_mut() = self.request.version();
+        request.headers_mut().clone_from(self.request.headers());
+        Box::new(Self {
+            request,
+            connection: self.connection.clone(),
+            interim: self.interim.clone(),
+            client: self.client.clone(),
+            parameters: self.parameters.clone(),
+            plan: self.plan.clone(),
+            answers: Answers::default(),
+            principal: self.principal.clone(),
+            trail: self.trail.clone(),
+        })
+    }
+
     /// Answers it with `reply`, and says so in the access log.
     pub fn refuse(&self, reply: &LocalReply) -> Response<Body> {
         self.trail.borrow_mut().local_reply = Some(reply.kind());

@@ -96,6 +96,8 @@ pub enum LocalReply {
     },
     /// 403: the route takes no WebSocket or other upgrade.
     UpgradeRefused,
+    /// 504: the client takes only a stored response, and none is to be had (RFC 9111 §5.2.1.7).
+    NotStored,
     /// 502: the app refuses connections.
     UpstreamRefused,
     /// 504: the app took too long.
@@ -241,7 +243,7 @@ impl LocalReply {
             | Self::SessionStoreDown { .. }
             | Self::UpstreamBusy { .. }
             | Self::UpstreamOut { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamTimeout { .. } | Self::NotStored => StatusCode::GATEWAY_TIMEOUT,
             Self::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         }
     }
@@ -267,6 +269,7 @@ impl LocalReply {
             Self::SessionInvalid => ("session-invalid", "The login is not valid"),
             Self::SessionStoreDown { .. } => ("session-store-down", "Logins cannot be checked at the moment"),
             Self::UpgradeRefused => ("upgrade-refused", "The connection cannot be upgraded here"),
+            Self::NotStored => ("not-stored", "There is no stored response"),
             Self::UpstreamRefused => ("upstream-refused", "The application cannot be reached"),
             Self::UpstreamTimeout { .. } => ("upstream-timeout", "The application did not answer in time"),
             Self::UpstreamBroken { .. } => ("upstream-broken", "The application's answer broke off"),
@@ -299,6 +302,7 @@ impl LocalReply {
             Self::SessionMissing => "The request carries no session.",
             Self::SessionInvalid => "The session has ended or is unknown. Log in again.",
             Self::UpgradeRefused => "This route takes neither WebSockets nor other upgrades.",
+            Self::NotStored => "The request takes only a stored response (only-if-cached).",
             Self::UpstreamRefused => "It refuses connections.",
             Self::UpstreamTimeout { which: "connection_timeout" } => "No connection could be made in time.",
             Self::UpstreamTimeout { which: "connection_write_timeout" } => "It did not take the request in time.",
@@ -496,6 +500,7 @@ mod tests {
             SessionInvalid,
             SessionStoreDown { retry_after: 2 },
             UpgradeRefused,
+            NotStored,
             UpstreamRefused,
             UpstreamTimeout { which: "connection_timeout" },
             UpstreamTimeout { which: "http_response_timeout" },
@@ -575,6 +580,7 @@ mod tests {
             LocalReply::UpstreamBusy { .. } => (503, Some("connection_limit_reached"), false),
             LocalReply::UpstreamOut { .. } => (503, Some("destination_unavailable"), false),
             LocalReply::UpstreamTimeout { which } => (504, Some(which), false),
+            LocalReply::NotStored => (504, None, false),
             LocalReply::VersionNotSupported => (505, None, true),
         }
     }

@@ -64,6 +64,8 @@ pub struct Stores {
     leased: Arc<(Option<redis_pool::Settings>, Duration)>,
     /// Stored responses.
     pub responses: Arc<cache::store::MemoryStore>,
+    /// Fills and refreshes.
+    pub under_way: Arc<cache::UnderWay>,
     /// Invalidations that Redis could not be told.
     pub owed: Arc<cache::store::Owed>,
     /// What has been seen of purged tags.
@@ -82,6 +84,7 @@ impl Stores {
             leases: Leases::new(bounds.limits),
             leased: Arc::new((settings.redis.clone(), settings.limits.lease)),
             responses: cache::store::MemoryStore::new(bounds.cache),
+            under_way: cache::UnderWay::new(bounds.cache.max_filling),
             owed: cache::store::Owed::new(),
             marks: Arc::default(),
             near: Near::new(settings),
@@ -101,6 +104,7 @@ impl Stores {
             leases: if same_leases { self.leases.clone() } else { new.leases },
             leased: new.leased,
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
+            under_way: if bounds.cache == self.bounds.cache { self.under_way.clone() } else { new.under_way },
             owed: self.owed.clone(),
             marks: self.marks.clone(),
             near: self.near.within(settings),

@@ -14,6 +14,7 @@ mod policy;
 pub mod rules;
 pub mod store;
 pub mod stored;
+mod under_way;
 
 pub use key::Key;
 pub use layer::{Cache, OnRoute, Worker, layer};
@@ -21,6 +22,7 @@ pub use policy::{
     ClientDirectives, Coalescing, Coding, Cookies, Freshness, KeyPart, Keying, Mode, Policy, QueryKey, Scope,
     SetCookie, Staleness,
 };
+pub use under_way::UnderWay;
 
 /// Bounds of the store in process memory (`[memory]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -76,6 +76,7 @@ fn code(reply: &LocalReply) -> u16 {
         LocalReply::UpstreamTimeout { .. } => DEADLINE_EXCEEDED,
         LocalReply::LimitStoreDown { .. }
         | LocalReply::SessionStoreDown { .. }
+        | LocalReply::NotStored
         | LocalReply::UpstreamRefused
         | LocalReply::UpstreamBusy { .. }
         | LocalReply::UpstreamOut { .. }

@@ -16,7 +16,7 @@ use sidegate::cache::store::{
     Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, Since, Store,
 };
 use sidegate::cache::stored::{Form, StoredResponse};
-use sidegate::cache::{Cache, Key, MemorySettings, OnRoute, Policy, Worker, layer};
+use sidegate::cache::{Cache, Key, MemorySettings, OnRoute, Policy, UnderWay, Worker, layer};
 use sidegate::clock::{Clock, ManualClock, instant};
 use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Next, Scheme, Slot};
 use sidegate::gather::Ask as _;
@@ -105,6 +105,7 @@ impl Trial {
             prefix: "sidegate:".into(),
             owed: Owed::new(),
             marks: Arc::default(),
+            under_way: UnderWay::new(1 << 20),
             clock,
             registry: Registry::new(1),
             number: 0,
@@ -430,9 +431,7 @@ fn a_successful_write_invalidates_its_path_and_those_of_on_write() {
     as_worker(async || {
         for trial in Trial::each().await {
             let trial = trial
-                .route(|route| {
-                    route.on_write = vec![OnWrite::parse("/users/{id}/posts", &["id"]).expect("a template")]
-                })
+                .route(|route| route.on_write = vec![OnWrite::parse("/users/{id}/posts", &["id"]).expect("a template")])
                 .app(|request, number| {
                     let mut response = Response::new(Body::full(number.to_string()));
                     if request.method() != Method::GET {

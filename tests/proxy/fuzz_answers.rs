@@ -238,7 +238,7 @@ fn status_line(line: &[u8]) -> Option<(u8, u16)> {
     let (code, reason) = (rest.get(..3)?, rest.get(3..)?);
     let sound = code.bytes().all(|byte| byte.is_ascii_digit()) && (reason.is_empty() || reason.starts_with(' '));
     let printable = line.iter().all(|byte| (*byte >= b' ' || *byte == b'\t') && *byte != 0x7f);
-    let status = code.parse().ok().filter(|status| (100..600).contains(status))?;
+    let status = code.parse().ok().filter(|status| (100..1000).contains(status))?;
     (sound && printable).then_some((version, status))
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU8;
 use http::HeaderName;
 
 use super::super::shared::{Shared, Stores};
+use super::wildcards::wildcards;
 use crate::cache::rules::on_write::OnWrite;
 use crate::cache::store::Wildcards;
 use crate::cache::{self, Cache, OnRoute};
@@ -24,7 +25,6 @@ use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
 use crate::route::cors::Cors;
-use crate::route::pattern::Segment;
 use crate::session::store::doubts::Asking;
 use crate::session::{Carrier, IdentityFields, Session, Store};
 use crate::stack::{Parts, Route};
@@ -278,27 +278,13 @@ impl Room<'_> {
             prefix: self.prefix().into(),
             owed: self.stores.owed.clone(),
             marks: self.stores.marks.clone(),
+            under_way: self.stores.under_way.clone(),
             clock: self.shared.clock.clone(),
             registry: self.shared.registry.clone(),
             number: self.number,
         };
         Ok(Some(Cache::new(on_route, &worker)))
     }
-}
-
-/// What of all routes' `on_write` takes back all below a path.
-fn wildcards(settings: &Settings) -> Arc<Wildcards> {
-    let of_route = |route: &RouteSettings| {
-        let names: Vec<&str> = route.pattern.parameters().map(|name| &**name).collect();
-        let many = route.pattern.segments.iter().filter_map(|segment| match segment {
-            Segment::Rest(name) => Some(&**name),
-            _ => None,
-        });
-        let many: Vec<&str> = many.collect();
-        let entries = route.on_write.iter().filter_map(|text| OnWrite::parse(text, &names).ok());
-        entries.filter_map(|entry| entry.below(&many)).collect::<Vec<_>>()
-    };
-    Arc::new(Wildcards::new(settings.routes.iter().flat_map(of_route)))
 }
 
 /// Query parameters that carry credentials, or what clients are told apart by: never logged.

@@ -1,7 +1,7 @@
 //! Keeps a response while its content passes to the client.
 //!
 //! 1. Frames are shared, not copied, and never held back.
-//! 2. Beyond `max_body` everything is let go of at once.
+//! 2. Beyond `max_body`, or where the process has too much content under way already, everything is let go of at once.
 //! 3. Only content that was read to its end is stored, and only if it is as long as it was said to be.
 //! 4. What is stored is one copy of exactly its size: a frame may be a small part of a large read buffer, which would
 //!    otherwise stay as long as the response.
@@ -16,6 +16,7 @@ use crate::body::{End, Watch};
 use crate::cache::key::Key;
 use crate::cache::store::Since;
 use crate::cache::stored::{StoredResponse, into_stored_head};
+use crate::cache::under_way::Filling;
 
 /// A response on its way into the store.
 pub(super) struct Fill {
@@ -26,6 +27,8 @@ pub(super) struct Fill {
     response: Option<StoredResponse>,
     said: Option<u64>,
     frames: Vec<Bytes>,
+    /// Room for the frames; `None` once they are let go of.
+    room: Option<Filling>,
     length: u64,
     max_body: u64,
 }
@@ -40,12 +43,14 @@ impl Fill {
         said: Option<u64>,
         max_body: u64,
     ) -> Self {
-        Self { cache, key, since, response: Some(response), said, frames: Vec::new(), length: 0, max_body }
+        let room = Some(cache.under_way.fill());
+        Self { cache, key, since, response: Some(response), said, frames: Vec::new(), room, length: 0, max_body }
     }
 
     fn give_up(&mut self) {
         self.response = None;
         self.frames = Vec::new();
+        self.room = None;
     }
 
     fn content(&mut self) -> Bytes {
@@ -59,7 +64,8 @@ impl Watch for Fill {
     fn frame(&mut self, frame: &Frame<Bytes>) {
         let (Some(bytes), Some(_)) = (frame.data_ref(), &self.response) else { return };
         self.length += bytes.len() as u64;
-        if self.length > self.max_body {
+        let has_room = self.room.as_mut().is_some_and(|room| room.grow(bytes.len() as u64));
+        if self.length > self.max_body || !has_room {
             return self.give_up();
         }
         self.frames.push(bytes.clone());

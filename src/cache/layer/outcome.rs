@@ -1,8 +1,15 @@
 //! What the cache did, said to the client (`X-Cache`, and `Cache-Status` of RFC 9211) and to the metrics.
+//!
+//! 1. `hit` and `fwd` exclude each other: who was asked for anything, be it only whether what is stored still holds, was
+//!    forwarded to (RFC 9211 §2.1, §2.2).
+//! 2. `fwd-status` is what the app said, and is left out where it said nothing (§2.3).
+//! 3. `ttl` is that of the stored response, also negative (§2.4); `stored` says that this answer was kept (§2.5).
+//! 4. `detail` is why what was stored was not reused, or why this answer is not kept (§2.8): a word.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
+use crate::cache::rules::reuse::NotReused;
 use crate::telemetry::registry::{Counter, Gauge, Registry};
 
 pub(super) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -15,10 +22,27 @@ pub(super) enum Why {
     UriMiss,
     /// Nothing is stored for a request with these fields.
     VaryMiss,
-    /// What is stored is not fresh.
-    Stale,
+    /// What is stored may not be sent as it is.
+    NotReused(NotReused),
     /// What is stored is not for requests with credentials.
     Credentials(&'static str),
+}
+
+/// What a client of a cached route was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// A stored response, fresh.
+    Hit,
+    /// What the app said; nothing was stored.
+    Miss,
+    /// What the app said; what was stored is out of date.
+    Expired,
+    /// A stored response; the app said that it still holds.
+    Revalidated,
+    /// A stored response that is fresh no more.
+    Stale,
+    /// What the app said; the store was not to be used.
+    Bypass,
 }
 
 /// Where a stored response was found.
@@ -38,107 +62,200 @@ impl Tier {
 
 /// What is counted.
 pub(super) struct Metrics {
-    hit: Counter,
+    outcomes: [Counter; 6],
     tiers: [Counter; 3],
-    pub(super) miss: Counter,
-    pub(super) expired: Counter,
-    pub(super) bypass: Counter,
     pub(super) stored_bytes: Gauge,
 }
 
-impl Why {
-    /// The outcome and its reason, for logs and metrics.
-    pub(super) fn words(self) -> (&'static str, &'static str) {
+impl Outcome {
+    const ALL: [Self; 6] = [Self::Hit, Self::Miss, Self::Expired, Self::Revalidated, Self::Stale, Self::Bypass];
+
+    /// For logs and metrics.
+    pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::UriMiss => ("miss", "uri-miss"),
-            Self::VaryMiss => ("miss", "vary-miss"),
-            Self::Stale => ("expired", "stale"),
-            Self::Credentials(kind) => ("bypass", kind),
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Expired => "expired",
+            Self::Revalidated => "revalidated",
+            Self::Stale => "stale",
+            Self::Bypass => "bypass",
         }
     }
 
     /// The value of `X-Cache`.
     pub(super) fn x_cache(self) -> HeaderValue {
         HeaderValue::from_static(match self {
-            Self::UriMiss | Self::VaryMiss => "MISS",
-            Self::Stale => "EXPIRED",
-            Self::Credentials(_) => "BYPASS",
+            Self::Hit => "HIT",
+            Self::Miss => "MISS",
+            Self::Expired => "EXPIRED",
+            Self::Revalidated => "REVALIDATED",
+            Self::Stale => "STALE",
+            Self::Bypass => "BYPASS",
         })
+    }
+}
+
+impl Why {
+    /// What an answer of the app's own is to the client.
+    pub(super) fn outcome(self) -> Outcome {
+        match self {
+            Self::UriMiss | Self::VaryMiss => Outcome::Miss,
+            Self::NotReused(_) => Outcome::Expired,
+            Self::Credentials(_) => Outcome::Bypass,
+        }
+    }
+
+    /// The value of `fwd` (RFC 9211 §2.2).
+    pub(super) fn forwarded(self) -> &'static str {
+        match self {
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::NotReused(why) if why.is_by_client() => "request",
+            Self::NotReused(_) => "stale",
+            Self::Credentials(_) => "bypass",
+        }
+    }
+
+    /// What `fwd` leaves unsaid.
+    pub(super) fn detail(self) -> Option<&'static str> {
+        match self {
+            Self::UriMiss | Self::VaryMiss | Self::NotReused(NotReused::Stale) => None,
+            Self::NotReused(why) => Some(why.as_str()),
+            Self::Credentials(kind) => Some(kind),
+        }
+    }
+
+    /// For logs.
+    pub(super) fn reason(self) -> &'static str {
+        self.detail().unwrap_or(self.forwarded())
     }
 }
 
 impl Metrics {
     /// The counters of the cache called so.
     pub(super) fn new(registry: &Registry, worker: usize, cache: &str) -> Self {
-        let counter = |outcome| {
+        let outcomes = Outcome::ALL.map(|outcome| {
             let help = "Requests to cached routes, by what the cache did.";
-            registry.counter(worker, "sidegate_cache_requests_total", help, &[("cache", cache), ("outcome", outcome)])
-        };
+            let labels = [("cache", cache), ("outcome", outcome.as_str())];
+            registry.counter(worker, "sidegate_cache_requests_total", help, &labels)
+        });
         let tiers = Tier::ALL.map(|tier| {
             let help = "Answers from the store, by where they were found.";
             registry.counter(worker, "sidegate_cache_hits_total", help, &[("cache", cache), ("tier", tier)])
         });
         // One figure for the whole process: whoever stored last says it, in the first worker's slot.
-        let stored = registry.gauge(0, "sidegate_cache_stored_bytes", "Bytes of responses stored in memory.", &[]);
-        Self {
-            hit: counter("hit"),
-            tiers,
-            miss: counter("miss"),
-            expired: counter("expired"),
-            bypass: counter("bypass"),
-            stored_bytes: stored,
-        }
+        let stored_bytes =
+            registry.gauge(0, "sidegate_cache_stored_bytes", "Bytes of responses stored in memory.", &[]);
+        Self { outcomes, tiers, stored_bytes }
     }
 
     /// Counts an answer from the store.
     pub(super) fn hits(&self, tier: Tier) {
-        self.hit.inc();
+        self.count(Outcome::Hit);
         self.tiers[tier as usize].inc();
     }
 
-    /// The counter of an outcome, as [`Why::words`] calls it.
-    pub(super) fn forwarded(&self, why: Why) -> &Counter {
-        match why {
-            Why::UriMiss | Why::VaryMiss => &self.miss,
-            Why::Stale => &self.expired,
-            Why::Credentials(_) => &self.bypass,
+    /// Counts any other.
+    pub(super) fn count(&self, outcome: Outcome) {
+        self.outcomes[outcome as usize].inc();
+    }
+}
+
+/// `Cache-Status` of one answer, in the making.
+pub(super) struct Status(String);
+
+impl Status {
+    /// A stored response, fresh for so many seconds; zero or less: stale.
+    pub(super) fn hit(fresh_for: i64) -> Self {
+        let mut status = Self(String::with_capacity(48));
+        status.0.push_str("sidegate; hit");
+        status.ttl(fresh_for)
+    }
+
+    /// The app was asked, and said this; `None`: it said nothing.
+    pub(super) fn forwarded(why: &str, status: Option<StatusCode>) -> Self {
+        let mut text = String::with_capacity(96);
+        text.push_str("sidegate; fwd=");
+        text.push_str(why);
+        if let Some(status) = status {
+            text.push_str("; fwd-status=");
+            text.push_str(status.as_str());
         }
+        Self(text)
+    }
+
+    pub(super) fn ttl(mut self, fresh_for: i64) -> Self {
+        self.0.push_str("; ttl=");
+        self.0.push_str(itoa::Buffer::new().format(fresh_for));
+        self
+    }
+
+    pub(super) fn stored(mut self, stored: bool) -> Self {
+        if stored {
+            self.0.push_str("; stored");
+        }
+        self
+    }
+
+    /// `key`, as a string (RFC 8941 §3.3.3). One that is not ASCII cannot be said.
+    pub(super) fn key(mut self, key: Option<&str>) -> Self {
+        let Some(key) = key.filter(|key| key.bytes().all(|byte| (b' '..=b'~').contains(&byte))) else { return self };
+        self.0.push_str("; key=\"");
+        for character in key.chars() {
+            if matches!(character, '"' | '\\') {
+                self.0.push('\\');
+            }
+            self.0.push(character);
+        }
+        self.0.push('"');
+        self
+    }
+
+    pub(super) fn detail(mut self, detail: Option<&str>) -> Self {
+        if let Some(detail) = detail {
+            self.0.push_str("; detail=");
+            self.0.push_str(detail);
+        }
+        self
+    }
+
+    /// Without a copy.
+    pub(super) fn value(self) -> HeaderValue {
+        let text = bytes::Bytes::from(self.0.into_bytes());
+        HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("sidegate"))
     }
 }
 
-/// `Cache-Status` of an answer that the app gave; `not_stored` is the reason why it is not kept, if it is not.
-pub(super) fn forward_status(why: Why, status: StatusCode, not_stored: Option<&'static str>) -> String {
-    let (forwarded, detail) = match why {
-        Why::UriMiss => ("uri-miss", not_stored),
-        Why::VaryMiss => ("vary-miss", not_stored),
-        Why::Stale => ("stale", not_stored),
-        Why::Credentials(kind) => ("bypass", Some(kind)),
-    };
-    let mut text = format!("sidegate; fwd={forwarded}; fwd-status={}", status.as_u16());
-    if not_stored.is_none() {
-        text.push_str("; stored");
-    }
-    if let Some(detail) = detail {
-        text.push_str("; detail=");
-        text.push_str(detail);
-    }
-    text
-}
-
-/// `sidegate; hit; ttl=41`, without the machinery of `format!`: every hit needs one.
-pub(super) fn hit_status(fresh_for: u32) -> HeaderValue {
-    let mut text = Vec::with_capacity(32);
-    text.extend_from_slice(b"sidegate; hit; ttl=");
-    text.extend_from_slice(itoa::Buffer::new().format(fresh_for).as_bytes());
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
-        .unwrap_or_else(|_| HeaderValue::from_static("sidegate; hit"))
-}
-
-/// Says what the cache did.
-pub(super) fn mark(response: &mut Response<Body>, x_cache: HeaderValue, cache_status: &str) {
+/// Says what the cache did, after what the caches before us say.
+pub(super) fn mark(response: &mut Response<Body>, outcome: Outcome, status: Status) {
     let head = response.headers_mut();
-    head.insert(X_CACHE, x_cache);
-    if let Ok(cache_status) = HeaderValue::from_str(cache_status) {
-        head.append(CACHE_STATUS, cache_status);
+    head.insert(X_CACHE, outcome.x_cache());
+    head.append(CACHE_STATUS, status.value());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(status: Status) -> String {
+        status.value().to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_status_says_what_happened_and_no_more() {
+        assert_eq!(text(Status::hit(41)), "sidegate; hit; ttl=41");
+        assert_eq!(text(Status::hit(-5)), "sidegate; hit; ttl=-5");
+        let fetched = Status::forwarded("uri-miss", Some(StatusCode::OK)).stored(true);
+        assert_eq!(text(fetched), "sidegate; fwd=uri-miss; fwd-status=200; stored");
+        let stood_in = Status::forwarded("stale", None).ttl(-7).stored(false).detail(Some("unreachable"));
+        assert_eq!(text(stood_in), "sidegate; fwd=stale; ttl=-7; detail=unreachable");
+    }
+
+    #[test]
+    fn a_key_is_a_string_of_ascii_or_unsaid() {
+        let said = |key| text(Status::hit(1).key(Some(key)));
+        assert_eq!(said("a.test/x?a=\"b\\c\" http"), "sidegate; hit; ttl=1; key=\"a.test/x?a=\\\"b\\\\c\\\" http\"");
+        assert_eq!(said("a.test/\u{e9} http"), "sidegate; hit; ttl=1");
+        assert_eq!(text(Status::hit(1).key(None)), "sidegate; hit; ttl=1");
     }
 }

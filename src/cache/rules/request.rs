@@ -1,7 +1,7 @@
 //! Whether a request may be answered from the store at all, and for whom its answer is (RFC 9111 §3, §3.5, §4).
 //!
 //! 1. GET and HEAD ask the store; other safe methods pass it by; every other method is a write (RFC 9110 §9.2.1).
-//! 2. Passed by, and not stored: a request with content (the app may read it, the key does not), with `Range`, with
+//! 2. Passed by, and not stored: a request with content (the app may read it, the key does not), with
 //!    `If-Match` or `If-Unmodified-Since` (the origin's to judge, §4.3.2), with `Upgrade`, or whose `Connection` names
 //!    a field: that one stops here (RFC 9110 §7.6.1), so the app would not see what its variant is chosen by.
 //! 3. A request carries credentials if it has `Authorization`, if its route verifies a session, if it has `Cookie`
@@ -9,7 +9,7 @@
 //! 4. Of the client's `Cache-Control` only `no-store` is heard, and means: do not store. The others could only make
 //!    the app work harder for whoever asks; a client that can force its way to the app is a way to attack it.
 
-use http::header::{AUTHORIZATION, CONNECTION, COOKIE, IF_MATCH, IF_UNMODIFIED_SINCE, RANGE, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, IF_MATCH, IF_UNMODIFIED_SINCE, UPGRADE};
 use http::{HeaderMap, Method};
 
 use crate::cache::Cookies;
@@ -36,8 +36,7 @@ pub fn asks(method: &Method) -> Asks {
 
 /// Why a GET or HEAD passes the store by; `None`: it does not.
 pub fn passes_by(head: &HeaderMap, has_content: bool) -> Option<&'static str> {
-    let reasons =
-        [(RANGE, "range"), (UPGRADE, "upgrade"), (IF_MATCH, "precondition"), (IF_UNMODIFIED_SINCE, "precondition")];
+    let reasons = [(UPGRADE, "upgrade"), (IF_MATCH, "precondition"), (IF_UNMODIFIED_SINCE, "precondition")];
     if has_content {
         return Some("request-content");
     }
@@ -99,7 +98,6 @@ mod tests {
     fn requests_that_no_stored_response_answers_pass_by() {
         assert_eq!(passes_by(&head("accept"), false), None);
         assert_eq!(passes_by(&head("accept"), true), Some("request-content"));
-        assert_eq!(passes_by(&head("range"), false), Some("range"));
         assert_eq!(passes_by(&head("upgrade"), false), Some("upgrade"));
         assert_eq!(passes_by(&head("if-match"), false), Some("precondition"));
         assert_eq!(passes_by(&head("if-unmodified-since"), false), Some("precondition"));

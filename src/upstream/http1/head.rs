@@ -2,8 +2,9 @@
 //!
 //! 1. Every line ends in CR LF; a bare LF, a bare CR, NUL or another control character is malformed (§2.2), and so are
 //!    folded lines (§5.2), white space before the colon (§5.1) and empty or misspelt names.
-//! 2. The status line is `HTTP/1.1` or `HTTP/1.0`, one space, three digits from 100 to 599, and a reason (§4). The
+//! 2. The status line is `HTTP/1.1` or `HTTP/1.0`, one space, three digits from 100 to 999, and a reason (§4). The
 //!    space before a reason that is empty may be missing: it cannot be read in two ways, and some apps leave it out.
+//!    Beyond 599 a status means nothing in HTTP (RFC 9110 §15), but its end is found as that of any: it is the client's to judge.
 //! 3. The end of the content can be found in one way only: by one Content-Length of 1 to 19 digits, by one
 //!    Transfer-Encoding that is `chunked` and nothing else, and not in HTTP/1.0, or by the end of the connection (§6).
 //!    What names it in two ways is malformed whatever the status and the method: it may be another message's.
@@ -47,7 +48,7 @@ pub enum Framing {
 /// The head of an answer, without its hop-by-hop fields.
 #[derive(Debug)]
 pub struct Head {
-    /// 100 to 599.
+    /// 100 to 999.
     pub status: StatusCode,
     /// 1.0 or 1.1.
     pub version: Version,
@@ -156,7 +157,7 @@ fn status_line(line: &[u8]) -> Result<(Version, StatusCode, &[u8]), Refusal> {
         _ => return Err(malformed),
     };
     let (code, reason) = rest.split_at_checked(3).ok_or(malformed)?;
-    let status = StatusCode::from_bytes(code).ok().filter(|status| status.as_u16() < 600).ok_or(malformed)?;
+    let status = StatusCode::from_bytes(code).map_err(|_| malformed)?;
     let reason = match reason {
         [] => reason,
         [b' ', reason @ ..] => reason,

@@ -1,0 +1,317 @@
+//! The app is asked, and what follows from its answer.
+//!
+//! 1. Where something is stored that can be validated, the request carries its validators in place of the client's
+//!    conditions (RFC 9111 §4.3.1); else it goes on as the client sent it, conditions and ranges included.
+//! 2. A 304 to our condition freshens what is stored, here and in the store, under the generation that the look-up read; the
+//!    client is answered from it, by its own conditions (§4.3.3, §4.3.4). A 304 that speaks of something else is no
+//!    answer: the request is sent again as the client sent it, which it may be, as it is safe and has no content.
+//! 3. An app that cannot be reached, falls silent, drops the connection before the head or says 5xx is stood in for by what
+//!    is stored, if it may be (RFC 5861 §4, RFC 9111 §4.2.4), and not asked again for `retry_refresh`.
+//! 4. A 200 to HEAD freshens what is stored, or makes it stale, and is never stored itself (§4.3.5).
+//! 5. Anything else goes to the client; to GET it is kept, if it may be, once its content has passed. What limits say to that
+//!    client, ours or the app's own, is not kept.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{AGE, CONTENT_LENGTH, DATE, SET_COOKIE};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+
+use super::decide::Errand;
+use super::fill::Fill;
+use super::outcome::{Outcome, Status, Why, mark};
+use super::{Cache, answer};
+use crate::body::Body;
+use crate::cache::rules::dates::date_text;
+use crate::cache::rules::directives::directives;
+use crate::cache::rules::reuse::{self, Failure};
+use crate::cache::rules::storing::{self, Asked, NotStored, storable};
+use crate::cache::rules::{age, validation, vary};
+use crate::cache::stored::{StoredResponse, into_stored_head};
+use crate::cache::{Policy, SetCookie};
+use crate::exchange::{Exchange, Next, pass};
+use crate::rate_limit::fields;
+use crate::telemetry::Trail;
+
+impl Cache {
+    /// Asks for what is not stored.
+    pub(super) async fn fetch<S: Next>(
+        self: Rc<Self>,
+        errand: Errand,
+        exchange: Box<Exchange>,
+        next: S,
+    ) -> Response<Body> {
+        let asked = self.asked(&errand, &exchange.request);
+        // The fields that select a variant are known only from the answer.
+        let selected_by = (exchange.request.method() == Method::GET).then(|| exchange.request.headers().clone());
+        let trail = exchange.trail.clone();
+        let response = pass(next, exchange).await;
+        self.fetched(errand, asked, selected_by.as_ref(), response, &trail)
+    }
+
+    /// Asks whether `stored` still holds.
+    pub(super) async fn validate<S: Next>(
+        self: Rc<Self>,
+        errand: Errand,
+        stored: Arc<StoredResponse>,
+        mut exchange: Box<Exchange>,
+        next: S,
+    ) -> Response<Body> {
+        let mut asked = self.asked(&errand, &exchange.request);
+        let (as_sent, trail) = (exchange.again(), exchange.trail.clone());
+        let conditional = validation::conditional(exchange.request.headers_mut(), &stored.head);
+        let mut response = pass(next.clone(), exchange).await;
+        if let Some(failure) = failure(&response, &trail)
+            && let Some(stale) = self.stand_in(&errand, &stored, &as_sent, failure)
+        {
+            return stale;
+        }
+        let own = trail.borrow().local_reply.is_some();
+        if conditional && response.status() == StatusCode::NOT_MODIFIED && !own {
+            if validation::selects(&stored.head, response.headers()) {
+                return self.freshened(&errand, asked, &stored, &as_sent, response.headers());
+            }
+            asked = self.asked(&errand, &as_sent.request);
+            response = pass(next, as_sent.again()).await;
+        }
+        let request = &as_sent.request;
+        if request.method() == Method::HEAD && trail.borrow().local_reply.is_none() {
+            self.compare(&errand, asked, &stored, request, &response);
+        }
+        let selected_by = (request.method() == Method::GET).then_some(request.headers());
+        self.fetched(errand, asked, selected_by, response, &trail)
+    }
+
+    fn asked<B>(&self, errand: &Errand, request: &Request<B>) -> Asked {
+        let no_store = directives(request.headers()).no_store;
+        Asked { at: self.clock.unix_seconds(), credentials: errand.credentials, no_store }
+    }
+
+    /// What is stored, in place of the app's failure; `None`: it may not stand in, or nobody waits for it.
+    fn stand_in(
+        &self,
+        errand: &Errand,
+        stored: &StoredResponse,
+        as_sent: &Exchange,
+        failure: Failure,
+    ) -> Option<Response<Body>> {
+        let policy = self.route.policy.as_ref()?;
+        let age = stored.facts.age(self.clock.unix_seconds());
+        let stands_in = reuse::stands_in(&stored.facts, age, failure, &policy.staleness);
+        if !stands_in && !errand.behind {
+            return None;
+        }
+        let now = self.clock.unix_micros();
+        let until = now.saturating_add(policy.staleness.retry.as_micros() as u64);
+        self.under_way.has_failed(errand.key.digest(), failure, until, now);
+        if errand.behind {
+            return None;
+        }
+        {
+            // The answer is not ours after all; what went wrong with the app stays on record.
+            let mut record = as_sent.trail.borrow_mut();
+            (record.local_reply, record.local_reply_reason) = (None, None);
+            record.cache_reason = Some(errand.why.reason());
+        }
+        let (said, detail) = match failure {
+            Failure::Unreachable => (None, Some("unreachable")),
+            Failure::Status(status) => (Some(status), None),
+        };
+        let ttl = i64::from(stored.facts.lifetime) - i64::from(age);
+        let status = Status::forwarded(errand.why.forwarded(), said).ttl(ttl).key(self.told(&errand.key));
+        Some(self.stale(as_sent, stored, status.detail(detail)))
+    }
+
+    /// What is stored, once `not_modified` has said that it holds.
+    fn freshened(
+        &self,
+        errand: &Errand,
+        asked: Asked,
+        stored: &StoredResponse,
+        as_sent: &Exchange,
+        not_modified: &HeaderMap,
+    ) -> Response<Body> {
+        let Some(policy) = &self.route.policy else { return Response::new(Body::empty()) };
+        let request = &as_sent.request;
+        let (fresh, kept) = self.freshen(policy, asked, stored, request.headers(), not_modified);
+        let received = fresh.facts.received;
+        let mut response = answer::from_stored(request, &fresh, received);
+        if policy.set_cookie != SetCookie::Store {
+            // For this client alone.
+            for cookie in not_modified.get_all(SET_COOKIE) {
+                response.headers_mut().append(SET_COOKIE, cookie.clone());
+            }
+        }
+        let not_stored = kept.err().map(NotStored::as_str);
+        let status = Status::forwarded(errand.why.forwarded(), Some(StatusCode::NOT_MODIFIED))
+            .ttl(i64::from(fresh.facts.lifetime) - i64::from(fresh.facts.age(received)))
+            .stored(not_stored.is_none())
+            .key(self.told(&errand.key))
+            .detail(not_stored.or(errand.why.detail()));
+        mark(&mut response, Outcome::Revalidated, status);
+        self.record(&as_sent.trail, errand, Outcome::Revalidated, not_stored);
+        if not_stored.is_none() {
+            self.keep(&errand.key, fresh, errand.since);
+        }
+        response
+    }
+
+    /// What is stored with the fields of `news`, and whether it may be kept so.
+    fn freshen(
+        &self,
+        policy: &Policy,
+        asked: Asked,
+        stored: &StoredResponse,
+        request: &HeaderMap,
+        news: &HeaderMap,
+    ) -> (StoredResponse, Result<(), NotStored>) {
+        let received = self.clock.unix_seconds();
+        let mut fresh = stored.clone();
+        let head = &mut fresh.head;
+        // The news is as old as it says itself.
+        head.remove(AGE);
+        if !news.contains_key(DATE)
+            && let Some(date) = date_text(received)
+        {
+            head.insert(DATE, date);
+        }
+        validation::freshen(head, news);
+        fields::remove(head);
+        let storable = storable(asked, fresh.status, head, policy, received);
+        let initial_age = age::initial_age(head, asked.at, received);
+        storing::strip(head, policy);
+        into_stored_head(head, fresh.status, fresh.content.len(), received);
+        match storable {
+            Ok(storable) => {
+                fresh.facts = storable.facts;
+                fresh.variant = storable.selecting.map(|selecting| {
+                    let variant = selecting.variant(request);
+                    (selecting, variant)
+                });
+                (fresh, Ok(()))
+            }
+            Err(why) => {
+                (fresh.facts.received, fresh.facts.initial_age, fresh.facts.lifetime) = (received, initial_age, 0);
+                (fresh, Err(why))
+            }
+        }
+    }
+
+    /// What a 200 to HEAD says of the stored answer to GET (§4.3.5).
+    fn compare<B>(
+        &self,
+        errand: &Errand,
+        asked: Asked,
+        stored: &StoredResponse,
+        request: &Request<B>,
+        response: &Response<Body>,
+    ) {
+        let Some(policy) = &self.route.policy else { return };
+        if stored.status != StatusCode::OK || response.status() != StatusCode::OK {
+            return;
+        }
+        if validation::head_agrees(&stored.head, response.headers()) {
+            let (fresh, kept) = self.freshen(policy, asked, stored, request.headers(), response.headers());
+            if kept.is_ok() {
+                self.keep(&errand.key, fresh, errand.since);
+            }
+        } else if stored.facts.fresh_for(stored.facts.age(self.clock.unix_seconds())).is_some() {
+            let mut old = stored.clone();
+            (old.facts.lifetime, old.facts.while_revalidate) = (0, 0);
+            self.keep(&errand.key, old, errand.since);
+        }
+    }
+
+    /// The app's answer, on its way to the client and perhaps into the store. `selected_by` are the client's fields, if it
+    /// asked by GET.
+    fn fetched(
+        self: Rc<Self>,
+        errand: Errand,
+        asked: Asked,
+        selected_by: Option<&HeaderMap>,
+        mut response: Response<Body>,
+        trail: &Trail,
+    ) -> Response<Body> {
+        let Some(policy) = self.route.policy.clone() else { return response };
+        let fill = match selected_by {
+            None => Err("head"),
+            Some(selected_by) => self.clone().fill(&policy, &errand, asked, selected_by, &response, trail),
+        };
+        let not_stored = fill.as_ref().err().copied();
+        let why = errand.why;
+        self.record(trail, &errand, why.outcome(), not_stored);
+        let detail = match why {
+            Why::Credentials(kind) => Some(kind),
+            _ => not_stored.or(why.detail()),
+        };
+        let status = Status::forwarded(why.forwarded(), Some(response.status()))
+            .stored(not_stored.is_none())
+            .key(self.told(&errand.key))
+            .detail(detail);
+        mark(&mut response, why.outcome(), status);
+        match fill {
+            Ok(stored) => {
+                let said = said_length(&response);
+                let fill = Fill::new(self, (errand.key, errand.since), stored, said, policy.max_body);
+                response.map(|content| content.watched(fill))
+            }
+            Err(_) => response,
+        }
+    }
+
+    /// The response as it will be stored when its content has passed, or the reason why it is not stored.
+    fn fill(
+        &self,
+        policy: &Policy,
+        errand: &Errand,
+        asked: Asked,
+        selected_by: &HeaderMap,
+        response: &Response<Body>,
+        trail: &Trail,
+    ) -> Result<StoredResponse, &'static str> {
+        let status = response.status();
+        if trail.borrow().local_reply.is_some() {
+            return Err(NotStored::LocalReply.as_str());
+        }
+        let received = self.clock.unix_seconds();
+        let storable = storable(asked, status, response.headers(), policy, received).map_err(NotStored::as_str)?;
+        let generation = errand.generation.ok_or("store-unavailable")?;
+        self.tags_of(&errand.key, response.headers()).ok_or("tags")?;
+        if said_length(response).is_some_and(|length| length > policy.max_body) {
+            return Err("too-large");
+        }
+        let variant = storable.selecting.map(|selecting: vary::Selecting| {
+            let digest = selecting.variant(selected_by);
+            (selecting, digest)
+        });
+        let mut head = response.headers().clone();
+        fields::remove(&mut head);
+        storing::strip(&mut head, policy);
+        Ok(StoredResponse { status, head, content: Default::default(), facts: storable.facts, generation, variant })
+    }
+
+    /// Counts and logs what a client was given; what happens behind an answer is not given to anybody.
+    fn record(&self, trail: &Trail, errand: &Errand, outcome: Outcome, not_stored: Option<&'static str>) {
+        if errand.behind {
+            return;
+        }
+        self.metrics.count(outcome);
+        let mut record = trail.borrow_mut();
+        record.cache = Some(outcome.as_str());
+        record.cache_reason = Some(not_stored.unwrap_or(errand.why.reason()));
+    }
+}
+
+/// How the app has failed, if it has.
+fn failure(response: &Response<Body>, trail: &Trail) -> Option<Failure> {
+    let record = trail.borrow();
+    match record.local_reply {
+        Some(_) => record.upstream_error.map(|_| Failure::Unreachable),
+        None => response.status().is_server_error().then(|| Failure::Status(response.status())),
+    }
+}
+
+/// `Content-Length`, in bytes.
+fn said_length(response: &Response<Body>) -> Option<u64> {
+    response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
