@@ -31,6 +31,7 @@ use crate::redis_server::{RedisCluster, RedisServer};
 
 mod cluster;
 mod near;
+mod purges;
 mod replicas;
 mod trips;
 

@@ -220,7 +220,7 @@ mod tests {
     fn a_dictionary_reads_to_its_end_or_not_at_all() {
         use Value::*;
         let one = |key: &str, value: Value| Some(vec![(key.to_owned(), value)]);
-        let cases: &[(&[&str], Option<Vec<(String, Value)>>)] = &[
+        let cases: &[(&[&str], Option<Vec<(std::string::String, Value)>>)] = &[
             (&["a=1"], one("a", Integer(1))),
             (&["a=-15"], one("a", Integer(-15))),
             (&["a=999999999999999"], one("a", Integer(999_999_999_999_999))),

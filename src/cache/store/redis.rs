@@ -3,6 +3,8 @@
 //! | value | life |
 //! |---|---|
 //! | a place's generation | [`OPEN`]; once something is stored under it at least that of the entry, up to a whole [`STEP`] |
+//! | the index of a tag | an hour longer than all it lists |
+//! | the mark of a tag | ten minutes |
 //! | a stored response, or the selecting fields of its variants | freshness, and a little; selecting fields at least an hour |
 //!
 //! 1. A look-up is one trip, which goes with `gather`, also where it opens the place: `SET g PROPOSAL NX PX` and `MGET g
@@ -13,7 +15,8 @@
 //!    that is refused further in fills nothing. Whoever came to rely on it meanwhile has a miss.
 //! 4. A fill that took longer than [`OPEN`] is not kept: its generation may be gone, and nothing could be reused.
 //! 5. Whatever does not read back is a miss.
-//! 6. Where replicas may be read the entries come from one of them, at the same time (`aside`).
+//! 6. A response that carries tags is stored in a second trip, behind the answer (`tags`).
+//! 7. Where replicas may be read the entries come from one of them, at the same time (`aside`).
 //!
 //! # Why the life of a generation ends at a round time
 //! A generation outlives its entries if each of them extends it. To do so at each fill would tell every near tier of the
