@@ -315,7 +315,10 @@ fn search(purges: Purges, rounds: Rounds, flaw: Flaw) -> Result<usize, Box<World
             next.extend(world.clone().read(number, rounds, flaw));
             next.extend(world.clone().purge(number, purges[number], flaw));
         }
-        next.extend(world.evict());
+        // What is lost is lost to every kind of purge alike.
+        if purges[0] == (Kind::Place, Softness::Hard) {
+            next.extend(world.evict());
+        }
     }
     Ok(known.len())
 }

@@ -1,7 +1,7 @@
 //! What is taken back, by place, prefix, pattern and tag, hard and soft, over each store; and by several processes at once.
 
-use sidegate::cache::store::{Marks, Wildcards};
 use sidegate::cache::store::purge::{Softness, Target};
+use sidegate::cache::store::{Marks, Wildcards};
 
 use super::near::tracked;
 use super::*;
