@@ -311,9 +311,9 @@ fn search(purges: Purges, rounds: Rounds, flaw: Flaw) -> Result<usize, Box<World
         if world.is_wrong() {
             return Err(world.into());
         }
-        for number in 0..2 {
+        for (number, purge) in purges.into_iter().enumerate() {
             next.extend(world.clone().read(number, rounds, flaw));
-            next.extend(world.clone().purge(number, purges[number], flaw));
+            next.extend(world.clone().purge(number, purge, flaw));
         }
         // What is lost is lost to every kind of purge alike.
         if purges[0] == (Kind::Place, Softness::Hard) {
