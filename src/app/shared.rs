@@ -72,6 +72,8 @@ pub struct Stores {
     pub flights: Arc<cache::Flights>,
     /// Invalidations that Redis could not be told.
     pub owed: Arc<cache::store::Owed>,
+    /// What has been seen of purged tags.
+    pub marks: Arc<cache::store::Marks>,
     /// What is remembered of Redis.
     pub near: Arc<Near>,
 }
@@ -93,6 +95,7 @@ impl Stores {
             under_way,
             flights,
             owed: cache::store::Owed::new(),
+            marks: Arc::default(),
             near: Near::new(settings),
         }
     }
@@ -114,6 +117,7 @@ impl Stores {
             under_way: if bounds.cache == self.bounds.cache { self.under_way.clone() } else { new.under_way },
             flights: if bounds.cache == self.bounds.cache { self.flights.clone() } else { new.flights },
             owed: self.owed.clone(),
+            marks: self.marks.clone(),
             near: self.near.within(settings),
         }
     }

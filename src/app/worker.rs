@@ -1,6 +1,7 @@
 //! One worker: a thread with its own runtime, listeners, connections to the app and link to Redis.
 
 mod materials;
+mod wildcards;
 
 use std::cell::RefCell;
 use std::rc::Rc;

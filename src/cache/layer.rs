@@ -18,13 +18,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Response};
+use http::{HeaderMap, HeaderName, Response};
 use tower::Layer;
 
 use super::observe::Observer;
-use super::rules::invalidation::Template;
+use super::rules::on_write::OnWrite;
 use super::rules::request::{self, Asks};
-use super::store::{MemoryStore, NearStore, Owed, Question, RedisStore, Store};
+use super::store::{
+    Keeping, Marks, MemoryStore, NearStore, Owed, Question, RedisStore, Since, Store, Wildcards, tags_of,
+};
 use super::stored::{Form, StoredResponse};
 use super::under_way::UnderWay;
 use super::{Flights, Key, Mode, Policy};
@@ -72,8 +74,10 @@ pub struct OnRoute {
     pub certificates: bool,
     /// The app takes `%2F` for text here.
     pub slash_is_text: bool,
-    /// Paths that a successful write here invalidates besides its own.
-    pub on_write: Vec<Template>,
+    /// What a successful write here invalidates besides its own path.
+    pub on_write: Vec<OnWrite>,
+    /// What of all routes' `on_write` takes back all below a path.
+    pub wildcards: Arc<Wildcards>,
     /// Fields that are written between `gather` and here: those that tell the app who is logged in.
     pub written_late: Rc<[HeaderName]>,
 }
@@ -91,6 +95,8 @@ pub struct Worker {
     pub prefix: Arc<str>,
     /// Invalidations that Redis could not be told.
     pub owed: Arc<Owed>,
+    /// What this process has seen of purged tags.
+    pub marks: Arc<Marks>,
     /// Fills and refreshes of this process.
     pub under_way: Arc<UnderWay>,
     /// Fetches of this process that others may join.
@@ -164,12 +170,13 @@ impl Ask for Cache {
 impl Cache {
     /// The cache of a route: in Redis if there is one, else in memory.
     pub fn new(route: OnRoute, worker: &Worker) -> Rc<Self> {
-        let Worker { memory, link, near, prefix, owed, under_way, flights, clock, registry, number } = worker.clone();
+        let Worker { memory, link, near, prefix, owed, marks, under_way, flights, clock, registry, number } =
+            worker.clone();
         let (store, owed) = match link {
             Some(link) => {
                 let form = route.policy.as_ref().map_or(Form::default(), Form::of);
                 let store = RedisStore::new(link, prefix, clock.clone(), form, route.written_late.clone());
-                let store = store.behind(near, &registry, number);
+                let store = store.behind(near, &registry, number).knowing(marks);
                 (Store::Redis(Box::new(store)), owed)
             }
             // What was owed to a Redis that is configured no more is nothing to this store, and nobody could settle it.
@@ -258,17 +265,21 @@ impl Cache {
         response
     }
 
-    /// Keeps a whole response that was asked for at `asked`, in seconds since the Unix epoch: as long as it is fresh, and
-    /// of use after that.
-    fn keep(&self, key: &Key, response: StoredResponse, asked: u64) {
-        let Some(policy) = &self.route.policy else { return };
+    /// Keeps a whole response that was asked for at `since`: as long as it is fresh, and of use after that.
+    fn keep(&self, key: &Key, response: StoredResponse, since: Since) {
+        let (Some(policy), Some(tags)) = (&self.route.policy, self.tags_of(key, &response.head)) else { return };
         let facts = response.facts;
         let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
         let life = Duration::from_secs(fresh.into()) + policy.staleness.keep;
-        self.store.keep(key, response, asked, life, policy.max_variants);
+        self.store.keep(key, response, Keeping { tags, since, life, max_variants: policy.max_variants });
         if let Store::Memory(memory) = &self.store {
             self.metrics.stored_bytes.set(memory.bytes());
         }
+    }
+
+    /// The tags of a response that is to be stored, or is; `None`: it has more than the policy allows, or broken ones.
+    fn tags_of(&self, key: &Key, head: &HeaderMap) -> Option<Vec<String>> {
+        tags_of(key, head, self.route.policy.as_ref()?, &self.route.wildcards)
     }
 
     /// The key, where clients are told it.

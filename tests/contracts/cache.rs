@@ -12,9 +12,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use sidegate::body::Body;
-use sidegate::cache::rules::invalidation::Template;
+use sidegate::cache::rules::on_write::OnWrite;
 use sidegate::cache::store::{
-    Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, SCRIPT, Since, Store,
+    Found, Generation, Keeping, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, SCRIPT, Since, Store,
 };
 use sidegate::cache::stored::{Content, Form, StoredResponse};
 use sidegate::cache::{Cache, Flights, Key, MemorySettings, OnRoute, Policy, UnderWay, Worker, layer};
@@ -34,6 +34,7 @@ mod cluster;
 mod lock;
 mod near;
 mod pieces;
+mod purges;
 mod replicas;
 mod trips;
 mod variants;
@@ -92,6 +93,10 @@ impl Told {
     }
 }
 
+fn keeping() -> Keeping {
+    Keeping { tags: Vec::new(), since: Since::now(0), life: Duration::from_secs(60), max_variants: 64 }
+}
+
 fn policy() -> Policy {
     let mut policy = Policy { max_body: 1000, ..Policy::new("pages") };
     policy.freshness.ttl = Some(Duration::from_secs(60));
@@ -108,6 +113,7 @@ impl Trial {
             near: None,
             prefix: "sidegate:".into(),
             owed: Owed::new(),
+            marks: Arc::default(),
             under_way: UnderWay::new(1 << 20),
             flights: Flights::new(UnderWay::new(1 << 20), 1 << 20),
             clock,
@@ -439,9 +445,7 @@ fn a_successful_write_invalidates_its_path_and_those_of_on_write() {
     as_worker(async || {
         for trial in Trial::each().await {
             let trial = trial
-                .route(|route| {
-                    route.on_write = vec![Template::parse("/users/{id}/posts", &["id"]).expect("a template")]
-                })
+                .route(|route| route.on_write = vec![OnWrite::parse("/users/{id}/posts", &["id"]).expect("a template")])
                 .app(|request, number| {
                     let mut response = Response::new(Body::full(number.to_string()));
                     if request.method() != Method::GET {
@@ -753,7 +757,7 @@ async fn no_invalidation_is_lost(processes: &[Process], seed: u64, steps: usize,
                 Reader::Opened(None) => Reader::Idle,
                 Reader::Opened(Some(generation)) => Reader::Fetched(generation, app),
                 Reader::Fetched(generation, version) => {
-                    store.keep(&key, stored(generation, version), Since::now(0), Duration::from_secs(60), 64);
+                    store.keep(&key, stored(generation, version), keeping());
                     Reader::Idle
                 }
             };
@@ -834,10 +838,4 @@ fn no_invalidation_is_lost_between_processes_over_redis() {
             no_invalidation_is_lost(&processes, seed, 400, None).await;
         }
     });
-}
-
-/// The content of a small response.
-fn whole(stored: &StoredResponse) -> &Bytes {
-    let Content::Whole(bytes) = &stored.content else { panic!("content in pieces") };
-    bytes
 }

@@ -60,6 +60,7 @@ limits = ["by-plan"]
 path = "/{*rest}"
 limits = ["by-address"]
 cache = "pages"
+on_write = ["tag:page", "/{*}"]
 "#;
 
 /// The words of the rule in README, after `ACL SETUSER sidegate`.
@@ -116,7 +117,7 @@ fn log_in(redis: &RedisServer) {
 #[test]
 fn everything_works_with_the_rights_that_readme_asks_for_and_nothing_is_refused() {
     let mut redis = redis();
-    let app = Origin::answering(|_| Reply::text("app").field("Vary", "Accept-Language"));
+    let app = Origin::answering(|_| Reply::text("app").field("Vary", "Accept-Language").field("Cache-Tag", "page"));
     let configuration = Configuration::of(&app).redis_at(&url(&redis)).with(TABLES);
     let sidegate = configuration.start();
     let work = |redis: &RedisServer| {

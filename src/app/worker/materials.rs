@@ -8,8 +8,10 @@ use std::sync::atomic::AtomicU8;
 use http::HeaderName;
 
 use super::super::shared::{Shared, Stores};
+use super::wildcards::wildcards;
 use crate::cache::encode::Encode;
-use crate::cache::rules::invalidation::Template;
+use crate::cache::rules::on_write::OnWrite;
+use crate::cache::store::Wildcards;
 use crate::cache::{self, Cache, OnRoute, Policy};
 use crate::config::settings::{RouteSettings, Settings};
 use crate::exchange::CertificateFact;
@@ -153,6 +155,7 @@ pub fn gather_parts(
         Register::new(&limits, shared.in_flight.clone(), max_owed)
     };
     let register = kept.map_or_else(new, |before| before.register.clone());
+    let wildcards = wildcards(settings);
     let room = Room {
         number,
         shared,
@@ -162,6 +165,7 @@ pub fn gather_parts(
         limits: &limits,
         register: &register,
         identity: &identity,
+        wildcards: &wildcards,
     };
     let routes = settings.routes.iter().map(|route| {
         let (_, upstream) = &upstreams[&settings.upstreams[route.upstream].name];
@@ -196,6 +200,7 @@ struct Room<'a> {
     limits: &'a rate_limit::Worker,
     register: &'a Rc<Register>,
     identity: &'a Rc<IdentityFields>,
+    wildcards: &'a Arc<Wildcards>,
 }
 
 impl Room<'_> {
@@ -266,7 +271,7 @@ impl Room<'_> {
             return Ok(None);
         }
         let parameters: Vec<&str> = route.pattern.parameters().map(|name| &**name).collect();
-        let on_write = route.on_write.iter().map(|text| Template::parse(text, &parameters));
+        let on_write = route.on_write.iter().map(|text| OnWrite::parse(text, &parameters));
         let identity = route.session.iter().flat_map(|(session, _)| &session.forward).map(|(name, _)| name.clone());
         let on_route = OnRoute {
             label: route.label.clone(),
@@ -277,6 +282,7 @@ impl Room<'_> {
             certificates: !told_of_certificates(self.settings).is_empty(),
             slash_is_text: route.pattern.slash_is_text,
             on_write: on_write.collect::<Result<_, _>>().map_err(|error| format!("{}: {error}", route.label))?,
+            wildcards: self.wildcards.clone(),
             written_late: identity.collect(),
         };
         let worker = cache::Worker {
@@ -285,6 +291,7 @@ impl Room<'_> {
             near: self.stores.near.responses.clone(),
             prefix: self.prefix().into(),
             owed: self.stores.owed.clone(),
+            marks: self.stores.marks.clone(),
             under_way: self.stores.under_way.clone(),
             flights: self.stores.flights.clone(),
             clock: self.shared.clock.clone(),

@@ -156,9 +156,9 @@ impl Cache {
         if not_stored.is_some() {
             self.part(errand, Leave::Unshareable);
         } else if let Some(leading) = errand.lead.take() {
-            self.keep_for_all(leading, &errand.key, fresh, asked);
+            self.keep_for_all(leading, errand, fresh);
         } else {
-            self.keep(&errand.key, fresh, asked.at);
+            self.keep(&errand.key, fresh, errand.since);
         }
         Some(response)
     }
@@ -220,12 +220,12 @@ impl Cache {
         if validation::head_agrees(&stored.head, response.headers()) {
             let (fresh, kept) = self.freshen(policy, asked, stored, request.headers(), response.headers());
             if kept.is_ok() {
-                self.keep(&errand.key, fresh, asked.at);
+                self.keep(&errand.key, fresh, errand.since);
             }
         } else if stored.facts.fresh_for(stored.facts.age(self.clock.unix_seconds())).is_some() {
             let mut old = stored.clone();
             (old.facts.lifetime, old.facts.while_revalidate) = (0, 0);
-            self.keep(&errand.key, old, asked.at);
+            self.keep(&errand.key, old, errand.since);
         }
     }
 
@@ -260,10 +260,10 @@ impl Cache {
             Ok(stored) => {
                 let said = said_length(&response);
                 if let Some(leading) = self.sharing(policy, &errand, &stored, response.headers()) {
-                    return self.share(leading, errand, asked, stored, said, response);
+                    return self.share(leading, errand, stored, said, response);
                 }
                 let max_body = policy.max_body;
-                let fill = Fill::new(self, (errand.key, asked.at), stored, said, max_body);
+                let fill = Fill::new(self, (errand.key, errand.since), stored, said, max_body);
                 response.map(|content| content.watched(fill))
             }
             Err(_) => {
@@ -294,6 +294,7 @@ impl Cache {
             return Err(NotStored::Stale.as_str());
         }
         let generation = errand.generation.ok_or("store-unavailable")?;
+        self.tags_of(&errand.key, response.headers()).ok_or(NotStored::Tags.as_str())?;
         if said_length(response).is_some_and(|length| length > policy.max_body) || !has_room_for(response.headers()) {
             return Err("too-large");
         }

@@ -20,7 +20,7 @@ use super::together::Lead;
 use crate::cache::rules::directives::directives;
 use crate::cache::rules::request;
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
-use crate::cache::store::{Found, Generation, Purpose, Question, Store};
+use crate::cache::store::{Found, Generation, Purpose, Question, Since, Store};
 use crate::cache::stored::{Known, StoredResponse};
 use crate::cache::{ClientDirectives, Key, Policy};
 use crate::exchange::{Answer, Exchange, Slot};
@@ -75,6 +75,8 @@ pub(super) struct Errand {
     pub(super) key: Key,
     /// Of the place, as the look-up read it.
     pub(super) generation: Option<Generation>,
+    /// Before its request goes to the app.
+    pub(super) since: Since,
     /// The request carries credentials that its key does not hold.
     pub(super) credentials: bool,
     /// It is a POST.
@@ -129,13 +131,14 @@ impl Cache {
         let question = Question { key: &key, request: head, purpose: purpose(exchange) };
         let found = self.store.look_up(question, answer, note, aside).await;
         // A write may have failed to invalidate since the store was asked.
-        if self.owed.covers(key.place()) {
+        if self.is_owed(&key, &found) {
             return Action::PassBy { reason: "owed" };
         }
         let credentials = self.credentials(exchange);
+        let since = Since::now(self.clock.unix_seconds());
         let errand = |why, key, generation| {
             let (policy, credentials, posted) = (policy.clone(), credentials.is_some(), exchange.posted.is_some());
-            Errand { policy, why, key, generation, credentials, posted, behind: false, lead: Lead::default() }
+            Errand { policy, why, key, generation, since, credentials, posted, behind: false, lead: Lead::default() }
         };
         let stored = match found {
             Found::Unavailable(_) => return Action::PassBy { reason: "store-unavailable" },

@@ -20,17 +20,16 @@ use super::together::Leading;
 use crate::body::Body;
 use crate::cache::coalesce::{Ahead, Bounds, Leave};
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
-use crate::cache::rules::storing::Asked;
 use crate::cache::store::Store;
 use crate::cache::stored::{StoredResponse, into_stored_head};
 use crate::cache::{Key, Policy, Scope};
 
 impl Cache {
     /// Whether what may be stored may be shared before it is (rule 1). `head` are the fields of the answer.
-    pub(super) fn may_share(&self, policy: &Policy, response: &StoredResponse, head: &HeaderMap) -> bool {
+    pub(super) fn may_share(&self, key: &Key, response: &StoredResponse, head: &HeaderMap) -> bool {
         let age = response.facts.age(self.clock.unix_seconds());
         matches!(reuse::judge(&response.facts, age, &ClientAsks::default()), Use::Fresh { .. })
-            && !policy.tags.iter().any(|field| head.contains_key(field))
+            && self.tags_of(key, head).is_some_and(|tags| tags.is_empty())
     }
 
     /// The role of the one who shares its answer, if it is one to share. What was known of its key is put right.
@@ -44,7 +43,7 @@ impl Cache {
         if policy.coalescing.scope == Scope::Off {
             return None;
         }
-        if !self.may_share(policy, stored, head) {
+        if !self.may_share(&errand.key, stored, head) {
             self.part(errand, Leave::Unshareable);
             return None;
         }
@@ -63,9 +62,9 @@ impl Cache {
     }
 
     /// Keeps what is here whole, and gives it to all who wait for it.
-    pub(super) fn keep_for_all(&self, leading: Leading, key: &Key, response: StoredResponse, asked: Asked) {
+    pub(super) fn keep_for_all(&self, leading: Leading, errand: &Errand, response: StoredResponse) {
         let answer = leading.driver.has_waiters().then(|| Arc::new(response.clone()));
-        self.keep(key, response, asked.at);
+        self.keep(&errand.key, response, errand.since);
         leading.driver.settle(answer);
         // Behind what was stored, on the same connection.
         drop(leading.lock);
@@ -77,7 +76,6 @@ impl Cache {
         self: Rc<Self>,
         Leading { driver, lock }: Leading,
         errand: Errand,
-        asked: Asked,
         mut stored: StoredResponse,
         said: Option<u64>,
         response: Response<Body>,
@@ -91,7 +89,7 @@ impl Cache {
             {
                 stored.content = content.clone().into();
                 into_stored_head(&mut stored.head, stored.status, content.len(), received);
-                self.keep_for_all(Leading { driver, lock }, &errand.key, stored, asked);
+                self.keep_for_all(Leading { driver, lock }, &errand, stored);
                 return Response::from_parts(parts, Body::full(content));
             }
             Ahead::Whole(content) => vec![Frame::data(content)],
@@ -114,7 +112,7 @@ impl Cache {
                 let mut whole = StoredResponse::clone(&head);
                 into_stored_head(&mut whole.head, whole.status, landed.content.len(), received);
                 whole.content = landed.content.into();
-                self.keep(&errand.key, whole, asked.at);
+                self.keep(&errand.key, whole, errand.since);
                 drop(lock);
                 if pilot.is_shared() {
                     self.store.caught_up(&errand.key).await;

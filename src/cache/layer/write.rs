@@ -1,7 +1,7 @@
 //! Writes, and what they invalidate (RFC 9111 §4.4).
 //!
-//! 1. A write that may have happened invalidates its own path, those that its answer names and those of `on_write`,
-//!    before the answer's head goes out; also when its client has gone meanwhile.
+//! 1. A write that may have happened invalidates its own path, those that its answer names, what `on_write` says, and the
+//!    groups that its answer names (RFC 9875), before the answer's head goes out; also when its client has gone meanwhile.
 //! 2. Redis away: it is owed, and settled behind.
 //!
 //! # Why writes run as tasks
@@ -16,8 +16,10 @@ use http::Response;
 use super::Cache;
 use crate::body::Body;
 use crate::cache::Key;
-use crate::cache::rules::invalidation;
-use crate::cache::store::Store;
+use crate::cache::rules::on_write::Written;
+use crate::cache::rules::{groups, invalidation};
+use crate::cache::store::purge::{Softness, Target};
+use crate::cache::store::{Found, Store, below_tag};
 use crate::exchange::{Exchange, Next};
 
 impl Cache {
@@ -29,7 +31,14 @@ impl Cache {
         let filled = self.route.on_write.iter().filter_map(|template| template.fill(&exchange.parameters));
         let places = key.places_of(request.uri().path(), self.route.slash_is_text);
         let mut places = places.unwrap_or_else(|| vec![key.place().to_owned()]);
-        places.extend(filled.map(|path| key.place_of(&path)));
+        let mut tags = Vec::new();
+        for written in filled {
+            match written {
+                Written::Path(path) => places.push(key.place_of(&path)),
+                Written::Below(path) => tags.push(below_tag(&key.place_of(&path))),
+                Written::Tag(tag) => tags.push(tag),
+            }
+        }
         let trail = exchange.trail.clone();
         let writing = self.owed.writing();
         let written = tokio::task::spawn_local(async move {
@@ -39,7 +48,8 @@ impl Cache {
             if invalidation::invalidates(response.status(), unknown) {
                 let named = invalidation::named_paths(response.headers(), key.authority());
                 places.extend(named.iter().map(|path| key.place_of(path)));
-                self.invalidate(&places).await;
+                tags.extend(groups::invalidated(response.headers(), key.authority()));
+                self.invalidate(&places, &tags).await;
             }
             response
         });
@@ -51,12 +61,30 @@ impl Cache {
         }
     }
 
-    async fn invalidate(self: &Rc<Self>, places: &[String]) {
-        if let Err(reason) = self.store.invalidate(places).await {
+    /// Takes back places and tags side by side; what of it Redis could not be told is owed.
+    async fn invalidate(self: &Rc<Self>, places: &[String], tags: &[String]) {
+        let now = self.clock.unix_seconds();
+        let (of_places, of_tags) = tokio::join!(self.store.invalidate(places), self.store.invalidate_tags(tags, now));
+        if let Err(reason) = of_places {
             tracing::debug!(reason, places = places.len(), "an invalidation is owed to Redis");
             self.owed.add(places);
+        }
+        if let Err(reason) = of_tags {
+            tracing::debug!(reason, tags = tags.len(), "an invalidation is owed to Redis");
+            self.owed.add_purges(tags.iter().cloned().map(Target::Tag), Softness::Hard);
+        }
+        if of_places.is_err() || of_tags.is_err() {
             self.clone().settle();
         }
+    }
+
+    /// Whether what was found must not be reused, because an invalidation of it is owed to Redis.
+    pub(super) fn is_owed(&self, key: &Key, found: &Found) -> bool {
+        let by_tag = || match found {
+            Found::Stored(stored) => self.owed.covers_tags(|| self.tags_of(key, &stored.head)),
+            _ => false,
+        };
+        self.owed.is_any() && (self.owed.covers(key.place()) || by_tag())
     }
 
     /// Tells Redis what it is owed, behind the request that noticed, as soon as it can be told.

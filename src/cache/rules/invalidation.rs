@@ -86,6 +86,14 @@ impl Template {
         if text.contains(['?', '#']) {
             return Err(TemplateError::Query);
         }
+        Self::of_text(text, parameters)
+    }
+
+    /// The same of text that is no path.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn of_text(text: &str, parameters: &[&str]) -> Result<Self, TemplateError> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some(brace) = rest.find(['{', '}']) {
@@ -108,14 +116,32 @@ impl Template {
 
     /// The path for a request with these path parameters; `None` if one is missing.
     pub fn fill(&self, parameters: &[(Arc<str>, String)]) -> Option<String> {
+        self.fill_by(|name| parameters.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.as_str()))
+    }
+
+    /// The path where `value` says what stands for a parameter; `None` if it does not know one.
+    pub(super) fn fill_by<'v>(&self, value: impl Fn(&str) -> Option<&'v str>) -> Option<String> {
         let mut path = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => path.push_str(text),
-                Piece::Parameter(name) => path.push_str(&parameters.iter().find(|(known, _)| **known == **name)?.1),
+                Piece::Parameter(name) => path.push_str(value(name)?),
             }
         }
         Some(path)
+    }
+
+    /// What stands before its first parameter.
+    pub(super) fn start(&self) -> &str {
+        match self.0.first() {
+            Some(Piece::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// The names of its parameters.
+    pub(super) fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|piece| if let Piece::Parameter(name) = piece { Some(name.as_str()) } else { None })
     }
 }
 

@@ -9,6 +9,7 @@ pub mod directives;
 pub mod freshness;
 pub mod groups;
 pub mod invalidation;
+pub mod on_write;
 pub mod post;
 pub mod preferences;
 pub mod range;

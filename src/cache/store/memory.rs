@@ -17,12 +17,19 @@ use quick_cache::sync::{EntryAction, EntryResult};
 
 use super::generation::Worth;
 use super::purge::{Softness, Target};
-use super::{Found, Generation, Mint, Purpose, Question, softened};
+use super::{Found, Generation, Keeping, Mint, Purpose, Question, softened};
 use crate::cache::MemorySettings;
 use crate::cache::key::Key;
 use crate::cache::rules::vary::Digest;
 use crate::cache::stored::{Known, StoredResponse, Variants};
 use crate::redis_pool::bounded::{Bounded, Kind, Weigh, bounded};
+
+mod tags;
+
+use tags::Tags;
+
+/// For so many bytes of stored responses a place may be entered under one tag.
+const TAG_BYTES: u64 = 512;
 
 /// The store in process memory.
 pub struct MemoryStore {
@@ -31,6 +38,7 @@ pub struct MemoryStore {
     /// Held while a list of variants changes.
     listing: Mutex<()>,
     mint: Mint,
+    tags: Tags,
 }
 
 #[derive(Clone)]
@@ -48,6 +56,7 @@ impl MemoryStore {
             entries: bounded(settings.max_bytes - for_generations, Kind::RESPONSE),
             listing: Mutex::new(()),
             mint: Mint::new(),
+            tags: Tags::new(usize::try_from(settings.max_bytes / TAG_BYTES).unwrap_or(usize::MAX)),
         })
     }
 
@@ -109,8 +118,13 @@ impl MemoryStore {
         }
     }
 
-    /// Stores a response under its generation, of the variants of its URI at most so many.
-    pub fn keep(&self, key: &Key, response: StoredResponse, max_variants: usize) {
+    /// Stores a response under its generation.
+    pub fn keep(&self, key: &Key, response: StoredResponse, keeping: Keeping) {
+        let Keeping { tags, since, max_variants, .. } = keeping;
+        let is_alive = |place: &str| self.generations.contains_key(place);
+        if !tags.is_empty() && !self.tags.enter(&tags, key.place(), since, is_alive) {
+            return;
+        }
         let text = match &response.variant {
             None => key.text().to_owned(),
             Some((selecting, digest)) => {
@@ -142,9 +156,13 @@ impl MemoryStore {
 
     /// Takes back what `target` covers, at `now` (in seconds since the Unix epoch); says how many places it met.
     pub fn purge(&self, target: &Target, softness: Softness, now: u64) -> u64 {
-        let met = match target.place() {
-            Some(place) => vec![place],
-            None => self.places(target),
+        let met = match (target.place(), target) {
+            (Some(place), _) => vec![place],
+            (None, Target::Tag(tag)) => {
+                let met = self.tags.purge(tag, softness);
+                return met.iter().map(|place| u64::from(self.purge_place(place, softness, now))).sum();
+            }
+            (None, target) => self.places(target),
         };
         met.iter().map(|place| u64::from(self.purge_place(place, softness, now))).sum()
     }

@@ -10,7 +10,15 @@
 //! 3. **Keep**: the response is stored under the generation that was read, whatever has happened since.
 //! 4. **Invalidate**: delete the generation. All queries and variants of the place are gone at once, whatever their
 //!    number; the writer hears of its success only after that.
-//! 5. **Remember** (`near`): what a look-up in Redis found may be looked up in this process instead, for as long as every
+//! 5. **Soften**: a soft purge writes a second token beside the generation. What carries the same generation and another
+//!    second token is stale, not gone; it is kept anew under both tokens that stand there now.
+//! 6. **Tags** ([`tags_of`]): of each tag there is an *index* of places, and a *mark*, the token of its last purge. A fill
+//!    enters its place in the index, *then* reads the mark, and keeps nothing unless there is none or this process had
+//!    seen that very mark before the fill began ([`Marks`]). A purge writes the mark, *then* walks the index, and does to each
+//!    place what rule 4 or 5 says.
+//! 7. **Purge** by prefix, pattern or all: every generation that stands is looked at, in batches, and those that are
+//!    meant are deleted or softened.
+//! 8. **Remember** (`near`): what a look-up in Redis found may be looked up in this process instead, for as long as every
 //!    change of it is told, and nothing that was told is waiting to be heard.
 //!
 //! # No lost invalidation
@@ -25,31 +33,58 @@
 //! deletion, and bless what was read before it. It costs no trip, for it goes with the look-up; and it is never what a
 //! fill goes by: that is what was read after it.
 //!
+//! The same holds of a soft purge with "reuse as fresh" for "reuse", and both tokens for G: it is the write of a token that
+//! is never used twice, and what was put there after T was read before the fetch.
+//!
+//! A purge by prefix, pattern or all ends at T and began at B, after the write. Let an entry that it covers be reused after
+//! T, under G. If G stood at B it stood until T, so the walk met it (`SCAN` shows every key that is there from its start
+//! to its end) and deleted it: then it does not stand after T. So G was put there after B; the fetch began after that, and after
+//! the write.
+//!
+//! A purge of a tag writes its mark at M, after the write, and ends at T. Let a response that carries the tag be reused after T.
+//! Its fill entered its place at E and then read the mark at R. If E was before M, the walk, which began after M, met the
+//! place, and the place's generation was deleted before T: the entry carries one that came after, and its fetch came
+//! after that. If E was after M, so was R: the fill read this mark or a later one. It was in order only if this process had
+//! seen that mark before the fetch began; a mark is written once and seen only after that, so the fetch began after M. The
+//! mark outlives every fill that began before it ([`OPEN`], by a clock that never goes back), so it cannot have been gone.
+//! `model_tests` goes through every order of a few of them, and finds what goes wrong without each of these rules.
+//!
 //! For what is remembered "stood at the place after T" has to be shown. It was read of Redis when G stood there, and put in
 //! only if no change of the place had been told since the reader's note. Say G was deleted at T. In this process the
 //! place is forgotten, and its gate moved on, after T and before the writer is answered. In another the news of the
 //! deletion has been written to its socket before T is acknowledged; a look that finds unread news uses nothing, and once
 //! it is read and applied the place is forgotten there too. So at a look-up after T nothing of before T is left.
 //!
+//! In process memory marks are not needed: entering a place and noting a purge exclude each other (`memory::tags`), and a
+//! fill is refused that began before the purge of one of its tags.
+//!
 //! # What this does not cover
+//! A Redis that evicts the index of a tag before what it lists, or its mark within a minute; clocks of two instances that
+//! differ by more than an hour (the index lets go of what has ended). What was stored before an `on_write` with `{*}` was
+//! configured carries no tag for it: purge once by prefix then.
+//!
 //! A Redis that forgets an acknowledged deletion (a replica promoted before it heard of it) and an owed deletion lost
 //! with its process (see [`Owed`]) leave a stale response until its freshness ends. News that is still in the network
 //! when its writer has been answered leaves one that is remembered elsewhere until it arrives.
 
 mod generation;
 mod learnt;
+mod marks;
 mod memory;
 mod names;
 mod near;
 mod owed;
 pub mod purge;
 mod redis;
+mod tagging;
 
 pub use generation::{Generation, Mint};
+pub use marks::Marks;
 pub use memory::MemoryStore;
 pub use near::NearStore;
 pub use owed::Owed;
 pub use redis::{Claim, LOCK, Lock, OPEN, RedisStore, SCRIPT, STEP};
+pub use tagging::{Wildcards, below_tag, tags_of};
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -65,6 +100,19 @@ use super::stored::{Content, Known, StoredResponse};
 use crate::body::Body;
 use crate::clock::instant;
 use crate::exchange::{Answer, Aside, Note};
+
+/// How a response is kept.
+#[derive(Clone, Debug)]
+pub struct Keeping {
+    /// What it carries ([`tags_of`]).
+    pub tags: Vec<String>,
+    /// When it was asked for.
+    pub since: Since,
+    /// How long Redis keeps it, at most.
+    pub life: Duration,
+    /// Variants of its URI that are kept, at most.
+    pub max_variants: usize,
+}
 
 /// When a fill began: taken before its request goes to the app.
 #[derive(Clone, Copy, Debug)]
@@ -166,12 +214,11 @@ impl Store {
         }
     }
 
-    /// Rule 3, without waiting, of a response that was asked for at `since`. `life` bounds how long Redis keeps it; memory
-    /// keeps no more than `max_variants` of a URI.
-    pub fn keep(&self, key: &Key, response: StoredResponse, since: Since, life: Duration, max_variants: usize) {
+    /// Rule 3, without waiting.
+    pub fn keep(&self, key: &Key, response: StoredResponse, keeping: Keeping) {
         match self {
-            Self::Memory(memory) => memory.keep(key, response, max_variants),
-            Self::Redis(redis) => redis.keep(key, response, since, life),
+            Self::Memory(memory) => memory.keep(key, response, keeping),
+            Self::Redis(redis) => redis.keep(key, response, keeping),
         }
     }
 
@@ -218,6 +265,22 @@ impl Store {
             Self::Redis(redis) => redis.invalidate(places.iter().map(String::as_str)).await,
         }
     }
+    /// Takes back all that carries one of these tags, at `now` (in seconds since the Unix epoch).
+    ///
+    /// # Errors
+    /// A word that says why Redis could not be told; it may have been done all the same.
+    pub async fn invalidate_tags(&self, tags: &[String], now: u64) -> Result<(), &'static str> {
+        match self {
+            Self::Memory(memory) => {
+                for tag in tags {
+                    memory.purge(&Target::Tag(tag.clone()), Softness::Hard, now);
+                }
+                Ok(())
+            }
+            Self::Redis(redis) => redis.purge_tags(tags, Softness::Hard, now).await.map(drop),
+        }
+    }
+
     /// Takes back what `target` covers, at `now` (in seconds since the Unix epoch); says how many places it met.
     ///
     /// # Errors
@@ -242,3 +305,6 @@ fn softened(response: &StoredResponse, standing: Generation, since: u64) -> Arc<
     response.generation = standing;
     Arc::new(response)
 }
+
+#[cfg(test)]
+mod model_tests;

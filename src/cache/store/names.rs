@@ -7,11 +7,14 @@
 //! | `PREFIX cache:{PLACE}:DIGEST:VARIANT` | a variant |
 //! | `PREFIX cache:{PLACE}:DIGEST:p:ID:NUMBER` | a piece of the content of either |
 //! | `PREFIX cache:{PLACE}:DIGEST:lock` | who fetches it for the fleet (`redis/lock`) |
+//! | `PREFIX tag:{TAG}` | a sorted set: the places where something that carries the tag is stored, by when that ends |
+//! | `PREFIX tag:{TAG}:mark` | the mark of the last purge of the tag |
 //!
 //! 1. All keys of a place lie in one cluster slot: what stands in the braces is the place, escaped; its *tag*.
 //! 2. DIGEST is the SHA-256 of the key's text, VARIANT that of the request's selecting fields, both in base64url.
 //!    ID is that of the fill, in hex, NUMBER decimal.
-//! 3. What [`Names`] spells [`read`] reads, but for pieces and locks: of them nothing is remembered. Everything else is no key
+//! 3. Both keys of a tag lie in one slot, too; which slots those of its places are does not matter.
+//! 4. What [`Names`] spells [`read`] reads, but for pieces and locks: of them nothing is remembered. Everything else is no key
 //!    of ours.
 
 use std::fmt::Write as _;
@@ -25,6 +28,11 @@ use crate::redis_pool::key::{push_escaped, push_literal, push_tagged, unescaped}
 
 /// What stands before the place, after the prefix.
 const KIND: &str = "cache";
+/// What stands before a tag.
+const TAG_KIND: &str = "tag";
+
+/// The names of one tag's keys.
+pub(super) struct TagNames(String);
 
 /// The names of one place's keys.
 pub(super) struct Names {
@@ -94,6 +102,26 @@ impl Names {
         // A String takes whatever is written to it.
         let _ = write!(name, ":p:{id:032x}:{number}");
         name
+    }
+}
+
+impl TagNames {
+    /// Of the keys of `tag`, under `prefix`.
+    pub(super) fn of(prefix: &str, tag: &str) -> Self {
+        let (mut escaped, mut base) = (String::with_capacity(tag.len() + 16), String::new());
+        push_escaped(&mut escaped, tag);
+        push_tagged(&mut base, prefix, TAG_KIND, &escaped);
+        Self(base)
+    }
+
+    /// The key of its index.
+    pub(super) fn index(&self) -> String {
+        self.0.clone()
+    }
+
+    /// The key of its mark.
+    pub(super) fn mark(&self) -> String {
+        [&self.0, ":mark"].concat()
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! 1. A write whose invalidation fails is answered all the same; its places are *owed*, for all workers of the process.
 //! 2. An owed place is not read from the store until its deletion has been acknowledged.
-//! 3. At most [`MAX_PLACES`] are remembered one by one; beyond it everything is owed, until all generations under the
-//!    prefix have been deleted.
-//! 4. Who finds something owed settles it, one at a time; a place that came to be owed again meanwhile stays owed.
+//! 3. So are purges of tags, prefixes and patterns. What of them cannot be told by the place is told by the tags of the
+//!    response that was found.
+//! 4. At most [`MAX_PLACES`] and [`MAX_PURGES`] are remembered one by one; beyond it everything is owed, until all
+//!    generations under the prefix have been deleted.
+//! 5. Who finds something owed settles it, one at a time; a place that came to be owed again meanwhile stays owed.
 //!
 //! # Why
 //! The write has happened: refusing to answer would not undo it. Other instances that reach Redis when this one cannot
@@ -16,6 +18,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::purge::{Softness, Target};
+use super::tagging::is_below;
+
+/// Purges remembered one by one: each read looks at all of them while any is owed.
+pub const MAX_PURGES: usize = 1000;
 /// Places remembered one by one.
 pub const MAX_PLACES: usize = 10_000;
 
@@ -44,6 +51,7 @@ impl Drop for Writing {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Debts {
     pub(super) places: HashMap<Box<str>, u64>,
+    pub(super) purges: HashMap<(Target, Softness), u64>,
     pub(super) everything: Option<u64>,
     writes: u64,
 }
@@ -74,8 +82,25 @@ impl Owed {
     pub fn covers(&self, place: &str) -> bool {
         self.is_any() && {
             let debts = self.debts.lock();
-            debts.everything.is_some() || debts.places.contains_key(place)
+            debts.everything.is_some()
+                || debts.places.contains_key(place)
+                || debts.purges.keys().any(|(target, _)| match target {
+                    Target::Tag(tag) => is_below(tag, place),
+                    target => target.covers(place),
+                })
         }
+    }
+
+    /// Whether a stored response must not be reused that carries these `tags`; `None`: nobody knows which.
+    pub fn covers_tags(&self, tags: impl FnOnce() -> Option<Vec<String>>) -> bool {
+        let debts = self.debts.lock();
+        let mut owed = debts.purges.keys().filter_map(|(target, _)| match target {
+            Target::Tag(tag) => Some(tag),
+            _ => None,
+        });
+        let Some(first) = owed.next() else { return false };
+        let Some(tags) = tags() else { return true };
+        tags.contains(first) || owed.any(|tag| tags.contains(tag))
     }
 
     /// Remembers places whose invalidation failed.
@@ -86,8 +111,22 @@ impl Owed {
         if debts.everything.is_none() && debts.places.len() + places.len() <= MAX_PLACES {
             debts.places.extend(places.iter().map(|place| (place.as_str().into(), write)));
         } else {
-            debts.everything = Some(write);
-            debts.places = HashMap::new();
+            debts.all(write);
+        }
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// Remembers purges that failed.
+    pub fn add_purges(&self, targets: impl Iterator<Item = Target>, softness: Softness) {
+        let mut debts = self.debts.lock();
+        debts.writes += 1;
+        let write = debts.writes;
+        for target in targets {
+            if debts.everything.is_some() || target == Target::All || debts.purges.len() >= MAX_PURGES {
+                debts.all(write);
+                break;
+            }
+            debts.purges.insert((target, softness), write);
         }
         self.any.store(true, Ordering::Release);
     }
@@ -106,10 +145,23 @@ impl Owed {
     pub(super) fn settled(&self, settled: &Debts) {
         let mut debts = self.debts.lock();
         debts.places.retain(|place, write| settled.places.get(place) != Some(write));
+        debts.purges.retain(|purge, write| settled.purges.get(purge) != Some(write));
         if debts.everything == settled.everything {
             debts.everything = None;
         }
-        self.any.store(debts.everything.is_some() || !debts.places.is_empty(), Ordering::Release);
+        self.any.store(debts.is_any(), Ordering::Release);
+    }
+}
+
+impl Debts {
+    /// Everything is owed to the write of this number.
+    fn all(&mut self, write: u64) {
+        (self.places, self.purges) = Default::default();
+        self.everything = Some(write);
+    }
+
+    fn is_any(&self) -> bool {
+        self.everything.is_some() || !self.places.is_empty() || !self.purges.is_empty()
     }
 }
 

@@ -53,7 +53,10 @@ impl Target {
     /// The place of [`Target::Url`].
     pub fn place(&self) -> Option<String> {
         match self {
-            Self::Url { authority, path } => Some([&authority.to_ascii_lowercase(), &*place_path(path)].concat()),
+            Self::Url { authority, path } => {
+                let path = if path.is_empty() { "/" } else { path };
+                Some([&authority.to_ascii_lowercase(), &*place_path(path)].concat())
+            }
             _ => None,
         }
     }

@@ -5,6 +5,8 @@
 //! | a place's generation | [`OPEN`]; once something is stored under it at least that of the entry, up to a whole [`STEP`] |
 //! | a stored response, or the list of its variants | freshness, and a little; a list at least an hour |
 //! | a piece of content | that of its entry, and some minutes |
+//! | the index of a tag | an hour longer than all it lists |
+//! | the mark of a tag | ten minutes |
 //!
 //! 1. A look-up is one trip, which goes with `gather`, also where it opens the place: `SET g PROPOSAL NX PX` and `MGET g
 //!    ENTRY` in one pipeline. Who will not fill sends the MGET alone.
@@ -14,9 +16,10 @@
 //!    that is refused further in fills nothing. Whoever came to rely on it meanwhile has a miss.
 //! 4. A fill that took longer than [`OPEN`] is not kept: its generation may be gone, and nothing could be reused.
 //! 5. Whatever does not read back is a miss.
-//! 6. Where replicas may be read the entries come from one of them, at the same time (`aside`).
-//! 7. A look-up that finds other variants only says which, in a second trip if it has to: the app can then be offered them.
-//! 8. How responses are put there says `keep`, how content in pieces is read `pieces`.
+//! 6. A response that carries tags is stored in a second trip, behind the answer (`tags`).
+//! 7. Where replicas may be read the entries come from one of them, at the same time (`aside`).
+//! 8. A look-up that finds other variants only says which, in a second trip if it has to: the app can then be offered them.
+//! 9. How responses are put there says `keep`, how content in pieces is read `pieces`.
 //!
 //! # Why the life of a generation ends at a round time
 //! A generation outlives its entries if each of them extends it. To do so at each fill would tell every near tier of the
@@ -38,8 +41,9 @@ use super::generation::Worth;
 use super::learnt::Learnt;
 use super::names::{EntryName, Names};
 use super::near::{KIND, NearStore};
+use super::owed::Debts;
 use super::purge::{Softness, Target};
-use super::{Found, Generation, Mint, Owed, Purpose, Question, softened};
+use super::{Found, Generation, Marks, Mint, Owed, Purpose, Question, softened};
 use crate::cache::key::Key;
 use crate::cache::rules::vary::Digest;
 use crate::cache::stored::{Content, Entry, Form, Pieces, StoredResponse, Variants};
@@ -54,6 +58,7 @@ mod keep;
 mod lock;
 mod pieces;
 mod purging;
+mod tags;
 mod walk;
 
 pub use lock::{Claim, Lock, SCRIPT as LOCK};
@@ -91,6 +96,7 @@ pub struct RedisStore {
     mint: Mint,
     /// Content in pieces that look-ups have met, for the fill that replaces it.
     met: RefCell<Bounded<EntryName, Pieces>>,
+    marks: Arc<Marks>,
 }
 
 impl RedisStore {
@@ -98,7 +104,14 @@ impl RedisStore {
     /// Between `ask` and `look_up` the request's fields of these names may change.
     pub fn new(link: Link, prefix: Arc<str>, clock: Clock, form: Form, written_late: Rc<[HeaderName]>) -> Self {
         let (learnt, met) = (Learnt::new(written_late), RefCell::new(Bounded::new(MET)));
-        Self { link, prefix, clock, form, near: None, learnt, mint: Mint::new(), met }
+        Self { link, prefix, clock, form, near: None, learnt, mint: Mint::new(), met, marks: Arc::default() }
+    }
+
+    /// With what this process has seen of purged tags.
+    #[must_use]
+    pub fn knowing(mut self, marks: Arc<Marks>) -> Self {
+        self.marks = marks;
+        self
     }
 
     /// With this near tier, if there is one, before it.
@@ -339,13 +352,21 @@ impl RedisStore {
         }
     }
 
+    async fn settle_each(&self, debts: &Debts) -> Result<(), &'static str> {
+        self.invalidate(debts.places.keys().map(|place| &**place)).await?;
+        for (target, softness) in debts.purges.keys() {
+            self.purge(target, *softness, self.clock.unix_seconds()).await?;
+        }
+        Ok(())
+    }
+
     /// Tells Redis what it is owed. What fails stays owed; somebody else being at it already is no failure.
     pub async fn settle(&self, owed: &Owed) {
         let Some(_settling) = owed.claim() else { return };
         let debts = owed.debts();
         let told = match debts.everything {
             Some(_) => self.purge(&Target::All, Softness::Hard, self.clock.unix_seconds()).await.map(drop),
-            None => self.invalidate(debts.places.keys().map(|place| &**place)).await,
+            None => self.settle_each(&debts).await,
         };
         match told {
             Ok(()) => owed.settled(&debts),

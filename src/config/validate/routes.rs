@@ -9,6 +9,7 @@ use super::definitions::Definitions;
 use super::limits::too_dear;
 use super::process::{count, sized};
 use super::{caches, everything, treatment};
+use crate::cache::rules::on_write::OnWrite;
 use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
 use crate::config::settings::RouteSettings;
 use crate::rate_limit::partition::Part;
@@ -233,20 +234,25 @@ fn warn_of_cost(reading: &Reading<'_>, definitions: &Definitions, limits: &[Plac
     }
 }
 
-/// Paths that a write invalidates besides its own: templates of the route's parameters.
+/// What a write invalidates besides its own path: templates of the route's parameters.
 fn on_write(table: &mut Table<'_>, pattern: Option<&Pattern>, methods: &[Method]) -> Vec<String> {
     let known: Option<Vec<&str>> = pattern.map(|pattern| pattern.parameters().map(|name| &**name).collect());
     let template = |value: &Value<'_>| {
-        let template = value.text()?;
-        if template.starts_with("tag:") {
-            return Err("tags are not supported yet in this version".into());
-        }
-        if !template.starts_with('/') || template.contains(char::is_whitespace) {
-            return Err(Fault::from(format!("`{template}` is not a path")));
+        let text = value.text()?;
+        let (what, template) = match text.strip_prefix("tag:") {
+            Some(tag) => ("tag", tag),
+            None => ("path", text.strip_suffix("/{*}").unwrap_or(text)),
+        };
+        let is_one = match what {
+            "tag" => !template.is_empty() && template.bytes().all(|byte| matches!(byte, b' '..=b'~')),
+            _ => text.starts_with('/') && !template.contains(char::is_whitespace),
+        };
+        if !is_one {
+            return Err(Fault::from(format!("`{text}` is not a {what}")));
         }
         for name in placeholders(template)? {
-            if name.starts_with('*') {
-                return Err("invalidating all paths below one is not supported yet in this version".into());
+            if name == "*" {
+                return Err(format!("`{text}`: `{{*}}` stands for all below a path, at its end: `/users/{{*}}`").into());
             }
             if let Some(known) = &known
                 && !known.contains(&name)
@@ -255,7 +261,9 @@ fn on_write(table: &mut Table<'_>, pattern: Option<&Pattern>, methods: &[Method]
                 return Err(Fault { message: format!("this route's path has no parameter `{name}`"), help });
             }
         }
-        Ok(template.to_owned())
+        let names: Vec<_> = placeholders(text)?;
+        OnWrite::parse(text, &names).map_err(|error| Fault::from(format!("`{text}` {error}")))?;
+        Ok(text.to_owned())
     };
     let Some(templates) = table.list("on_write", template) else { return Vec::new() };
     let safe = |method: &Method| matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);

@@ -40,7 +40,7 @@ async fn fill(processes: &[Process]) {
     let opened = found(&processes[0], Purpose::ReuseOrFill).await;
     for (key, found) in places().iter().zip(opened) {
         let Found::Nothing { generation: Some(generation), .. } = found else { panic!("not opened: {found:?}") };
-        processes[0].0.keep(key, stored(generation, 1), Since::now(0), Duration::from_secs(60), 64);
+        processes[0].0.keep(key, stored(generation, 1), keeping());
     }
     for _ in 0..2 {
         for process in processes {

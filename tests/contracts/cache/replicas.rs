@@ -60,7 +60,7 @@ async fn open(process: &Process, key: &Key) -> Generation {
 }
 
 async fn keep(process: &Process, key: &Key, generation: Generation, kept: u64) {
-    process.0.keep(key, stored(generation, kept), Since::now(0), Duration::from_secs(60), 64);
+    process.0.keep(key, stored(generation, kept), keeping());
     comes("it is stored", async || version(process, key).await == Some(kept)).await;
 }
 

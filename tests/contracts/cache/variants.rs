@@ -34,7 +34,7 @@ impl Process {
         let head = HeaderMap::from_iter([(ETAG, format!("\"{text}\"").parse().expect("a tag"))]);
         let variant = Some((selecting(), selecting().variant(&language(text))));
         let response = StoredResponse { head, variant, ..stored(generation, 1) };
-        self.0.keep(&key("/page"), response, Since::now(0), Duration::from_secs(60), MOST);
+        self.0.keep(&key("/page"), response, Keeping { max_variants: MOST, ..keeping() });
     }
 
     async fn settle(&self) {

@@ -1,6 +1,7 @@
 //! Puts a response into Redis, behind the request that brought it.
 //!
-//! 1. Whole content that nothing varies by is one pipeline, and nobody looks at its answer. Everything else is a task.
+//! 1. Whole content that nothing varies by and that carries no tags is one pipeline, and nobody looks at its answer.
+//!    Everything else is a task. What carries tags is entered under them before anything is stored (`tags`).
 //! 2. Large content goes ahead of its entry, piece by piece, each sent once the one before is there: other requests come in
 //!    between, no time-out has to cover more than a piece, and no entry stands before its content does. If a piece cannot be
 //!    written those that were are deleted, and there is no entry.
@@ -20,10 +21,11 @@ use bytes::Bytes;
 use http::header::ETAG;
 use redis::{Pipeline, Value};
 
+use super::tags::Tagged;
 use super::{CLOCKS, LISTING, RedisStore, SELECTING, STEP};
 use crate::cache::key::Key;
 use crate::cache::rules::vary::Digest;
-use crate::cache::store::Since;
+use crate::cache::store::Keeping;
 use crate::cache::store::names::{EntryName, Names};
 use crate::cache::stored::{Content, Entry, Form, Known, Pieces, SEAL, StoredResponse, Variants};
 use crate::redis_pool::Link;
@@ -34,7 +36,7 @@ const LINGER: u64 = 300;
 const TRIES: usize = 5;
 
 /// A response on its way into Redis.
-struct Keeping {
+struct Sending {
     link: Link,
     form: Form,
     names: Names,
@@ -55,8 +57,8 @@ struct Beside {
 }
 
 impl RedisStore {
-    /// Stores a response under its generation, without waiting. It was asked for at `since`.
-    pub fn keep(&self, key: &Key, response: StoredResponse, since: Since, life: Duration) {
+    /// Stores a response under its generation, without waiting.
+    pub fn keep(&self, key: &Key, response: StoredResponse, Keeping { tags, since, life, .. }: Keeping) {
         let now = self.clock.unix_seconds();
         if since.is_over(now) {
             return;
@@ -67,18 +69,28 @@ impl RedisStore {
             Some((selecting, _)) => self.learnt.learn(digest, selecting, response.head.contains_key(ETAG)),
         }
         let (link, form, names) = (self.link.clone(), self.form, Names::of(&self.prefix, key.place()));
-        let keeping = Keeping { link, form, names, digest, response, life, now };
-        let beside = self.beside(&keeping);
-        if beside.cut.is_none() && beside.replaced.is_none() && keeping.response.variant.is_none() {
-            self.link.send(keeping.entry());
+        let sending = Sending { link, form, names, digest, response, life, now };
+        let beside = self.beside(&sending);
+        let is_plain = beside.cut.is_none() && beside.replaced.is_none() && sending.response.variant.is_none();
+        let weight = sending.response.weight() as usize;
+        if !tags.is_empty() {
+            let tagged = Tagged { tags, place: key.place().to_owned(), since, life, now };
+            let (link, prefix, marks) = (self.link.clone(), self.prefix.clone(), self.marks.clone());
+            self.link.behind(weight, async move {
+                if tagged.enter(&link, &prefix, &marks).await {
+                    sending.by_steps(beside).await;
+                }
+            });
+        } else if is_plain {
+            self.link.send(sending.entry());
         } else {
-            self.link.behind(keeping.response.weight() as usize, keeping.by_steps(beside));
+            self.link.behind(weight, sending.by_steps(beside));
         }
     }
 
-    fn beside(&self, keeping: &Keeping) -> Beside {
-        let met = self.met.borrow_mut().remove(&keeping.name()).map(|(_, pieces)| pieces);
-        match &keeping.response.content {
+    fn beside(&self, sending: &Sending) -> Beside {
+        let met = self.met.borrow_mut().remove(&sending.name()).map(|(_, pieces)| pieces);
+        match &sending.response.content {
             Content::Whole(bytes) if bytes.len() as u64 > self.form.piece => {
                 let pieces = Pieces::new(self.mint.mark(), bytes.len() as u64, self.form.piece);
                 Beside { cut: Some((pieces, bytes.clone())), replaced: met }
@@ -89,7 +101,7 @@ impl RedisStore {
     }
 }
 
-impl Keeping {
+impl Sending {
     fn name(&self) -> EntryName {
         EntryName { digest: self.digest, variant: self.response.variant.as_ref().map(|(_, variant)| *variant) }
     }

@@ -38,6 +38,9 @@ impl RedisStore {
     /// # Errors
     /// A word that says why Redis could not be told of all; of some it may have been.
     pub async fn purge(&self, target: &Target, softness: Softness, now: u64) -> Result<u64, &'static str> {
+        if let Target::Tag(tag) = target {
+            return self.purge_tags(std::slice::from_ref(tag), softness, now).await;
+        }
         match target.place() {
             Some(place) => {
                 let names = [Names::of(&self.prefix, &place)];
