@@ -138,7 +138,7 @@ impl Cache {
         let request = &as_sent.request;
         let (fresh, kept) = self.freshen(policy, asked, stored, request.headers(), not_modified);
         let received = fresh.facts.received;
-        let mut response = self.from_stored(&errand.key, request, &fresh, received).await?;
+        let mut response = self.stored_answer(&errand.key, request, &fresh, received).await?;
         if policy.set_cookie != SetCookie::Store {
             // For this client alone.
             for cookie in not_modified.get_all(SET_COOKIE) {

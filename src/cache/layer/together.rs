@@ -227,7 +227,7 @@ impl Cache {
         let request = &exchange.request;
         let mut response = match reader {
             Some(reader) => answer::begun(request, answer, now, Body::boxed(reader)),
-            None => self.from_stored(&errand.key, request, answer, now).await.ok_or(Misfit::Forbidden)?,
+            None => self.stored_answer(&errand.key, request, answer, now).await.ok_or(Misfit::Forbidden)?,
         };
         self.metrics.together(Together::Shared);
         let outcome = errand.why.outcome();
