@@ -94,7 +94,9 @@ pub enum Entry {
 impl StoredResponse {
     /// Whether it answers a request with these fields (RFC 9111 §4.1).
     pub fn selects(&self, request: &HeaderMap) -> bool {
-        self.variant.as_ref().is_none_or(|(selecting, variant)| selecting.variant(request) == *variant)
+        self.variant.as_ref().is_none_or(|(selecting, variant)| {
+            selecting.variant(request) == *variant || selecting.pleases(request, &self.head)
+        })
     }
 
     /// Bytes it takes in memory, about; content that stands in Redis takes none.

@@ -7,6 +7,7 @@ mod bounds;
 mod heads;
 mod offers;
 mod ranges;
+mod said;
 mod stale;
 mod told;
 mod validation;

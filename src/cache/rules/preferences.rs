@@ -60,6 +60,13 @@ impl<'a> Preferences<'a> {
             last = Some(member);
         }
     }
+
+    /// The only word of the greatest weight, if it is no `*` and not forbidden.
+    pub fn best(&self) -> Option<&'a [u8]> {
+        let (best, rest) = self.members[..self.length].split_first()?;
+        let is_only = rest.iter().all(|other| other.1 < best.1 || same(other, best));
+        (is_only && best.1 > 0 && best.0 != b"*").then_some(best.0)
+    }
 }
 
 fn lower(word: &[u8]) -> impl Iterator<Item = u8> {
@@ -147,6 +154,25 @@ mod tests {
         ];
         for (lines, expected) in cases {
             assert_eq!(meaning(lines).as_deref(), *expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_best_is_one_or_none() {
+        for (list, expected) in [
+            ("de", Some("de")),
+            ("fr;q=0.5, de;q=1.0", Some("de")),
+            ("de-AT, de;q=0.9, *;q=0.1", Some("de-at")),
+            ("de;q=0.2", Some("de")),
+            ("de, DE", Some("de")),
+            ("de, en", None),
+            ("*, de;q=0.9", None),
+            ("de;q=0", None),
+            ("", None),
+        ] {
+            let head = head(&[list]);
+            let best = Preferences::of(&head, &ACCEPT_LANGUAGE).and_then(|found| found.best());
+            assert_eq!(best.map(|best| String::from_utf8_lossy(best).to_lowercase()).as_deref(), expected, "{list:?}");
         }
     }
 

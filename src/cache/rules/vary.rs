@@ -7,8 +7,14 @@
 //!    nothing else is made equal: what they mean to the app is not known here.
 //! 4. A variant is known by a digest of its selecting fields, each preceded by its length, so that no two lists of
 //!    values read the same.
+//! 5. Where nothing but `Accept-Language` selects, a response in the language that a request likes best of all, and no other
+//!    as much, answers it as well: there is nothing that the app could rather send.
+//!
+//! # Why
+//! Rule 5 asks for the very word: a request for `de-AT` gets `de` only from the app, which may have something nearer, and
+//! so does one that likes two languages alike. It is for stores that can look at all variants without a trip.
 
-use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, VARY};
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest as _, Sha256};
 
@@ -63,6 +69,19 @@ impl Selecting {
             digest.update(&value);
         }
         digest.finalize().into()
+    }
+
+    /// Whether nothing but the language selects (rule 5).
+    pub fn is_by_language(&self) -> bool {
+        self.0 == [ACCEPT_LANGUAGE]
+    }
+
+    /// Whether a response is in the language that the request likes best (rule 5).
+    pub fn pleases(&self, request: &HeaderMap, response: &HeaderMap) -> bool {
+        let mut lines = response.get_all(CONTENT_LANGUAGE).iter();
+        let (true, Some(line), None) = (self.is_by_language(), lines.next(), lines.next()) else { return false };
+        let preferences = Preferences::of(request, &ACCEPT_LANGUAGE);
+        preferences.and_then(|found| found.best()).is_some_and(|best| line.as_bytes().eq_ignore_ascii_case(best))
     }
 }
 
@@ -170,5 +189,32 @@ mod tests {
             assert!(!same(&[(name, "en;v=1, de")], &[(name, "de, en;v=1")]), "{name}");
         }
         assert!(!same(&[("vary", "en, de")], &[("vary", "de, en")]));
+    }
+
+    #[test]
+    fn a_response_in_the_best_language_answers_as_well() {
+        let by_language = Selecting::new(vec![ACCEPT_LANGUAGE]).unwrap();
+        for (asked, language, expected) in [
+            ("fr;q=0.5, de;q=1.0", "de", true),
+            ("DE", "de", true),
+            ("de-AT, de;q=0.9", "de-at", true),
+            ("de-AT, de;q=0.9", "de", false), // the app may have something nearer
+            ("de, en", "de", false),          // liked alike
+            ("de;q=0.9, en", "de", false),
+            ("de;q=0", "de", false),
+            ("*", "*", false),
+            ("de;v=1", "de", false),
+            ("de", "de, en", false),
+            ("de", "", false),
+        ] {
+            let (request, response) = (head(&[("accept-language", asked)]), head(&[("content-language", language)]));
+            assert_eq!(by_language.pleases(&request, &response), expected, "{asked:?} {language:?}");
+        }
+        let (german, in_german) = (head(&[("accept-language", "de")]), head(&[("content-language", "de")]));
+        assert!(!by_language.pleases(&german, &head(&[])));
+        assert!(!by_language.pleases(&head(&[]), &in_german));
+        assert!(!by_language.pleases(&german, &head(&[("content-language", "de"), ("content-language", "de")])));
+        let by_more = Selecting::new(vec![ACCEPT_LANGUAGE, ACCEPT_ENCODING]).unwrap();
+        assert!(!by_more.pleases(&german, &in_german));
     }
 }

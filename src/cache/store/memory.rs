@@ -4,10 +4,12 @@
 //!    response with selecting fields costs a third.
 //! 2. Entries of a generation that is gone are never asked for again, and leave by eviction.
 //! 3. A generation that is evicted takes its entries with it, which is a miss.
-//! 4. Variants of a URI are listed, and bounded by the policy's number: the oldest is let go of. Lists change one at a time.
+//! 4. Where nothing but the language selects, the variants are looked through for the one that a request likes best.
+//! 5. Variants of a URI are listed, and bounded by the policy's number: the oldest is let go of. Lists change one at a time.
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use parking_lot::Mutex;
 
 use super::{Found, Generation, Mint, Purpose, Question};
@@ -55,7 +57,8 @@ impl MemoryStore {
         let (kept, variants) = match self.entries.get(key.text()) {
             Some(Kept::Variants(variants)) => {
                 let variant = variants.selecting.variant(request);
-                (self.entries.get(variant_text(key, &variant).as_str()), Some(variants))
+                let exact = self.entries.get(variant_text(key, &variant).as_str());
+                (exact.or_else(|| self.in_language(key, &variants, request)), Some(variants))
             }
             kept => (kept, None),
         };
@@ -69,6 +72,14 @@ impl MemoryStore {
                 known: variants.map_or_else(Vec::new, |variants| variants.known_under(generation).to_vec()),
             },
         }
+    }
+
+    /// The newest variant in the language that the request likes best, where nothing else selects.
+    fn in_language(&self, key: &Key, variants: &Variants, request: &HeaderMap) -> Option<Kept> {
+        let known = variants.selecting.is_by_language().then_some(&variants.known)?;
+        let mut kept =
+            known.iter().rev().filter_map(|known| self.entries.get(variant_text(key, &known.variant).as_str()));
+        kept.find(|kept| matches!(kept, Kept::Response(response) if response.selects(request)))
     }
 
     /// The response that is stored as this variant of the URI, whatever it selects.
