@@ -44,7 +44,8 @@ pub fn on_route(reading: &Reading<'_>, at: &Range<usize>, policy: &Policy, has_s
         reading.error(at, Fault::with_help(message, "session = \"NAME\", or a cache that is not"));
     }
     let takes = |method| methods.is_empty() || methods.contains(&method);
-    if !takes(Method::GET) && !(policy.post_body.is_some() && takes(Method::POST)) {
+    let reads_posts = policy.post_body.is_some() && takes(Method::POST);
+    if !reads_posts && !takes(Method::GET) {
         reading.warning(at, "nothing is cached here: the route takes no GET");
     }
 }
