@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_dictionary_reads_to_its_end_or_not_at_all() {
-        use Value::*;
+        use Value::{Boolean, Integer, Other};
         let one = |key: &str, value: Value| Some(vec![(key.to_owned(), value)]);
         let cases: &[(&[&str], Option<Vec<(String, Value)>>)] = &[
             (&["a=1"], one("a", Integer(1))),
@@ -232,7 +232,7 @@ mod tests {
             (&["a=1.5"], one("a", Other)),
             (&["a=1."], None),
             (&["a=1.2345"], None),
-            (&["a=\"x \\\"y\\\\\""], one("a", String("x \"y\\".into()))),
+            (&["a=\"x \\\"y\\\\\""], one("a", Value::String("x \"y\\".into()))),
             (&["a=\"x"], None),
             (&["a=\"\\n\""], None),
             (&["a=tok/en:x"], one("a", Other)),
