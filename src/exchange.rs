@@ -202,6 +202,8 @@ pub struct Exchange {
     pub answers: Answers,
     /// Who is logged in; by `session`.
     pub principal: Option<Arc<Principal>>,
+    /// SHA-256 of the content of a POST that is a read; by `cache`.
+    pub posted: Option<Box<[u8; 32]>>,
     /// What was decided and why, for the access log.
     pub trail: Trail,
 }
@@ -232,6 +234,7 @@ impl Exchange {
             plan: self.plan.clone(),
             answers: Answers::default(),
             principal: self.principal.clone(),
+            posted: self.posted.clone(),
             trail: self.trail.clone(),
         })
     }

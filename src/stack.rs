@@ -117,10 +117,13 @@ fn of_route(link: Option<Link>, route: Route) -> Seam {
     asks.extend(in_flight.clone().map(|limits| limits as Rc<dyn Ask>));
     asks.extend(by_request.clone().map(|limits| limits as Rc<dyn Ask>));
     asks.extend(session.clone().map(|session| session as Rc<dyn Ask>));
-    asks.extend(cache.clone().map(|cache| cache as Rc<dyn Ask>));
+    let (late, early): (Vec<_>, Vec<_>) = cache.iter().cloned().partition(|cache| cache.is_by_whom());
+    asks.extend(early.into_iter().map(|cache| cache as Rc<dyn Ask>));
     let mut asks_by_principal: Vec<Rc<dyn Ask>> = Vec::new();
-    if let (Some(in_flight), Some(limits)) = (&in_flight_by_principal, &by_principal) {
-        asks_by_principal.extend([in_flight.clone() as Rc<dyn Ask>, limits.clone() as Rc<dyn Ask>]);
+    if !late.is_empty() || in_flight_by_principal.is_some() && by_principal.is_some() {
+        asks_by_principal.extend(in_flight_by_principal.clone().map(|limits| limits as Rc<dyn Ask>));
+        asks_by_principal.extend(by_principal.clone().map(|limits| limits as Rc<dyn Ask>));
+        asks_by_principal.extend(late.into_iter().map(|cache| cache as Rc<dyn Ask>));
     }
     let second = link.clone().filter(|_| !asks_by_principal.is_empty());
     // The app.
@@ -135,7 +138,7 @@ fn of_route(link: Option<Link>, route: Route) -> Seam {
         .under(by_principal.map(rate_limit::layer))
         // Outside of those: whoever waits for its turn is in flight.
         .under(in_flight_by_principal.map(in_flight::layer))
-        // Both in one trip, where there are both.
+        // All of these in one trip, and the stored response with them where its key holds who is logged in.
         .under(second.map(|link| gather::layer(Some(link), asks_by_principal.into())))
         // Nobody who is not logged in gets further, not even to a stored response.
         .under(session.map(session::layer))

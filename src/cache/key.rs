@@ -9,25 +9,36 @@
 //! 3. Where apps may read a path as one of another place, it is not stored (`;`, `%2F`, a backslash …): a write to the
 //!    other place would not find it. A write by such a path invalidates all the places that it may be read as.
 //! 4. A URI of more than [`MAX_LENGTH`] bytes has no key.
+//! 5. By configuration parts of the query are left out, or sorted (`query`), and other facts about the request are in
+//!    the key besides (`parts`): fields, who is logged in, the content of a POST that is a read (`posted`). The place is
+//!    the same with all of them: a write takes back what is stored there for everybody.
 //!
 //! # Why
 //! The text of a key is `AUTHORITY PATH ?QUERY`, a space, and the scheme: the place of a path that is canonical is then
-//! the start of it, and one allocation serves both. No part can hold a space, so no two URIs read the same. Rule 2 is
+//! the start of it, and one allocation serves both. Where other facts are in it, a space, `by=` and their digest follow.
+//! No part can hold a space, so no two of them read the same. Rule 2 is
 //! not symmetrical to rule 1 because its mistakes are not: to take back too much costs a miss.
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::header::HOST;
 use http::{HeaderMap, Uri};
 use sha2::{Digest as _, Sha256};
 
+use super::Keying;
 use super::rules::vary::Digest;
-use crate::exchange::Scheme;
+use crate::exchange::{Principal, Scheme};
 use crate::route::canonical::canonical;
 use crate::route::case::folded;
 use crate::route::readings::readings;
 
-/// Bytes of a key's text.
+mod parts;
+pub(super) mod posted;
+mod query;
+
+/// Bytes of a URI that has a key.
 pub const MAX_LENGTH: usize = 4096;
 
 /// A primary key.
@@ -40,7 +51,45 @@ pub struct Key {
     canonical: Option<String>,
 }
 
+/// What may be in a key besides the URI.
+#[derive(Clone, Copy, Debug)]
+pub struct Besides<'a> {
+    /// What of it is.
+    pub keying: &'a Keying,
+    /// Who is logged in.
+    pub principal: Option<&'a Principal>,
+    /// A session is looked for in `Authorization` before anywhere else.
+    pub bearer_first: bool,
+    /// SHA-256 of the content, of a POST that is a read.
+    pub posted: Option<&'a Digest>,
+}
+
+impl<'a> Besides<'a> {
+    /// Of a GET by nobody.
+    pub fn of(keying: &'a Keying) -> Self {
+        Self { keying, principal: None, bearer_first: false, posted: None }
+    }
+}
+
 impl Key {
+    /// The key of a read under a policy (rule 5).
+    ///
+    /// # Errors
+    /// As [`Key::of`].
+    pub fn of_read(scheme: Scheme, uri: &Uri, head: &HeaderMap, besides: &Besides<'_>) -> Result<Self, &'static str> {
+        let query = uri.query().filter(|query| query.len() <= MAX_LENGTH);
+        if query.is_none() && uri.query().is_some() {
+            return Err("uri-too-long");
+        }
+        let query = query.and_then(|query| query::kept(query, &besides.keying.query));
+        let mut key = Self::with_query(scheme, uri, query.as_deref(), head)?;
+        if let Some(digest) = parts::digest(besides, head) {
+            key.text.push_str(" by=");
+            BASE64_URL_SAFE_NO_PAD.encode_string(digest, &mut key.text);
+        }
+        Ok(key)
+    }
+
     /// The key of a request; the authority of its target wins over its `Host` (RFC 9112 §3.2.2).
     ///
     /// # Errors
@@ -90,7 +139,7 @@ impl Key {
         Ok(key)
     }
 
-    /// The whole of it: the same only for the same target URI.
+    /// The whole of it: the same only for the same target URI, and the same of what else is in it.
     pub fn text(&self) -> &str {
         &self.text
     }

@@ -7,8 +7,9 @@
 //!    only what is for all.
 //! 3. The app's answer (`ask`): a 304 freshens what is stored, and answers with it; where the app fails, what is stored
 //!    stands in, if it may; anything else goes to the client, and is kept once its content has passed to the end (`fill`).
-//! 4. A write that may have happened invalidates before the answer's head goes out (`write`).
-//! 5. Every answer says what happened: `X-Cache`, and `Cache-Status` after those of the caches before us (RFC 9211,
+//! 4. By setting a POST is a read (`posted`), and what the verified principal is answered is kept for it alone (`whom`).
+//! 5. A write that may have happened invalidates before the answer's head goes out (`write`).
+//! 6. Every answer says what happened: `X-Cache`, and `Cache-Status` after those of the caches before us (RFC 9211,
 //!    `outcome`).
 
 use std::cell::Cell;
@@ -40,13 +41,16 @@ mod decide;
 mod fill;
 mod offer;
 mod outcome;
+mod posted;
 mod sharing;
 mod together;
+mod whom;
 mod write;
 
 use decide::{Action, Held};
 use outcome::{Metrics, Outcome, Status, Tier, mark};
 use together::Turn;
+use whom::Policies;
 
 /// What a route says about stored responses.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +59,10 @@ pub struct OnRoute {
     pub policy: Option<Arc<Policy>>,
     /// The route verifies a session: every request to it carries credentials.
     pub credentials: bool,
+    /// That session is looked for in `Authorization` before anywhere else.
+    pub bearer_first: bool,
+    /// Fields in which sessions are looked for, on this route or another: a request with one carries credentials.
+    pub session_fields: Rc<[HeaderName]>,
     /// The app is told who presented a certificate: a request under one carries credentials.
     pub certificates: bool,
     /// The app takes `%2F` for text here.
@@ -93,6 +101,7 @@ pub struct Worker {
 /// The cache of one route on one worker.
 pub struct Cache {
     route: OnRoute,
+    policies: Option<Policies>,
     store: Store,
     owed: Arc<Owed>,
     under_way: Arc<UnderWay>,
@@ -106,9 +115,13 @@ pub struct Cache {
 /// The cache's layer: see the module's rules.
 pub fn layer<S: Next>(cache: Rc<Cache>) -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(move |exchange, next| {
-        let cache = cache.clone();
+        let (cache, mut exchange): (_, Box<Exchange>) = (cache.clone(), exchange);
         async move {
-            match request::asks(exchange.request.method()) {
+            if let Some(bound) = cache.reads_post(&exchange) {
+                // In a box is what only some need.
+                Box::pin(posted::read(&mut exchange, bound)).await;
+            }
+            match asks(&exchange) {
                 Asks::Read if cache.route.policy.is_some() => cache.read(exchange, next).await,
                 Asks::Write => cache.write(exchange, next).await,
                 _ => cache.pass_by("method", None, exchange, next).await,
@@ -124,7 +137,7 @@ impl Ask for Cache {
 
     fn ask(&self, exchange: &mut Exchange, pipeline: &mut redis::Pipeline) -> usize {
         let (Store::Redis(store), Some(_)) = (&self.store, &self.route.policy) else { return 0 };
-        if request::asks(exchange.request.method()) != Asks::Read {
+        if asks(exchange) != Asks::Read {
             return 0;
         }
         let Ok(key) = self.key_of_read(exchange) else { return 0 };
@@ -157,7 +170,8 @@ impl Cache {
         };
         let name = route.policy.as_ref().map_or("none", |policy| &policy.name);
         let metrics = Metrics::new(&registry, number, name);
-        Rc::new(Self { route, store, owed, under_way, flights, settling: Cell::new(false), clock, metrics })
+        let policies = route.policy.clone().map(Policies::of);
+        Rc::new(Self { route, policies, store, owed, under_way, flights, settling: Cell::new(false), clock, metrics })
     }
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
@@ -247,4 +261,9 @@ impl Cache {
     fn told<'a>(&self, key: &'a Key) -> Option<&'a str> {
         self.route.policy.as_ref().filter(|policy| policy.status_key).map(|_| key.text())
     }
+}
+
+/// What a request means to the store.
+fn asks(exchange: &Exchange) -> Asks {
+    if exchange.posted.is_some() { Asks::Read } else { request::asks(exchange.request.method()) }
 }

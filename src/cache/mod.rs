@@ -17,7 +17,7 @@ pub mod store;
 pub mod stored;
 mod under_way;
 
-pub use key::Key;
+pub use key::{Besides, Key};
 pub use layer::{Cache, OnRoute, Worker, layer};
 pub use policy::{
     ClientDirectives, Coalescing, Coding, Cookies, Freshness, KeyPart, Keying, Mode, Policy, QueryKey, Scope,

@@ -141,6 +141,8 @@ pub struct QueryKey {
     pub keep: Vec<String>,
     /// Not these.
     pub drop: Vec<String>,
+    /// These in any case: parameters that carry credentials, as far as the configuration tells.
+    pub credentials: Vec<String>,
 }
 
 /// A content coding that sidegate can apply (RFC 9110 §8.4.1).

@@ -119,6 +119,7 @@ impl Receive {
             answers: Answers::default(),
             plan: None,
             principal: None,
+            posted: None,
             trail: Rc::new(RefCell::new(trail)),
         })
     }

@@ -26,6 +26,7 @@ pub(crate) fn exchange(method: &str, uri: &str, address: &str, fields: &[(&str, 
         answers: Answers::default(),
         plan: None,
         principal: None,
+        posted: None,
         trail: Rc::new(RefCell::new(record)),
     }
 }

@@ -249,6 +249,7 @@ mod tests {
             answers: Answers::default(),
             plan: None,
             principal: None,
+            posted: None,
             trail: trail.clone(),
         };
         (Box::new(exchange), trail)

@@ -9,13 +9,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use sidegate::body::Body;
 use sidegate::cache::rules::invalidation::Template;
 use sidegate::cache::store::{
     Found, Generation, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, SCRIPT, Store,
 };
-use sidegate::cache::stored::{Form, StoredResponse};
+use sidegate::cache::stored::{Content, Form, StoredResponse};
 use sidegate::cache::{Cache, Flights, Key, MemorySettings, OnRoute, Policy, UnderWay, Worker, layer};
 use sidegate::clock::{Clock, ManualClock, instant};
 use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Next, Scheme, Slot};
@@ -227,6 +228,7 @@ fn exchange(method: &str, uri: &str, fields: &[(&str, &str)], content: Body) -> 
         answers: Answers::default(),
         plan: None,
         principal: None,
+        posted: None,
         trail: Rc::new(RefCell::new(trail)),
     })
 }
@@ -823,4 +825,10 @@ fn no_invalidation_is_lost_between_processes_over_redis() {
             no_invalidation_is_lost(&processes, seed, 400, None).await;
         }
     });
+}
+
+/// The content of a small response.
+fn whole(stored: &StoredResponse) -> &Bytes {
+    let Content::Whole(bytes) = &stored.content else { panic!("content in pieces") };
+    bytes
 }

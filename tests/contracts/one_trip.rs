@@ -58,6 +58,7 @@ pub fn request() -> Exchange {
             session_key: "d".into(),
             attributes: Vec::new(),
         })),
+        posted: None,
         trail: Rc::new(RefCell::new(record)),
     }
 }

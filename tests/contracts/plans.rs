@@ -141,6 +141,7 @@ fn exchange(method: &str, fields: &[(&str, &str)]) -> Box<Exchange> {
         plan: None,
         answers: Answers::default(),
         principal: None,
+        posted: None,
         trail: Rc::new(RefCell::new(trail)),
     })
 }

@@ -292,6 +292,7 @@ fn exchange(request: Request<Body>) -> Box<Exchange> {
         answers: Answers::default(),
         plan: None,
         principal: None,
+        posted: None,
         trail: Rc::new(RefCell::new(trail)),
     })
 }

@@ -13,6 +13,9 @@ mod validation;
 
 use crate::harness::{Answer, Client, Configuration, Origin, RedisServer, Reply, freeze, until};
 
+mod isolation;
+mod keys;
+
 const ALL: &str = "[cache.pages]\nttl = \"60s\"\n[[route]]\npath = \"/{*rest}\"\ncache = \"pages\"\n";
 
 /// Runs a test over each store.

@@ -9,7 +9,7 @@ use http::HeaderName;
 
 use super::super::shared::{Shared, Stores};
 use crate::cache::rules::invalidation::Template;
-use crate::cache::{self, Cache, OnRoute};
+use crate::cache::{self, Cache, OnRoute, Policy};
 use crate::config::settings::{RouteSettings, Settings};
 use crate::exchange::CertificateFact;
 use crate::listener;
@@ -260,8 +260,10 @@ impl Room<'_> {
         let on_write = route.on_write.iter().map(|text| Template::parse(text, &parameters));
         let identity = route.session.iter().flat_map(|(session, _)| &session.forward).map(|(name, _)| name.clone());
         let on_route = OnRoute {
-            policy: route.cache.clone(),
+            policy: route.cache.as_ref().map(|policy| knowing_credentials(policy, self.settings)),
             credentials: route.session.is_some(),
+            bearer_first: route.session.iter().any(|(session, _)| session.carriers.first() == Some(&Carrier::Bearer)),
+            session_fields: session_fields(self.settings),
             certificates: !told_of_certificates(self.settings).is_empty(),
             slash_is_text: route.pattern.slash_is_text,
             on_write: on_write.collect::<Result<_, _>>().map_err(|error| format!("{}: {error}", route.label))?,
@@ -281,6 +283,23 @@ impl Room<'_> {
         };
         Ok(Some(Cache::new(on_route, &worker)))
     }
+}
+
+/// Fields in which sessions are looked for.
+fn session_fields(settings: &Settings) -> Rc<[HeaderName]> {
+    let carriers = settings.routes.iter().flat_map(|route| &route.session).flat_map(|(session, _)| &session.carriers);
+    carriers.filter_map(|carrier| if let Carrier::Header(name) = carrier { Some(name.clone()) } else { None }).collect()
+}
+
+/// A cache's policy, and what it may not leave out of a key.
+fn knowing_credentials(policy: &Arc<Policy>, settings: &Settings) -> Arc<Policy> {
+    let names = secret_parameters(settings);
+    if names.is_empty() {
+        return policy.clone();
+    }
+    let mut policy = Policy::clone(policy);
+    policy.keying.query.credentials = names.into_iter().map(str::to_owned).collect();
+    policy.into()
 }
 
 /// Query parameters that carry credentials, or what clients are told apart by: never logged.

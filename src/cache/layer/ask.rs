@@ -18,7 +18,7 @@ use http::header::{AGE, CONTENT_LENGTH, DATE, SET_COOKIE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::Cache;
-use super::decide::Errand;
+use super::decide::{Errand, may_fill};
 use super::fill::Fill;
 use super::outcome::{Outcome, Status, Why, mark};
 use crate::body::Body;
@@ -44,7 +44,7 @@ impl Cache {
     ) -> Response<Body> {
         let asked = self.asked(&errand, &exchange.request);
         // The fields that select a variant are known only from the answer.
-        let selected_by = (exchange.request.method() == Method::GET).then(|| exchange.request.headers().clone());
+        let selected_by = may_fill(&exchange).then(|| exchange.request.headers().clone());
         let trail = exchange.trail.clone();
         let response = pass(next, exchange).await;
         self.fetched(errand, asked, selected_by.as_ref(), response, &trail)
@@ -99,7 +99,7 @@ impl Cache {
         as_sent: &Exchange,
         failure: Failure,
     ) -> Option<Response<Body>> {
-        let policy = self.route.policy.as_ref()?;
+        let policy = &errand.policy;
         let age = stored.facts.age(self.clock.unix_seconds());
         let stands_in = reuse::stands_in(&stored.facts, age, failure, &policy.staleness);
         if !stands_in && !errand.behind {
@@ -134,7 +134,7 @@ impl Cache {
         as_sent: &Exchange,
         not_modified: &HeaderMap,
     ) -> Option<Response<Body>> {
-        let policy = self.route.policy.as_ref()?;
+        let policy = &errand.policy;
         let request = &as_sent.request;
         let (fresh, kept) = self.freshen(policy, asked, stored, request.headers(), not_modified);
         let received = fresh.facts.received;
@@ -213,7 +213,7 @@ impl Cache {
         request: &Request<B>,
         response: &Response<Body>,
     ) {
-        let Some(policy) = &self.route.policy else { return };
+        let policy = &errand.policy;
         if stored.status != StatusCode::OK || response.status() != StatusCode::OK {
             return;
         }
@@ -239,10 +239,10 @@ impl Cache {
         mut response: Response<Body>,
         trail: &Trail,
     ) -> Response<Body> {
-        let Some(policy) = self.route.policy.clone() else { return response };
+        let policy = &errand.policy;
         let fill = match selected_by {
             None => Err("head"),
-            Some(selected_by) => self.clone().fill(&policy, &errand, asked, selected_by, &response, trail),
+            Some(selected_by) => self.clone().fill(policy, &errand, asked, selected_by, &response, trail),
         };
         let not_stored = fill.as_ref().err().copied();
         let why = errand.why;
@@ -259,10 +259,11 @@ impl Cache {
         match fill {
             Ok(stored) => {
                 let said = said_length(&response);
-                if let Some(leading) = self.sharing(&policy, &errand, &stored, response.headers()) {
+                if let Some(leading) = self.sharing(&errand, &stored, response.headers()) {
                     return self.share(leading, errand, asked, stored, said, response);
                 }
-                let fill = Fill::new(self, (errand.key, asked.at), stored, said, policy.max_body);
+                let max_body = policy.max_body;
+                let fill = Fill::new(self, (errand.key, asked.at), stored, said, max_body);
                 response.map(|content| content.watched(fill))
             }
             Err(_) => {
@@ -289,6 +290,9 @@ impl Cache {
         }
         let received = self.clock.unix_seconds();
         let storable = storable(asked, status, response.headers(), policy, received).map_err(NotStored::as_str)?;
+        if errand.posted && storable.facts.fresh_for(storable.facts.initial_age).is_none() {
+            return Err(NotStored::Stale.as_str());
+        }
         let generation = errand.generation.ok_or("store-unavailable")?;
         if said_length(response).is_some_and(|length| length > policy.max_body) || !has_room_for(response.headers()) {
             return Err("too-large");

@@ -5,7 +5,8 @@
 //! 3. What is stored for nobody in particular is no answer to credentials unless it says so itself.
 //! 4. Then [`reuse::judge`] has the word. Where it says "validate" and the app has failed to just now, what may stand in
 //!    for it does, and the app is left alone.
-//! 5. A client that takes only what is stored gets 504 where the app would be asked (RFC 9111 §5.2.1.7).
+//! 5. To a POST that is a read only what is fresh is an answer.
+//! 6. A client that takes only what is stored gets 504 where the app would be asked (RFC 9111 §5.2.1.7).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -68,12 +69,16 @@ pub(super) enum Held {
 
 /// Why the app is asked, and what it takes to keep its answer.
 pub(super) struct Errand {
+    /// For the answer to this request.
+    pub(super) policy: Arc<Policy>,
     pub(super) why: Why,
     pub(super) key: Key,
     /// Of the place, as the look-up read it.
     pub(super) generation: Option<Generation>,
-    /// The request carries credentials.
+    /// The request carries credentials that its key does not hold.
     pub(super) credentials: bool,
+    /// It is a POST.
+    pub(super) posted: bool,
     /// No client waits for it.
     pub(super) behind: bool,
     /// The part it has in a flight.
@@ -84,10 +89,12 @@ impl Cache {
     /// Why a read passes the store by, or its key.
     pub(super) fn key_of_read(&self, exchange: &Exchange) -> Result<Key, &'static str> {
         let request = &exchange.request;
-        if let Some(reason) = request::passes_by(request.headers(), !request.body().is_end_stream()) {
+        let has_content = exchange.posted.is_none() && !request.body().is_end_stream();
+        if let Some(reason) = request::passes_by(request.headers(), has_content) {
             return Err(reason);
         }
-        let key = Key::of(exchange.client.scheme, request.uri(), request.headers())?;
+        let besides = self.besides(exchange).ok_or("no-policy")?;
+        let key = Key::of_read(exchange.client.scheme, request.uri(), request.headers(), &besides)?;
         if !key.is_of_one_place(request.uri().path(), self.route.slash_is_text) {
             return Err("path");
         }
@@ -95,19 +102,19 @@ impl Cache {
     }
 
     pub(super) async fn decide(self: &Rc<Self>, exchange: &mut Exchange) -> Action {
-        let Some(policy) = &self.route.policy else { return Action::PassBy { reason: "no-policy" } };
+        let Some(policy) = self.policy_of(exchange) else { return Action::PassBy { reason: "no-policy" } };
         let heard = policy.freshness.client_directives;
         let asks = match heard {
             ClientDirectives::Honour => ClientAsks::heard(exchange.request.headers(), heard),
             ClientDirectives::Ignore => ClientAsks::default(),
         };
-        match self.look_up(policy, exchange, asks).await {
+        match self.look_up(&policy, exchange, asks).await {
             Action::Ask { .. } | Action::PassBy { .. } if asks.only_if_cached => Action::Refuse,
             action => action,
         }
     }
 
-    async fn look_up(self: &Rc<Self>, policy: &Policy, exchange: &mut Exchange, asks: ClientAsks) -> Action {
+    async fn look_up(self: &Rc<Self>, policy: &Arc<Policy>, exchange: &mut Exchange, asks: ClientAsks) -> Action {
         if self.owed.is_any() {
             self.clone().settle();
         }
@@ -125,22 +132,17 @@ impl Cache {
         if self.owed.covers(key.place()) {
             return Action::PassBy { reason: "owed" };
         }
-        let certified = self.route.certificates && exchange.connection.certificate.is_some();
-        let credentials = request::credentials(head, self.route.credentials, policy.cookies);
-        let credentials = credentials.or(certified.then_some("certificate"));
-        let errand = |why, key, generation| Errand {
-            why,
-            key,
-            generation,
-            credentials: credentials.is_some(),
-            behind: false,
-            lead: Lead::default(),
+        let credentials = self.credentials(exchange);
+        let errand = |why, key, generation| {
+            let (policy, credentials, posted) = (policy.clone(), credentials.is_some(), exchange.posted.is_some());
+            Errand { policy, why, key, generation, credentials, posted, behind: false, lead: Lead::default() }
         };
         let stored = match found {
             Found::Unavailable(_) => return Action::PassBy { reason: "store-unavailable" },
             Found::Nothing { generation, other_variants, known } => {
                 let why = if other_variants { Why::VaryMiss } else { Why::UriMiss };
-                let stored = if known.is_empty() { Held::Nothing } else { Held::Others(known) };
+                let stored =
+                    if known.is_empty() || exchange.posted.is_some() { Held::Nothing } else { Held::Others(known) };
                 return Action::Ask { errand: errand(why, key, generation), stored };
             }
             Found::Stored(stored) => stored,
@@ -155,6 +157,10 @@ impl Cache {
         match reuse::judge(&facts, age, &asks) {
             Use::Fresh { fresh_for } => {
                 Action::Reuse { errand: errand(Why::UriMiss, key, generation), stored, tier, now, fresh_for }
+            }
+            _ if exchange.posted.is_some() => {
+                let why = Why::NotReused(reuse::NotReused::Stale);
+                Action::Ask { errand: errand(why, key, generation), stored: Held::Nothing }
             }
             Use::Stale { fresh_for, refresh } => {
                 let errand = errand(Why::NotReused(reuse::NotReused::Stale), key, generation);
@@ -182,12 +188,13 @@ impl Cache {
     }
 }
 
+/// Whether the answer to a read may be kept: that to HEAD has no content.
+pub(super) fn may_fill(exchange: &Exchange) -> bool {
+    exchange.request.method() == Method::GET || exchange.posted.is_some()
+}
+
 /// What a read may do with its place: the answer to GET may fill it, unless the client forbids it.
 pub(super) fn purpose(exchange: &Exchange) -> Purpose {
     let request = &exchange.request;
-    if request.method() == Method::GET && !directives(request.headers()).no_store {
-        Purpose::ReuseOrFill
-    } else {
-        Purpose::Reuse
-    }
+    if may_fill(exchange) && !directives(request.headers()).no_store { Purpose::ReuseOrFill } else { Purpose::Reuse }
 }

@@ -35,13 +35,8 @@ impl Cache {
     }
 
     /// The role of the one who shares its answer, if it is one to share. What was known of its key is put right.
-    pub(super) fn sharing(
-        &self,
-        policy: &Policy,
-        errand: &Errand,
-        stored: &StoredResponse,
-        head: &HeaderMap,
-    ) -> Option<Leading> {
+    pub(super) fn sharing(&self, errand: &Errand, stored: &StoredResponse, head: &HeaderMap) -> Option<Leading> {
+        let policy = &errand.policy;
         if policy.coalescing.scope == Scope::Off {
             return None;
         }
@@ -89,7 +84,7 @@ impl Cache {
         said: Option<u64>,
         response: Response<Body>,
     ) -> Response<Body> {
-        let Some(max_body) = self.route.policy.as_ref().map(|policy| policy.max_body) else { return response };
+        let max_body = errand.policy.max_body;
         let (parts, mut body) = response.into_parts();
         let received = stored.facts.received;
         let begun = match Ahead::read(&mut body) {

@@ -40,6 +40,8 @@ pub struct Directives {
     pub must_understand: bool,
     /// `immutable` (RFC 8246).
     pub immutable: bool,
+    /// Not all of the field could be read: `no-store`, whatever else it says.
+    pub unreadable: bool,
     /// `only-if-cached` (§5.2.1.7).
     pub only_if_cached: bool,
     /// `max-age`, in seconds (§5.2.1.1, §5.2.2.1).
@@ -60,7 +62,7 @@ pub struct Directives {
 pub fn directives(head: &HeaderMap) -> Directives {
     let mut found = Directives::default();
     if !each_member(head, |name, value| read_member(name, value, &mut found)) {
-        found.no_store = true;
+        (found.unreadable, found.no_store) = (true, true);
     }
     found
 }
@@ -207,6 +209,7 @@ mod tests {
         let none = Directives::default();
         let max_age = |seconds| Directives { max_age: Some(seconds), ..none };
         let no_store = Directives { no_store: true, ..none };
+        let unreadable = Directives { unreadable: true, ..no_store };
         let cases: &[(&[&str], Directives)] = &[
             (&[], none),
             (&["max-age=60"], max_age(60)),
@@ -226,7 +229,7 @@ mod tests {
             (&["foo=\"bar, no-store\", max-age=60"], max_age(60)),
             (&["foo=\"a\\\", no-store\", max-age=60"], max_age(60)),
             (&["foo=a\"b, no-store"], no_store),
-            (&["max-age=60, foo=\"bar"], Directives { no_store: true, ..max_age(60) }),
+            (&["max-age=60, foo=\"bar"], Directives { max_age: Some(60), ..unreadable }),
             (&["private=\"set-cookie\""], Directives { withholds: true, ..none }),
             (&["no-cache=\"a, b\", public"], Directives { withholds: true, public: true, ..none }),
             (&["no-cache=a"], Directives { withholds: true, ..none }),

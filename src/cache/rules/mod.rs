@@ -9,6 +9,8 @@ pub mod directives;
 pub mod freshness;
 pub mod groups;
 pub mod invalidation;
+pub mod post;
+pub mod preferences;
 pub mod range;
 pub mod request;
 pub mod reuse;
@@ -34,7 +36,21 @@ pub fn delta_seconds(text: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use super::reuse::NotReused;
+    use super::storing::NotStored;
     use super::*;
+
+    #[test]
+    fn each_reason_has_a_word_and_a_rule() {
+        let stored = NotStored::ALL.map(|why| (why.as_str(), why.section()));
+        let reused = NotReused::ALL.map(|why| (why.as_str(), why.section()));
+        for reasons in [&stored[..], &reused] {
+            for (index, (word, section)) in reasons.iter().enumerate() {
+                assert!(reasons[index + 1..].iter().all(|(other, _)| other != word), "{word}");
+                assert!(["RFC 9111 §", "HTML §", "cache."].iter().any(|start| section.starts_with(start)), "{section}");
+            }
+        }
+    }
 
     #[test]
     fn delta_seconds_are_digits_and_saturate() {

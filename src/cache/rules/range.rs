@@ -109,3 +109,111 @@ fn is_named_by_if_range(request: &HeaderMap, stored: &HeaderMap, now: u64) -> bo
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderName;
+    use proptest::prelude::*;
+
+    const NOW: u64 = 1_795_000_000; // in November 2026
+    const MODIFIED: &str = "Sun, 06 Nov 1994 12:00:00 GMT";
+    const A_SECOND_LATER: &str = "Sun, 06 Nov 1994 12:00:01 GMT";
+
+    fn head(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut head = HeaderMap::new();
+        for (name, value) in fields {
+            head.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        head
+    }
+
+    #[test]
+    fn one_range_is_cut_out_and_everything_else_is_whole() {
+        use Range::*;
+        let part = |first, last| Part { first, last };
+        for (asked, length, expected) in [
+            ("bytes=0-1", 10, part(0, 1)),
+            ("BYTES=0-1", 10, part(0, 1)),
+            ("bytes= 0-1 ,", 10, part(0, 1)),
+            ("bytes=9-9", 10, part(9, 9)),
+            ("bytes=3-", 10, part(3, 9)),
+            ("bytes=3-99999999999999999999999", 10, part(3, 9)),
+            ("bytes=-3", 10, part(7, 9)),
+            ("bytes=-30", 10, part(0, 9)),
+            ("bytes=0-0", 1, part(0, 0)),
+            ("bytes=10-", 10, Unsatisfiable),
+            ("bytes=99999999999999999999999-", 10, Unsatisfiable),
+            ("bytes=-0", 10, Unsatisfiable),
+            ("bytes=0-", 0, Unsatisfiable),
+            ("bytes=-5", 0, Whole),
+            ("bytes=3-2", 10, Whole),
+            ("bytes=0-1,3-4", 10, Whole),
+            ("bytes=0-1, 20-", 10, Whole),
+            ("lines=0-1", 10, Whole),
+            ("bytes", 10, Whole),
+            ("bytes=", 10, Whole),
+            ("bytes=-", 10, Whole),
+            ("bytes=+1-2", 10, Whole),
+            ("bytes=0--1", 10, Whole),
+            ("bytes=0-1x", 10, Whole),
+            ("0-1", 10, Whole),
+        ] {
+            let found = range(&head(&[("range", asked)]), StatusCode::OK, &head(&[]), length, NOW);
+            assert_eq!(found, expected, "{asked:?} of {length}");
+        }
+        let part = head(&[("range", "bytes=0-1")]);
+        assert_eq!(range(&part, StatusCode::NOT_FOUND, &head(&[]), 10, NOW), Whole);
+        assert_eq!(range(&head(&[]), StatusCode::OK, &head(&[]), 10, NOW), Whole);
+        let twice = head(&[("range", "bytes=0-1"), ("range", "bytes=0-1")]);
+        assert_eq!(range(&twice, StatusCode::OK, &head(&[]), 10, NOW), Whole);
+    }
+
+    #[test]
+    fn if_range_must_name_what_is_stored() {
+        let (strong, weak) = (("etag", "\"x\""), ("etag", "W/\"x\""));
+        let (modified, later) = (("last-modified", MODIFIED), ("date", A_SECOND_LATER));
+        type Fields<'a> = &'a [(&'static str, &'a str)];
+        let cases: &[(&str, Fields, bool)] = &[
+            ("\"x\"", &[strong], true),
+            ("\"y\"", &[strong], false),
+            ("\"x\"", &[weak], false),
+            ("W/\"x\"", &[weak], false), // §13.1.5: strong comparison
+            ("\"x\"", &[], false),
+            (MODIFIED, &[modified, later], true),
+            (MODIFIED, &[modified, ("date", MODIFIED)], false), // §8.8.2.2: may have changed within that second
+            (MODIFIED, &[modified], false),
+            (A_SECOND_LATER, &[modified, later], false), // §13.1.5: exactly, not "since"
+            ("x", &[strong, modified, later], false),
+        ];
+        for (named, stored, expected) in cases {
+            let request = head(&[("range", "bytes=0-1"), ("if-range", named)]);
+            let found = range(&request, StatusCode::OK, &head(stored), 10, NOW) != Range::Whole;
+            assert_eq!(found, *expected, "{named:?} {stored:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_says_where_it_belongs() {
+        let mut fields = head(&[("content-length", "10"), ("etag", "\"x\"")]);
+        into_part(&mut fields, 2, 5, 10);
+        assert_eq!(fields, head(&[("content-length", "4"), ("etag", "\"x\""), ("content-range", "bytes 2-5/10")]));
+        assert_eq!(unsatisfied(10).unwrap(), "bytes */10");
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_lies_within(asked in "bytes=[0-9]{0,3}-[0-9]{0,3}", length in 0..300_u64) {
+            if let Range::Part { first, last } =
+                range(&head(&[("range", &asked)]), StatusCode::OK, &head(&[]), length, NOW)
+            {
+                prop_assert!(first <= last && last < length);
+            }
+        }
+
+        #[test]
+        fn no_field_is_too_strange(asked in "[ -~]{0,20}", length: u64) {
+            range(&head(&[("range", &asked), ("if-range", &asked)]), StatusCode::OK, &head(&[]), length, NOW);
+        }
+    }
+}

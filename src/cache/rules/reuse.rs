@@ -92,6 +92,10 @@ pub enum Failure {
 }
 
 impl NotReused {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Stale, Self::NoCache, Self::ClientNoCache, Self::ClientMaxAge, Self::ClientMinFresh];
+
     /// The reason, in a word for `Cache-Status`, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -195,4 +199,171 @@ pub fn stands_in(facts: &Facts, age: u32, failure: Failure, staleness: &Stalenes
 /// Whether what is stale since `-fresh_for` seconds is so for at most `window` seconds. A window of nothing holds nothing.
 fn is_within(window: u32, fresh_for: i64) -> bool {
     window > 0 && -fresh_for <= i64::from(window)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::header::CACHE_CONTROL;
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    /// Fresh for a minute.
+    const PLAIN: Facts = Facts {
+        received: 0,
+        initial_age: 0,
+        lifetime: 60,
+        shareable: false,
+        validate: false,
+        strict: false,
+        while_revalidate: 0,
+        if_error: 0,
+    };
+    const BEHIND: Facts = Facts { while_revalidate: 10, ..PLAIN };
+    const STRICT: Facts = Facts { strict: true, while_revalidate: 10, if_error: 10, ..PLAIN };
+    const NO_CACHE: Facts = Facts { validate: true, ..STRICT };
+
+    fn head(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut head = HeaderMap::new();
+        for (name, value) in fields {
+            head.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        head
+    }
+
+    fn asks(directives: &'static str) -> ClientAsks {
+        ClientAsks::heard(&head(&[("cache-control", directives)]), ClientDirectives::Honour)
+    }
+
+    #[test]
+    fn fresh_stale_and_demanding_requests_get_what_they_may() {
+        let fresh = |fresh_for| Use::Fresh { fresh_for };
+        let stale = |fresh_for, refresh| Use::Stale { fresh_for, refresh };
+        let validate = |why, fresh_for| Use::Validate { why, fresh_for };
+        use NotReused::*;
+        for (facts, age, client, expected) in [
+            (PLAIN, 0, "", fresh(60)), // §4.2
+            (PLAIN, 59, "", fresh(1)),
+            (PLAIN, 60, "", validate(Stale, 0)),
+            (PLAIN, 61, "", validate(Stale, -1)),
+            (PLAIN, VERY_LONG, "", validate(Stale, 60 - (1 << 31))),
+            (NO_CACHE, 0, "", validate(NoCache, 60)), // §5.2.2.4
+            (NO_CACHE, 0, "max-stale", validate(NoCache, 60)),
+            (STRICT, 59, "", fresh(1)), // §5.2.2.2
+            (STRICT, 60, "", validate(Stale, 0)),
+            (STRICT, 61, "max-stale", validate(Stale, -1)),
+            (BEHIND, 60, "", stale(0, true)), // RFC 5861 §3
+            (BEHIND, 70, "", stale(-10, true)),
+            (BEHIND, 71, "", validate(Stale, -11)),
+            (BEHIND, 71, "max-stale=11", stale(-11, false)), // §5.2.1.2
+            (PLAIN, 65, "max-stale=5", stale(-5, false)),
+            (PLAIN, 66, "max-stale=5", validate(Stale, -6)),
+            (PLAIN, 60, "max-stale=0", validate(Stale, 0)),
+            (PLAIN, 9999, "max-stale", stale(60 - 9999, false)),
+            (PLAIN, 0, "no-cache", validate(ClientNoCache, 60)), // §5.2.1.4
+            (PLAIN, 10, "max-age=10", fresh(50)),                // §5.2.1.1
+            (PLAIN, 11, "max-age=10", validate(ClientMaxAge, 49)),
+            (PLAIN, 1, "max-age=0", validate(ClientMaxAge, 59)),
+            (PLAIN, 65, "max-age=99, max-stale=5", stale(-5, false)),
+            (PLAIN, 30, "min-fresh=30", fresh(30)), // §5.2.1.3
+            (PLAIN, 31, "min-fresh=30", validate(ClientMinFresh, 29)),
+            (BEHIND, 61, "min-fresh=1", validate(Stale, -1)),
+        ] {
+            assert_eq!(judge(&facts, age, &asks(client)), expected, "{facts:?} {age} {client:?}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_heard_by_setting() {
+        let all = "no-store, no-cache, only-if-cached, max-age=1, max-stale=2, min-fresh=3";
+        let request = head(&[("cache-control", all)]);
+        let ignored = ClientAsks { no_store: true, ..ClientAsks::default() };
+        assert_eq!(ClientAsks::heard(&request, ClientDirectives::Ignore), ignored);
+        let heard = ClientAsks {
+            no_store: true,
+            no_cache: true,
+            only_if_cached: true,
+            max_age: Some(1),
+            max_stale: Some(2),
+            min_fresh: Some(3),
+        };
+        assert_eq!(ClientAsks::heard(&request, ClientDirectives::Honour), heard);
+    }
+
+    #[test]
+    fn pragma_speaks_where_cache_control_does_not() {
+        type Fields<'a> = &'a [(&'static str, &'static str)];
+        let cases: &[(Fields, bool)] = &[
+            (&[("pragma", "no-cache")], true),
+            (&[("pragma", "x, No-Cache")], true),
+            (&[("pragma", "no-cachet")], false),
+            (&[("pragma", "no-cache"), ("cache-control", "max-age=9")], false), // §5.4
+        ];
+        for (request, expected) in cases {
+            let asks = ClientAsks::heard(&head(request), ClientDirectives::Honour);
+            assert_eq!(asks.no_cache, *expected, "{request:?}");
+            assert!(!ClientAsks::heard(&head(request), ClientDirectives::Ignore).no_cache);
+        }
+    }
+
+    #[test]
+    fn immutable_answers_a_reload_but_not_one_by_force() {
+        let immutable = HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static("max-age=60, immutable"))]);
+        assert_eq!(asks("max-age=0").of(&immutable), ClientAsks::default());
+        assert_eq!(asks("max-age=0").of(&head(&[])), asks("max-age=0"));
+        assert!(asks("no-cache, max-age=0").of(&immutable).no_cache);
+        let stale = judge(&PLAIN, 60, &asks("max-age=0").of(&immutable));
+        assert_eq!(stale, Use::Validate { why: NotReused::Stale, fresh_for: 0 });
+    }
+
+    #[test]
+    fn it_stands_in_for_a_failure_unless_that_is_forbidden() {
+        let unreachable = Failure::Unreachable;
+        let said = |status| Failure::Status(StatusCode::from_u16(status).unwrap());
+        let for_errors = Facts { if_error: 10, ..PLAIN };
+        let kept = Staleness { keep: Duration::from_secs(20), ..Staleness::default() };
+        let never = Staleness { if_unreachable: false, ..kept.clone() };
+        for (facts, age, failure, staleness, expected) in [
+            (PLAIN, 61, unreachable, &kept, true), // §4.2.4: disconnected
+            (PLAIN, 80, unreachable, &kept, true),
+            (PLAIN, 81, unreachable, &kept, false),
+            (PLAIN, 61, unreachable, &never, false),
+            (for_errors, 61, unreachable, &never, true), // RFC 5861 §4
+            (for_errors, 70, said(503), &never, true),
+            (for_errors, 71, said(503), &never, false),
+            (for_errors, 61, said(500), &kept, true),
+            (for_errors, 61, said(502), &kept, true),
+            (for_errors, 61, said(504), &kept, true),
+            (for_errors, 61, said(501), &kept, false),
+            (for_errors, 61, said(404), &kept, false),
+            (for_errors, 30, said(500), &kept, true), // fresh, and validated for a client
+            (PLAIN, 61, said(500), &kept, false),
+            (PLAIN, 30, said(500), &kept, false),
+            (PLAIN, 30, unreachable, &kept, true),
+            (STRICT, 61, unreachable, &kept, false),
+            (STRICT, 61, said(500), &kept, false),
+            (STRICT, 59, unreachable, &kept, true),
+            (NO_CACHE, 0, unreachable, &kept, false),
+        ] {
+            assert_eq!(stands_in(&facts, age, failure, staleness), expected, "{facts:?} {age} {failure:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_strict_is_ever_sent_stale(lifetime: u32, age: u32, window: u32, max_stale: Option<u32>, validate: bool) {
+            let facts = Facts { lifetime, while_revalidate: window, if_error: window, validate, ..STRICT };
+            let client = ClientAsks { max_stale, ..ClientAsks::default() };
+            let is_sent = !matches!(judge(&facts, age, &client), Use::Validate { .. });
+            prop_assert!(!is_sent || (age < lifetime && !validate));
+            prop_assert!(!stands_in(&facts, age, Failure::Unreachable, &Staleness::default()) || (age < lifetime && !validate));
+        }
+
+        #[test]
+        fn what_is_fresh_without_demands_is_sent(lifetime: u32, age: u32) {
+            let is_fresh = matches!(judge(&Facts { lifetime, ..PLAIN }, age, &ClientAsks::default()), Use::Fresh { .. });
+            prop_assert_eq!(is_fresh, age < lifetime);
+        }
+    }
 }

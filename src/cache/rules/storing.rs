@@ -3,22 +3,33 @@
 //! In this order, the first that applies is the reason why it is not stored:
 //! 1. The answer was made by sidegate itself, or the request said `no-store` (§5.2.1.5).
 //! 2. It is not final, or 206 or 304: no whole response. (`must-understand`, §5.2.2.3: a status we know nothing of.)
-//! 3. `no-store`; `private`; `no-cache`, which nothing here could reuse, as nothing is validated yet.
-//! 4. `Set-Cookie`: it was meant for one client.
+//! 3. `no-store`, except beside `must-understand`. `private`, unless the policy is one whose key holds the principal: to
+//!    nobody, and to whoever has more credentials than the key holds, the policy without that is to be applied.
+//! 4. `Set-Cookie`: it was meant for one client; by setting it is taken out, or stored.
 //! 5. `Vary` leaves nobody else to answer. An event stream, which has no end to wait for.
-//! 6. The request carried credentials and the response does not say that it is for all: `public`, `s-maxage`, or
-//!    `must-revalidate` beside a lifetime of its own (§3.5).
-//! 7. Nobody says how long it is fresh, or it is stale already.
-
-use std::time::Duration;
+//! 6. The request carried credentials that are not in the key, and the response does not say that it is for all: `public`,
+//!    `s-maxage`, or `must-revalidate` beside a lifetime of its own (§3.5).
+//! 7. It is of no use later: not fresh, and no validator by which it could become so again, and no time for which it may
+//!    stand in. `no-cache` without a validator is the same.
+//!
+//! # Why
+//! Rule 7 stores what is stale on arrival, or has no lifetime, where a validation can save its content. Only a response to
+//! 2xx is validated by the app (RFC 9110 §13.2.1), and only one that is cacheable at all without a lifetime of its own
+//! (§3: a heuristically cacheable status, or `public`). What nobody gave a lifetime gets no `stale-while-revalidate` by
+//! configuration either: it would be reused without anyone having said so.
+//!
+//! [`strip`] takes out of a stored response what is not for later: the fields that `no-cache="a"` and `private="a"` name
+//! are withheld even where §5.2.2.4 would send them after a validation, as they were then sent with the 304.
 
 use http::header::{CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 
-use super::directives::{self, Directives, directives};
-use super::freshness::{self, Lifetime};
+use super::age;
+use super::directives::{self, Directives};
+use super::freshness::{self, Lifetime, whole_seconds};
+use super::targeted::said;
+use super::validation::has_validator;
 use super::vary::{self, Vary};
-use super::{VERY_LONG, age};
 use crate::cache::{Policy, SetCookie};
 
 /// Why a response is not stored.
@@ -34,7 +45,7 @@ pub enum NotStored {
     NoStore,
     /// `private`.
     Private,
-    /// `no-cache`.
+    /// `no-cache`, and no validator.
     NoCache,
     /// `Set-Cookie`.
     SetCookie,
@@ -44,6 +55,8 @@ pub enum NotStored {
     EventStream,
     /// Made for credentials, and not said to be for all.
     Credentials,
+    /// More tags than it may have, or one that is none: see [`super::tags`].
+    Tags,
     /// No lifetime.
     NoLifetime,
     /// Stale on arrival.
@@ -51,6 +64,23 @@ pub enum NotStored {
 }
 
 impl NotStored {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::RequestNoStore,
+        Self::LocalReply,
+        Self::Status,
+        Self::NoStore,
+        Self::Private,
+        Self::NoCache,
+        Self::SetCookie,
+        Self::Vary,
+        Self::EventStream,
+        Self::Credentials,
+        Self::Tags,
+        Self::NoLifetime,
+        Self::Stale,
+    ];
+
     /// The reason, in a word for `Cache-Status`, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,8 +94,27 @@ impl NotStored {
             Self::Vary => "vary",
             Self::EventStream => "event-stream",
             Self::Credentials => "credentials",
+            Self::Tags => "too-many-tags",
             Self::NoLifetime => "no-lifetime",
             Self::Stale => "stale",
+        }
+    }
+
+    /// The rule: an RFC and its section, or the key of the configuration.
+    pub fn section(self) -> &'static str {
+        match self {
+            Self::RequestNoStore => "RFC 9111 §5.2.1.5",
+            Self::LocalReply | Self::Status => "RFC 9111 §3",
+            Self::NoStore => "RFC 9111 §5.2.2.5",
+            Self::Private => "RFC 9111 §5.2.2.7",
+            Self::NoCache => "RFC 9111 §5.2.2.4",
+            Self::SetCookie => "cache.set_cookie",
+            Self::Vary => "RFC 9111 §4.1",
+            Self::EventStream => "HTML §9.2",
+            Self::Credentials => "RFC 9111 §3.5",
+            Self::Tags => "cache.max_tags",
+            Self::NoLifetime => "RFC 9111 §4.2.1",
+            Self::Stale => "RFC 9111 §4.2",
         }
     }
 }
@@ -75,7 +124,7 @@ impl NotStored {
 pub struct Asked {
     /// When, in seconds since the Unix epoch.
     pub at: u64,
-    /// It carried credentials.
+    /// It carried credentials that its key does not hold.
     pub credentials: bool,
     /// It said `no-store`.
     pub no_store: bool,
@@ -88,7 +137,7 @@ pub struct Facts {
     pub received: u64,
     /// How old it was then, in seconds.
     pub initial_age: u32,
-    /// Its freshness lifetime, in seconds.
+    /// Its freshness lifetime, in seconds; zero if nobody says.
     pub lifetime: u32,
     /// It may answer requests with credentials.
     pub shareable: bool,
@@ -123,7 +172,8 @@ pub struct Storable {
     pub selecting: Option<vary::Selecting>,
 }
 
-/// Decides whether the response with this head is stored. `received` is in seconds since the Unix epoch.
+/// Decides whether the response with this head is stored. `received` is in seconds since the Unix epoch. A policy whose key
+/// holds the principal is for the answers to principals (rule 3).
 ///
 /// # Errors
 /// The reason why it is not.
@@ -134,17 +184,15 @@ pub fn storable(
     policy: &Policy,
     received: u64,
 ) -> Result<Storable, NotStored> {
-    let said = directives(head);
+    let said = said(head);
+    let directives = &said.directives;
     if asked.no_store {
         return Err(NotStored::RequestNoStore);
     }
-    if !is_whole(status) || (said.must_understand && !is_understood(status)) {
-        return Err(NotStored::Status);
-    }
-    if let Some(reason) = forbidden(&said) {
+    if let Some(reason) = forbidden(status, directives, policy.is_by_principal()) {
         return Err(reason);
     }
-    if head.contains_key(SET_COOKIE) {
+    if policy.set_cookie == SetCookie::Refuse && head.contains_key(SET_COOKIE) {
         return Err(NotStored::SetCookie);
     }
     let selecting = match vary::vary(head) {
@@ -155,28 +203,30 @@ pub fn storable(
     if is_event_stream(head) {
         return Err(NotStored::EventStream);
     }
-    let lifetime = freshness::lifetime(status, head, &said, policy.freshness.ttl, received);
-    let shareable =
-        said.public || said.s_maxage.is_some() || (said.must_revalidate && matches!(lifetime, Lifetime::Explicit(_)));
+    let has_lifetime = freshness::explicit(head, &said, received).is_some();
+    let shareable = !directives.private
+        && (directives.public || directives.s_maxage.is_some() || (directives.must_revalidate && has_lifetime));
     if asked.credentials && !shareable {
         return Err(NotStored::Credentials);
     }
-    let (Lifetime::Explicit(lifetime) | Lifetime::Configured(lifetime)) = lifetime else {
-        return Err(NotStored::NoLifetime);
-    };
-    let initial_age = age::initial_age(head, asked.at, received);
+    let lifetime = freshness::lifetime(status, head, &said, &policy.freshness, received);
     let facts = Facts {
         received,
-        initial_age,
-        lifetime,
+        initial_age: age::initial_age(head, asked.at, received),
+        lifetime: lifetime.seconds(),
         shareable,
-        validate: said.no_cache,
-        strict: said.no_cache || said.must_revalidate || said.proxy_revalidate || said.s_maxage.is_some(),
-        while_revalidate: said.while_revalidate.unwrap_or_else(|| seconds(policy.staleness.while_revalidate)),
-        if_error: said.if_error.unwrap_or_else(|| seconds(policy.staleness.if_error)),
+        validate: directives.no_cache,
+        strict: is_strict(directives),
+        while_revalidate: directives.while_revalidate.unwrap_or_else(|| match lifetime {
+            Lifetime::Unknown => 0,
+            _ => whole_seconds(policy.staleness.while_revalidate),
+        }),
+        if_error: directives.if_error.unwrap_or_else(|| whole_seconds(policy.staleness.if_error)),
     };
-    facts.fresh_for(initial_age).ok_or(NotStored::Stale)?;
-    Ok(Storable { facts, selecting })
+    match useless(status, head, directives, lifetime, &facts) {
+        Some(reason) => Err(reason),
+        None => Ok(Storable { facts, selecting }),
+    }
 }
 
 /// Takes out of the fields of a response, or of one that was freshened, what is not stored: what `no-cache` and `private` name
@@ -190,18 +240,42 @@ pub fn strip(head: &mut HeaderMap, policy: &Policy) {
     }
 }
 
-/// Whole seconds, at most [`VERY_LONG`].
-fn seconds(time: Duration) -> u32 {
-    time.as_secs().min(u64::from(VERY_LONG)) as u32
+/// Rules 2 and 3. `own`: nobody but the principal who is answered has the key.
+fn forbidden(status: StatusCode, said: &Directives, own: bool) -> Option<NotStored> {
+    if !is_whole(status) || (said.must_understand && !is_understood(status)) {
+        Some(NotStored::Status)
+    } else if said.unreadable || (said.no_store && !said.must_understand) {
+        Some(NotStored::NoStore)
+    } else if said.private && !own {
+        Some(NotStored::Private)
+    } else {
+        None
+    }
 }
 
-fn forbidden(said: &Directives) -> Option<NotStored> {
-    match said {
-        Directives { no_store: true, .. } => Some(NotStored::NoStore),
-        Directives { private: true, .. } => Some(NotStored::Private),
-        Directives { no_cache: true, .. } => Some(NotStored::NoCache),
-        _ => None,
+/// Rule 7.
+fn useless(
+    status: StatusCode,
+    head: &HeaderMap,
+    said: &Directives,
+    lifetime: Lifetime,
+    facts: &Facts,
+) -> Option<NotStored> {
+    let can_be_validated = has_validator(head) && status.is_success();
+    if said.no_cache && !can_be_validated {
+        return Some(NotStored::NoCache);
     }
+    if lifetime == Lifetime::Unknown {
+        let is_cacheable = freshness::is_heuristic(status) || said.public;
+        return (!can_be_validated || !is_cacheable).then_some(NotStored::NoLifetime);
+    }
+    let stands_in = !facts.strict && (facts.while_revalidate > 0 || facts.if_error > 0);
+    let is_fresh = facts.fresh_for(facts.initial_age).is_some();
+    (!is_fresh && !can_be_validated && !stands_in).then_some(NotStored::Stale)
+}
+
+fn is_strict(said: &Directives) -> bool {
+    said.no_cache || said.must_revalidate || said.proxy_revalidate || said.s_maxage.is_some()
 }
 
 fn is_whole(status: StatusCode) -> bool {
@@ -229,15 +303,20 @@ mod tests {
     const NOW: u64 = 784_111_777; // Sun, 06 Nov 1994 08:49:37 GMT
     const ANYONE: Asked = Asked { at: NOW, credentials: false, no_store: false };
     const SOMEONE: Asked = Asked { credentials: true, ..ANYONE };
+    const ETAG: (&str, &str) = ("etag", "\"a\"");
+
+    fn policy() -> Policy {
+        let mut policy = Policy::new("pages");
+        policy.freshness.ttl = Some(Duration::from_secs(30));
+        policy
+    }
 
     fn decide(asked: Asked, status: u16, fields: &[(&'static str, &'static str)]) -> Result<Storable, NotStored> {
         let mut head = HeaderMap::new();
         for (name, value) in fields {
             head.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let mut policy = Policy::new("pages");
-        policy.freshness.ttl = Some(Duration::from_secs(30));
-        storable(asked, StatusCode::from_u16(status).unwrap(), &head, &policy, NOW)
+        storable(asked, StatusCode::from_u16(status).unwrap(), &head, &policy(), NOW)
     }
 
     #[test]
@@ -250,6 +329,12 @@ mod tests {
             (ANYONE, 200, &[fresh], None),
             (ANYONE, 404, &[fresh], None),
             (ANYONE, 404, &[], Some(NoLifetime)),
+            (ANYONE, 404, &[ETAG], Some(NoLifetime)), // nothing but a 2xx is validated
+            (ANYONE, 201, &[ETAG], Some(NoLifetime)), // not cacheable without a lifetime
+            (ANYONE, 204, &[ETAG], None),
+            (ANYONE, 204, &[("last-modified", "Sun, 06 Nov 1994 08:00:00 GMT")], None),
+            (ANYONE, 201, &[ETAG, ("cache-control", "public")], None),
+            (ANYONE, 418, &[fresh], None),
             (ANYONE, 599, &[fresh], None),
             (ANYONE, 999, &[fresh], None),
             (ANYONE, 206, &[fresh], Some(Status)),
@@ -259,13 +344,27 @@ mod tests {
             (ANYONE, 404, &[("cache-control", "max-age=60, must-understand")], None),
             (Asked { no_store: true, ..ANYONE }, 200, &[fresh], Some(RequestNoStore)),
             (ANYONE, 200, &[fresh, ("cache-control", "No-Store")], Some(NoStore)),
-            (ANYONE, 200, &[("cache-control", "no-store, must-understand")], Some(NoStore)),
+            (ANYONE, 200, &[("cache-control", "no-store, must-understand, max-age=60")], None),
+            (ANYONE, 599, &[("cache-control", "no-store, must-understand, max-age=60")], Some(Status)),
+            (ANYONE, 200, &[("cache-control", "must-understand, max-age=60, a=\"")], Some(NoStore)),
+            (ANYONE, 200, &[("cdn-cache-control", "no-store"), fresh], Some(NoStore)),
+            (ANYONE, 200, &[("cdn-cache-control", "max-age=60"), ("cache-control", "no-store")], None),
+            (ANYONE, 200, &[("cdn-cache-control", "Max-Age=60"), ("cache-control", "no-store")], Some(NoStore)),
+            (ANYONE, 200, &[("cache-control", "max-age=60, private=\"a\"")], None),
             (ANYONE, 200, &[("cache-control", "max-age=60, private")], Some(Private)),
             (ANYONE, 200, &[("cache-control", "public, no-cache")], Some(NoCache)),
+            (ANYONE, 200, &[("cache-control", "public, no-cache"), ETAG], None),
+            (ANYONE, 200, &[("cache-control", "no-cache=\"a\"")], None),
+            (ANYONE, 404, &[("cache-control", "no-cache, max-age=60"), ETAG], Some(NoCache)),
             (ANYONE, 200, &[("cache-control", "public, max-age=60"), ("set-cookie", "a=b")], Some(SetCookie)),
             (ANYONE, 200, &[fresh, ("vary", "*")], Some(Vary)),
             (ANYONE, 200, &[("content-type", "Text/Event-Stream; charset=x")], Some(EventStream)),
             (ANYONE, 200, &[("cache-control", "max-age=0")], Some(Stale)),
+            (ANYONE, 200, &[("cache-control", "max-age=0"), ETAG], None),
+            (ANYONE, 404, &[("cache-control", "max-age=0"), ETAG], Some(Stale)),
+            (ANYONE, 200, &[("cache-control", "max-age=0, stale-while-revalidate=5")], None),
+            (ANYONE, 404, &[("cache-control", "max-age=0, stale-if-error=5")], None),
+            (ANYONE, 200, &[("cache-control", "max-age=0, stale-if-error=5, proxy-revalidate")], Some(Stale)),
             (ANYONE, 200, &[fresh, ("age", "60")], Some(Stale)),
             (ANYONE, 200, &[fresh, ("age", "59")], None),
             (ANYONE, 200, &[("expires", "0")], Some(Stale)),
@@ -275,6 +374,8 @@ mod tests {
             (SOMEONE, 200, &[("cache-control", "s-maxage=60")], None),
             (SOMEONE, 200, &[("cache-control", "max-age=60, must-revalidate")], None),
             (SOMEONE, 200, &[("cache-control", "must-revalidate")], Some(Credentials)),
+            (SOMEONE, 200, &[("cache-control", "private, s-maxage=60")], Some(Private)),
+            (SOMEONE, 200, &[ETAG], Some(Credentials)),
         ];
         for (asked, status, fields, expected) in cases {
             assert_eq!(decide(*asked, *status, fields).err(), *expected, "{asked:?} {status} {fields:?}");
@@ -299,5 +400,86 @@ mod tests {
         assert_eq!(stored.selecting.unwrap().names(), ["accept"]);
         assert_eq!(facts.fresh_for(facts.age(NOW + 49)), Some(1));
         assert_eq!(facts.fresh_for(facts.age(NOW + 50)), None);
+    }
+
+    #[test]
+    fn what_is_private_is_stored_for_its_principal_alone() {
+        let mut own = policy();
+        own.keying.by.push(crate::cache::KeyPart::Principal);
+        for (said, expected) in [
+            ("private, max-age=60", None),
+            ("private, public, s-maxage=60", None),
+            ("private, no-store", Some(NotStored::NoStore)),
+            ("private, no-cache", Some(NotStored::NoCache)),
+        ] {
+            let head = HeaderMap::from_iter([(http::header::CACHE_CONTROL, HeaderValue::from_static(said))]);
+            let stored = storable(ANYONE, StatusCode::OK, &head, &own, NOW);
+            assert_eq!(stored.as_ref().err(), expected.as_ref(), "{said:?}");
+            assert!(!stored.is_ok_and(|stored| stored.facts.shareable), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn each_prohibition_of_staleness_is_remembered() {
+        for (said, validate, strict) in [
+            ("max-age=60", false, false),
+            ("max-age=60, no-cache", true, true),
+            ("max-age=60, must-revalidate", false, true),
+            ("max-age=60, proxy-revalidate", false, true),
+            ("s-maxage=60", false, true),
+            ("max-age=60, no-cache=\"a\"", false, false),
+        ] {
+            let facts = decide(ANYONE, 200, &[("cache-control", said), ETAG]).unwrap().facts;
+            assert_eq!((facts.validate, facts.strict), (validate, strict), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn times_beyond_freshness_are_the_response_s_or_the_policy_s() {
+        let mut policy = policy();
+        policy.freshness.ttl = None;
+        policy.staleness.while_revalidate = Duration::from_secs(7);
+        policy.staleness.if_error = Duration::from_secs(8);
+        for (said, expected) in [
+            ("max-age=60", (60, 7, 8)),
+            ("max-age=60, stale-while-revalidate=1, stale-if-error=2", (60, 1, 2)),
+            ("max-age=60, stale-while-revalidate=0", (60, 0, 8)),
+            ("public", (0, 0, 8)), // nobody gave it a lifetime
+            ("stale-while-revalidate=3", (0, 3, 8)),
+        ] {
+            let mut head = HeaderMap::from_iter([(HeaderName::from_static("etag"), HeaderValue::from_static("\"a\""))]);
+            head.insert(http::header::CACHE_CONTROL, HeaderValue::from_static(said));
+            let facts = storable(ANYONE, StatusCode::OK, &head, &policy, NOW).unwrap().facts;
+            assert_eq!((facts.lifetime, facts.while_revalidate, facts.if_error), expected, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn set_cookie_is_refused_taken_out_or_stored() {
+        for (set_cookie, stored) in
+            [(SetCookie::Refuse, None), (SetCookie::Strip, Some(false)), (SetCookie::Store, Some(true))]
+        {
+            let policy = Policy { set_cookie, ..policy() };
+            let mut head = HeaderMap::from_iter([(SET_COOKIE, HeaderValue::from_static("a=b"))]);
+            let is_storable = storable(ANYONE, StatusCode::OK, &head, &policy, NOW).is_ok();
+            strip(&mut head, &policy);
+            assert_eq!(is_storable.then_some(head.contains_key(SET_COOKIE)), stored, "{set_cookie:?}");
+        }
+    }
+
+    #[test]
+    fn fields_that_are_named_are_withheld() {
+        let mut head = HeaderMap::new();
+        for (name, value) in [
+            ("cache-control", "max-age=60, private=\"a\""),
+            ("cache-control", "no-cache=\"B, absent\""),
+            ("a", "1"),
+            ("b", "2"),
+            ("c", "3"),
+        ] {
+            head.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        strip(&mut head, &policy());
+        assert_eq!(head.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["cache-control", "c"]);
     }
 }

@@ -7,12 +7,12 @@
 //! 3. A 304 freshens what it selects (§4.3.4): the same entity tag where it names one, else the same `Last-Modified`,
 //!    else, if it names neither, the one response that was asked about.
 //! 4. Freshening replaces each field that the 304 has, and keeps the others; what describes the stored bytes is kept in
-//!    any case (§3.2).
+//!    any case (§3.2). `Date` is the one that goes even if the 304 has none: it would tell the age of what was.
 //! 5. A HEAD that agrees freshens in the same way; one that disagrees shows that what is stored is old (§4.3.5).
 
 use http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    LAST_MODIFIED, RANGE,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -98,6 +98,7 @@ pub fn freshen(stored: &mut HeaderMap, not_modified: &HeaderMap) {
     let named = not_modified.get_all(CONNECTION).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     let hops: Vec<_> = named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect();
     let kept = |name: &HeaderName| describes_bytes(name) || hops.contains(name);
+    stored.remove(DATE);
     for name in not_modified.keys().filter(|name| !kept(name)) {
         stored.remove(name);
         for value in not_modified.get_all(name) {
@@ -117,4 +118,162 @@ pub fn head_agrees(stored: &HeaderMap, head_answer: &HeaderMap) -> bool {
     [ETAG, LAST_MODIFIED, CONTENT_LENGTH]
         .iter()
         .all(|name| head_answer.get(name).is_none_or(|said| stored.get(name) == Some(said)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut head = HeaderMap::new();
+        for (name, value) in fields {
+            head.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        head
+    }
+
+    const NOON: &str = "Sun, 06 Nov 1994 12:00:00 GMT";
+    const LATER: &str = "Sun, 06 Nov 1994 13:00:00 GMT";
+    type Fields<'a> = &'a [(&'static str, &'static str)];
+
+    #[test]
+    fn the_stored_validators_take_the_place_of_the_client_s() {
+        let cases: &[(Fields, Fields, bool, Fields)] = &[
+            (&[("a", "1")], &[("etag", "W/\"x\"")], true, &[("a", "1"), ("if-none-match", "W/\"x\"")]),
+            (&[], &[("last-modified", NOON)], true, &[("if-modified-since", NOON)]),
+            (
+                &[("if-none-match", "\"y\""), ("if-none-match", "\"z\"")],
+                &[("etag", "\"x\""), ("last-modified", NOON)],
+                true,
+                &[("if-none-match", "\"x\""), ("if-modified-since", NOON)],
+            ),
+            (
+                &[("range", "bytes=0-1"), ("if-range", "\"x\"")],
+                &[("etag", "\"x\"")],
+                true,
+                &[("if-none-match", "\"x\"")],
+            ),
+            (&[("if-modified-since", LATER)], &[("etag", "\"x\"")], true, &[("if-none-match", "\"x\"")]),
+            (&[("if-none-match", "\"y\"")], &[("date", NOON)], false, &[("if-none-match", "\"y\"")]),
+        ];
+        for (request, stored, expected, sent) in cases {
+            let mut asked = head(request);
+            assert_eq!(conditional(&mut asked, &head(stored)), *expected, "{request:?} {stored:?}");
+            assert_eq!(asked, head(sent), "{request:?} {stored:?}");
+        }
+    }
+
+    #[test]
+    fn entity_tags_of_variants_are_offered_where_the_client_asks_for_nothing_of_its_own() {
+        let tags = [HeaderValue::from_static("\"a\""), HeaderValue::from_static("W/\"b\"")];
+        let mut request = HeaderMap::new();
+        assert!(offer_etags(&mut request, tags.iter()));
+        assert_eq!(request, head(&[("if-none-match", "\"a\", W/\"b\"")]));
+        assert!(!offer_etags(&mut HeaderMap::new(), [].iter()));
+        for own in [("if-none-match", "\"c\""), ("if-modified-since", NOON), ("range", "bytes=0-1")] {
+            let mut request = head(&[own]);
+            assert!(!offer_etags(&mut request, tags.iter()), "{own:?}");
+            assert_eq!(request, head(&[own]));
+        }
+    }
+
+    #[test]
+    fn what_is_offered_is_bounded() {
+        let tag = HeaderValue::try_from(format!("\"{}\"", "x".repeat(1000))).unwrap();
+        let mut request = HeaderMap::new();
+        assert!(offer_etags(&mut request, std::iter::repeat_n(&tag, 100)));
+        assert!((3000..=MAX_OFFERED).contains(&request[IF_NONE_MATCH].len()));
+        let endless = HeaderValue::try_from("x".repeat(MAX_OFFERED)).unwrap();
+        assert!(!offer_etags(&mut HeaderMap::new(), std::iter::once(&endless)));
+    }
+
+    #[test]
+    fn a_304_selects_what_it_names() {
+        let strong = ("etag", "\"x\"");
+        let weak = ("etag", "W/\"x\"");
+        let modified = ("last-modified", NOON);
+        let cases: &[(Fields, Fields, bool, bool)] = &[
+            // stored, 304, alone, among several
+            (&[strong], &[strong], true, true),
+            (&[weak], &[weak], true, true),
+            (&[strong], &[weak], true, true),
+            (&[weak], &[strong], false, false), // §4.3.4: strong selects strong alone
+            (&[strong], &[("etag", "\"y\"")], false, false),
+            (&[strong], &[], true, false),
+            (&[strong, modified], &[strong, ("last-modified", LATER)], true, true),
+            (&[modified], &[modified], true, false),
+            (&[modified], &[("last-modified", LATER)], false, false),
+            (&[strong], &[modified], true, false),
+            (&[modified], &[strong], false, false),
+            (&[modified], &[strong, modified], true, false),
+            (&[], &[], true, false),
+        ];
+        for (stored, not_modified, alone, among) in cases {
+            assert_eq!(selects(&head(stored), &head(not_modified)), *alone, "{stored:?} {not_modified:?}");
+            assert_eq!(selects_among(&head(stored), &head(not_modified)), *among, "{stored:?} {not_modified:?}");
+        }
+    }
+
+    #[test]
+    fn a_304_replaces_what_it_has_and_keeps_the_rest() {
+        let mut stored = head(&[
+            ("a", "1"),
+            ("a", "2"),
+            ("b", "1"),
+            ("content-type", "text/plain"),
+            ("content-length", "5"),
+            ("content-encoding", "gzip"),
+            ("content-md5", "x"),
+            ("date", NOON),
+            ("etag", "\"x\""),
+        ]);
+        let not_modified = head(&[
+            ("a", "3"),
+            ("c", "1"),
+            ("c", "2"),
+            ("content-type", "text/html"),
+            ("content-length", "0"),
+            ("content-encoding", "br"),
+            ("content-range", "bytes 0-1/2"),
+            ("content-md5", "y"),
+            ("repr-digest", "z"),
+            ("etag", "\"x\""),
+            ("connection", "hop"),
+            ("hop", "1"),
+        ]);
+        freshen(&mut stored, &not_modified);
+        let expected = head(&[
+            ("b", "1"),
+            ("content-length", "5"),
+            ("content-encoding", "gzip"),
+            ("content-md5", "x"),
+            ("a", "3"),
+            ("c", "1"),
+            ("c", "2"),
+            ("content-type", "text/html"),
+            ("etag", "\"x\""),
+            ("connection", "hop"),
+        ]);
+        assert_eq!(stored, expected);
+        let once = stored.clone();
+        freshen(&mut stored, &not_modified);
+        assert_eq!(stored, once, "freshening twice is freshening once");
+    }
+
+    #[test]
+    fn a_head_agrees_in_all_that_it_says() {
+        let stored = head(&[("etag", "\"x\""), ("last-modified", NOON), ("content-length", "5")]);
+        let cases: &[(Fields, bool)] = &[
+            (&[], true),
+            (&[("etag", "\"x\"")], true),
+            (&[("etag", "\"x\""), ("last-modified", NOON), ("content-length", "5")], true),
+            (&[("etag", "\"y\"")], false),
+            (&[("etag", "\"x\""), ("last-modified", LATER)], false),
+            (&[("content-length", "6")], false),
+        ];
+        for (answer, expected) in cases {
+            assert_eq!(head_agrees(&stored, &head(answer)), *expected, "{answer:?}");
+        }
+        assert!(!head_agrees(&head(&[]), &head(&[("etag", "\"x\"")])));
+    }
 }

@@ -2,13 +2,17 @@
 //!
 //! 1. The fields that `Vary` names, over all its lines, are the *selecting fields*; `*` anywhere: no other request.
 //! 2. Two requests have the same *variant* if every selecting field is the same in both, or absent from both. Several
-//!    lines are joined with a comma, and space around commas is dropped; nothing else is made equal.
-//! 3. A variant is known by a digest of its selecting fields, each preceded by its length, so that no two lists of
+//!    lines are joined with a comma, and space around commas is dropped.
+//! 3. `Accept-Language` and `Accept-Encoding` are compared by what they mean ([`super::preferences`]); of other fields
+//!    nothing else is made equal: what they mean to the app is not known here.
+//! 4. A variant is known by a digest of its selecting fields, each preceded by its length, so that no two lists of
 //!    values read the same.
 
-use http::header::VARY;
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest as _, Sha256};
+
+use super::preferences::Preferences;
 
 /// Selecting fields beyond which a response is not stored.
 pub const MAX_FIELDS: usize = 16;
@@ -52,14 +56,26 @@ impl Selecting {
             digest.update((name.as_str().len() as u64).to_le_bytes());
             digest.update(name.as_str());
             value.clear();
-            join(request, name, &mut value);
             // An empty field is not an absent one.
-            let length = if request.contains_key(name) { value.len() as u64 } else { u64::MAX };
+            let is_there = put_meaning(request, name, &mut value);
+            let length = if is_there { value.len() as u64 } else { u64::MAX };
             digest.update(length.to_le_bytes());
             digest.update(&value);
         }
         digest.finalize().into()
     }
+}
+
+/// What a selecting field is compared by; false if it is not there.
+fn put_meaning(request: &HeaderMap, name: &HeaderName, out: &mut Vec<u8>) -> bool {
+    if (*name == ACCEPT_ENCODING || *name == ACCEPT_LANGUAGE)
+        && let Some(preferences) = Preferences::of(request, name)
+    {
+        preferences.put(out);
+        return true;
+    }
+    join(request, name, out);
+    request.contains_key(name)
 }
 
 fn join(request: &HeaderMap, name: &HeaderName, out: &mut Vec<u8>) {
@@ -138,5 +154,21 @@ mod tests {
         assert!(!same(&[("a", "1")], &[("b", "1")]));
         assert!(!same(&[("a", "1,2")], &[("a", "2,1")]));
         assert!(!same(&[("a", "x")], &[("a", "X")]));
+    }
+
+    #[test]
+    fn what_means_the_same_selects_the_same() {
+        let selecting = Selecting::new(vec![ACCEPT_LANGUAGE, ACCEPT_ENCODING, VARY]).unwrap();
+        let same = |left: &[_], right: &[_]| selecting.variant(&head(left)) == selecting.variant(&head(right));
+        for name in ["accept-language", "accept-encoding"] {
+            assert!(same(&[(name, "en, de")], &[(name, "De"), (name, "eN;q=1")]), "{name}");
+            assert!(!same(&[(name, "en, de")], &[(name, "en, de;q=0.9")]), "{name}");
+            assert!(!same(&[(name, "en, de")], &[(name, "en")]), "{name}");
+            assert!(!same(&[(name, "")], &[]), "{name}");
+            // Not understood: as it is written.
+            assert!(same(&[(name, "en;v=1, de")], &[(name, "en;v=1,de")]), "{name}");
+            assert!(!same(&[(name, "en;v=1, de")], &[(name, "de, en;v=1")]), "{name}");
+        }
+        assert!(!same(&[("vary", "en, de")], &[("vary", "de, en")]));
     }
 }

@@ -360,6 +360,7 @@ fn exchange() -> Exchange {
         parameters: Vec::new(),
         answers: Answers::default(),
         principal: None,
+        posted: None,
         plan: None,
         trail: Rc::new(RefCell::new(record)),
     }

@@ -1,13 +1,14 @@
 //! `[cache.NAME]`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderName, Method};
 
 use super::process::{count, sized};
 use crate::cache::{ClientDirectives, Coding, Cookies, KeyPart, Mode, Policy, Scope, SetCookie};
 use crate::config::quantity;
-use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
+use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, text};
 
 /// `[cache.NAME]`.
 pub fn cache(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Policy>> {
@@ -34,6 +35,18 @@ pub fn cache(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Policy>
     table.set("max_tags", &mut policy.max_tags, count(1..1025));
     table.set("status_key", &mut policy.status_key, Value::flag);
     Some(Arc::new(policy))
+}
+
+/// What a route makes of its cache: whom it knows, and what it takes.
+pub fn on_route(reading: &Reading<'_>, at: &Range<usize>, policy: &Policy, has_session: bool, methods: &[Method]) {
+    if policy.is_by_principal() && !has_session {
+        let message = format!("cache `{}` is keyed by the principal, and this route has no session", policy.name);
+        reading.error(at, Fault::with_help(message, "session = \"NAME\", or a cache that is not"));
+    }
+    let takes = |method| methods.is_empty() || methods.contains(&method);
+    if !takes(Method::GET) && !(policy.post_body.is_some() && takes(Method::POST)) {
+        reading.warning(at, "nothing is cached here: the route takes no GET");
+    }
 }
 
 /// Content codings by name.

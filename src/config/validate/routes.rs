@@ -8,7 +8,7 @@ use http::Method;
 use super::definitions::Definitions;
 use super::limits::too_dear;
 use super::process::{count, sized};
-use super::{everything, treatment};
+use super::{caches, everything, treatment};
 use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
 use crate::config::settings::RouteSettings;
 use crate::rate_limit::partition::Part;
@@ -128,11 +128,8 @@ fn route(table: &mut Table<'_>, definitions: &Definitions, by_default: &[Placed<
     let cache_at = table.value("cache");
     let cache =
         cache_at.as_ref().and_then(|value| named(value, |name| definitions.cache.refer(reading, name, &value.at)));
-    if let Some(value) = &cache_at
-        && !methods.is_empty()
-        && !methods.contains(&Method::GET)
-    {
-        reading.warning(&value.at, "nothing is cached here: the route takes no GET");
+    if let (Some(value), Some(policy)) = (&cache_at, cache.and_then(|index| definitions.cache.at(index))) {
+        caches::on_route(reading, &value.at, policy, table.value("session").is_some(), &methods);
     }
     let on_write = on_write(table, pattern.as_ref(), &methods);
     let cors = table.value("cors");

@@ -77,7 +77,7 @@ fn a_hot_request_makes_no_trip_and_copies_no_content() {
             let mut exchange = exchange("GET", "/page", &[], Body::empty());
             assert_eq!(near.counted.trial.cache.ask(&mut exchange, &mut redis::Pipeline::new()), 0);
             let Answer::Near(response) = exchange.answers.take(Slot::Cache) else { panic!("nothing remembered") };
-            *answer = Some(response.downcast::<StoredResponse>().expect("a response").content.as_ptr());
+            *answer = Some(whole(&response.downcast::<StoredResponse>().expect("a response")).as_ptr());
         }
         assert_eq!(answers[0], answers[1]);
         let head = near.counted.head("HEAD", "/page", &[]).await;

@@ -46,7 +46,7 @@ async fn look_up(Process(store, _): &Process, key: &Key, purpose: Purpose) -> Fo
 /// The version that is found.
 async fn version(process: &Process, key: &Key) -> Option<u64> {
     match look_up(process, key, Purpose::Reuse).await {
-        Found::Stored(stored) => Some(u64::from_le_bytes(stored.content.as_ref().try_into().expect("a version"))),
+        Found::Stored(stored) => Some(u64::from_le_bytes(whole(&stored).as_ref().try_into().expect("a version"))),
         Found::Nothing { .. } => None,
         Found::Unavailable(reason) => panic!("{reason}"),
     }
