@@ -171,8 +171,7 @@ impl Cache {
         let name = route.policy.as_ref().map_or("none", |policy| &policy.name);
         let metrics = Metrics::new(&registry, number, name);
         let policies = route.policy.clone().map(Policies::of);
-        let settling = Cell::new(false);
-        Rc::new(Self { route, policies, store, owed, under_way, flights, settling, clock, metrics })
+        Rc::new(Self { route, policies, store, owed, under_way, flights, settling: Cell::new(false), clock, metrics })
     }
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {

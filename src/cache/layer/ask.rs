@@ -259,7 +259,7 @@ impl Cache {
         match fill {
             Ok(stored) => {
                 let said = said_length(&response);
-                if let Some(leading) = self.sharing(policy, &errand, &stored, response.headers()) {
+                if let Some(leading) = self.sharing(&errand, &stored, response.headers()) {
                     return self.share(leading, errand, asked, stored, said, response);
                 }
                 let max_body = policy.max_body;
