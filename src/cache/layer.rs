@@ -237,7 +237,7 @@ impl Cache {
         tier: Tier,
         (now, fresh_for): (u64, i64),
     ) -> Option<Response<Body>> {
-        let mut response = self.from_stored(key, &exchange.request, stored, now).await?;
+        let mut response = self.stored_answer(key, &exchange.request, stored, now).await?;
         self.metrics.hits(tier);
         exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());
         mark(&mut response, Outcome::Hit, Status::hit(fresh_for).key(self.told(key)));

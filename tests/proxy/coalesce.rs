@@ -71,7 +71,8 @@ fn a_thousand_requests_for_one_cold_url_on_three_instances_cause_one_fetch_or_on
             Reply::text("the one answer").field("Cache-Control", "max-age=60")
         });
         let lines = pages(&format!("coalesce = {scope:?}\nfleet_wait = \"60s\""));
-        let instances = [(); 3].map(|()| Configuration::of(&app).redis(&redis).with(&lines).start());
+        let instances = [(); 3]
+            .map(|()| Configuration::of(&app).redis(&redis).redis_lines("timeout = \"10s\"").with(&lines).start());
         let mut clients: Vec<_> = (0..999).map(|turn| asking(&instances[turn % 3], target)).collect();
         for instance in &instances {
             in_flight(instance, 333);

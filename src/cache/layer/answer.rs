@@ -27,7 +27,7 @@ enum Needed {
 
 impl Cache {
     /// The answer to `request` at `now`, in seconds since the Unix epoch; `None`: its content cannot be read.
-    pub(super) async fn from_stored<B>(
+    pub(super) async fn stored_answer<B>(
         &self,
         key: &Key,
         request: &Request<B>,

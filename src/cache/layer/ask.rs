@@ -138,7 +138,7 @@ impl Cache {
         let request = &as_sent.request;
         let (fresh, kept) = self.freshen(policy, asked, stored, request.headers(), not_modified);
         let received = fresh.facts.received;
-        let mut response = self.from_stored(&errand.key, request, &fresh, received).await?;
+        let mut response = self.stored_answer(&errand.key, request, &fresh, received).await?;
         if policy.set_cookie != SetCookie::Store {
             // For this client alone.
             for cookie in not_modified.get_all(SET_COOKIE) {
@@ -259,7 +259,7 @@ impl Cache {
         match fill {
             Ok(stored) => {
                 let said = said_length(&response);
-                if let Some(leading) = self.sharing(policy, &errand, &stored, response.headers()) {
+                if let Some(leading) = self.sharing(&errand, &stored, response.headers()) {
                     return self.share(leading, errand, stored, said, response);
                 }
                 let max_body = policy.max_body;

@@ -39,7 +39,7 @@ impl Cache {
         status: Status,
     ) -> Option<Response<Body>> {
         let now = self.clock.unix_seconds();
-        let mut response = self.from_stored(&errand.key, &exchange.request, stored, now).await?;
+        let mut response = self.stored_answer(&errand.key, &exchange.request, stored, now).await?;
         self.metrics.count(Outcome::Stale);
         exchange.trail.borrow_mut().cache = Some(Outcome::Stale.as_str());
         mark(&mut response, Outcome::Stale, status);

@@ -35,7 +35,7 @@ impl Cache {
             Action::PassBy { reason } => return self.pass_by("bypass", Some(reason), exchange, next).await,
             Action::Refuse => return self.pass_by("bypass", Some("observe"), exchange, next).await,
         };
-        let Some(expected) = self.from_stored(&errand.key, &exchange.request, &stored, now).await else {
+        let Some(expected) = self.stored_answer(&errand.key, &exchange.request, &stored, now).await else {
             return self.fetch(errand, exchange, next).await;
         };
         let (expected, content) = expected.into_parts();

@@ -10,6 +10,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Response};
 use http_body::Frame;
@@ -22,7 +23,7 @@ use crate::cache::coalesce::{Ahead, Bounds, Leave};
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
 use crate::cache::store::Store;
 use crate::cache::stored::{StoredResponse, into_stored_head};
-use crate::cache::{Key, Policy, Scope};
+use crate::cache::{Key, Scope};
 
 impl Cache {
     /// Whether what may be stored may be shared before it is (rule 1). `head` are the fields of the answer.
@@ -33,13 +34,8 @@ impl Cache {
     }
 
     /// The role of the one who shares its answer, if it is one to share. What was known of its key is put right.
-    pub(super) fn sharing(
-        &self,
-        policy: &Policy,
-        errand: &Errand,
-        stored: &StoredResponse,
-        head: &HeaderMap,
-    ) -> Option<Leading> {
+    pub(super) fn sharing(&self, errand: &Errand, stored: &StoredResponse, head: &HeaderMap) -> Option<Leading> {
+        let policy = &errand.policy;
         if policy.coalescing.scope == Scope::Off {
             return None;
         }
@@ -70,6 +66,12 @@ impl Cache {
         drop(leading.lock);
     }
 
+    /// Whether content that came whole with its head is as long as it was said to be, and within the bounds.
+    fn may_keep(&self, content: &Bytes, said: Option<u64>, max_body: u64) -> bool {
+        let length = content.len() as u64;
+        said.is_none_or(|said| said == length) && length <= max_body && self.under_way.fill().grow(length)
+    }
+
     /// The driver's own client's response; everybody else's comes of the same content. `said` is its length as the app
     /// says it.
     pub(super) fn share(
@@ -80,13 +82,11 @@ impl Cache {
         said: Option<u64>,
         response: Response<Body>,
     ) -> Response<Body> {
-        let Some(max_body) = self.route.policy.as_ref().map(|policy| policy.max_body) else { return response };
+        let max_body = errand.policy.max_body;
         let (parts, mut body) = response.into_parts();
         let received = stored.facts.received;
         let begun = match Ahead::read(&mut body) {
-            Ahead::Whole(content)
-                if said.is_none_or(|said| said == content.len() as u64) && content.len() as u64 <= max_body =>
-            {
+            Ahead::Whole(content) if self.may_keep(&content, said, max_body) => {
                 stored.content = content.clone().into();
                 into_stored_head(&mut stored.head, stored.status, content.len(), received);
                 self.keep_for_all(Leading { driver, lock }, &errand, stored);

@@ -30,7 +30,7 @@ use crate::cache::coalesce::{self, Alone, Asking, FlightKey, Joined, Leave, Read
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
 use crate::cache::store::{Claim, Lock, Store};
 use crate::cache::stored::StoredResponse;
-use crate::cache::{Mode, Policy, Scope};
+use crate::cache::{Mode, Scope};
 use crate::clock::instant;
 use crate::exchange::{Exchange, Next};
 
@@ -93,8 +93,7 @@ impl Lead {
 impl Cache {
     /// What a request that would ask the app does. `stored` is what it would ask about.
     pub(super) fn turn(&self, errand: &Errand, stored: &Held, exchange: &Exchange) -> Turn {
-        let Some(policy) = &self.route.policy else { return Turn::Ask };
-        let Some(asking) = self.asking(policy, errand, stored, exchange) else { return Turn::Ask };
+        let Some(asking) = self.asking(errand, stored, exchange) else { return Turn::Ask };
         match self.flights.join(asking) {
             Joined::Drive { driver, landed } => self.lead(errand, driver, landed),
             Joined::Wait(waiter) => Turn::Wait(waiter),
@@ -109,14 +108,14 @@ impl Cache {
 
     fn lead(&self, errand: &Errand, driver: Driver, landed: bool) -> Turn {
         errand.lead.put(driver);
-        let scope = self.route.policy.as_ref().map(|policy| policy.coalescing.scope);
-        let fleet = scope == Some(Scope::Fleet) && matches!(self.store, Store::Redis(_));
+        let fleet = errand.policy.coalescing.scope == Scope::Fleet && matches!(self.store, Store::Redis(_));
         if landed || fleet { Turn::Lead { landed } } else { Turn::Ask }
     }
 
     /// `None`: it is not coalesced (rule 1).
-    fn asking(&self, policy: &Policy, errand: &Errand, stored: &Held, exchange: &Exchange) -> Option<Asking> {
-        let (request, coalescing) = (&exchange.request, &policy.coalescing);
+    fn asking(&self, errand: &Errand, stored: &Held, exchange: &Exchange) -> Option<Asking> {
+        let (policy, request) = (&errand.policy, &exchange.request);
+        let coalescing = &policy.coalescing;
         let fields = request.headers();
         if coalescing.scope == Scope::Off || policy.mode != Mode::On || errand.behind {
             return None;
@@ -215,8 +214,7 @@ impl Cache {
         if !answer.selects(fields) {
             return Err(Misfit::Variant);
         }
-        let policy = self.route.policy.as_ref().ok_or(Misfit::Forbidden)?;
-        let asks = ClientAsks::heard(fields, policy.freshness.client_directives).of(&answer.head);
+        let asks = ClientAsks::heard(fields, errand.policy.freshness.client_directives).of(&answer.head);
         let now = self.clock.unix_seconds();
         let Use::Fresh { fresh_for } = reuse::judge(&answer.facts, answer.facts.age(now), &asks) else {
             return Err(Misfit::Forbidden);
@@ -227,7 +225,7 @@ impl Cache {
         let request = &exchange.request;
         let mut response = match reader {
             Some(reader) => answer::begun(request, answer, now, Body::boxed(reader)),
-            None => self.from_stored(&errand.key, request, answer, now).await.ok_or(Misfit::Forbidden)?,
+            None => self.stored_answer(&errand.key, request, answer, now).await.ok_or(Misfit::Forbidden)?,
         };
         self.metrics.together(Together::Shared);
         let outcome = errand.why.outcome();
@@ -263,10 +261,10 @@ impl Cache {
         landed: bool,
     ) -> Option<Response<Body>> {
         let mut look = landed;
-        if let (Store::Redis(store), Some(policy)) = (&self.store, &self.route.policy)
-            && policy.coalescing.scope == Scope::Fleet
+        if let Store::Redis(store) = &self.store
+            && errand.policy.coalescing.scope == Scope::Fleet
         {
-            let wait = policy.coalescing.fleet_wait;
+            let wait = errand.policy.coalescing.fleet_wait;
             let deadline = Instant::now() + wait;
             loop {
                 match store.claim(&errand.key, wait).await {
@@ -303,8 +301,8 @@ impl Cache {
 
     /// The answer is not for those who wait. If it is for nobody else at all that is remembered, here and in the fleet.
     pub(super) fn part(&self, errand: &Errand, why: Leave) {
-        let (Some(leading), Some(policy)) = (errand.lead.take(), &self.route.policy) else { return };
-        let life = policy.coalescing.hit_for_miss;
+        let Some(leading) = errand.lead.take() else { return };
+        let life = errand.policy.coalescing.hit_for_miss;
         if why == Leave::Unshareable {
             if let Some(key) = leading.driver.key() {
                 self.flights.recollection().unshareable(key.remembered_by(), instant(), life);

@@ -21,7 +21,9 @@ fn content_beyond_what_may_be_under_way_is_sent_and_not_stored() {
         }
         Ok(())
     });
-    let sidegate = Configuration::of(&app).with("[memory]\nfilling = \"64 KiB\"\n").with(ALL).start();
+    // Each read by its own client, at that client's pace.
+    let tables = ALL.replace("[[route]]", "coalesce = \"off\"\n[[route]]");
+    let sidegate = Configuration::of(&app).with("[memory]\nfilling = \"64 KiB\"\n").with(&tables).start();
     let (mut first, mut other) = (sidegate.client(), sidegate.client());
     hit(&mut other, "/small", &[]);
     first.send("GET /large HTTP/1.1\r\nHost: app.test\r\n\r\n").head();
