@@ -17,7 +17,7 @@ use sidegate::cache::store::{
     Found, Generation, Keeping, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, SCRIPT, Since, Store,
 };
 use sidegate::cache::stored::{Content, Form, StoredResponse};
-use sidegate::cache::{Cache, Flights, Key, MemorySettings, OnRoute, Policy, UnderWay, Worker, layer};
+use sidegate::cache::{Cache, Flights, Key, MemorySettings, OnRoute, Policy, Scope, UnderWay, Worker, layer};
 use sidegate::clock::{Clock, ManualClock, instant};
 use sidegate::exchange::{Answer, Answers, Client, Connection, Exchange, Next, Scheme, Slot};
 use sidegate::gather::Ask as _;
@@ -100,6 +100,8 @@ fn keeping() -> Keeping {
 fn policy() -> Policy {
     let mut policy = Policy { max_body: 1000, ..Policy::new("pages") };
     policy.freshness.ttl = Some(Duration::from_secs(60));
+    // A response is kept as its client reads it; what is shared among requests `proxy/coalesce` shows.
+    policy.coalescing.scope = Scope::Off;
     policy
 }
 

@@ -23,6 +23,9 @@ use crate::body::BodyError;
 /// Bytes that are read ahead of one reader of passing content.
 pub(super) const AHEAD: u64 = 64 << 10;
 
+/// What a reader is given next; `None` at the end.
+pub(super) type Next = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
 /// What has come, and who reads it.
 #[derive(Default)]
 pub(super) struct Content {
@@ -229,11 +232,7 @@ impl Content {
     }
 
     /// The next frame for a reader.
-    pub(super) fn poll(
-        &mut self,
-        reader: usize,
-        cx: &Context<'_>,
-    ) -> (Poll<Option<Result<Frame<Bytes>, BodyError>>>, Wakers) {
+    pub(super) fn poll(&mut self, reader: usize, cx: &Context<'_>) -> (Next, Wakers) {
         let Some(Some(place)) = self.readers.get_mut(reader) else { return (Poll::Ready(None), Wakers::default()) };
         if self.end == Some(End::Cut) {
             return (Poll::Ready(Some(Err(BodyError::Broken("the fetch was cut short")))), Wakers::default());

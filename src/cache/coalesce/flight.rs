@@ -29,7 +29,7 @@ pub(super) enum Stage<H> {
         next: u64,
     },
     /// The head of the answer is there, and some of its content.
-    Open { head: H, content: Content },
+    Open { head: H, content: Box<Content> },
     /// There is nothing to wait for.
     Over,
 }
@@ -162,7 +162,7 @@ impl<H: Clone> Driver<H> {
     /// it. Gives who reads the content from the app, and the driver's own client's way to it.
     pub fn open(mut self, head: H, said: Option<u64>) -> Option<(Pilot<H>, Reader<H>)> {
         let flight = self.flight.take()?;
-        let mut content = Content::new(said);
+        let mut content = Box::new(Content::new(said));
         let own = content.join(usize::MAX).ok()?;
         let mut streams = Vec::new();
         {

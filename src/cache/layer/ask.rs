@@ -127,7 +127,7 @@ impl Cache {
 
     /// What is stored, once `not_modified` has said that it holds; `None`: its content cannot be read.
     pub(super) async fn freshened(
-        &self,
+        self: &Rc<Self>,
         errand: &Errand,
         asked: Asked,
         stored: &StoredResponse,

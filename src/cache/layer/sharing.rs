@@ -57,13 +57,22 @@ impl Cache {
         leading
     }
 
-    /// Keeps what is here whole, and gives it to all who wait for it.
-    pub(super) fn keep_for_all(&self, leading: Leading, errand: &Errand, response: StoredResponse) {
-        let answer = leading.driver.has_waiters().then(|| Arc::new(response.clone()));
+    /// Keeps what is here whole, and gives it to all who wait for it: once Redis has it, so that who looked it up before, and
+    /// joins meanwhile, waits with them.
+    pub(super) fn keep_for_all(self: &Rc<Self>, leading: Leading, errand: &Errand, response: StoredResponse) {
+        let Leading { driver, lock } = leading;
+        let answer = driver.has_waiters().then(|| Arc::new(response.clone()));
         self.keep(&errand.key, response, errand.since);
-        leading.driver.settle(answer);
-        // Behind what was stored, on the same connection.
-        drop(leading.lock);
+        if answer.is_none() || matches!(self.store, Store::Memory(_)) {
+            // The lock is let go of behind what was stored, on the same connection.
+            return driver.settle(answer);
+        }
+        let (cache, key) = (self.clone(), errand.key.clone());
+        tokio::task::spawn_local(async move {
+            cache.store.caught_up(&key).await;
+            driver.settle(answer);
+            drop(lock);
+        });
     }
 
     /// Whether content that came whole with its head is as long as it was said to be, and within the bounds.
