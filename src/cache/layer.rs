@@ -37,11 +37,13 @@ mod answer;
 mod ask;
 mod behind;
 mod decide;
+mod explain;
 mod fill;
 mod outcome;
 mod write;
 
 use decide::Action;
+pub use explain::explained;
 use outcome::{Metrics, Outcome, Status, mark};
 
 /// What a route says about stored responses.

@@ -11,13 +11,15 @@
 mod key;
 mod layer;
 mod policy;
+pub mod purge;
+pub mod reasons;
 pub mod rules;
 pub mod store;
 pub mod stored;
 mod under_way;
 
 pub use key::Key;
-pub use layer::{Cache, OnRoute, Worker, layer};
+pub use layer::{Cache, OnRoute, Worker, explained, layer};
 pub use policy::{
     ClientDirectives, Coalescing, Coding, Cookies, Freshness, KeyPart, Keying, Mode, Policy, QueryKey, Scope,
     SetCookie, Staleness,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::cached;
 use super::definitions::Definitions;
 use super::limits::too_dear;
 use super::process::{count, sized};
@@ -134,6 +135,9 @@ fn route(table: &mut Table<'_>, definitions: &Definitions, by_default: &[Placed<
         && !methods.contains(&Method::GET)
     {
         reading.warning(&value.at, "nothing is cached here: the route takes no GET");
+    }
+    if let (Some(value), Some(policy)) = (&cache_at, cache.and_then(|index| definitions.cache.at(index))) {
+        cached::warn_on_route(policy, session.is_some(), value);
     }
     let on_write = on_write(table, pattern.as_ref(), &methods);
     let cors = table.value("cors");
