@@ -96,6 +96,13 @@ pub enum LocalReply {
     },
     /// 403: the route takes no WebSocket or other upgrade.
     UpgradeRefused,
+    /// 403: `PURGE` from an address that is not trusted with it.
+    PurgeRefused,
+    /// 503: stored responses cannot be purged now.
+    PurgeFailed {
+        /// Seconds until trying again makes sense.
+        retry_after: u64,
+    },
     /// 504: the client takes only a stored response, and none is to be had (RFC 9111 §5.2.1.7).
     NotStored,
     /// 502: the app refuses connections.
@@ -226,7 +233,7 @@ impl LocalReply {
         match self {
             Self::BadRequest { .. } | Self::LimitKeyMissing { .. } => StatusCode::BAD_REQUEST,
             Self::SessionMissing | Self::SessionInvalid | Self::UnknownApiKey => StatusCode::UNAUTHORIZED,
-            Self::UpgradeRefused => StatusCode::FORBIDDEN,
+            Self::UpgradeRefused | Self::PurgeRefused => StatusCode::FORBIDDEN,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -241,6 +248,7 @@ impl LocalReply {
             | Self::UpstreamTls { .. } => StatusCode::BAD_GATEWAY,
             Self::LimitStoreDown { .. }
             | Self::SessionStoreDown { .. }
+            | Self::PurgeFailed { .. }
             | Self::UpstreamBusy { .. }
             | Self::UpstreamOut { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout { .. } | Self::NotStored => StatusCode::GATEWAY_TIMEOUT,
@@ -269,6 +277,8 @@ impl LocalReply {
             Self::SessionInvalid => ("session-invalid", "The login is not valid"),
             Self::SessionStoreDown { .. } => ("session-store-down", "Logins cannot be checked at the moment"),
             Self::UpgradeRefused => ("upgrade-refused", "The connection cannot be upgraded here"),
+            Self::PurgeRefused => ("purge-refused", "Not everybody may purge"),
+            Self::PurgeFailed { .. } => ("purge-failed", "Nothing can be purged at the moment"),
             Self::NotStored => ("not-stored", "There is no stored response"),
             Self::UpstreamRefused => ("upstream-refused", "The application cannot be reached"),
             Self::UpstreamTimeout { .. } => ("upstream-timeout", "The application did not answer in time"),
@@ -298,10 +308,13 @@ impl LocalReply {
                 return format!("The limit \"{limit}\" counts by something that the request does not carry.").into();
             }
             Self::UnknownApiKey => "The request carries no API key that is known here.",
-            Self::LimitStoreDown { .. } | Self::SessionStoreDown { .. } => "This should pass soon. Try again.",
+            Self::LimitStoreDown { .. } | Self::SessionStoreDown { .. } | Self::PurgeFailed { .. } => {
+                "This should pass soon. Try again."
+            }
             Self::SessionMissing => "The request carries no session.",
             Self::SessionInvalid => "The session has ended or is unknown. Log in again.",
             Self::UpgradeRefused => "This route takes neither WebSockets nor other upgrades.",
+            Self::PurgeRefused => "This address is not trusted with it.",
             Self::NotStored => "The request takes only a stored response (only-if-cached).",
             Self::UpstreamRefused => "It refuses connections.",
             Self::UpstreamTimeout { which: "connection_timeout" } => "No connection could be made in time.",
@@ -345,6 +358,7 @@ impl LocalReply {
             Self::RateLimited(refused) | Self::TooManyInFlight(refused) => refused.seconds(),
             Self::LimitStoreDown { retry_after }
             | Self::SessionStoreDown { retry_after }
+            | Self::PurgeFailed { retry_after }
             | Self::UpstreamBusy { retry_after }
             | Self::UpstreamOut { retry_after } => Some((*retry_after).max(1)),
             _ => None,
@@ -500,6 +514,8 @@ mod tests {
             SessionInvalid,
             SessionStoreDown { retry_after: 2 },
             UpgradeRefused,
+            PurgeRefused,
+            PurgeFailed { retry_after: 1 },
             NotStored,
             UpstreamRefused,
             UpstreamTimeout { which: "connection_timeout" },
@@ -563,7 +579,7 @@ mod tests {
             LocalReply::BadRequest { .. } => (400, None, true),
             LocalReply::LimitKeyMissing { .. } => (400, None, false),
             LocalReply::SessionMissing | LocalReply::SessionInvalid | LocalReply::UnknownApiKey => (401, None, false),
-            LocalReply::UpgradeRefused => (403, None, false),
+            LocalReply::UpgradeRefused | LocalReply::PurgeRefused => (403, None, false),
             LocalReply::NoRoute => (404, None, false),
             LocalReply::MethodNotAllowed { .. } => (405, None, false),
             LocalReply::RequestTimeout => (408, None, true),
@@ -576,7 +592,9 @@ mod tests {
             LocalReply::UpstreamBroken { error } => (502, Some(error), false),
             LocalReply::UpstreamUnresolved => (502, Some("dns_error"), false),
             LocalReply::UpstreamTls { error } => (502, Some(error), false),
-            LocalReply::LimitStoreDown { .. } | LocalReply::SessionStoreDown { .. } => (503, None, false),
+            LocalReply::LimitStoreDown { .. }
+            | LocalReply::SessionStoreDown { .. }
+            | LocalReply::PurgeFailed { .. } => (503, None, false),
             LocalReply::UpstreamBusy { .. } => (503, Some("connection_limit_reached"), false),
             LocalReply::UpstreamOut { .. } => (503, Some("destination_unavailable"), false),
             LocalReply::UpstreamTimeout { which } => (504, Some(which), false),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tower::ServiceBuilder;
 
 use crate::cache::encode::{self, Encode};
+use crate::cache::purge::method::{self, ByMethod};
 use crate::cache::{self, Cache};
 use crate::client_addr;
 use crate::exchange::{Next, Seam};
@@ -44,6 +45,8 @@ pub struct Parts {
     pub identity: Rc<IdentityFields>,
     /// The way to Redis, if there is one.
     pub link: Option<Link>,
+    /// Who may use the method `PURGE`; `None`: it is the app's.
+    pub purging: Option<Rc<ByMethod>>,
     /// How paths are read.
     pub paths: Paths,
     /// Counts the paths that are refused.
@@ -90,7 +93,7 @@ pub struct Route {
 
 /// The stack of one worker.
 pub fn build(parts: Parts) -> impl Next {
-    let Parts { telemetry, client_addr, identity, link, paths, refusals, routes } = parts;
+    let Parts { telemetry, client_addr, identity, link, purging, paths, refusals, routes } = parts;
     let bound = |(index, route): (usize, Route)| {
         let (label, pattern) = (route.label.clone(), route.pattern.clone());
         let (strictness, cors) = (route.strictness.clone(), route.cors.clone());
@@ -104,6 +107,8 @@ pub fn build(parts: Parts) -> impl Next {
         .layer(client_addr::layer(client_addr))
         // One spelling of "where to", before anybody reads it.
         .layer(target::layer())
+        // What operators have taken back, whatever route it is of; nobody else's word reaches the app.
+        .layer(method::layer(purging))
         // Spoofed identity fields go before any layer could believe them; on every route, also without a session.
         .layer(session::strip_layer(identity))
         // Which policy: the seam between what all requests and what one route's requests meet.

@@ -8,6 +8,8 @@
 //! | `GET /readyz` | JSON; 200 ready, 503 not: see [`Health`] |
 //! | `POST /reload` | reads the configuration again; 200 with what changed, 422 with the errors |
 //! | `/limits…` | what operators ask of limits: see [`limits`] |
+//! | `POST /cache/purge` | stored responses are taken back: see [`Wanted`](crate::cache::purge::Wanted) |
+//! | `POST /explain` | what would become of a request, and why: see [`explain`] |
 //!
 //! 1. Every request passes [`guard`]: where it was sent to, what page it comes from, whether it has the token.
 //! 2. Without the token, health is still told, but only in one word: probes of a container have no token.
@@ -18,6 +20,7 @@
 //! Operators and their tools need it most when the process is in trouble. It shares nothing with the workers but
 //! counters, and a client that holds it up cannot hold up the proxy.
 
+pub mod explain;
 pub mod guard;
 mod health;
 pub mod limits;
@@ -33,7 +36,8 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
-use crate::rate_limit::operate::{Order, Trouble};
+use crate::cache::purge;
+use crate::rate_limit::operate::{self, Trouble};
 use crate::telemetry::registry::Registry;
 
 /// `[admin]`.
@@ -57,8 +61,19 @@ impl Default for Settings {
 /// time, and may be called again before it has returned.
 pub type Reload = Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
 
-/// Carries out an order about limits; the answer comes when it comes, or never if nobody is there.
-pub type Limits = Box<dyn Fn(Order) -> oneshot::Receiver<Result<serde_json::Value, Trouble>> + Send + Sync>;
+/// What an operator wants done by a worker.
+#[derive(Debug)]
+pub enum Order {
+    /// Something about limits.
+    Limits(operate::Order),
+    /// Stored responses are taken back.
+    Purge(purge::Order),
+    /// To know what would become of a request.
+    Explain(Box<explain::Asked>),
+}
+
+/// Carries out an order; the answer comes when it comes, or never if nobody is there.
+pub type Orders = Box<dyn Fn(Order) -> oneshot::Receiver<Result<serde_json::Value, Trouble>> + Send + Sync>;
 
 /// What the listener shows and does.
 pub struct State {
@@ -68,6 +83,6 @@ pub struct State {
     pub health: Arc<Health>,
     /// For `/reload`.
     pub reload: Reload,
-    /// For `/limits`.
-    pub limits: Limits,
+    /// For `/limits`, `/cache/purge` and `/explain`.
+    pub orders: Orders,
 }

@@ -12,11 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use secrecy::SecretString;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,9 +27,12 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::guard::{self, Verdict};
 use super::limits::{self, Asks};
-use super::{Settings, State, process};
+use super::{Order, Settings, State, explain, process};
+use crate::cache::purge;
 
 const CONNECTIONS: usize = 64;
+/// Bytes of content that are read.
+const CONTENT: usize = 64 << 10;
 const HEAD_TIME: Duration = Duration::from_secs(5);
 const WHOLE_TIME: Duration = Duration::from_secs(30);
 
@@ -41,7 +46,9 @@ const INDEX: &str = "sidegate\n\n\
     GET  /readyz   whether it should get requests, and what Redis and the upstreams are doing\n\
     POST /reload   read the configuration again\n\
     GET  /limits   limits; /limits/NAME/top: who is refused; /limits/NAME/key?key=…: where a key stands\n\
-    POST /limits/NAME/reset?key=…, /limits/NAME/grant?key=…&units=N: what it has spent is forgotten, or given back\n";
+    POST /limits/NAME/reset?key=…, /limits/NAME/grant?key=…&units=N: what it has spent is forgotten, or given back\n\
+    POST /cache/purge  stored responses are taken back: {\"urls\": [\"https://example.com/\"]}; `sidegate purge` asks it\n\
+    POST /explain  what would become of a request: {\"method\": \"GET\", \"url\": \"/\"}; `sidegate explain` asks it\n";
 
 /// A running admin listener. It ends when this is dropped.
 #[derive(Debug)]
@@ -167,8 +174,8 @@ async fn serve(stream: TcpStream, serving: Arc<Serving>, asked: Arc<AtomicBool>)
 }
 
 impl Serving {
-    async fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>> {
-        let (request, _) = request.into_parts();
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (request, content) = request.into_parts();
         let verdict = guard::judge(&request, self.token.as_ref());
         match verdict {
             Verdict::Forbidden(why) => return failed(StatusCode::FORBIDDEN, why),
@@ -189,6 +196,9 @@ impl Serving {
             ("/reload", _) if request.method == Method::POST => self.reload().await,
             ("/reload", _) => not_allowed("POST"),
             (path, _) if path.starts_with("/limits") => self.limits(&request).await,
+            ("/cache/purge" | "/explain", _) if request.method != Method::POST => not_allowed("POST"),
+            ("/cache/purge", _) => self.purge(content).await,
+            ("/explain", _) => self.explain(content).await,
             _ => nothing(),
         }
     }
@@ -201,7 +211,27 @@ impl Serving {
             Asks::Wrong(why) => return failed(StatusCode::BAD_REQUEST, &why),
             Asks::Nothing => return nothing(),
         };
-        match (self.state.limits)(order).await {
+        self.done(Order::Limits(order)).await
+    }
+
+    async fn purge(&self, content: Incoming) -> Response<Full<Bytes>> {
+        let wanted = sent::<purge::Wanted>(content).await;
+        match wanted.and_then(|wanted| wanted.read()) {
+            Ok(order) => self.done(Order::Purge(order)).await,
+            Err(why) => failed(StatusCode::BAD_REQUEST, &why),
+        }
+    }
+
+    async fn explain(&self, content: Incoming) -> Response<Full<Bytes>> {
+        let wanted = sent::<explain::Wanted>(content).await;
+        match wanted.and_then(|wanted| wanted.read()) {
+            Ok(asked) => self.done(Order::Explain(Box::new(asked))).await,
+            Err(why) => failed(StatusCode::BAD_REQUEST, &why),
+        }
+    }
+
+    async fn done(&self, order: Order) -> Response<Full<Bytes>> {
+        match (self.state.orders)(order).await {
             Ok(Ok(answer)) => reply(StatusCode::OK, JSON, format!("{answer}\n")),
             Ok(Err(trouble)) => {
                 let (status, why) = limits::told(&trouble);
@@ -226,6 +256,13 @@ impl Serving {
             Err(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, "the reload broke off; the old configuration stays"),
         }
     }
+}
+
+/// What the content says, which is JSON.
+async fn sent<T: DeserializeOwned>(content: Incoming) -> Result<T, String> {
+    let content = Limited::new(content, CONTENT).collect().await;
+    let content = content.map_err(|_| format!("the content is larger than {CONTENT} bytes, or broke off"))?;
+    serde_json::from_slice(&content.to_bytes()).map_err(|error| error.to_string())
 }
 
 fn reply(status: StatusCode, kind: HeaderValue, content: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -267,7 +304,7 @@ mod tests {
     use crate::telemetry::registry::Registry;
 
     /// Whom nobody answers.
-    fn nobody() -> super::super::Limits {
+    fn nobody() -> super::super::Orders {
         Box::new(|_| oneshot::channel().1)
     }
 
@@ -276,7 +313,7 @@ mod tests {
             registry: Registry::new(1),
             health: Health::new(),
             reload: Box::new(|| Ok(vec!["route /users added".into()])),
-            limits: nobody(),
+            orders: nobody(),
         });
         (start_with(token, state.clone()), state)
     }
@@ -337,7 +374,7 @@ mod tests {
         assert!(status(&answer) == 405 && answer.contains("allow: POST\r\n"), "{answer}");
 
         let reload: super::super::Reload = Box::new(|| Err("line 3:\n  \"no\"".into()));
-        let failing = State { registry: Registry::new(1), health: Health::new(), reload, limits: nobody() };
+        let failing = State { registry: Registry::new(1), health: Health::new(), reload, orders: nobody() };
         let answer = ask(&start_with(None, Arc::new(failing)), "POST /reload", &[]);
         assert!(status(&answer) == 422 && answer.ends_with("{\"error\":\"line 3:\\n  \\\"no\\\"\"}\n"), "{answer}");
     }
@@ -418,7 +455,7 @@ mod tests {
             let _ = held.lock().recv();
             Ok(Vec::new())
         });
-        let state = State { registry: Registry::new(1), health: Health::new(), reload, limits: nobody() };
+        let state = State { registry: Registry::new(1), health: Health::new(), reload, orders: nobody() };
         let handle = start_with(None, Arc::new(state));
         let mut asking = std::net::TcpStream::connect(handle.address).unwrap();
         asking.write_all(format!("POST /reload HTTP/1.1\r\nHost: {}\r\n\r\n", handle.address).as_bytes()).unwrap();

@@ -25,7 +25,7 @@ use crate::telemetry::logs;
 use crate::telemetry::sink::Sink;
 use crate::{admin, config, session};
 
-/// Orders about limits that may wait for a worker.
+/// Orders that may wait for a worker.
 const ORDERS: usize = 16;
 
 /// Where the configuration comes from.
@@ -194,13 +194,13 @@ fn admin_state(shared: &Arc<Shared>, ask: mpsc::Sender<Asked>, order: mpsc::Send
         answer.blocking_recv().map_err(|_| "the process is stopping".to_owned())?
     };
     let (registry, health) = (shared.registry.clone(), shared.health.clone());
-    let limits = move |wanted| {
+    let orders = move |wanted| {
         let (reply, answer) = oneshot::channel();
         // No room: the reply is dropped, and says so.
         let _ = order.try_send(Ordered { order: wanted, reply });
         answer
     };
-    Arc::new(admin::State { registry, health, reload: Box::new(reload), limits: Box::new(limits) })
+    Arc::new(admin::State { registry, health, reload: Box::new(reload), orders: Box::new(orders) })
 }
 
 /// The sockets of the process. Dropping one stops accepting from it.

@@ -14,6 +14,7 @@
 
 mod boot;
 mod drain;
+mod explain;
 mod files;
 mod near;
 mod reload;

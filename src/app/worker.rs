@@ -14,6 +14,7 @@ use tokio::time::{Instant, interval, sleep, sleep_until, timeout, timeout_at};
 
 use self::materials::{Materials, gather_parts};
 use super::shared::{Shared, Stores};
+use crate::admin::Order;
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::listener::Bind;
@@ -21,7 +22,7 @@ use crate::listener::accept::accept;
 use crate::listener::connection::{Metrics, Served};
 use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
-use crate::rate_limit::operate::{Order, Trouble};
+use crate::rate_limit::operate::Trouble;
 use crate::redis_pool::Link;
 use crate::stack;
 use crate::telemetry::access_log::PATIENCE;
@@ -43,7 +44,7 @@ pub enum Command {
     Forget,
     /// Listen here too, at what is configured as this, until the receiver turns true or its sender is gone.
     Listen(Listening, Bind, watch::Receiver<bool>),
-    /// Do this about limits.
+    /// Do what an operator wants.
     Order(Ordered),
     /// Say that it is there.
     Answer(oneshot::Sender<()>),
@@ -51,7 +52,7 @@ pub enum Command {
     Drain(std::time::Instant),
 }
 
-/// An order about limits, and who waits for the answer.
+/// An order, and who waits for the answer.
 pub struct Ordered {
     /// What is wanted.
     pub order: Order,
@@ -150,8 +151,16 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
                 // Nobody to hear it: then it was too late.
                 Some(Command::Answer(reply)) => drop(reply.send(())),
                 Some(Command::Order(Ordered { order, reply })) => {
-                    let limits = current.borrow().materials.limits.clone();
-                    tokio::task::spawn_local(async move { reply.send(limits.carry_out(order).await) });
+                    let (limits, purging, explaining) = current.borrow().materials.for_operators();
+                    let stack = current.borrow().stack.clone();
+                    tokio::task::spawn_local(async move {
+                        let done = match order {
+                            Order::Limits(order) => limits.carry_out(order).await,
+                            Order::Purge(order) => purging.carry_out(order).await,
+                            Order::Explain(asked) => explaining.explain(*asked, stack).await,
+                        };
+                        reply.send(done)
+                    });
                 }
                 Some(Command::Prepare(settings, stores, reply)) => {
                     let built = build(&settings, &stores, Some(&current.borrow().materials));

@@ -42,6 +42,7 @@ mod answer;
 mod ask;
 mod behind;
 mod decide;
+mod explain;
 mod fill;
 mod observe;
 mod offer;
@@ -53,6 +54,7 @@ mod whom;
 mod write;
 
 use decide::{Action, Held};
+pub use explain::explained;
 use outcome::{Metrics, Outcome, Status, Tier, mark};
 use together::Turn;
 use whom::Policies;

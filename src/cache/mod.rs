@@ -14,6 +14,8 @@ mod key;
 mod layer;
 mod observe;
 mod policy;
+pub mod purge;
+pub mod reasons;
 pub mod rules;
 pub mod store;
 pub mod stored;
@@ -21,7 +23,7 @@ mod text;
 mod under_way;
 
 pub use key::{Besides, Key};
-pub use layer::{Cache, OnRoute, Worker, layer};
+pub use layer::{Cache, OnRoute, Worker, explained, layer};
 pub use policy::{
     ClientDirectives, Coalescing, Coding, Cookies, Freshness, KeyPart, Keying, Mode, Policy, QueryKey, Scope,
     SetCookie, Staleness,

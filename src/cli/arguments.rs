@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::{check, demo, health, init, limits, redis_report, replay};
+use super::{check, demo, explain, health, init, limits, purge, redis_report, replay};
 use crate::app::{self, Failure, Source, Start};
 use crate::clock::Clock;
 use crate::config;
@@ -81,6 +81,10 @@ enum Command {
     },
     /// Who is limited by a running sidegate; show, reset or grant a key
     Limits(limits::Arguments),
+    /// Have a running sidegate take stored responses back
+    Purge(purge::Arguments),
+    /// Ask a running sidegate what would become of a request: route, limits, session, cache, and why
+    Explain(explain::Arguments),
     /// Print how many keys and bytes of Redis each feature takes: reads only, in bounded steps
     RedisReport(redis_report::Arguments),
     /// Print what the limits of a configuration would have refused of the traffic in access logs
@@ -104,6 +108,8 @@ pub fn run() -> ExitCode {
         Some(Command::Demo { redis, listen, app_port }) => demonstrate(redis.as_deref(), listen, app_port),
         Some(Command::Health { admin }) => health::health(&admin),
         Some(Command::Limits(arguments)) => limits::limits(&arguments),
+        Some(Command::Purge(arguments)) => purge::purge(arguments),
+        Some(Command::Explain(arguments)) => explain::explain(arguments),
         Some(Command::RedisReport(arguments)) => redis_report::report(&arguments),
         Some(Command::Replay(arguments)) => replay::replay(&arguments),
         Some(Command::Completions { shell }) => {

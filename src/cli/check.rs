@@ -10,6 +10,7 @@ use humantime::format_duration;
 use tokio::time::timeout;
 
 use crate::app::{self, Files};
+use crate::cache::{KeyPart, Policy};
 use crate::config::settings::{RouteSettings, Settings};
 use crate::config::{self, Loaded};
 use crate::rate_limit::{Plan, Unknown};
@@ -19,6 +20,7 @@ use crate::redis_pool::near::{Mode as Told, covering};
 use crate::redis_pool::topology::roll_call;
 use crate::redis_pool::tracking::probe;
 use crate::session::Mode;
+use crate::upstream::hop;
 
 /// Exit code for a configuration that cannot be used.
 const UNUSABLE: u8 = 2;
@@ -42,6 +44,9 @@ pub fn check(path: &Path) -> ExitCode {
             for (what, prefix) in app::untrackable(&settings) {
                 eprintln!("warning: {what} under `{prefix}` are not remembered near: limits are counted under it\n");
             }
+            for warning in unkeyed(&settings) {
+                eprintln!("warning: {warning}\n");
+            }
             let mut summary = summary(&settings);
             summary.push_str(&masters(&settings));
             summary.push_str(&near(&settings));
@@ -53,6 +58,28 @@ pub fn check(path: &Path) -> ExitCode {
             ExitCode::from(UNUSABLE)
         }
     }
+}
+
+/// What an app may answer by that is in no cache's key, and that not sidegate but a proxy before it has the last word on.
+fn unkeyed(settings: &Settings) -> Vec<String> {
+    if settings.client_addr.trusted.is_empty() && !settings.client_addr.trust_unix {
+        return Vec::new();
+    }
+    let in_key = |policy: &Policy| policy.keying.by.contains(&KeyPart::Field(hop::X_FORWARDED_HOST));
+    let mut caches: Vec<&str> = Vec::new();
+    for policy in settings.routes.iter().filter_map(|route| route.cache.as_deref()).filter(|policy| !in_key(policy)) {
+        if !caches.contains(&&*policy.name) {
+            caches.push(&policy.name);
+        }
+    }
+    let warning = |name: &&str| {
+        format!(
+            "cache `{name}`: the app gets X-Forwarded-Host as a trusted proxy sends it, and it is not in the key. A proxy that \
+             passes on what clients send there lets one client choose what all others get. The app should go by Host, which \
+             is in the key; or key = [\"field:X-Forwarded-Host\"]"
+        )
+    };
+    caches.iter().map(warning).collect()
 }
 
 /// What a configuration does: listeners, stores, upstreams, and each route with its policies.
@@ -230,5 +257,25 @@ limit login (5 per hour by address, fixed-window, calendar UTC, count 401 or 500
 limit calm (10 per second by address, burst 1, delay at most 1s), cors spa, rewritten
 ";
         assert_eq!(summary(&loaded.settings), expected);
+    }
+
+    #[test]
+    fn a_forwarded_host_that_is_not_in_the_key_is_warned_of_where_a_proxy_has_the_last_word() {
+        let warned = |trusted: &str, key: &str| {
+            let text = format!(
+                "[server]\ntrusted_proxies = {trusted}\n[upstream.app]\nservers = \"http://127.0.0.1:3000\"\n\
+                 [cache.pages]\nkey = {key}\n[[route]]\npath = \"/a\"\ncache = \"pages\"\n\
+                 [[route]]\npath = \"/b\"\ncache = \"pages\"\n"
+            );
+            unkeyed(&config::parse("sidegate.toml", &text, &|_| None).unwrap().settings)
+        };
+        let warnings = warned("[\"10.0.0.0/8\"]", "[]");
+        assert!(
+            warnings.len() == 1 && warnings[0].starts_with("cache `pages`: the app gets X-Forwarded-Host"),
+            "{warnings:?}"
+        );
+        assert_eq!(warned("[\"unix\"]", "[]").len(), 1);
+        assert_eq!(warned("[\"10.0.0.0/8\"]", "[\"field:X-Forwarded-Host\"]"), Vec::<String>::new());
+        assert_eq!(warned("[]", "[]"), Vec::<String>::new(), "a client's own never reaches the app");
     }
 }

@@ -38,9 +38,9 @@ mod tests {
     #[test]
     fn it_says_what_the_admin_listener_says() {
         let health = Health::new();
-        let limits: admin::Limits = Box::new(|_| tokio::sync::oneshot::channel().1);
+        let orders: admin::Orders = Box::new(|_| tokio::sync::oneshot::channel().1);
         let state =
-            State { registry: Registry::new(1), health: health.clone(), reload: Box::new(|| Ok(Vec::new())), limits };
+            State { registry: Registry::new(1), health: health.clone(), reload: Box::new(|| Ok(Vec::new())), orders };
         let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let settings = admin::Settings { listen, ..admin::Settings::default() };
         let handle = admin::spawn(&settings, Arc::new(state)).unwrap().unwrap();

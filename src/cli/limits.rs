@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use secrecy::SecretString;
 use serde_json::Value;
 
-use super::admin::ask;
+use super::admin::tell;
 
 /// `sidegate limits …`.
 #[derive(Debug, Args)]
@@ -63,30 +62,8 @@ struct Key {
 
 /// Asks, prints the answer, and exits with 0; with 1 if there is none, or no such thing.
 pub fn limits(arguments: &Arguments) -> ExitCode {
-    // The same variable that the configuration would name; never an argument, which others can see.
-    let token = std::env::var("SIDEGATE_ADMIN_TOKEN").ok().map(SecretString::from);
     let request = request(arguments.wanted.as_ref().unwrap_or(&Wanted::List), arguments.reveal);
-    let (status, content) = match ask(&arguments.admin, &request, token.as_ref()) {
-        Ok(answer) => answer,
-        Err(error) => {
-            eprintln!("error: sidegate at {} does not answer: {error}", arguments.admin);
-            return ExitCode::FAILURE;
-        }
-    };
-    let answer: Value = serde_json::from_str(&content).unwrap_or_default();
-    match (status, arguments.json) {
-        (200, true) => println!("{content}"),
-        (200, false) => print!("{}", told(&answer)),
-        (401, _) => {
-            eprintln!("error: the admin listener wants its token: set SIDEGATE_ADMIN_TOKEN");
-            return ExitCode::FAILURE;
-        }
-        _ => {
-            eprintln!("error: {}", answer["error"].as_str().unwrap_or(&content));
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+    tell(&arguments.admin, &request, None, arguments.json, told)
 }
 
 fn request(wanted: &Wanted, reveal: bool) -> String {

@@ -4,9 +4,11 @@ mod admin;
 mod arguments;
 pub mod check;
 pub mod demo;
+pub mod explain;
 pub mod health;
 pub mod init;
 pub mod limits;
+pub mod purge;
 pub mod redis_report;
 pub mod replay;
 

@@ -103,6 +103,8 @@ pub fn sections(settings: &Settings) -> Vec<Section> {
         ("grace_sessions", plain(size(memory.sessions.max_bytes))),
     ];
     sections.push(Section { name: "memory".into(), lines: memory });
+    let from = list(settings.purge.from.iter().map(ToString::to_string));
+    sections.push(Section { name: "purge".into(), lines: vec![("from", from)] });
     let limits = &settings.limits;
     let limits = vec![
         ("on_outage", plain(format!("{:?}", limits.on_outage).to_lowercase())),

@@ -9,7 +9,7 @@
 //! serde stops at its first error and loses positions in all but the plainest structs. A document that is walked keeps
 //! both, and each key stands once, beside the reader that gives it a meaning.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::path::Path;
 
@@ -52,6 +52,8 @@ pub struct Reading<'d> {
     pub keeps_sessions: bool,
     /// The fields that tell of clients' certificates; `None`: nobody is asked for one. Known once `[server]` has been read.
     pub certificate_fields: RefCell<Option<Vec<HeaderName>>>,
+    /// Somebody's word about the client is believed. Known once `[server]` has been read.
+    pub trusts_proxies: Cell<bool>,
     findings: RefCell<Vec<Finding>>,
     secrets: RefCell<Vec<Range<usize>>>,
 }
@@ -109,6 +111,7 @@ impl<'d> Reading<'d> {
             folder,
             keeps_sessions: false,
             certificate_fields: RefCell::default(),
+            trusts_proxies: Cell::default(),
             findings: RefCell::default(),
             secrets: RefCell::default(),
         }

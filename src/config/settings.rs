@@ -26,6 +26,8 @@ pub struct Settings {
     pub near: redis_pool::near::Settings,
     /// `[memory]`: bounds of the in-process stores.
     pub memory: MemorySettings,
+    /// `[purge]`: who may use the method `PURGE`.
+    pub purge: cache::purge::Settings,
     /// `[limits]`: what all limits have in common.
     pub limits: rate_limit::Settings,
     /// `[upstream.NAME]`, by name.

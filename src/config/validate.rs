@@ -1,5 +1,6 @@
 //! Makes settings of a document: each table in its turn, then what they say about each other.
 
+mod cached;
 mod caches;
 mod definitions;
 mod endpoints;
@@ -39,12 +40,14 @@ pub fn settings(root: &mut Table<'_>) -> Option<Settings> {
     let redis = redis::redis(root);
     let memory = root.section("memory", process::memory).unwrap_or_default();
     let near = near::read(root, redis.is_some());
+    let purge = root.section("purge", process::purge).unwrap_or_default();
     let (limits, by_default) = root.section("limits", process::limits).unwrap_or_default();
     let definitions = Definitions::read(root, redis.is_some());
     let routes = routes::read(root, &definitions, paths, &by_default);
     let upstreams = definitions.upstreams()?;
     let redis = redis.flatten();
-    Some(Settings { server, client_addr, paths, admin, log, redis, near, memory, limits, upstreams, routes: routes? })
+    let routes = routes?;
+    Some(Settings { server, client_addr, paths, admin, log, redis, near, memory, purge, limits, upstreams, routes })
 }
 
 /// Settings that forward everything to `url`.
@@ -64,6 +67,7 @@ pub fn plain(url: &str, environment: Environment<'_>) -> Result<Settings, Fault>
         redis,
         near: crate::redis_pool::near::Settings::default(),
         memory: super::settings::MemorySettings::default(),
+        purge: crate::cache::purge::Settings::default(),
         limits: rate_limit::Settings::default(),
         upstreams: vec![app],
         routes: vec![everything()],

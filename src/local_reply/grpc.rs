@@ -61,7 +61,7 @@ fn code(reply: &LocalReply) -> u16 {
         LocalReply::BadRequest { .. } | LocalReply::VersionNotSupported => INTERNAL,
         LocalReply::LimitKeyMissing { .. } => INVALID_ARGUMENT,
         LocalReply::SessionMissing | LocalReply::SessionInvalid | LocalReply::UnknownApiKey => UNAUTHENTICATED,
-        LocalReply::UpgradeRefused => PERMISSION_DENIED,
+        LocalReply::UpgradeRefused | LocalReply::PurgeRefused => PERMISSION_DENIED,
         LocalReply::NoRoute | LocalReply::MethodNotAllowed { .. } => UNIMPLEMENTED,
         LocalReply::RateLimited(_)
         | LocalReply::TooManyInFlight(_)
@@ -76,6 +76,7 @@ fn code(reply: &LocalReply) -> u16 {
         LocalReply::UpstreamTimeout { .. } => DEADLINE_EXCEEDED,
         LocalReply::LimitStoreDown { .. }
         | LocalReply::SessionStoreDown { .. }
+        | LocalReply::PurgeFailed { .. }
         | LocalReply::NotStored
         | LocalReply::UpstreamRefused
         | LocalReply::UpstreamBusy { .. }

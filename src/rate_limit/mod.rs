@@ -21,6 +21,7 @@
 mod after;
 pub mod algorithm;
 mod delay;
+mod explain;
 pub mod fields;
 pub mod in_flight;
 mod judge;
@@ -41,6 +42,7 @@ pub mod top;
 pub(crate) mod trial;
 mod words;
 
+pub use explain::explain;
 pub use judge::{RateLimit, Worker, key_name};
 pub use layer::layer;
 pub use limit::{

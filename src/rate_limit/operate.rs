@@ -164,7 +164,7 @@ async fn in_force(subject: Subject, values: &[String], worker: &Worker) -> Resul
     })
 }
 
-fn described(limit: &Limit) -> Value {
+pub(super) fn described(limit: &Limit) -> Value {
     json!({
         "name": &*limit.name,
         "key": limit.key.to_string(),
@@ -179,12 +179,12 @@ fn shown(limit: &Limit, key: &str, reveal: bool) -> String {
 }
 
 /// A key of a limit.
-struct Named<'a> {
-    limit: &'a Limit,
-    terms: &'a Terms,
+pub(super) struct Named<'a> {
+    pub(super) limit: &'a Limit,
+    pub(super) terms: &'a Terms,
     /// `NAME:KEY`.
-    key: String,
-    worker: &'a Worker,
+    pub(super) key: String,
+    pub(super) worker: &'a Worker,
 }
 
 impl Named<'_> {
@@ -218,7 +218,7 @@ impl Named<'_> {
         Counters { prefix: &self.worker.prefix, here: self.worker.clock.unix_micros(), there: None }
     }
 
-    async fn shown(&self) -> Result<Value, Trouble> {
+    pub(super) async fn shown(&self) -> Result<Value, Trouble> {
         let decision = self.look().await?;
         Ok(json!({
             "limit": &*self.limit.name,

@@ -33,8 +33,8 @@ pub enum Store {
 
 /// What one route makes of one session definition, on one worker.
 pub struct Session {
-    definition: Arc<Definition>,
-    mode: Mode,
+    pub(super) definition: Arc<Definition>,
+    pub(super) mode: Mode,
     store: Store,
     reading: Arc<Reading>,
     /// Logins may be remembered near.
@@ -64,7 +64,7 @@ impl Session {
         credential(&self.definition.carriers, request.headers(), request.uri().query())
     }
 
-    fn judge(&self, exchange: &mut Exchange) -> Verdict {
+    pub(super) fn judge(&self, exchange: &mut Exchange) -> Verdict {
         let answer = exchange.answers.take(Slot::Session);
         let credential = self.credential(&exchange.request);
         let judge = |found| judge(&self.definition.name, &credential, found, Key::of_process());

@@ -22,6 +22,7 @@
 
 pub mod credential;
 pub mod digest;
+mod explain;
 pub mod format;
 mod identity;
 mod layer;

@@ -206,6 +206,11 @@ fn is_protected(name: &HeaderName) -> bool {
         || name.as_str() == "traceparent"
 }
 
+/// Whether the app gets this field only from us, or from a trusted proxy: a client's own is removed.
+pub fn is_no_clients(name: &HeaderName) -> bool {
+    is_ours(name.as_str()) || is_ours_misspelt(name.as_str())
+}
+
 fn is_ours(name: &str) -> bool {
     matches!(name.as_bytes().first(), Some(b'x' | b'f' | b't'))
         && (name.strip_prefix(FORWARDED).is_some_and(|rest| matches!(rest.as_bytes().first(), None | Some(b'-')))

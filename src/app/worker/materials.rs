@@ -7,9 +7,12 @@ use std::sync::atomic::AtomicU8;
 
 use http::HeaderName;
 
+use super::super::explain::Explaining;
 use super::super::shared::{Shared, Stores};
 use super::wildcards::wildcards;
 use crate::cache::encode::Encode;
+use crate::cache::purge::Purging;
+use crate::cache::purge::method::ByMethod;
 use crate::cache::rules::on_write::OnWrite;
 use crate::cache::store::Wildcards;
 use crate::cache::{self, Cache, OnRoute, Policy};
@@ -49,7 +52,9 @@ pub struct Materials {
     pub register: Rc<Register>,
     pub access: Option<Rc<AccessLog>>,
     /// For operators.
-    pub limits: Rc<Limits>,
+    limits: Rc<Limits>,
+    purging: Rc<Purging>,
+    explaining: Rc<Explaining>,
     /// Held for as long as limits are to notice that Redis is lost.
     _vigil: Option<rate_limit::Vigil>,
     /// Held for as long as Redis is to be asked about doubted logins.
@@ -71,6 +76,11 @@ impl Limits {
 }
 
 impl Materials {
+    /// Who does what operators want.
+    pub fn for_operators(&self) -> (Rc<Limits>, Rc<Purging>, Rc<Explaining>) {
+        (self.limits.clone(), self.purging.clone(), self.explaining.clone())
+    }
+
     /// What it sees of Redis.
     pub fn redis_state(&self) -> Option<Arc<AtomicU8>> {
         self.redis.as_ref().map(|(_, link)| link.shared_state())
@@ -167,18 +177,22 @@ pub fn gather_parts(
         identity: &identity,
         wildcards: &wildcards,
     };
+    let purging = Purging::new(&room.cache_worker());
     let routes = settings.routes.iter().map(|route| {
         let (_, upstream) = &upstreams[&settings.upstreams[route.upstream].name];
         room.route(route, upstream.clone())
     });
+    let routes = routes.collect::<Result<Vec<_>, _>>()?;
+    let explaining = Explaining::new(settings, &routes, &identity, &link, &limits);
     let parts = Parts {
         telemetry: Telemetry::new(number, registry, &labels, access.clone()),
         client_addr: Rc::new(settings.client_addr.clone()),
         identity: identity.clone(),
         link: link.clone(),
+        purging: ByMethod::new(&settings.purge, &purging),
         paths: settings.paths,
         refusals: Refusals::new(registry, number),
-        routes: routes.collect::<Result<_, _>>()?,
+        routes,
     };
     let server = Arc::new(settings.server.clone());
     let believes = |route: &RouteSettings| route.session.iter().any(|(session, _)| session.on_outage.grace().is_some());
@@ -186,7 +200,20 @@ pub fn gather_parts(
     let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
     let limits = Rc::new(Limits { limits: settings.limits_in_use(), settings: settings.limits, worker: limits });
     let (_vigil, _asking) = (vigil, asking);
-    let materials = Materials { server, redis, member, tending, upstreams, register, access, limits, _vigil, _asking };
+    let materials = Materials {
+        server,
+        redis,
+        member,
+        tending,
+        upstreams,
+        register,
+        access,
+        limits,
+        purging,
+        explaining,
+        _vigil,
+        _asking,
+    };
     Ok((materials, parts))
 }
 
@@ -285,7 +312,11 @@ impl Room<'_> {
             wildcards: self.wildcards.clone(),
             written_late: identity.collect(),
         };
-        let worker = cache::Worker {
+        Ok(Some(Cache::new(on_route, &self.cache_worker())))
+    }
+
+    fn cache_worker(&self) -> cache::Worker {
+        cache::Worker {
             memory: self.stores.responses.clone(),
             link: self.link.clone(),
             near: self.stores.near.responses.clone(),
@@ -297,8 +328,7 @@ impl Room<'_> {
             clock: self.shared.clock.clone(),
             registry: self.shared.registry.clone(),
             number: self.number,
-        };
-        Ok(Some(Cache::new(on_route, &worker)))
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
+use super::cached;
 use super::process::{count, sized};
 use crate::cache::{ClientDirectives, Coding, Cookies, KeyPart, Mode, Policy, Scope, SetCookie};
 use crate::config::quantity;
@@ -34,6 +35,7 @@ pub fn cache(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Policy>
     }
     table.set("max_tags", &mut policy.max_tags, count(1..1025));
     table.set("status_key", &mut policy.status_key, Value::flag);
+    cached::warn_of(&policy, table);
     Some(Arc::new(policy))
 }
 

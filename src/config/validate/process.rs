@@ -1,6 +1,9 @@
-//! The tables about the process: `[server]`, `[admin]`, `[log]`, `[memory]`, `[limits]`.
+//! The tables about the process: `[server]`, `[admin]`, `[log]`, `[memory]`, `[purge]`, `[limits]`.
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::treatment;
 use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
@@ -55,6 +58,7 @@ pub fn server(table: &mut Table<'_>) -> (listener::Settings, client_addr::Settin
             None => client_addr.trust_unix = true,
         }
     }
+    reading.trusts_proxies.set(!client_addr.trusted.is_empty() || client_addr.trust_unix);
     server.tls = table.section("tls", super::tls::server).flatten();
     table.section("timeouts", |timeouts| {
         timeouts.set("header", &mut server.timeouts.header, text(quantity::duration));
@@ -177,6 +181,17 @@ pub fn memory(table: &mut Table<'_>) -> MemorySettings {
         coders,
         sessions,
     }
+}
+
+/// `[purge]`.
+pub fn purge(table: &mut Table<'_>) -> cache::purge::Settings {
+    let from = table.list("from", |value| {
+        let text = value.text()?;
+        let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        network.ok_or_else(|| format!("`{text}` is neither a network like `10.0.0.0/8`, nor an address").into())
+    });
+    let from = from.map(|list| list.value.into_iter().map(|network| network.value).collect());
+    cache::purge::Settings { from: from.unwrap_or_default() }
 }
 
 /// `[limits]`, and the names of those of routes that name none.

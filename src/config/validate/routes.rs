@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::cached;
 use super::definitions::Definitions;
 use super::limits::too_dear;
 use super::process::{count, sized};
@@ -131,6 +132,9 @@ fn route(table: &mut Table<'_>, definitions: &Definitions, by_default: &[Placed<
         cache_at.as_ref().and_then(|value| named(value, |name| definitions.cache.refer(reading, name, &value.at)));
     if let (Some(value), Some(policy)) = (&cache_at, cache.and_then(|index| definitions.cache.at(index))) {
         caches::on_route(reading, &value.at, policy, table.value("session").is_some(), &methods);
+    }
+    if let (Some(value), Some(policy)) = (&cache_at, cache.and_then(|index| definitions.cache.at(index))) {
+        cached::warn_on_route(policy, session.is_some(), value);
     }
     let on_write = on_write(table, pattern.as_ref(), &methods);
     let cors = table.value("cors");

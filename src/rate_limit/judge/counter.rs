@@ -19,7 +19,7 @@ pub(in crate::rate_limit) struct Counter {
     pub(in crate::rate_limit) limit: Arc<Limit>,
     pub(in crate::rate_limit) role: Role,
     /// `NAME:`, escaped; of a trial `NAME~trial:`.
-    pub(super) name: String,
+    pub(in crate::rate_limit) name: String,
     /// What a request costs, where it is not the answer that says so.
     pub(in crate::rate_limit) units: u64,
     /// What is asked for a request.
@@ -61,7 +61,11 @@ impl Counter {
     }
 
     /// Those of `limits` that count units, and what they count; `cost`: units of a request, whatever the limits say.
-    pub(super) fn all(limits: &[Arc<Limit>], cost: Option<u64>, worker: &Worker) -> Vec<(Self, Subject)> {
+    pub(in crate::rate_limit) fn all(
+        limits: &[Arc<Limit>],
+        cost: Option<u64>,
+        worker: &Worker,
+    ) -> Vec<(Self, Subject)> {
         let mut counters = Vec::new();
         for limit in limits {
             let Some(counting) = limit.counting() else { continue };

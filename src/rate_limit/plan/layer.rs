@@ -190,6 +190,20 @@ impl Lookup {
         client
     }
 
+    /// Finds out, and tells the exchange, as the layer does; says whether it refuses the request.
+    pub async fn explain(&self, exchange: &mut Exchange) -> bool {
+        let client = match self.look(exchange) {
+            Looked::Here(client) => client,
+            Looked::Ask { key, name, note } => self.ask(&key, &name, note, &exchange.trail).await,
+        };
+        match client {
+            Client::Known(entitlement) => exchange.plan = Some(entitlement),
+            Client::Unknown => return self.plan.unknown == Unknown::Refuse,
+            Client::Anybody => {}
+        }
+        false
+    }
+
     fn complain(&self, key: &[u8], unread: &[Unread]) {
         for unread in unread {
             if self.remembered.is_new((&self.plan.name, key, unread)) {
