@@ -32,9 +32,10 @@ import sys
 import tempfile
 import time
 
+import caches
 import limits
 from load import CONNECTIONS, POST, STORED, h2load, micros_per_request, wrk
-from rivals import Haproxy, NginxWithLua, SidegateWithRedis
+from rivals import Haproxy, NginxWithLua, SidegateWithJob, SidegateWithRedis, SidegateWithoutNear, Varnish
 from subjects import ROOT, Failed, NginxProxy, Sidegate, Upstream
 
 PACKAGES = {"nginx": "nginx-light", "wrk": "wrk", "h2load": "nghttp2-client"}
@@ -186,6 +187,23 @@ ROWS = [
     Row(limits.redis_leased, "Redis's CPU, leased limit", "µs", bound=0.3, ours=SidegateWithRedis, rivals=()),
     Row(limits.leased_calls, f"Redis calls, leased, {limits.HOT_RATE} requests a second", "", bound=0.05,
         ours=SidegateWithRedis, rivals=()),
+    Row(caches.stored_1k, "whole job, hit 1 KiB in memory; theirs: cache", "µs", ratio=0.70, ours=SidegateWithJob,
+        rivals=(NginxProxy, Haproxy, Varnish)),
+    Row(caches.stored_64k, "the same, 64 KiB", "µs", ratio=0.70, ours=SidegateWithJob,
+        rivals=(NginxProxy, Haproxy, Varnish)),
+    # Without HAProxy: the Content-Length in its 304 has wrk wait for content.
+    Row(caches.not_modified, "the same, 304", "µs", ratio=0.70, ours=SidegateWithJob,
+        rivals=(NginxProxy, Varnish)),
+    Row(caches.stored_range, "the same, 1 KiB of 64 as a range", "µs", ratio=0.70, ours=SidegateWithJob,
+        rivals=(NginxProxy, Varnish)),
+    Row(caches.job_hit, "whole job over Redis, hit 1 KiB", "µs", ratio=0.40, ours=SidegateWithJob,
+        rivals=(NginxWithLua,)),
+    Row(caches.job_hit_asked, "the same, Redis asked at every request", "µs", ratio=0.56, ours=SidegateWithoutNear,
+        rivals=(NginxWithLua,)),
+    Row(caches.job_miss, "whole job over Redis, miss and store", "µs", ratio=0.65, ours=SidegateWithJob,
+        rivals=(NginxWithLua,)),
+    Row(caches.job_miss_p99, f"the same, {caches.MISS_RATE} a second, p99", "µs", ratio=1.00, ours=SidegateWithJob,
+        rivals=(NginxWithLua,)),
     Row(http2_cleartext, "GET 1 KiB, proxied, HTTP/2 cleartext", "µs", ratio=0.80),
     Row(stream_100_mib, "100 MiB stream, CPU for each MiB", "µs", ratio=0.75),
     Row(stalled_readers, f"100 MiB to {STALLED_READERS} stalled readers, memory growth", "MiB", bound=8, fresh=True),
@@ -275,7 +293,7 @@ def circumstances(options):
         "versions": {"sidegate": said_by(str(Sidegate.binary), "--version"),
                      "commit": said_by("git", "describe", "--always", "--dirty"),
                      "rustc": said_by("rustc", "--version"), "nginx": said_by("nginx", "-v"),
-                     "haproxy": said_by("haproxy", "-v"), "redis": said_by("redis-server", "--version"),
+                     "haproxy": said_by("haproxy", "-v"), "varnish": said_by("varnishd", "-V"), "redis": said_by("redis-server", "--version"),
                      "wrk": said_by("wrk", "-v"), "h2load": said_by("h2load", "--version")},
         "settings": {"rounds": options.rounds, "seconds": options.seconds, "connections": CONNECTIONS,
                      "idle_connections": options.connections, "workers": 1, "smoke": options.smoke},

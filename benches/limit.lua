@@ -29,28 +29,22 @@ local TOLERANCE = BURST * INTERVAL
 
 local limit = {}
 
--- Lets the request pass, or ends it; `port` is that of Redis. Redis away: it passes.
-function limit.check(port)
-  local connection = redis:new()
-  connection:set_timeout(1000)
-  local connected, fault = connection:connect("127.0.0.1", port)
-  if not connected then
-    ngx.log(ngx.ERR, "no connection to Redis: ", fault)
-    return
-  end
-  local key = "limit:{address:" .. ngx.var.remote_addr .. "}"
-  local answer
-  answer, fault = connection:evalsha(SHA, 1, key, INTERVAL, TOLERANCE)
-  if not answer and fault and fault:find("NOSCRIPT", 1, true) then
-    answer, fault = connection:eval(GCRA, 1, key, INTERVAL, TOLERANCE)
-  end
-  if not answer then
-    connection:close()
-    ngx.log(ngx.ERR, "Redis does not decide: ", fault)
-    return
-  end
-  connection:set_keepalive(60000, 256)
+local function key()
+  return "limit:{address:" .. ngx.var.remote_addr .. "}"
+end
 
+-- Asks a connection to Redis, or adds the question to its pipeline.
+function limit.ask(connection)
+  return connection:evalsha(SHA, 1, key(), INTERVAL, TOLERANCE)
+end
+
+-- The same for a Redis that does not know the script yet.
+function limit.ask_whole(connection)
+  return connection:eval(GCRA, 1, key(), INTERVAL, TOLERANCE)
+end
+
+-- Tells the client what Redis decided, and ends the request if that was to refuse it.
+function limit.tell(answer)
   local allowed, now, arrival = answer[1] == 1, answer[2], answer[3]
   local remaining = math.floor((now + TOLERANCE - arrival) / INTERVAL)
   local seconds = math.ceil((arrival - now) / SECOND)
@@ -64,6 +58,29 @@ function limit.check(port)
     fields["Retry-After"] = math.max(1, math.ceil((arrival + INTERVAL - TOLERANCE - now) / SECOND))
     return ngx.exit(429)
   end
+end
+
+-- Lets the request pass, or ends it; `port` is that of Redis. Redis away: it passes.
+function limit.check(port)
+  local connection = redis:new()
+  connection:set_timeout(1000)
+  local connected, fault = connection:connect("127.0.0.1", port)
+  if not connected then
+    ngx.log(ngx.ERR, "no connection to Redis: ", fault)
+    return
+  end
+  local answer
+  answer, fault = limit.ask(connection)
+  if not answer and fault and fault:find("NOSCRIPT", 1, true) then
+    answer, fault = limit.ask_whole(connection)
+  end
+  if not answer then
+    connection:close()
+    ngx.log(ngx.ERR, "Redis does not decide: ", fault)
+    return
+  end
+  connection:set_keepalive(60000, 256)
+  return limit.tell(answer)
 end
 
 return limit

@@ -2,8 +2,10 @@
 
 1. Each proxies with the same duties as sidegate and nginx (`subjects`), with one thread, and limits on a path of its own:
    what limiting costs is told by comparison with itself.
-2. HAProxy counts in a stick table. nginx with Lua asks Redis (`limit.lua`).
+2. HAProxy counts in a stick table, and Varnish, as HAProxy and nginx, keeps responses in memory. nginx with Lua asks Redis:
+   to limit (`limit.lua`), and for the whole job (`job.lua`).
 3. Each that counts in Redis has a Redis of its own, which keeps nothing on disk.
+4. The whole job is to verify a session, to count a limit, and to answer from the store.
 """
 
 import contextlib
@@ -13,10 +15,12 @@ import shutil
 import socket
 import time
 
+from load import SESSIONS
 from subjects import ROOT, Failed, NginxProxy, Server, Sidegate
 
 MODULES = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
 LUA_MODULES = ("ndk_http_module.so", "ngx_http_lua_module.so")
+CJSON = pathlib.Path("/usr/share/lua/5.1/cjson")
 LUA_REDIS = pathlib.Path("/usr/share/lua/5.1/nginx/redis.lua")
 
 HAPROXY = """
@@ -36,14 +40,25 @@ defaults
     unique-id-header X-Request-Id
 backend addresses
     stick-table type ip size 100k expire 2m store http_req_rate(1m)
+cache pages
+    total-max-size 128
+    max-object-size 1000000
+    max-age 3600
 frontend proxy
     bind 127.0.0.1:{port}
     http-request set-header X-Forwarded-Proto http
     http-request set-header X-Forwarded-Host %[req.hdr(Host)]
     acl limited path_beg /limited/
+    acl stored path_beg /cached/
     http-request track-sc0 src table addresses if limited
     http-request deny deny_status 429 if limited {{ sc_http_req_rate(0,addresses) gt 6000000 }}
+    use_backend stored if stored
     default_backend app
+backend stored
+    http-request cache-use pages
+    http-response cache-store pages
+    http-response set-header X-Cache MISS
+    server app 127.0.0.1:{upstream} maxconn 4096 pool-max-conn 256
 backend app
     server app 127.0.0.1:{upstream} maxconn 4096 pool-max-conn 256
 """
@@ -52,11 +67,13 @@ LUA_GLOBAL = "\n".join("load_module {modules}/%s;" % module for module in LUA_MO
 
 LUA = """
     lua_package_path "{benches}/?.lua;/usr/share/lua/5.1/?.lua;;";
-    init_by_lua_block {{ limit = require "limit" }}
+    init_by_lua_block {{ limit = require "limit"; job = require "job" }}
 """
 
 LUA_LOCATION = """
         location /exact/ {{ access_by_lua_block {{ limit.check({redis}) }} proxy_pass http://app; }}
+        location /job/ {{ content_by_lua_block {{ job.answer({redis}) }} }}
+        location /app/ {{ internal; proxy_pass http://app/; }}
 """
 
 SIDEGATE = """
@@ -81,6 +98,48 @@ limits = ["exact"]
 [[route]]
 path = "/leased/{{*rest}}"
 limits = ["leased"]
+"""
+
+# The whole job, below /cached/ as below /job/; one of the two rows compares with who does only a part of it.
+JOB = """
+[redis]
+url = "redis://127.0.0.1:{redis}/0"
+timeout = "5s"
+
+[near]
+enabled = {near}
+
+[session.web]
+format = "json"
+from = ["cookie:session"]
+forward = {{ X-User-Id = "user_id" }}
+
+[[route]]
+path = "/job/{{*rest}}"
+session = "web"
+limits = ["per-address"]
+cache = "pages"
+
+[[route]]
+path = "/cached/{{*rest}}"
+session = "web"
+limits = ["per-address"]
+cache = "pages"
+"""
+
+VARNISH = """
+vcl 4.1;
+backend app {{ .host = "127.0.0.1"; .port = "{upstream}"; }}
+sub vcl_recv {{
+    set req.http.X-Forwarded-Proto = "http";
+    set req.http.X-Forwarded-Host = req.http.Host;
+    set req.http.X-Request-Id = req.xid;
+    if (req.url !~ "^/cached/") {{ return (pass); }}
+    unset req.http.Cookie;
+}}
+sub vcl_deliver {{
+    if (obj.hits > 0) {{ set resp.http.X-Cache = "HIT"; }} else {{ set resp.http.X-Cache = "MISS"; }}
+}}
 """
 
 
@@ -140,6 +199,54 @@ class SidegateWithRedis(CountsInRedis, Sidegate):
         return super().configuration() + SIDEGATE.format(redis=self.redis.port)
 
 
+class SidegateWithJob(CountsInRedis, Sidegate):
+    """Session in Redis, limit, cache; what Redis said is remembered while it stands."""
+
+    near = "true"
+    precision = ""
+
+    @staticmethod
+    def missing():
+        return Redis.missing()
+
+    def configuration(self):
+        before, _, after = super().configuration().partition('[[route]]\npath = "/cached/')
+        plain = after.partition("[[route]]")[2]
+        job = JOB.format(redis=self.redis.port, near=self.near)
+        return before.replace("[cache.pages]", f"{self.precision}[cache.pages]") + job + "\n[[route]]" + plain
+
+    def __enter__(self):
+        super().__enter__()
+        fill_sessions(self.redis)
+        return self
+
+
+class SidegateWithoutNear(SidegateWithJob):
+    """The same, asking Redis for everything at every request."""
+
+    near = "false"
+    precision = 'precision = "exact"\n\n'
+
+
+def fill_sessions(redis):
+    for number in range(1, SESSIONS + 1):
+        redis.ask("SET", f"session:{number:032d}", "'{\"user_id\":%d,\"role\":\"staff\"}'" % number)
+
+
+class Varnish(Server):
+    name = "varnish"
+
+    @staticmethod
+    def missing():
+        return None if shutil.which("varnishd") else "varnish"
+
+    def command(self):
+        file = self.directory / "default.vcl"
+        file.write_text(VARNISH.format(upstream=self.upstream.port))
+        return ["varnishd", "-F", "-j", "none", "-n", self.directory / "work", "-f", file, "-a", f"127.0.0.1:{self.port}",
+                "-T", "none", "-s", "malloc,256m", "-p", "thread_pools=1", "-p", "timeout_idle=75"]
+
+
 class Haproxy(Server):
     name = "haproxy"
 
@@ -164,6 +271,7 @@ class NginxWithLua(CountsInRedis, NginxProxy):
     def missing(cls):
         wanted = {"libnginx-mod-http-lua": cls.modules(), "lua-nginx-redis": LUA_REDIS.exists()}
         packages = [package for package, found in wanted.items() if not found]
+        packages += [] if CJSON.exists() else ["lua-cjson"]
         packages += filter(None, [Redis.missing()])
         return " ".join(packages) or None
 
@@ -172,6 +280,11 @@ class NginxWithLua(CountsInRedis, NginxProxy):
 
     def content(self):
         return LUA.format(benches=ROOT / "benches") + super().content()
+
+    def __enter__(self):
+        super().__enter__()
+        fill_sessions(self.redis)
+        return self
 
     def locations(self):
         return LUA_LOCATION.format(redis=self.redis.port)

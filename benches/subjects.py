@@ -46,7 +46,8 @@ UPSTREAM = """
         root {directory}/files;
         location = /1k {{ return 200 "{kibibyte}"; }}
         location ~ ^/(plain|limited|leased|exact)/ {{ return 200 "{kibibyte}"; }}
-        location /cached/ {{ add_header Cache-Control "max-age=3600"; return 200 "{kibibyte}"; }}
+        location ~ ^/(cached|job)/ {{ add_header Cache-Control "public, max-age=3600"; return 200 "{kibibyte}"; }}
+        location ^~ /cached/64k/ {{ add_header Cache-Control "public, max-age=3600"; rewrite ^ /64k break; }}
     }}
 """
 

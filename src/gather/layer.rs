@@ -6,6 +6,7 @@ use redis::{Pipeline, Value};
 use tower::Layer;
 
 use crate::exchange::{Answer, Answers, Exchange, Next, Slot, layer as make, pass};
+use crate::redis_pool::coherence::in_one_look;
 use crate::redis_pool::{Link, why_unanswered};
 
 use super::Ask;
@@ -34,11 +35,13 @@ pub fn layer<S: Next>(link: Option<Link>, asks: Rc<[Rc<dyn Ask>]>) -> impl Layer
 }
 
 fn collect(asks: &[Rc<dyn Ask>], exchange: &mut Exchange, pipeline: &mut Pipeline) -> Counts {
-    let mut counts = Counts::default();
-    for ask in asks {
-        counts[ask.slot() as usize] = ask.ask(exchange, pipeline);
-    }
-    counts
+    in_one_look(|| {
+        let mut counts = Counts::default();
+        for ask in asks {
+            counts[ask.slot() as usize] = ask.ask(exchange, pipeline);
+        }
+        counts
+    })
 }
 
 /// Gives each slot that asked its share of the values, in the order of asking, or the reason why there are none.

@@ -19,12 +19,12 @@
 //! # Why a fence
 //! Redis writes the news of a change to our socket before it acknowledges the change to who made it. A request that comes
 //! after the acknowledgement therefore finds the news in the socket's queue at the latest, and looking there (one
-//! `poll(2)` that never waits) is enough to serve nothing that is known to be over. Without it the answer would depend on
+//! `poll(2)` that never waits, one for all that a request asks at once) is enough to serve nothing that is known to be over. Without it the answer would depend on
 //! which thread the system lets run first. Over a network the news needs its time like everything else, and the fence
 //! covers what has arrived. So it does of FLUSHDB and FLUSHALL, whose news Redis writes some microseconds after the
 //! acknowledgement.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -47,6 +47,36 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 thread_local! {
     /// The sockets of the era that this thread last looked at, so that looking again takes no lock.
     static SIGHT: RefCell<Sockets> = RefCell::default();
+    /// Whether [`in_one_look`] is under way, and what it has seen.
+    static LOOK: Cell<Look> = const { Cell::new(Look::Closed) };
+}
+
+/// A look at the sockets that counts for all of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// None: each question looks for itself.
+    Closed,
+    /// Nobody has asked yet.
+    Open,
+    /// The sockets of this era had nothing unread.
+    Quiet(u64),
+}
+
+/// Ends the look, also if what was done meanwhile panicked.
+struct Looking;
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        LOOK.set(Look::Closed);
+    }
+}
+
+/// What `act` asks of near tiers is answered by one look at the sockets. `act` serves one request, which was there before
+/// it began: news that comes later is of changes that were not acknowledged when the request was sent.
+pub fn in_one_look<T>(act: impl FnOnce() -> T) -> T {
+    LOOK.set(Look::Open);
+    let _looking = Looking;
+    act()
 }
 
 /// The one page that the near tiers and the tracking of a process share.
@@ -88,15 +118,14 @@ impl Coherence {
         })
     }
 
-    /// The era, if what was remembered in it may be used now (rules 1 and 5). Costs a system call.
+    /// The era, if what was remembered in it may be used now (rules 1 and 5). Costs a system call, once in a look.
     pub fn era(&self) -> Option<u64> {
         let era = self.in_force()?;
-        let quiet = SIGHT.with_borrow_mut(|sight| {
-            if sight.era != era {
-                *sight = self.sockets.lock().clone();
-            }
-            sight.era == era && sight.sockets.chunks(AT_ONCE).all(nothing_unread)
-        });
+        let look = LOOK.get();
+        let quiet = look == Look::Quiet(era) || self.nothing_unread(era);
+        if quiet && look == Look::Open {
+            LOOK.set(Look::Quiet(era));
+        }
         // Whoever takes bytes out of a socket says so first: after a look at an empty one this is seen.
         fence(Ordering::SeqCst);
         let applied = self.applying.load(Ordering::Acquire) == 0;
@@ -166,6 +195,16 @@ impl Coherence {
         forget();
     }
 
+    /// Whether the sockets of `era` have nothing to read.
+    fn nothing_unread(&self, era: u64) -> bool {
+        SIGHT.with_borrow_mut(|sight| {
+            if sight.era != era {
+                *sight = self.sockets.lock().clone();
+            }
+            sight.era == era && sight.sockets.chunks(AT_ONCE).all(nothing_unread)
+        })
+    }
+
     fn in_force(&self) -> Option<u64> {
         Some(self.era.load(Ordering::Acquire)).filter(|era| *era != 0)
     }
@@ -212,6 +251,29 @@ mod tests {
         let mut forgotten = false;
         coherence.changed(b"k", || forgotten = true);
         assert!(forgotten && !coherence.keep(b"k", note, || panic!("stale")));
+    }
+
+    #[test]
+    fn one_look_counts_for_one_request_and_no_longer() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let coherence = Coherence::new();
+        coherence.begin_over(Mode::Tracking, Arc::new([ours.into()]));
+        in_one_look(|| {
+            assert!(coherence.era().is_some());
+            theirs.write_all(b"x").unwrap();
+            assert!(coherence.era().is_some(), "it came after the request");
+            let applying = coherence.applying();
+            assert!(coherence.era().is_none(), "what is being applied was read since");
+            drop(applying);
+            coherence.end();
+            assert!(coherence.era().is_none());
+            coherence.begin_over(Mode::Tracking, Arc::default());
+        });
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        coherence.begin_over(Mode::Tracking, Arc::new([ours.into()]));
+        theirs.write_all(b"x").unwrap();
+        assert!(coherence.era().is_none(), "the look is over");
+        in_one_look(|| assert!(coherence.era().is_none() && coherence.era().is_none()));
     }
 
     #[test]
