@@ -59,6 +59,9 @@ use outcome::{Metrics, Outcome, Status, Tier, mark};
 use together::Turn;
 use whom::Policies;
 
+/// How long Redis keeps anything, at most: what an app calls fresh for a year would be there for a year.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// What a route says about stored responses.
 #[derive(Clone, Debug, Default)]
 pub struct OnRoute {
@@ -272,7 +275,7 @@ impl Cache {
         let (Some(policy), Some(tags)) = (&self.route.policy, self.tags_of(key, &response.head)) else { return };
         let facts = response.facts;
         let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
-        let life = Duration::from_secs(fresh.into()) + policy.staleness.keep;
+        let life = (Duration::from_secs(fresh.into()) + policy.staleness.keep).min(LONGEST);
         self.store.keep(key, response, Keeping { tags, since, life, max_variants: policy.max_variants });
         if let Store::Memory(memory) = &self.store {
             self.metrics.stored_bytes.set(memory.bytes());

@@ -168,13 +168,14 @@ impl Observer {
             return;
         }
         self.warned.set(now);
+        let unsaid = self.unsaid.take();
         let key: String = key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         tracing::warn!(
             route = &*self.route,
             cache = &*self.cache,
             differs = verdict.as_str(),
             key,
-            unsaid = self.unsaid.take(),
+            unsaid,
             "the cache would have sent another answer than the app"
         );
     }

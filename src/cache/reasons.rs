@@ -21,6 +21,15 @@ pub fn of(word: &str) -> Option<Reason> {
     Some(Reason { word, sentence, rule })
 }
 
+/// What `detail` of `Cache-Status` says of a word: itself and its rule, as a string (RFC 9651 §3.3.3), which is ASCII; a word
+/// that is not known here, by itself.
+pub fn detail(word: &str) -> String {
+    match of(word) {
+        Some(Reason { rule, .. }) => format!("\"{word}: {}\"", rule.replace('§', "")),
+        None => word.to_owned(),
+    }
+}
+
 const ALL: [(&str, &str, &str); 38] = [
     // The request passes the store by.
     ("method", "the method is neither GET nor HEAD", "RFC 9111 §4"),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use sidegate::body::Body;
+use sidegate::cache::reasons;
 use sidegate::cache::rules::on_write::OnWrite;
 use sidegate::cache::store::{
     Found, Generation, Keeping, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, SCRIPT, Since, Store,
@@ -300,7 +301,10 @@ fn head_is_answered_from_a_stored_get_and_stores_nothing() {
     as_worker(async || {
         for trial in Trial::each().await {
             let head = trial.ask("HEAD", "/page", &[]).await;
-            assert_eq!(head.field("cache-status"), "sidegate; fwd=uri-miss; fwd-status=200; detail=head");
+            assert_eq!(
+                head.field("cache-status"),
+                "sidegate; fwd=uri-miss; fwd-status=200; detail=\"head: RFC 9111 4.3.5\""
+            );
             assert_eq!(trial.get("/page").await.content, "2");
             let head = trial.ask("HEAD", "/page", &[]).await;
             assert_eq!((head.content.as_str(), head.field("content-length"), head.field("x-cache")), ("", "1", "HIT"));
@@ -353,7 +357,8 @@ fn what_is_not_storable_says_why() {
                 trial = trial.app(saying(says));
                 for _ in 0..2 {
                     let told = trial.ask("GET", "/page", asks).await;
-                    let expected = format!("sidegate; fwd=uri-miss; fwd-status=200; detail={reason}");
+                    let expected =
+                        format!("sidegate; fwd=uri-miss; fwd-status=200; detail={}", reasons::detail(reason));
                     assert_eq!(told.field("cache-status"), expected);
                 }
             }
@@ -368,7 +373,10 @@ fn what_was_answered_to_nobody_is_not_sent_to_somebody() {
             assert_eq!(trial.get("/page").await.content, "1");
             let told = trial.ask("GET", "/page", &[("authorization", "x")]).await;
             assert_eq!((told.content.as_str(), told.field("x-cache")), ("2", "BYPASS"));
-            assert_eq!(told.field("cache-status"), "sidegate; fwd=bypass; fwd-status=200; detail=authorization");
+            assert_eq!(
+                told.field("cache-status"),
+                "sidegate; fwd=bypass; fwd-status=200; detail=\"authorization: RFC 9111 3.5\""
+            );
             assert_eq!(trial.get("/page").await.content, "1");
 
             let trial = trial.app(saying(&[("cache-control", "public, max-age=9")]));
@@ -391,7 +399,7 @@ fn requests_that_no_stored_response_answers_pass_by() {
             for (field, reason) in [("upgrade", "upgrade"), ("if-match", "precondition")] {
                 let told = trial.ask("GET", "/page", &[(field, "x")]).await;
                 assert_eq!((told.field("x-cache"), told.outcome), ("BYPASS", Some("bypass")));
-                let expected = format!("sidegate; fwd=bypass; fwd-status=200; detail={reason}");
+                let expected = format!("sidegate; fwd=bypass; fwd-status=200; detail={}", reasons::detail(reason));
                 assert_eq!(told.field("cache-status"), expected);
             }
             let told = trial.ask("OPTIONS", "/page", &[]).await;
@@ -566,7 +574,10 @@ fn while_redis_is_away_the_cache_is_bypassed_and_what_is_owed_is_paid_first() {
         let pid = trial.server.as_ref().expect("a server").pid();
         stop(pid, "-STOP");
         let told = trial.get("/page").await;
-        assert_eq!(told.field("cache-status"), "sidegate; fwd=bypass; fwd-status=200; detail=store-unavailable");
+        assert_eq!(
+            told.field("cache-status"),
+            "sidegate; fwd=bypass; fwd-status=200; detail=\"store-unavailable: redis\""
+        );
         trial.ask("POST", "/page", &[]).await;
         assert!(trial.worker.owed.covers("example.com/page") && !trial.worker.owed.covers("example.com/other"));
         up(&link, false).await;

@@ -318,7 +318,7 @@ mod tests {
 
     fn read(content: &mut Content, reader: usize) -> Option<Vec<u8>> {
         let mut cx = Context::from_waker(Waker::noop());
-        match content.poll(reader, &mut cx).0 {
+        match content.poll(reader, &cx).0 {
             Poll::Ready(Some(Ok(frame))) => frame.into_data().ok().map(|bytes| bytes.to_vec()),
             _ => None,
         }

@@ -4,11 +4,12 @@
 //!    forwarded to (RFC 9211 §2.1, §2.2).
 //! 2. `fwd-status` is what the app said, and is left out where it said nothing (§2.3).
 //! 3. `ttl` is that of the stored response, also negative (§2.4); `stored` says that this answer was kept (§2.5).
-//! 4. `detail` is why what was stored was not reused, or why this answer is not kept (§2.8): a word.
+//! 4. `detail` is why what was stored was not reused, or why this answer is not kept (§2.8): a word, and the rule that says so.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
+use crate::cache::reasons;
 use crate::cache::rules::reuse::NotReused;
 use crate::telemetry::registry::{Counter, Gauge, Registry};
 
@@ -247,7 +248,7 @@ impl Status {
     pub(super) fn detail(mut self, detail: Option<&str>) -> Self {
         if let Some(detail) = detail {
             self.0.push_str("; detail=");
-            self.0.push_str(detail);
+            self.0.push_str(&reasons::detail(detail));
         }
         self
     }
@@ -283,7 +284,7 @@ mod tests {
         let shared = Status::forwarded("uri-miss", Some(StatusCode::OK)).ttl(60).collapsed();
         assert_eq!(text(shared), "sidegate; fwd=uri-miss; fwd-status=200; ttl=60; collapsed");
         let stood_in = Status::forwarded("stale", None).ttl(-7).stored(false).detail(Some("unreachable"));
-        assert_eq!(text(stood_in), "sidegate; fwd=stale; ttl=-7; detail=unreachable");
+        assert_eq!(text(stood_in), "sidegate; fwd=stale; ttl=-7; detail=\"unreachable: RFC 9111 4.2.4\"");
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Marks {
     pub(super) fn allow(&self, tag: &str, mark: Option<u128>, since: Since) -> bool {
         let Some(mark) = mark else { return true };
         let known = self.0.lock().get(tag).copied();
-        let before = known.is_some_and(|seen| seen.mark == mark && seen.order < since.order);
+        let before = known.is_some_and(|seen| seen.mark == mark && seen.order <= since.order);
         if !before {
             self.seen(tag, mark);
         }

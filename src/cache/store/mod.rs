@@ -125,7 +125,7 @@ pub struct Since {
 impl Since {
     /// Now, which is `asked` in seconds since the Unix epoch.
     pub fn now(asked: u64) -> Self {
-        Self { asked, order: order(), began: instant() }
+        Self { asked, order: EVENTS.load(Ordering::Acquire), began: instant() }
     }
 
     /// In seconds since the Unix epoch.
@@ -139,10 +139,13 @@ impl Since {
     }
 }
 
-/// The place of a moment among all that happened in this process; what is told apart by it is told apart without clocks.
+/// What happened so far in this process of which the order matters. A fill only reads it: most requests would write it.
+static EVENTS: AtomicU64 = AtomicU64::new(0);
+
+/// The number of an event that happens now. It is after every fill that began with a lower number, and before the others:
+/// told without clocks.
 fn order() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::AcqRel)
+    EVENTS.fetch_add(1, Ordering::AcqRel) + 1
 }
 
 /// What is asked of a store.

@@ -200,7 +200,10 @@ fn a_response_with_more_tags_than_allowed_is_not_stored() {
             let trial = trial.app(saying(&[("cache-tag", "a, b, c")]));
             for _ in 0..2 {
                 let told = trial.get("/page").await;
-                assert_eq!(told.field("cache-status"), "sidegate; fwd=uri-miss; fwd-status=200; detail=tags");
+                assert_eq!(
+                    told.field("cache-status"),
+                    "sidegate; fwd=uri-miss; fwd-status=200; detail=\"too-many-tags: cache.max_tags\""
+                );
             }
         }
     });

@@ -227,7 +227,7 @@ fn a_redis_that_is_full_still_answers_with_what_it_has() {
         redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1).exec(&mut redis).expect("a bound");
         assert_eq!(counted.get("/page", &[]).await, ("HIT".into(), 1));
         let head = counted.head("GET", "/other", &[]).await;
-        let told = "sidegate; fwd=uri-miss; fwd-status=200; detail=store-unavailable";
+        let told = "sidegate; fwd=uri-miss; fwd-status=200; detail=\"store-unavailable: redis\"";
         assert_eq!(head.headers()["cache-status"], told);
     });
 }

@@ -35,7 +35,10 @@ fn who_wants_it_newer_gets_it_by_validation() {
             let asked = app.count();
             let answer = client.get_with("/page", &[(field, value)]);
             assert_eq!((outcome(&answer), answer.text().as_str()), ("REVALIDATED", "page"), "{value}");
-            let told = format!("sidegate; fwd=request; fwd-status=304; ttl=60; stored; detail={detail}");
+            let told = format!(
+                "sidegate; fwd=request; fwd-status=304; ttl=60; stored; detail={}",
+                sidegate::cache::reasons::detail(detail)
+            );
             assert_eq!(answer.field("cache-status"), Some(told.as_str()));
             assert_eq!(app.count(), asked + 1);
             hit(&mut client, "/page", &[]);

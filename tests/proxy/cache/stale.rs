@@ -103,7 +103,8 @@ fn an_app_that_drops_the_connection_is_stood_in_for_unless_the_response_forbids_
                 assert_eq!((stale.status, stale.text().as_str()), (200, "well"));
                 let told = stale.field("cache-status").expect("Cache-Status");
                 assert!(
-                    told.starts_with("sidegate; fwd=stale; ttl=") && told.ends_with("detail=unreachable"),
+                    told.starts_with("sidegate; fwd=stale; ttl=")
+                        && told.ends_with("detail=\"unreachable: RFC 9111 4.2.4\""),
                     "{told}"
                 );
                 assert!(!stale.fields.has("proxy-status"));

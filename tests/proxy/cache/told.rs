@@ -32,5 +32,8 @@ fn a_status_beyond_599_passes() {
     let sidegate = Configuration::of(&app).with(super::ALL).start();
     let answer = sidegate.get("/page");
     assert_eq!((answer.status, answer.text().as_str()), (999, "odd"));
-    assert_eq!(answer.field("cache-status"), Some("sidegate; fwd=uri-miss; fwd-status=999; detail=no-lifetime"));
+    assert_eq!(
+        answer.field("cache-status"),
+        Some("sidegate; fwd=uri-miss; fwd-status=999; detail=\"no-lifetime: RFC 9111 4.2.1\"")
+    );
 }
