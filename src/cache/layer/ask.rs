@@ -27,6 +27,7 @@ use crate::cache::rules::dates::date_text;
 use crate::cache::rules::directives::directives;
 use crate::cache::rules::reuse::{self, Failure};
 use crate::cache::rules::storing::{self, Asked, NotStored, storable};
+use crate::cache::rules::validation::HeadSays;
 use crate::cache::rules::{age, validation, vary};
 use crate::cache::stored::{StoredResponse, has_room_for, into_stored_head};
 use crate::cache::{Policy, SetCookie};
@@ -217,15 +218,19 @@ impl Cache {
         if stored.status != StatusCode::OK || response.status() != StatusCode::OK {
             return;
         }
-        if validation::head_agrees(&stored.head, response.headers()) {
-            let (fresh, kept) = self.freshen(policy, asked, stored, request.headers(), response.headers());
-            if kept.is_ok() {
-                self.keep(&errand.key, fresh, errand.since);
+        match validation::head_says(&stored.head, response.headers()) {
+            HeadSays::Same => {
+                let (fresh, kept) = self.freshen(policy, asked, stored, request.headers(), response.headers());
+                if kept.is_ok() {
+                    self.keep(&errand.key, fresh, errand.since);
+                }
             }
-        } else if stored.facts.fresh_for(stored.facts.age(self.clock.unix_seconds())).is_some() {
-            let mut old = stored.clone();
-            (old.facts.lifetime, old.facts.while_revalidate) = (0, 0);
-            self.keep(&errand.key, old, errand.since);
+            HeadSays::Other if stored.facts.fresh_for(stored.facts.age(self.clock.unix_seconds())).is_some() => {
+                let mut old = stored.clone();
+                (old.facts.lifetime, old.facts.while_revalidate) = (0, 0);
+                self.keep(&errand.key, old, errand.since);
+            }
+            HeadSays::Other | HeadSays::Nothing => {}
         }
     }
 

@@ -5,7 +5,8 @@
 //! 2. A response that says none of these, and whose status is known to last (or that says `public`), is taken to stay as it
 //!    is for a tenth of the time since it was last modified, at most for what `heuristic` says; without that setting not.
 //! 3. Else it gets the configured `ttl`, if its status is one of a whole answer or a lasting redirection.
-//! 4. `override_ttl` is in the place of whatever 1 to 3 say, for all to which one of 1 and 3 could speak.
+//! 4. `override_ttl` is in the place of whatever 1 to 3 say, for all to which one of 1 and 3 could speak; of an error it only
+//!    makes the lifetime shorter.
 //!
 //! # Why
 //! Rule 4 is for apps whose own words are wrong; it replaces their numbers, not their prohibitions, and it does not make
@@ -57,10 +58,12 @@ pub fn is_heuristic(status: StatusCode) -> bool {
 /// The freshness lifetime. `received` is in seconds since the Unix epoch.
 pub fn lifetime(status: StatusCode, head: &HeaderMap, said: &Said, policy: &Freshness, received: u64) -> Lifetime {
     let own = explicit(head, said, received);
-    if let Some(ttl) = policy.override_ttl
+    if let Some(ttl) = policy.override_ttl.map(whole_seconds)
         && (own.is_some() || is_stable(status))
     {
-        return Lifetime::Configured(whole_seconds(ttl));
+        // What fails now need not fail in a minute: of an error the lifetime is only made shorter.
+        let is_error = status.as_u16() >= 400 && !is_stable(status);
+        return Lifetime::Configured(if is_error { own.unwrap_or(0).min(ttl) } else { ttl });
     }
     if let Some(seconds) = own {
         return Lifetime::Explicit(seconds);
@@ -208,8 +211,10 @@ mod tests {
     }
 
     #[test]
-    fn override_ttl_is_in_the_place_of_every_number() {
-        for (status, max_age, expected) in [(200, 0, 9), (200, 1000, 9), (404, 1000, 9), (500, 1000, 9)] {
+    fn override_ttl_is_in_the_place_of_every_number_but_lengthens_no_error() {
+        for (status, max_age, expected) in
+            [(200, 0, 9), (200, 1000, 9), (404, 1000, 9), (500, 1000, 9), (500, 1, 1), (401, 0, 0), (410, 0, 9)]
+        {
             let said = of(Directives { max_age: Some(max_age), ..Default::default() });
             let status = StatusCode::from_u16(status).unwrap();
             let found = lifetime(status, &HeaderMap::new(), &said, &OVERRIDE, RECEIVED);

@@ -113,11 +113,26 @@ fn describes_bytes(name: &HeaderName) -> bool {
     DESCRIBE.contains(name) || matches!(name.as_str(), "content-md5" | "content-digest" | "repr-digest" | "digest")
 }
 
-/// Whether the answer to a HEAD says nothing else than the stored answer to GET (§4.3.5).
-pub fn head_agrees(stored: &HeaderMap, head_answer: &HeaderMap) -> bool {
-    [ETAG, LAST_MODIFIED, CONTENT_LENGTH]
-        .iter()
-        .all(|name| head_answer.get(name).is_none_or(|said| stored.get(name) == Some(said)))
+/// What the answer to a HEAD says of the stored answer to GET.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadSays {
+    /// It is the same still.
+    Same,
+    /// It is another.
+    Other,
+    /// Nothing that could be compared: a page without validators would be fresh for ever by it.
+    Nothing,
+}
+
+/// What the answer to a HEAD says of the stored answer to GET (§4.3.5).
+pub fn head_says(stored: &HeaderMap, head_answer: &HeaderMap) -> HeadSays {
+    let said = [ETAG, LAST_MODIFIED, CONTENT_LENGTH];
+    let same = said.iter().filter_map(|name| Some(stored.get(name) == Some(head_answer.get(name)?)));
+    same.fold(HeadSays::Nothing, |says, same| match says {
+        HeadSays::Other => HeadSays::Other,
+        _ if same => HeadSays::Same,
+        _ => HeadSays::Other,
+    })
 }
 
 #[cfg(test)]
@@ -261,19 +276,21 @@ mod tests {
     }
 
     #[test]
-    fn a_head_agrees_in_all_that_it_says() {
+    fn a_head_says_the_same_if_it_says_something_and_all_of_it_agrees() {
+        use HeadSays::*;
         let stored = head(&[("etag", "\"x\""), ("last-modified", NOON), ("content-length", "5")]);
-        let cases: &[(Fields, bool)] = &[
-            (&[], true),
-            (&[("etag", "\"x\"")], true),
-            (&[("etag", "\"x\""), ("last-modified", NOON), ("content-length", "5")], true),
-            (&[("etag", "\"y\"")], false),
-            (&[("etag", "\"x\""), ("last-modified", LATER)], false),
-            (&[("content-length", "6")], false),
+        let cases: &[(Fields, HeadSays)] = &[
+            (&[], Nothing),
+            (&[("cache-control", "max-age=9")], Nothing),
+            (&[("etag", "\"x\"")], Same),
+            (&[("etag", "\"x\""), ("last-modified", NOON), ("content-length", "5")], Same),
+            (&[("etag", "\"y\"")], Other),
+            (&[("etag", "\"x\""), ("last-modified", LATER)], Other),
+            (&[("content-length", "6")], Other),
         ];
         for (answer, expected) in cases {
-            assert_eq!(head_agrees(&stored, &head(answer)), *expected, "{answer:?}");
+            assert_eq!(head_says(&stored, &head(answer)), *expected, "{answer:?}");
         }
-        assert!(!head_agrees(&head(&[]), &head(&[("etag", "\"x\"")])));
+        assert_eq!(head_says(&head(&[]), &head(&[("etag", "\"x\"")])), Other);
     }
 }

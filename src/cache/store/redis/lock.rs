@@ -68,7 +68,8 @@ impl RedisStore {
                 Claim::Ours(Lock { link: self.link.clone(), name, token, left: None })
             }
             Some(Value::BulkString(stands)) if stands == UNSHAREABLE => Claim::Unshareable,
-            Some(Value::BulkString(_)) => Claim::Taken,
+            Some(Value::BulkString(stands)) if stands.len() == token.len() => Claim::Taken,
+            // Rubbish would never be let go of.
             _ => Claim::Unknown,
         }
     }
