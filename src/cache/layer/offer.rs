@@ -2,8 +2,8 @@
 //!
 //! 1. The entity tags of the stored variants are offered to the app, unless the client has conditions of its own: two
 //!    requests that differ in a field that Vary names are often answered alike.
-//!    Not where sidegate codes (`encode`): the app's one tag stands for all codings, and a client would be sent another
-//!    than it asks for.
+//!    Not where sidegate codes (`encode`), or `Vary` names `Accept-Encoding`: the app's one tag may stand for all codings,
+//!    and a client would be sent another than it accepts.
 //! 2. A 304 that names one of them selects that variant: it is sent, and stored as this variant, too.
 //! 3. A 304 that names none that can be read is no answer; the request is sent again as the client sent it.
 
