@@ -14,13 +14,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{AGE, CONTENT_LENGTH, DATE, SET_COOKIE};
+use http::header::{AGE, CONTENT_LENGTH, DATE, RANGE, SET_COOKIE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::Cache;
 use super::decide::{Errand, may_fill};
 use super::fill::Fill;
 use super::outcome::{Outcome, Status, Why, mark};
+use super::together::has_conditions;
 use crate::body::Body;
 use crate::cache::coalesce::Leave;
 use crate::cache::rules::dates::date_text;
@@ -88,7 +89,8 @@ impl Cache {
 
     pub(super) fn asked<B>(&self, errand: &Errand, request: &Request<B>) -> Asked {
         let no_store = directives(request.headers()).no_store;
-        Asked { at: self.clock.unix_seconds(), credentials: errand.credentials, no_store }
+        let partial = request.headers().contains_key(RANGE) || has_conditions(request.headers());
+        Asked { at: self.clock.unix_seconds(), credentials: errand.credentials, no_store, partial }
     }
 
     /// What is stored, in place of the app's failure; `None`: it may not stand in, cannot be read, or nobody waits for it.

@@ -36,7 +36,7 @@ impl Cache {
         if !validation::offer_etags(exchange.request.headers_mut(), tags) {
             return self.fetch(errand, exchange, next).await;
         }
-        let mut asked = self.asked(&errand, &exchange.request);
+        let mut asked = self.asked(&errand, &as_sent.request);
         let mut response = pass(next.clone(), exchange).await;
         if response.status() == StatusCode::NOT_MODIFIED && trail.borrow().local_reply.is_none() {
             if let Some(named) = self.named(&errand, &known, response.headers()).await

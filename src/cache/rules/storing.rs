@@ -2,7 +2,8 @@
 //!
 //! In this order, the first that applies is the reason why it is not stored:
 //! 1. The answer was made by sidegate itself, or the request said `no-store` (§5.2.1.5).
-//! 2. It is not final, or 206 or 304: no whole response. (`must-understand`, §5.2.2.3: a status we know nothing of.)
+//! 2. It is not final, or it is about what this client asked besides: 206, 304, 412, 416, and any error where the client
+//!    asked for a part or under a condition. (`must-understand`, §5.2.2.3: a status we know nothing of.)
 //! 3. `no-store`, except beside `must-understand`. `private`, unless the policy is one whose key holds the principal: to
 //!    nobody, and to whoever has more credentials than the key holds, the policy without that is to be applied.
 //! 4. `Set-Cookie`: it was meant for one client; by setting it is taken out, or stored.
@@ -128,6 +129,8 @@ pub struct Asked {
     pub credentials: bool,
     /// It said `no-store`.
     pub no_store: bool,
+    /// The client asked for a part, or under a condition.
+    pub partial: bool,
 }
 
 /// What a hit needs to know of a stored response, worked out once.
@@ -189,7 +192,7 @@ pub fn storable(
     if asked.no_store {
         return Err(NotStored::RequestNoStore);
     }
-    if let Some(reason) = forbidden(status, directives, policy.is_by_principal()) {
+    if let Some(reason) = forbidden(asked, status, directives, policy.is_by_principal()) {
         return Err(reason);
     }
     if policy.set_cookie == SetCookie::Refuse && head.contains_key(SET_COOKIE) {
@@ -241,8 +244,9 @@ pub fn strip(head: &mut HeaderMap, policy: &Policy) {
 }
 
 /// Rules 2 and 3. `own`: nobody but the principal who is answered has the key.
-fn forbidden(status: StatusCode, said: &Directives, own: bool) -> Option<NotStored> {
-    if !is_whole(status) || (said.must_understand && !is_understood(status)) {
+fn forbidden(asked: Asked, status: StatusCode, said: &Directives, own: bool) -> Option<NotStored> {
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_for_others(status) || (asked.partial && is_error) || (said.must_understand && !is_understood(status)) {
         Some(NotStored::Status)
     } else if said.unreadable || (said.no_store && !said.must_understand) {
         Some(NotStored::NoStore)
@@ -278,8 +282,9 @@ fn is_strict(said: &Directives) -> bool {
     said.no_cache || said.must_revalidate || said.proxy_revalidate || said.s_maxage.is_some()
 }
 
-fn is_whole(status: StatusCode) -> bool {
-    !status.is_informational() && status != StatusCode::PARTIAL_CONTENT && status != StatusCode::NOT_MODIFIED
+/// Whether it answers a request for the whole, without conditions.
+fn is_for_others(status: StatusCode) -> bool {
+    !status.is_informational() && !matches!(status.as_u16(), 206 | 304 | 412 | 416)
 }
 
 /// Statuses whose caching requirements we meet: those of RFC 9110 that can be reused.
@@ -301,7 +306,7 @@ mod tests {
     use std::time::Duration;
 
     const NOW: u64 = 784_111_777; // Sun, 06 Nov 1994 08:49:37 GMT
-    const ANYONE: Asked = Asked { at: NOW, credentials: false, no_store: false };
+    const ANYONE: Asked = Asked { at: NOW, credentials: false, no_store: false, partial: false };
     const SOMEONE: Asked = Asked { credentials: true, ..ANYONE };
     const ETAG: (&str, &str) = ("etag", "\"a\"");
 
@@ -340,6 +345,12 @@ mod tests {
             (ANYONE, 206, &[fresh], Some(Status)),
             (ANYONE, 304, &[fresh], Some(Status)),
             (ANYONE, 103, &[fresh], Some(Status)),
+            (ANYONE, 412, &[fresh], Some(Status)),
+            (ANYONE, 416, &[fresh], Some(Status)),
+            (Asked { partial: true, ..ANYONE }, 404, &[fresh], Some(Status)),
+            (Asked { partial: true, ..ANYONE }, 500, &[fresh], Some(Status)),
+            (Asked { partial: true, ..ANYONE }, 200, &[fresh], None),
+            (Asked { partial: true, ..ANYONE }, 301, &[fresh], None),
             (ANYONE, 599, &[("cache-control", "max-age=60, must-understand")], Some(Status)),
             (ANYONE, 404, &[("cache-control", "max-age=60, must-understand")], None),
             (Asked { no_store: true, ..ANYONE }, 200, &[fresh], Some(RequestNoStore)),
