@@ -6,6 +6,7 @@ mod asked;
 mod bounds;
 mod heads;
 mod offers;
+mod others;
 mod ranges;
 mod said;
 mod stale;

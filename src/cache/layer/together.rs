@@ -219,7 +219,7 @@ impl Cache {
         let Use::Fresh { fresh_for } = reuse::judge(&answer.facts, answer.facts.age(now), &asks) else {
             return Err(Misfit::Forbidden);
         };
-        if errand.credentials && !answer.facts.shareable {
+        if !answer.facts.may_answer(errand.credentials) {
             return Err(Misfit::Forbidden);
         }
         let request = &exchange.request;
@@ -318,7 +318,7 @@ impl Cache {
 impl Errand {
     /// What its flight is known by; `None`: nothing can be stored.
     pub(super) fn flight(&self) -> Option<FlightKey> {
-        let (digest, credentials) = (self.key.digest(), self.credentials);
+        let (digest, credentials) = (self.key.digest(), self.credentials.is_some());
         Some(FlightKey { digest, generation: self.generation?, variant: None, credentials })
     }
 }

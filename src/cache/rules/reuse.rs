@@ -215,6 +215,7 @@ mod tests {
         initial_age: 0,
         lifetime: 60,
         shareable: false,
+        authorized: false,
         validate: false,
         strict: false,
         while_revalidate: 0,

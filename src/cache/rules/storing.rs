@@ -9,7 +9,7 @@
 //! 4. `Set-Cookie`: it was meant for one client; by setting it is taken out, or stored.
 //! 5. `Vary` leaves nobody else to answer. An event stream, which has no end to wait for.
 //! 6. The request carried credentials that are not in the key, and the response does not say that it is for all: `public`,
-//!    `s-maxage`, or `must-revalidate` beside a lifetime of its own (§3.5).
+//!    or `s-maxage`; or `must-revalidate` beside a lifetime of its own, where `Authorization` is all that was carried (§3.5).
 //! 7. It is of no use later: not fresh, and no validator by which it could become so again, and no time for which it may
 //!    stand in. `no-cache` without a validator is the same.
 //!
@@ -28,6 +28,7 @@ use http::{HeaderMap, StatusCode};
 use super::age;
 use super::directives::{self, Directives};
 use super::freshness::{self, Lifetime, whole_seconds};
+use super::request::Credentials;
 use super::targeted::said;
 use super::validation::has_validator;
 use super::vary::{self, Vary};
@@ -125,8 +126,8 @@ impl NotStored {
 pub struct Asked {
     /// When, in seconds since the Unix epoch.
     pub at: u64,
-    /// It carried credentials that its key does not hold.
-    pub credentials: bool,
+    /// What it carried that its key does not hold.
+    pub credentials: Option<Credentials>,
     /// It said `no-store`.
     pub no_store: bool,
     /// The client asked for a part, or under a condition.
@@ -142,8 +143,10 @@ pub struct Facts {
     pub initial_age: u32,
     /// Its freshness lifetime, in seconds; zero if nobody says.
     pub lifetime: u32,
-    /// It may answer requests with credentials.
+    /// It may answer requests with any credentials (`public`, `s-maxage`).
     pub shareable: bool,
+    /// It may answer those whose credentials are in `Authorization` alone (also `must-revalidate`, §3.5).
+    pub authorized: bool,
     /// It is validated at each use (`no-cache`, §5.2.2.4).
     pub validate: bool,
     /// It never answers when it is stale (`must-revalidate`, `proxy-revalidate`, `s-maxage`, `no-cache`; §4.2.4).
@@ -158,6 +161,11 @@ impl Facts {
     /// Its age at `now`, in seconds.
     pub fn age(&self, now: u64) -> u32 {
         age::current_age(self.initial_age, self.received, now)
+    }
+
+    /// Whether it may answer a request that carries these credentials (§3.5).
+    pub fn may_answer(&self, credentials: Option<Credentials>) -> bool {
+        credentials.is_none_or(|own| self.shareable || (own.authorization_alone && self.authorized))
     }
 
     /// Seconds for which it is still fresh at the age given; `None`: it is stale (§4.2).
@@ -207,17 +215,15 @@ pub fn storable(
         return Err(NotStored::EventStream);
     }
     let has_lifetime = freshness::explicit(head, &said, received).is_some();
-    let shareable = !directives.private
-        && (directives.public || directives.s_maxage.is_some() || (directives.must_revalidate && has_lifetime));
-    if asked.credentials && !shareable {
-        return Err(NotStored::Credentials);
-    }
+    let shareable = !directives.private && (directives.public || directives.s_maxage.is_some());
+    let authorized = shareable || (!directives.private && directives.must_revalidate && has_lifetime);
     let lifetime = freshness::lifetime(status, head, &said, &policy.freshness, received);
     let facts = Facts {
         received,
         initial_age: age::initial_age(head, asked.at, received),
         lifetime: lifetime.seconds(),
         shareable,
+        authorized,
         validate: directives.no_cache,
         strict: is_strict(directives),
         while_revalidate: directives.while_revalidate.unwrap_or_else(|| match lifetime {
@@ -226,6 +232,9 @@ pub fn storable(
         }),
         if_error: directives.if_error.unwrap_or_else(|| whole_seconds(policy.staleness.if_error)),
     };
+    if !facts.may_answer(asked.credentials) {
+        return Err(NotStored::Credentials);
+    }
     match useless(status, head, directives, lifetime, &facts) {
         Some(reason) => Err(reason),
         None => Ok(Storable { facts, selecting }),
@@ -306,8 +315,11 @@ mod tests {
     use std::time::Duration;
 
     const NOW: u64 = 784_111_777; // Sun, 06 Nov 1994 08:49:37 GMT
-    const ANYONE: Asked = Asked { at: NOW, credentials: false, no_store: false, partial: false };
-    const SOMEONE: Asked = Asked { credentials: true, ..ANYONE };
+    const ANYONE: Asked = Asked { at: NOW, credentials: None, no_store: false, partial: false };
+    const BEARER: Credentials = Credentials { word: "authorization", authorization_alone: true };
+    const COOKIE: Credentials = Credentials { word: "cookie", authorization_alone: false };
+    const SOMEONE: Asked = Asked { credentials: Some(BEARER), ..ANYONE };
+    const LOGGED_IN: Asked = Asked { credentials: Some(COOKIE), ..ANYONE };
     const ETAG: (&str, &str) = ("etag", "\"a\"");
 
     fn policy() -> Policy {
@@ -384,6 +396,9 @@ mod tests {
             (SOMEONE, 200, &[("cache-control", "public")], None),
             (SOMEONE, 200, &[("cache-control", "s-maxage=60")], None),
             (SOMEONE, 200, &[("cache-control", "max-age=60, must-revalidate")], None),
+            (LOGGED_IN, 200, &[("cache-control", "public")], None),
+            (LOGGED_IN, 200, &[("cache-control", "s-maxage=60")], None),
+            (LOGGED_IN, 200, &[("cache-control", "max-age=60, must-revalidate")], Some(Credentials)),
             (SOMEONE, 200, &[("cache-control", "must-revalidate")], Some(Credentials)),
             (SOMEONE, 200, &[("cache-control", "private, s-maxage=60")], Some(Private)),
             (SOMEONE, 200, &[ETAG], Some(Credentials)),
@@ -402,6 +417,7 @@ mod tests {
             initial_age: 10,
             lifetime: 60,
             shareable: true,
+            authorized: true,
             validate: false,
             strict: true,
             while_revalidate: 0,
@@ -411,6 +427,21 @@ mod tests {
         assert_eq!(stored.selecting.unwrap().names(), ["accept"]);
         assert_eq!(facts.fresh_for(facts.age(NOW + 49)), Some(1));
         assert_eq!(facts.fresh_for(facts.age(NOW + 50)), None);
+    }
+
+    #[test]
+    fn must_revalidate_is_for_authorization_alone() {
+        for (said, expected) in [
+            ("max-age=60", [true, false, false]),
+            ("max-age=60, must-revalidate", [true, true, false]),
+            ("must-revalidate", [true, false, false]),
+            ("max-age=60, proxy-revalidate", [true, false, false]),
+            ("s-maxage=60", [true; 3]),
+            ("public", [true; 3]),
+        ] {
+            let facts = decide(ANYONE, 200, &[("cache-control", said)]).unwrap().facts;
+            assert_eq!([None, Some(BEARER), Some(COOKIE)].map(|whose| facts.may_answer(whose)), expected, "{said:?}");
+        }
     }
 
     #[test]
