@@ -12,6 +12,7 @@ mod said;
 mod stale;
 mod told;
 mod validation;
+mod writes;
 
 use crate::harness::{Answer, Client, Configuration, Origin, RedisServer, Reply, freeze, until};
 

@@ -3,7 +3,7 @@
 //! 1. An answer that is no error (2xx, 3xx) invalidates the target URI, and `Location` and `Content-Location` where
 //!    they name the same authority (§4.4: never another one's).
 //! 2. An error of the app's own (4xx, 5xx) invalidates nothing. Where nobody knows whether the app did what it was
-//!    asked (it fell silent, the connection broke), the write counts as done.
+//!    asked (it fell silent, the connection broke, the client's content failed on the way), the write counts as done.
 //! 3. Then the paths of the route's `on_write` templates, filled in with this request's path parameters.
 //! 4. What is invalidated is a path, in all its queries and variants.
 
