@@ -46,6 +46,7 @@ impl Cache {
                 Written::Tag(tag) => tags.push(tag),
             }
         }
+        let (scheme, path) = (exchange.client.scheme, request.uri().path().to_owned());
         let trail = exchange.trail.clone();
         let writing = self.owed.writing();
         let written = tokio::task::spawn_local(async move {
@@ -53,7 +54,8 @@ impl Cache {
             let response = self.clone().pass_by("method", None, exchange, next).await;
             let unknown = is_unknown(&trail.borrow());
             if invalidation::invalidates(response.status(), unknown) {
-                let named = invalidation::named_paths(response.headers(), key.authority());
+                let target = invalidation::Target { scheme, authority: key.authority(), path: &path };
+                let named = invalidation::named_paths(response.headers(), target);
                 places.extend(named.iter().map(|path| key.place_of(path)));
                 tags.extend(groups::invalidated(response.headers(), key.authority()));
                 self.invalidate(&places, &tags).await;

@@ -50,6 +50,26 @@ fn a_write_whose_content_breaks_off_may_have_happened() {
 }
 
 #[test]
+fn a_relative_location_is_taken_back() {
+    over_both(|config| {
+        let number = AtomicUsize::new(0);
+        let app = Origin::answering(move |request| match request.method.as_str() {
+            "GET" => Reply::text(number.fetch_add(1, Ordering::SeqCst).to_string()).field("Cache-Control", "max-age=60"),
+            _ => Reply::text("").status("201 Created").field("Location", "7?new").field("Content-Location", "../list"),
+        });
+        let sidegate = config(&app).start();
+        let mut client = sidegate.client();
+        for target in ["/users/7", "/list", "/users/8"] {
+            hit(&mut client, target, &[]);
+        }
+        assert_eq!(client.ask("POST", "/users/new", &[], b"").status, 201);
+        for (target, expected) in [("/users/7", "MISS"), ("/list", "MISS"), ("/users/8", "HIT")] {
+            assert_eq!(outcome(&client.get(target)), expected, "{target}");
+        }
+    });
+}
+
+#[test]
 fn what_was_refused_here_takes_nothing_back() {
     let (app, _) = app();
     let sidegate = Configuration::of(&app).with(&[ALL, "max_body = \"4 B\"\n"].concat()).start();
