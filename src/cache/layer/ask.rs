@@ -20,7 +20,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use super::Cache;
 use super::decide::{Errand, may_fill};
 use super::fill::Fill;
-use super::outcome::{Outcome, Status, Why, mark};
+use super::outcome::{Outcome, Status, Why, mark, said};
 use super::together::has_conditions;
 use crate::body::Body;
 use crate::cache::coalesce::Leave;
@@ -253,7 +253,7 @@ impl Cache {
             Why::Credentials(kind) => Some(kind),
             _ => not_stored.or(why.detail()),
         };
-        let status = Status::forwarded(why.forwarded(), Some(response.status()))
+        let status = Status::forwarded(why.forwarded(), said(&response, trail))
             .stored(not_stored.is_none())
             .key(self.told(&errand.key))
             .detail(detail);
