@@ -49,7 +49,7 @@ impl Cache {
         }
         let request = &as_sent.request;
         let selected_by = (request.method() == Method::GET).then_some(request.headers());
-        self.fetched(errand, asked, selected_by, response, &trail)
+        self.fetched(errand, asked, selected_by, response, &trail, None)
     }
 
     /// The stored variant that a 304 names, if it may answer this request.

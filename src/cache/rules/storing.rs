@@ -163,6 +163,11 @@ impl Facts {
         age::current_age(self.initial_age, self.received, now)
     }
 
+    /// From now on it answers nobody before the app has said that it holds.
+    pub fn retire(&mut self) {
+        (self.lifetime, self.while_revalidate, self.if_error, self.strict) = (0, 0, 0, true);
+    }
+
     /// Whether it may answer a request that carries these credentials (§3.5).
     pub fn may_answer(&self, credentials: Option<Credentials>) -> bool {
         credentials.is_none_or(|own| self.shareable || (own.authorization_alone && self.authorized))

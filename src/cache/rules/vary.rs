@@ -178,7 +178,16 @@ mod tests {
 
     #[test]
     fn a_star_or_a_field_of_ours_anywhere_answers_nobody_else() {
-        for value in ["*", "accept, *", "* , accept", "accept encoding", "Accept, X-Forwarded-For", "via", "Traceparent", "x-real-ip"] {
+        for value in [
+            "*",
+            "accept, *",
+            "* , accept",
+            "accept encoding",
+            "Accept, X-Forwarded-For",
+            "via",
+            "Traceparent",
+            "x-real-ip",
+        ] {
             assert_eq!(vary(&head(&[("vary", value)])), Vary::Everything, "{value:?}");
         }
         assert_eq!(vary(&head(&[("vary", "accept"), ("vary", "*")])), Vary::Everything);

@@ -54,7 +54,9 @@ fn a_relative_location_is_taken_back() {
     over_both(|config| {
         let number = AtomicUsize::new(0);
         let app = Origin::answering(move |request| match request.method.as_str() {
-            "GET" => Reply::text(number.fetch_add(1, Ordering::SeqCst).to_string()).field("Cache-Control", "max-age=60"),
+            "GET" => {
+                Reply::text(number.fetch_add(1, Ordering::SeqCst).to_string()).field("Cache-Control", "max-age=60")
+            }
             _ => Reply::text("").status("201 Created").field("Location", "7?new").field("Content-Location", "../list"),
         });
         let sidegate = config(&app).start();
