@@ -156,6 +156,7 @@ impl Cache {
                 response.headers_mut().append(SET_COOKIE, cookie.clone());
             }
         }
+        validation::append_withheld(response.headers_mut(), not_modified);
         let not_stored = kept.err().map(NotStored::as_str);
         let status = Status::forwarded(errand.why.forwarded(), Some(StatusCode::NOT_MODIFIED))
             .ttl(i64::from(fresh.facts.lifetime) - i64::from(fresh.facts.age(received)))
