@@ -193,7 +193,8 @@ pub(super) fn place_path(path: &str) -> Cow<'_, str> {
     }
 }
 
-fn without_default_port(authority: &str, scheme: Scheme) -> &str {
+/// An authority without the port that its scheme has anyway, and without a colon before none.
+pub(super) fn without_default_port(authority: &str, scheme: Scheme) -> &str {
     let port = match scheme {
         Scheme::Http => ":80",
         Scheme::Https => ":443",

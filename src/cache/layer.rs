@@ -264,8 +264,9 @@ impl Cache {
             let mut record = exchange.trail.borrow_mut();
             (record.cache, record.cache_reason) = (Some(Outcome::Bypass.as_str()), Some(reason.unwrap_or(forwarded)));
         }
+        let trail = exchange.trail.clone();
         let mut response = pass(next, exchange).await;
-        let status = Status::forwarded(forwarded, Some(response.status())).detail(reason);
+        let status = Status::forwarded(forwarded, outcome::said(&response, &trail)).detail(reason);
         mark(&mut response, Outcome::Bypass, status);
         response
     }

@@ -815,6 +815,7 @@ fn stored(generation: Generation, version: u64) -> StoredResponse {
         initial_age: 0,
         lifetime: 60,
         shareable: true,
+        authorized: true,
         validate: false,
         strict: false,
         while_revalidate: 0,

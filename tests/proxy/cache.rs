@@ -6,11 +6,13 @@ mod asked;
 mod bounds;
 mod heads;
 mod offers;
+mod others;
 mod ranges;
 mod said;
 mod stale;
 mod told;
 mod validation;
+mod writes;
 
 use crate::harness::{Answer, Client, Configuration, Origin, RedisServer, Reply, freeze, until};
 

@@ -10,17 +10,20 @@
 //! 4. A 200 to HEAD freshens what is stored, or makes it stale, and is never stored itself (§4.3.5).
 //! 5. Anything else goes to the client; to GET it is kept, if it may be, once its content has passed. What limits say to that
 //!    client, ours or the app's own, is not kept.
+//! 6. Where the app's newer word is not kept, what is stale by then is retired, if the word was about it: it is sent no more
+//!    unless the app says that it holds. An answer to credentials says nothing of what is for all.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{AGE, CONTENT_LENGTH, DATE, SET_COOKIE};
+use http::header::{AGE, CONTENT_LENGTH, DATE, RANGE, SET_COOKIE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::Cache;
 use super::decide::{Errand, may_fill};
 use super::fill::Fill;
-use super::outcome::{Outcome, Status, Why, mark};
+use super::outcome::{Outcome, Status, Why, mark, said};
+use super::together::has_conditions;
 use crate::body::Body;
 use crate::cache::coalesce::Leave;
 use crate::cache::rules::dates::date_text;
@@ -48,7 +51,7 @@ impl Cache {
         let selected_by = may_fill(&exchange).then(|| exchange.request.headers().clone());
         let trail = exchange.trail.clone();
         let response = pass(next, exchange).await;
-        self.fetched(errand, asked, selected_by.as_ref(), response, &trail)
+        self.fetched(errand, asked, selected_by.as_ref(), response, &trail, None)
     }
 
     /// Asks whether `stored` still holds.
@@ -84,12 +87,20 @@ impl Cache {
             self.compare(&errand, asked, &stored, request, &response);
         }
         let selected_by = (request.method() == Method::GET).then_some(request.headers());
-        self.fetched(errand, asked, selected_by, response, &trail)
+        self.fetched(errand, asked, selected_by, response, &trail, Some(&stored))
+    }
+
+    /// Sees to it that `stored` is sent no more unless it is validated (rule 6).
+    fn retire(&self, errand: &Errand, stored: &StoredResponse) {
+        let mut old = stored.clone();
+        old.facts.retire();
+        self.keep(&errand.key, old, errand.since);
     }
 
     pub(super) fn asked<B>(&self, errand: &Errand, request: &Request<B>) -> Asked {
         let no_store = directives(request.headers()).no_store;
-        Asked { at: self.clock.unix_seconds(), credentials: errand.credentials, no_store }
+        let partial = request.headers().contains_key(RANGE) || has_conditions(request.headers());
+        Asked { at: self.clock.unix_seconds(), credentials: errand.credentials, no_store, partial }
     }
 
     /// What is stored, in place of the app's failure; `None`: it may not stand in, cannot be read, or nobody waits for it.
@@ -146,6 +157,7 @@ impl Cache {
                 response.headers_mut().append(SET_COOKIE, cookie.clone());
             }
         }
+        validation::append_withheld(response.headers_mut(), not_modified);
         let not_stored = kept.err().map(NotStored::as_str);
         let status = Status::forwarded(errand.why.forwarded(), Some(StatusCode::NOT_MODIFIED))
             .ttl(i64::from(fresh.facts.lifetime) - i64::from(fresh.facts.age(received)))
@@ -235,7 +247,7 @@ impl Cache {
     }
 
     /// The app's answer, on its way to the client and perhaps into the store. `selected_by` are the client's fields, if it
-    /// asked by GET.
+    /// asked by GET; `stored` is what it was asked about.
     pub(super) fn fetched(
         self: Rc<Self>,
         errand: Errand,
@@ -243,6 +255,7 @@ impl Cache {
         selected_by: Option<&HeaderMap>,
         mut response: Response<Body>,
         trail: &Trail,
+        stored: Option<&StoredResponse>,
     ) -> Response<Body> {
         let policy = &errand.policy;
         let fill = match selected_by {
@@ -250,13 +263,19 @@ impl Cache {
             Some(selected_by) => self.clone().fill(policy, &errand, asked, selected_by, &response, trail),
         };
         let not_stored = fill.as_ref().err().copied();
+        if let (Some(stored), Some(_), Some(_)) = (stored, selected_by, not_stored)
+            && let Some(said) = said(&response, trail).filter(|_| errand.credentials.is_none() && !asked.partial)
+            && reuse::is_retired(&stored.facts, self.clock.unix_seconds(), said)
+        {
+            self.retire(&errand, stored);
+        }
         let why = errand.why;
         self.record(trail, &errand, why.outcome(), not_stored);
         let detail = match why {
             Why::Credentials(kind) => Some(kind),
             _ => not_stored.or(why.detail()),
         };
-        let status = Status::forwarded(why.forwarded(), Some(response.status()))
+        let status = Status::forwarded(why.forwarded(), said(&response, trail))
             .stored(not_stored.is_none())
             .key(self.told(&errand.key))
             .detail(detail);

@@ -18,7 +18,7 @@ use super::Cache;
 use super::outcome::{Tier, Why};
 use super::together::Lead;
 use crate::cache::rules::directives::directives;
-use crate::cache::rules::request;
+use crate::cache::rules::request::{self, Credentials};
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
 use crate::cache::store::{Found, Generation, Purpose, Question, Since, Store};
 use crate::cache::stored::{Known, StoredResponse};
@@ -77,8 +77,8 @@ pub(super) struct Errand {
     pub(super) generation: Option<Generation>,
     /// Before its request goes to the app.
     pub(super) since: Since,
-    /// The request carries credentials that its key does not hold.
-    pub(super) credentials: bool,
+    /// What its request carries.
+    pub(super) credentials: Option<Credentials>,
     /// It is a POST.
     pub(super) posted: bool,
     /// No client waits for it.
@@ -137,7 +137,7 @@ impl Cache {
         let credentials = self.credentials(exchange);
         let since = Since::now(self.clock.unix_seconds());
         let errand = |why, key, generation| {
-            let (policy, credentials, posted) = (policy.clone(), credentials.is_some(), exchange.posted.is_some());
+            let (policy, posted) = (policy.clone(), exchange.posted.is_some());
             Errand { policy, why, key, generation, since, credentials, posted, behind: false, lead: Lead::default() }
         };
         let stored = match found {
@@ -151,8 +151,9 @@ impl Cache {
             Found::Stored(stored) => stored,
         };
         let (facts, generation) = (stored.facts, Some(stored.generation));
-        if let Some(kind) = credentials.filter(|_| !facts.shareable) {
-            return Action::Ask { errand: errand(Why::Credentials(kind), key, generation), stored: Held::Nothing };
+        if let Some(kept_from) = credentials.filter(|own| !facts.may_answer(Some(*own))) {
+            let why = Why::Credentials(kept_from.word);
+            return Action::Ask { errand: errand(why, key, generation), stored: Held::Nothing };
         }
         let asks = if asks.max_age.is_some() { asks.of(&stored.head) } else { asks };
         let now = self.clock.unix_seconds();

@@ -43,8 +43,8 @@ impl Cache {
         };
         let age = stored.facts.age(self.clock.unix_seconds());
         told["stored"] = shown(&stored, age, policy);
-        if let Some(kind) = self.credentials(exchange).filter(|_| !stored.facts.shareable) {
-            return because(told, "asks the app", kind);
+        if let Some(kept_from) = self.credentials(exchange).filter(|own| !stored.facts.may_answer(Some(*own))) {
+            return because(told, "asks the app", kept_from.word);
         }
         let heard = ClientAsks::heard(exchange.request.headers(), policy.freshness.client_directives);
         match reuse::judge(&stored.facts, age, &heard.of(&stored.head)) {

@@ -2,8 +2,8 @@
 //!
 //! 1. The entity tags of the stored variants are offered to the app, unless the client has conditions of its own: two
 //!    requests that differ in a field that Vary names are often answered alike.
-//!    Not where sidegate codes (`encode`): the app's one tag stands for all codings, and a client would be sent another
-//!    than it asks for.
+//!    Not where sidegate codes (`encode`), or `Vary` names `Accept-Encoding`: the app's one tag may stand for all codings,
+//!    and a client would be sent another than it accepts.
 //! 2. A 304 that names one of them selects that variant: it is sent, and stored as this variant, too.
 //! 3. A 304 that names none that can be read is no answer; the request is sent again as the client sent it.
 
@@ -36,7 +36,7 @@ impl Cache {
         if !validation::offer_etags(exchange.request.headers_mut(), tags) {
             return self.fetch(errand, exchange, next).await;
         }
-        let mut asked = self.asked(&errand, &exchange.request);
+        let mut asked = self.asked(&errand, &as_sent.request);
         let mut response = pass(next.clone(), exchange).await;
         if response.status() == StatusCode::NOT_MODIFIED && trail.borrow().local_reply.is_none() {
             if let Some(named) = self.named(&errand, &known, response.headers()).await
@@ -49,7 +49,7 @@ impl Cache {
         }
         let request = &as_sent.request;
         let selected_by = (request.method() == Method::GET).then_some(request.headers());
-        self.fetched(errand, asked, selected_by, response, &trail)
+        self.fetched(errand, asked, selected_by, response, &trail, None)
     }
 
     /// The stored variant that a 304 names, if it may answer this request.
@@ -57,8 +57,7 @@ impl Cache {
         let generation = errand.generation?;
         for known in known.iter().rev().filter(|known| known.is_named(not_modified)) {
             let stored = self.store.variant(&errand.key, known.variant, generation).await?;
-            if validation::selects_among(&stored.head, not_modified) && (!errand.credentials || stored.facts.shareable)
-            {
+            if validation::selects_among(&stored.head, not_modified) && stored.facts.may_answer(errand.credentials) {
                 return Some(stored);
             }
         }

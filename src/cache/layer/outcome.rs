@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use crate::body::Body;
 use crate::cache::reasons;
 use crate::cache::rules::reuse::NotReused;
+use crate::telemetry::Trail;
 use crate::telemetry::registry::{Counter, Gauge, Registry};
 
 pub(super) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -187,6 +188,11 @@ impl Metrics {
     pub(super) fn count(&self, outcome: Outcome) {
         self.outcomes[outcome as usize].inc();
     }
+}
+
+/// What the app said (rule 2); `None`: the answer is ours, because it said nothing, or was not asked.
+pub(super) fn said(response: &Response<Body>, trail: &Trail) -> Option<StatusCode> {
+    trail.borrow().local_reply.is_none().then(|| response.status())
 }
 
 /// `Cache-Status` of one answer, in the making.

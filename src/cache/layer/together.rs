@@ -19,7 +19,7 @@ use std::time::Duration;
 use http::header::{
     ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
 };
-use http::{Method, Response};
+use http::{HeaderMap, Method, Response};
 use tokio::time::{Instant, sleep};
 
 use super::decide::{Action, Errand, Held};
@@ -136,7 +136,7 @@ impl Cache {
         Some(Asking {
             key: FlightKey { variant, ..key },
             // The app may answer a condition of the client's own with 304, which is for that client alone; ours take its place.
-            may_drive: has_validator(stored) || !has_conditions(exchange),
+            may_drive: has_validator(stored) || !has_conditions(fields),
             since: exchange.trail.borrow().started,
             max_waiters: coalescing.max_waiters,
         })
@@ -219,7 +219,7 @@ impl Cache {
         let Use::Fresh { fresh_for } = reuse::judge(&answer.facts, answer.facts.age(now), &asks) else {
             return Err(Misfit::Forbidden);
         };
-        if errand.credentials && !answer.facts.shareable {
+        if !answer.facts.may_answer(errand.credentials) {
             return Err(Misfit::Forbidden);
         }
         let request = &exchange.request;
@@ -318,7 +318,7 @@ impl Cache {
 impl Errand {
     /// What its flight is known by; `None`: nothing can be stored.
     pub(super) fn flight(&self) -> Option<FlightKey> {
-        let (digest, credentials) = (self.key.digest(), self.credentials);
+        let (digest, credentials) = (self.key.digest(), self.credentials.is_some());
         Some(FlightKey { digest, generation: self.generation?, variant: None, credentials })
     }
 }
@@ -330,8 +330,8 @@ fn has_validator(stored: &Held) -> bool {
     }
 }
 
-fn has_conditions(exchange: &Exchange) -> bool {
-    let fields = exchange.request.headers();
+/// Whether a request with these fields is one under conditions (RFC 9110 §13.1).
+pub(super) fn has_conditions(fields: &HeaderMap) -> bool {
     [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE]
         .iter()
         .any(|name| fields.contains_key(name))

@@ -15,7 +15,7 @@ use http::Method;
 
 use super::Cache;
 use crate::cache::key::Besides;
-use crate::cache::rules::request;
+use crate::cache::rules::request::{self, Credentials};
 use crate::cache::{KeyPart, Policy};
 use crate::exchange::Exchange;
 
@@ -88,8 +88,8 @@ impl Cache {
         Some(if exchange.posted.is_some() { post.clone() } else { get.clone() })
     }
 
-    /// The credentials that a request carries and its key does not hold, in a word.
-    pub(super) fn credentials(&self, exchange: &Exchange) -> Option<&'static str> {
+    /// The credentials that a request carries and its key does not hold.
+    pub(super) fn credentials(&self, exchange: &Exchange) -> Option<Credentials> {
         if self.is_own(exchange) {
             return None;
         }
@@ -97,8 +97,7 @@ impl Cache {
         let head = exchange.request.headers();
         let has_session =
             self.route.credentials || self.route.session_fields.iter().any(|name| head.contains_key(name));
-        let credentials = request::credentials(head, has_session, cookies);
-        credentials.or_else(|| self.is_certified(exchange).then_some("certificate"))
+        request::credentials(head, has_session, self.is_certified(exchange), cookies)
     }
 
     /// The bytes of content up to which it is read to see whether this POST is a read; `None`: it cannot be one.

@@ -21,6 +21,13 @@ use crate::cache::rules::{groups, invalidation};
 use crate::cache::store::purge::{Softness, Target};
 use crate::cache::store::{Found, Store, below_tag};
 use crate::exchange::{Exchange, Next};
+use crate::telemetry::Record;
+
+/// Whether nobody knows what the app did: it may have had some of the request, and no answer of its own went on.
+/// Whoever is to blame: an upload that breaks off, stalls or grows too large fails when the app may have acted already.
+fn is_unknown(record: &Record) -> bool {
+    record.upstream_error.is_some() || (record.local_reply.is_some() && record.upstream_time.is_some())
+}
 
 impl Cache {
     pub(super) async fn write<S: Next>(self: Rc<Self>, exchange: Box<Exchange>, next: S) -> Response<Body> {
@@ -39,14 +46,16 @@ impl Cache {
                 Written::Tag(tag) => tags.push(tag),
             }
         }
+        let (scheme, path) = (exchange.client.scheme, request.uri().path().to_owned());
         let trail = exchange.trail.clone();
         let writing = self.owed.writing();
         let written = tokio::task::spawn_local(async move {
             let _until_invalidated = writing;
             let response = self.clone().pass_by("method", None, exchange, next).await;
-            let unknown = trail.borrow().upstream_error.is_some();
+            let unknown = is_unknown(&trail.borrow());
             if invalidation::invalidates(response.status(), unknown) {
-                let named = invalidation::named_paths(response.headers(), key.authority());
+                let target = invalidation::Target { scheme, authority: key.authority(), path: &path };
+                let named = invalidation::named_paths(response.headers(), target);
                 places.extend(named.iter().map(|path| key.place_of(path)));
                 tags.extend(groups::invalidated(response.headers(), key.authority()));
                 self.invalidate(&places, &tags).await;

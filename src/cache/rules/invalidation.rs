@@ -1,9 +1,9 @@
 //! What a write changes besides itself (RFC 9111 §4.4).
 //!
 //! 1. An answer that is no error (2xx, 3xx) invalidates the target URI, and `Location` and `Content-Location` where
-//!    they name the same authority (§4.4: never another one's).
+//!    they name the same authority, in whatever form (§4.4: never another one's).
 //! 2. An error of the app's own (4xx, 5xx) invalidates nothing. Where nobody knows whether the app did what it was
-//!    asked (it fell silent, the connection broke), the write counts as done.
+//!    asked (it fell silent, the connection broke, the client's content failed on the way), the write counts as done.
 //! 3. Then the paths of the route's `on_write` templates, filled in with this request's path parameters.
 //! 4. What is invalidated is a path, in all its queries and variants.
 
@@ -11,22 +11,59 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LOCATION, LOCATION};
-use http::{HeaderMap, StatusCode, Uri};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, StatusCode};
+
+use crate::cache::key::without_default_port;
+use crate::exchange::Scheme;
 
 /// Whether a write answered so invalidates. `unknown`: the answer is ours, because the app's never came.
 pub fn invalidates(status: StatusCode, unknown: bool) -> bool {
     unknown || status.is_success() || status.is_redirection()
 }
 
-/// Paths that the answer to a write at `authority` names in `Location` and `Content-Location`.
-pub fn named_paths(answer: &HeaderMap, authority: &str) -> Vec<String> {
+/// What was written to.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// How it was asked for.
+    pub scheme: Scheme,
+    /// Without the scheme's default port.
+    pub authority: &'a str,
+    /// Its path, as sent.
+    pub path: &'a str,
+}
+
+/// Paths of the same authority that the answer to a write names in `Location` and `Content-Location`. They are references,
+/// resolved against the target (RFC 3986 §5.2); dot segments are left to who makes a place of the path.
+pub fn named_paths(answer: &HeaderMap, target: Target<'_>) -> Vec<String> {
     let lines = answer.get_all(LOCATION).iter().chain(answer.get_all(CONTENT_LOCATION));
-    let uris = lines.filter_map(|line| Uri::try_from(line.as_bytes()).ok());
-    let here = uris.filter(|uri| match uri.authority() {
-        Some(named) => named.as_str().eq_ignore_ascii_case(authority),
-        None => uri.path().starts_with('/') && !uri.path().starts_with("//"),
-    });
-    here.take(4).map(|uri| uri.path().to_owned()).collect()
+    let references = lines.filter_map(|line| line.to_str().ok());
+    references.filter_map(|reference| resolved(reference.trim(), target)).take(4).collect()
+}
+
+/// The path that a reference names; `None`: it names another authority, or nothing.
+fn resolved(reference: &str, target: Target<'_>) -> Option<String> {
+    let reference = &reference[..reference.find(['?', '#']).unwrap_or(reference.len())];
+    let (scheme, rest) = match reference.split_once(':') {
+        Some((scheme, rest)) if !scheme.contains('/') => (known_scheme(scheme)?, rest),
+        _ => (target.scheme, reference),
+    };
+    let path = match rest.strip_prefix("//") {
+        Some(rest) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let authority = without_default_port(authority, scheme);
+            authority.eq_ignore_ascii_case(target.authority).then(|| format!("/{}", path.trim_start_matches('/')))?
+        }
+        None if rest.len() != reference.len() => return None,
+        None if rest.is_empty() => target.path.to_owned(),
+        None if rest.starts_with('/') => rest.to_owned(),
+        None => format!("{}/{rest}", target.path.rsplit_once('/').map_or("", |(directory, _)| directory)),
+    };
+    PathAndQuery::try_from(path.as_str()).is_ok().then_some(path)
+}
+
+fn known_scheme(name: &str) -> Option<Scheme> {
+    [Scheme::Http, Scheme::Https].into_iter().find(|known| known.as_str().eq_ignore_ascii_case(name))
 }
 
 /// An `on_write` path: text with parameters of the route's path in braces, as in `/users/{id}/posts`.
@@ -159,17 +196,31 @@ mod tests {
     }
 
     #[test]
-    fn other_authorities_are_not_invalidated() {
+    fn references_are_resolved_and_other_authorities_left_alone() {
         for (location, expected) in [
             ("/users/7?x=1", vec!["/users/7"]),
             ("http://Example.com/users/7", vec!["/users/7"]),
+            ("HTTP://example.com:80/users/7#top", vec!["/users/7"]),
+            ("https://example.com:443/users/7", vec!["/users/7"]),
+            ("http://example.com:/users/7", vec!["/users/7"]),
+            ("http://example.com", vec!["/"]),
+            ("//example.com:80/users/7", vec!["/users/7"]),
+            ("7", vec!["/users/7"]),
+            ("./7", vec!["/users/./7"]),
+            ("../list?a=/b:c", vec!["/users/../list"]),
+            ("a/b:c", vec!["/users/a/b:c"]),
+            ("?page=2", vec!["/users/new"]),
+            ("", vec!["/users/new"]),
+            ("http://example.com:443/users/7", vec![]),
             ("http://elsewhere.com/users/7", vec![]),
             ("//elsewhere.com/users/7", vec![]),
-            ("users/7", vec![]),
-            ("", vec![]),
+            ("http:/users/7", vec![]),
+            ("urn:users:7", vec![]),
+            ("a b", vec![]),
         ] {
             let answer = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(location))]);
-            assert_eq!(named_paths(&answer, "example.com"), expected, "{location:?}");
+            let target = Target { scheme: Scheme::Http, authority: "example.com", path: "/users/new" };
+            assert_eq!(named_paths(&answer, target), expected, "{location:?}");
         }
     }
 

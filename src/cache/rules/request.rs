@@ -14,6 +14,15 @@ use http::{HeaderMap, Method};
 
 use crate::cache::Cookies;
 
+/// The credentials that a request carries and its key does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// What they are, in a word.
+    pub word: &'static str,
+    /// They are in `Authorization`, and nowhere else: of no others RFC 9111 §3.5 speaks.
+    pub authorization_alone: bool,
+}
+
 /// What a method means to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asks {
@@ -54,16 +63,14 @@ fn names_a_field(head: &HeaderMap) -> bool {
     !words.map(<[u8]>::trim_ascii).all(plain)
 }
 
-/// The credentials that a request carries, in a word; `None`: it carries none.
-pub fn credentials(head: &HeaderMap, session: bool, cookies: Cookies) -> Option<&'static str> {
-    if head.contains_key(AUTHORIZATION) {
-        Some("authorization")
-    } else if session {
-        Some("session")
-    } else if cookies == Cookies::Private && head.contains_key(COOKIE) {
-        Some("cookie")
-    } else {
-        None
+/// The credentials that a request carries; `None`: it carries none. `session` and `certificate`: it has one.
+pub fn credentials(head: &HeaderMap, session: bool, certificate: bool, cookies: Cookies) -> Option<Credentials> {
+    let cookie = cookies == Cookies::Private && head.contains_key(COOKIE);
+    let others = [(session, "session"), (cookie, "cookie"), (certificate, "certificate")];
+    let other = others.into_iter().find_map(|(is_there, word)| is_there.then_some(word));
+    match head.contains_key(AUTHORIZATION) {
+        true => Some(Credentials { word: "authorization", authorization_alone: other.is_none() }),
+        false => other.map(|word| Credentials { word, authorization_alone: false }),
     }
 }
 
@@ -109,10 +116,16 @@ mod tests {
 
     #[test]
     fn authorization_session_and_cookie_are_credentials() {
-        assert_eq!(credentials(&head("accept"), false, Cookies::Private), None);
-        assert_eq!(credentials(&head("authorization"), false, Cookies::Ignore), Some("authorization"));
-        assert_eq!(credentials(&head("accept"), true, Cookies::Ignore), Some("session"));
-        assert_eq!(credentials(&head("cookie"), false, Cookies::Private), Some("cookie"));
-        assert_eq!(credentials(&head("cookie"), false, Cookies::Ignore), None);
+        let of = |name, session, certificate, cookies| {
+            credentials(&head(name), session, certificate, cookies).map(|own| (own.word, own.authorization_alone))
+        };
+        assert_eq!(of("accept", false, false, Cookies::Private), None);
+        assert_eq!(of("authorization", false, false, Cookies::Ignore), Some(("authorization", true)));
+        assert_eq!(of("authorization", true, false, Cookies::Ignore), Some(("authorization", false)));
+        assert_eq!(of("authorization", false, true, Cookies::Ignore), Some(("authorization", false)));
+        assert_eq!(of("accept", true, false, Cookies::Ignore), Some(("session", false)));
+        assert_eq!(of("accept", false, true, Cookies::Ignore), Some(("certificate", false)));
+        assert_eq!(of("cookie", false, false, Cookies::Private), Some(("cookie", false)));
+        assert_eq!(of("cookie", false, false, Cookies::Ignore), None);
     }
 }

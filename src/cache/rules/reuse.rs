@@ -201,6 +201,16 @@ fn is_within(window: u32, fresh_for: i64) -> bool {
     window > 0 && -fresh_for <= i64::from(window)
 }
 
+/// Whether an answer with this status, which is not kept, says that a stored response holds no more, at `now` (seconds since
+/// the Unix epoch). One that is fresh stays: what the app once called fresh it has not taken back. One that never answers
+/// when it is stale may stay as it is. A failure says nothing, nor does what is about the request, or about whoever sent
+/// it, more than about what was asked for (RFC 9110 §15.5).
+pub fn is_retired(stored: &Facts, now: u64, status: StatusCode) -> bool {
+    let about_request = matches!(status.as_u16(), 206 | 304 | 400 | 406 | 408 | 411..=417 | 421..=431);
+    let is_word = !status.is_informational() && status.as_u16() < 500 && !about_request;
+    is_word && !stored.strict && stored.fresh_for(stored.age(now)).is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +225,7 @@ mod tests {
         initial_age: 0,
         lifetime: 60,
         shareable: false,
+        authorized: false,
         validate: false,
         strict: false,
         while_revalidate: 0,
@@ -234,6 +245,37 @@ mod tests {
 
     fn asks(directives: &'static str) -> ClientAsks {
         ClientAsks::heard(&head(&[("cache-control", directives)]), ClientDirectives::Honour)
+    }
+
+    #[test]
+    fn a_newer_word_about_it_retires_what_is_stale() {
+        for (facts, now, status, expected) in [
+            (PLAIN, 60, 200, true),
+            (PLAIN, 60, 302, true),
+            (PLAIN, 60, 401, true),
+            (PLAIN, 60, 403, true),
+            (PLAIN, 60, 404, true),
+            (PLAIN, 60, 410, true),
+            (PLAIN, 60, 451, true),
+            (PLAIN, 60, 206, false),
+            (PLAIN, 60, 304, false),
+            (PLAIN, 60, 400, false),
+            (PLAIN, 60, 412, false),
+            (PLAIN, 60, 416, false),
+            (PLAIN, 60, 429, false),
+            (PLAIN, 60, 500, false),
+            (PLAIN, 60, 999, false),
+            (PLAIN, 59, 404, false), // fresh
+            (STRICT, 60, 404, false),
+        ] {
+            assert_eq!(is_retired(&facts, now, StatusCode::from_u16(status).unwrap()), expected, "{now} {status}");
+        }
+        let mut retired = Facts { while_revalidate: 10, if_error: 10, ..PLAIN };
+        retired.retire();
+        for age in [0, 60] {
+            assert!(matches!(judge(&retired, age, &asks("max-stale")), Use::Validate { .. }));
+            assert!(!stands_in(&retired, age, Failure::Unreachable, &Staleness::default()));
+        }
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //!
 //! In this order, the first that applies is the reason why it is not stored:
 //! 1. The answer was made by sidegate itself, or the request said `no-store` (§5.2.1.5).
-//! 2. It is not final, or 206 or 304: no whole response. (`must-understand`, §5.2.2.3: a status we know nothing of.)
+//! 2. It is not final, or it is about what this client asked besides: 206, 304, 412, 416, and any error where the client
+//!    asked for a part or under a condition. (`must-understand`, §5.2.2.3: a status we know nothing of.)
 //! 3. `no-store`, except beside `must-understand`. `private`, unless the policy is one whose key holds the principal: to
 //!    nobody, and to whoever has more credentials than the key holds, the policy without that is to be applied.
 //! 4. `Set-Cookie`: it was meant for one client; by setting it is taken out, or stored.
 //! 5. `Vary` leaves nobody else to answer. An event stream, which has no end to wait for.
 //! 6. The request carried credentials that are not in the key, and the response does not say that it is for all: `public`,
-//!    `s-maxage`, or `must-revalidate` beside a lifetime of its own (§3.5).
+//!    or `s-maxage`; or `must-revalidate` beside a lifetime of its own, where `Authorization` is all that was carried (§3.5).
 //! 7. It is of no use later: not fresh, and no validator by which it could become so again, and no time for which it may
 //!    stand in. `no-cache` without a validator is the same.
 //!
@@ -27,6 +28,7 @@ use http::{HeaderMap, StatusCode};
 use super::age;
 use super::directives::{self, Directives};
 use super::freshness::{self, Lifetime, whole_seconds};
+use super::request::Credentials;
 use super::targeted::said;
 use super::validation::has_validator;
 use super::vary::{self, Vary};
@@ -124,10 +126,12 @@ impl NotStored {
 pub struct Asked {
     /// When, in seconds since the Unix epoch.
     pub at: u64,
-    /// It carried credentials that its key does not hold.
-    pub credentials: bool,
+    /// What it carried that its key does not hold.
+    pub credentials: Option<Credentials>,
     /// It said `no-store`.
     pub no_store: bool,
+    /// The client asked for a part, or under a condition.
+    pub partial: bool,
 }
 
 /// What a hit needs to know of a stored response, worked out once.
@@ -139,8 +143,10 @@ pub struct Facts {
     pub initial_age: u32,
     /// Its freshness lifetime, in seconds; zero if nobody says.
     pub lifetime: u32,
-    /// It may answer requests with credentials.
+    /// It may answer requests with any credentials (`public`, `s-maxage`).
     pub shareable: bool,
+    /// It may answer those whose credentials are in `Authorization` alone (also `must-revalidate`, §3.5).
+    pub authorized: bool,
     /// It is validated at each use (`no-cache`, §5.2.2.4).
     pub validate: bool,
     /// It never answers when it is stale (`must-revalidate`, `proxy-revalidate`, `s-maxage`, `no-cache`; §4.2.4).
@@ -155,6 +161,16 @@ impl Facts {
     /// Its age at `now`, in seconds.
     pub fn age(&self, now: u64) -> u32 {
         age::current_age(self.initial_age, self.received, now)
+    }
+
+    /// From now on it answers nobody before the app has said that it holds.
+    pub fn retire(&mut self) {
+        (self.lifetime, self.while_revalidate, self.if_error, self.strict) = (0, 0, 0, true);
+    }
+
+    /// Whether it may answer a request that carries these credentials (§3.5).
+    pub fn may_answer(&self, credentials: Option<Credentials>) -> bool {
+        credentials.is_none_or(|own| self.shareable || (own.authorization_alone && self.authorized))
     }
 
     /// Seconds for which it is still fresh at the age given; `None`: it is stale (§4.2).
@@ -189,7 +205,7 @@ pub fn storable(
     if asked.no_store {
         return Err(NotStored::RequestNoStore);
     }
-    if let Some(reason) = forbidden(status, directives, policy.is_by_principal()) {
+    if let Some(reason) = forbidden(asked, status, directives, policy.is_by_principal()) {
         return Err(reason);
     }
     if policy.set_cookie == SetCookie::Refuse && head.contains_key(SET_COOKIE) {
@@ -204,17 +220,15 @@ pub fn storable(
         return Err(NotStored::EventStream);
     }
     let has_lifetime = freshness::explicit(head, &said, received).is_some();
-    let shareable = !directives.private
-        && (directives.public || directives.s_maxage.is_some() || (directives.must_revalidate && has_lifetime));
-    if asked.credentials && !shareable {
-        return Err(NotStored::Credentials);
-    }
+    let shareable = !directives.private && (directives.public || directives.s_maxage.is_some());
+    let authorized = shareable || (!directives.private && directives.must_revalidate && has_lifetime);
     let lifetime = freshness::lifetime(status, head, &said, &policy.freshness, received);
     let facts = Facts {
         received,
         initial_age: age::initial_age(head, asked.at, received),
         lifetime: lifetime.seconds(),
         shareable,
+        authorized,
         validate: directives.no_cache,
         strict: is_strict(directives),
         while_revalidate: directives.while_revalidate.unwrap_or_else(|| match lifetime {
@@ -223,6 +237,9 @@ pub fn storable(
         }),
         if_error: directives.if_error.unwrap_or_else(|| whole_seconds(policy.staleness.if_error)),
     };
+    if !facts.may_answer(asked.credentials) {
+        return Err(NotStored::Credentials);
+    }
     match useless(status, head, directives, lifetime, &facts) {
         Some(reason) => Err(reason),
         None => Ok(Storable { facts, selecting }),
@@ -241,8 +258,9 @@ pub fn strip(head: &mut HeaderMap, policy: &Policy) {
 }
 
 /// Rules 2 and 3. `own`: nobody but the principal who is answered has the key.
-fn forbidden(status: StatusCode, said: &Directives, own: bool) -> Option<NotStored> {
-    if !is_whole(status) || (said.must_understand && !is_understood(status)) {
+fn forbidden(asked: Asked, status: StatusCode, said: &Directives, own: bool) -> Option<NotStored> {
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_for_others(status) || (asked.partial && is_error) || (said.must_understand && !is_understood(status)) {
         Some(NotStored::Status)
     } else if said.unreadable || (said.no_store && !said.must_understand) {
         Some(NotStored::NoStore)
@@ -278,8 +296,9 @@ fn is_strict(said: &Directives) -> bool {
     said.no_cache || said.must_revalidate || said.proxy_revalidate || said.s_maxage.is_some()
 }
 
-fn is_whole(status: StatusCode) -> bool {
-    !status.is_informational() && status != StatusCode::PARTIAL_CONTENT && status != StatusCode::NOT_MODIFIED
+/// Whether it answers a request for the whole, without conditions.
+fn is_for_others(status: StatusCode) -> bool {
+    !status.is_informational() && !matches!(status.as_u16(), 206 | 304 | 412 | 416)
 }
 
 /// Statuses whose caching requirements we meet: those of RFC 9110 that can be reused.
@@ -301,8 +320,11 @@ mod tests {
     use std::time::Duration;
 
     const NOW: u64 = 784_111_777; // Sun, 06 Nov 1994 08:49:37 GMT
-    const ANYONE: Asked = Asked { at: NOW, credentials: false, no_store: false };
-    const SOMEONE: Asked = Asked { credentials: true, ..ANYONE };
+    const ANYONE: Asked = Asked { at: NOW, credentials: None, no_store: false, partial: false };
+    const BEARER: Credentials = Credentials { word: "authorization", authorization_alone: true };
+    const COOKIE: Credentials = Credentials { word: "cookie", authorization_alone: false };
+    const SOMEONE: Asked = Asked { credentials: Some(BEARER), ..ANYONE };
+    const LOGGED_IN: Asked = Asked { credentials: Some(COOKIE), ..ANYONE };
     const ETAG: (&str, &str) = ("etag", "\"a\"");
 
     fn policy() -> Policy {
@@ -340,6 +362,12 @@ mod tests {
             (ANYONE, 206, &[fresh], Some(Status)),
             (ANYONE, 304, &[fresh], Some(Status)),
             (ANYONE, 103, &[fresh], Some(Status)),
+            (ANYONE, 412, &[fresh], Some(Status)),
+            (ANYONE, 416, &[fresh], Some(Status)),
+            (Asked { partial: true, ..ANYONE }, 404, &[fresh], Some(Status)),
+            (Asked { partial: true, ..ANYONE }, 500, &[fresh], Some(Status)),
+            (Asked { partial: true, ..ANYONE }, 200, &[fresh], None),
+            (Asked { partial: true, ..ANYONE }, 301, &[fresh], None),
             (ANYONE, 599, &[("cache-control", "max-age=60, must-understand")], Some(Status)),
             (ANYONE, 404, &[("cache-control", "max-age=60, must-understand")], None),
             (Asked { no_store: true, ..ANYONE }, 200, &[fresh], Some(RequestNoStore)),
@@ -373,6 +401,9 @@ mod tests {
             (SOMEONE, 200, &[("cache-control", "public")], None),
             (SOMEONE, 200, &[("cache-control", "s-maxage=60")], None),
             (SOMEONE, 200, &[("cache-control", "max-age=60, must-revalidate")], None),
+            (LOGGED_IN, 200, &[("cache-control", "public")], None),
+            (LOGGED_IN, 200, &[("cache-control", "s-maxage=60")], None),
+            (LOGGED_IN, 200, &[("cache-control", "max-age=60, must-revalidate")], Some(Credentials)),
             (SOMEONE, 200, &[("cache-control", "must-revalidate")], Some(Credentials)),
             (SOMEONE, 200, &[("cache-control", "private, s-maxage=60")], Some(Private)),
             (SOMEONE, 200, &[ETAG], Some(Credentials)),
@@ -391,6 +422,7 @@ mod tests {
             initial_age: 10,
             lifetime: 60,
             shareable: true,
+            authorized: true,
             validate: false,
             strict: true,
             while_revalidate: 0,
@@ -400,6 +432,21 @@ mod tests {
         assert_eq!(stored.selecting.unwrap().names(), ["accept"]);
         assert_eq!(facts.fresh_for(facts.age(NOW + 49)), Some(1));
         assert_eq!(facts.fresh_for(facts.age(NOW + 50)), None);
+    }
+
+    #[test]
+    fn must_revalidate_is_for_authorization_alone() {
+        for (said, expected) in [
+            ("max-age=60", [true, false, false]),
+            ("max-age=60, must-revalidate", [true, true, false]),
+            ("must-revalidate", [true, false, false]),
+            ("max-age=60, proxy-revalidate", [true, false, false]),
+            ("s-maxage=60", [true; 3]),
+            ("public", [true; 3]),
+        ] {
+            let facts = decide(ANYONE, 200, &[("cache-control", said)]).unwrap().facts;
+            assert_eq!([None, Some(BEARER), Some(COOKIE)].map(|whose| facts.may_answer(whose)), expected, "{said:?}");
+        }
     }
 
     #[test]

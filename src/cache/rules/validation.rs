@@ -17,6 +17,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::conditional::opaque;
+use super::directives;
 
 /// Bytes of entity tags that are offered at once.
 const MAX_OFFERED: usize = 4 * 1024;
@@ -107,6 +108,19 @@ pub fn freshen(stored: &mut HeaderMap, not_modified: &HeaderMap) {
     }
 }
 
+/// Appends to `answer`, which is for the client that asked, what a 304 brought for it and is not kept: the fields that the
+/// answer's own `no-cache` and `private` name (§5.2.2.4, §5.2.2.7).
+pub fn append_withheld(answer: &mut HeaderMap, not_modified: &HeaderMap) {
+    for name in directives::withheld(answer) {
+        if answer.contains_key(&name) || describes_bytes(&name) {
+            continue;
+        }
+        for value in not_modified.get_all(&name) {
+            answer.append(&name, value.clone());
+        }
+    }
+}
+
 /// Fields that a 304 could only say wrongly of the bytes that are stored.
 fn describes_bytes(name: &HeaderName) -> bool {
     const DESCRIBE: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE];
@@ -190,6 +204,16 @@ mod tests {
             assert!(!offer_etags(&mut request, tags.iter()), "{own:?}");
             assert_eq!(request, head(&[own]));
         }
+    }
+
+    #[test]
+    fn what_a_304_brings_for_one_client_reaches_it() {
+        let withheld = ("cache-control", "no-cache=\"set-cookie, a, age, content-length\", private=\"A\"");
+        let mut answer = head(&[withheld, ("age", "0")]);
+        let news = [("a", "1"), ("a", "2"), ("set-cookie", "b=c"), ("age", "7"), ("content-length", "0"), ("d", "3")];
+        append_withheld(&mut answer, &head(&news));
+        let expected = [withheld, ("age", "0"), ("set-cookie", "b=c"), ("a", "1"), ("a", "2")];
+        assert_eq!(answer, head(&expected));
     }
 
     #[test]

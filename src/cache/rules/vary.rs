@@ -1,6 +1,8 @@
 //! Which requests a response answers besides the one it was made for (RFC 9111 §4.1).
 //!
-//! 1. The fields that `Vary` names, over all its lines, are the *selecting fields*; `*` anywhere: no other request.
+//! 1. The fields that `Vary` names, over all its lines, are the *selecting fields*; `*` anywhere: no other request. So it is
+//!    with a field that sidegate writes or removes as it forwards, and whose value is not in the key ([`WRITTEN`]): the
+//!    app has chosen by something else than the client's request says.
 //! 2. Two requests have the same *variant* if every selecting field is the same in both, or absent from both. Several
 //!    lines are joined with a comma, and space around commas is dropped.
 //! 3. `Accept-Language` and `Accept-Encoding` are compared by what they mean ([`super::preferences`]); of other fields
@@ -23,6 +25,21 @@ use super::preferences::Preferences;
 /// Selecting fields beyond which a response is not stored.
 pub const MAX_FIELDS: usize = 16;
 
+/// Fields of which the app may see another value than the client has sent. They are written anew for each request, or are a
+/// trusted proxy's alone: a stranger's own are removed, and must select nothing either.
+const WRITTEN: [&str; 10] = [
+    "via",
+    "traceparent",
+    "tracestate",
+    "forwarded",
+    "x-forwarded",
+    "x-request-id",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+];
+
 /// SHA-256 of what two requests must have in common.
 pub type Digest = [u8; 32];
 
@@ -37,7 +54,7 @@ pub enum Vary {
     Nothing,
     /// It answers requests with the same selecting fields.
     By(Selecting),
-    /// It answers nobody else: `*`, a member that is no field name, or too many fields.
+    /// It answers nobody else: `*`, a member that is no field name, one that sidegate writes, or too many fields.
     Everything,
 }
 
@@ -120,7 +137,7 @@ pub fn vary(response: &HeaderMap) -> Vary {
                 continue;
             }
             match HeaderName::from_bytes(member) {
-                Ok(name) if member != b"*" && names.len() < 4 * MAX_FIELDS => names.push(name),
+                Ok(name) if member != b"*" && !is_written(&name) && names.len() < 4 * MAX_FIELDS => names.push(name),
                 _ => return Vary::Everything,
             }
         }
@@ -130,6 +147,12 @@ pub fn vary(response: &HeaderMap) -> Vary {
         (_, Some(selecting)) => Vary::By(selecting),
         (_, None) => Vary::Everything,
     }
+}
+
+/// Of these fields the scheme alone is in the key.
+fn is_written(name: &HeaderName) -> bool {
+    let forwarded = name.as_str().strip_prefix("x-forwarded-");
+    forwarded.is_some_and(|rest| rest != "proto") || WRITTEN.contains(&name.as_str())
 }
 
 #[cfg(test)]
@@ -154,11 +177,21 @@ mod tests {
     }
 
     #[test]
-    fn a_star_anywhere_answers_nobody_else() {
-        for value in ["*", "accept, *", "* , accept", "accept encoding"] {
+    fn a_star_or_a_field_of_ours_anywhere_answers_nobody_else() {
+        for value in [
+            "*",
+            "accept, *",
+            "* , accept",
+            "accept encoding",
+            "Accept, X-Forwarded-For",
+            "via",
+            "Traceparent",
+            "x-real-ip",
+        ] {
             assert_eq!(vary(&head(&[("vary", value)])), Vary::Everything, "{value:?}");
         }
         assert_eq!(vary(&head(&[("vary", "accept"), ("vary", "*")])), Vary::Everything);
+        assert!(matches!(vary(&head(&[("vary", "x-forwarded-proto")])), Vary::By(_)), "the scheme is in the key");
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! | bytes | |
 //! |---|---|
 //! | 8 4 4 4 4 | received, initial age, lifetime, while_revalidate, if_error, in seconds |
-//! | 1 | bit 0: shareable, 1: validate, 2: strict |
+//! | 1 | bit 0: shareable, 1: validate, 2: strict, 3: authorized |
 //! | 2 | status |
 //! | names, 32 | its selecting fields and its variant; no names: no variant either |
 //! | 4, fields | how many fields, and each: its name and its value |
@@ -95,7 +95,7 @@ fn put_response(out: &mut Vec<u8>, response: &StoredResponse, shrunk: Option<&[u
     for seconds in [facts.initial_age, facts.lifetime, facts.while_revalidate, facts.if_error] {
         out.extend_from_slice(&seconds.to_le_bytes());
     }
-    let flags = [facts.shareable, facts.validate, facts.strict];
+    let flags = [facts.shareable, facts.validate, facts.strict, facts.authorized];
     out.push(flags.iter().enumerate().fold(0, |byte, (bit, flag)| byte | u8::from(*flag) << bit));
     out.extend_from_slice(&status.as_u16().to_le_bytes());
     match variant {
@@ -222,9 +222,19 @@ impl Reader {
         let generation = self.generation()?;
         let received = self.u64()?;
         let (initial_age, lifetime, while_revalidate, if_error) = (self.u32()?, self.u32()?, self.u32()?, self.u32()?);
-        let flags = self.u8().filter(|flags| flags >> 3 == 0)?;
-        let [shareable, validate, strict] = [0, 1, 2].map(|bit| flags >> bit & 1 == 1);
-        let facts = Facts { received, initial_age, lifetime, shareable, validate, strict, while_revalidate, if_error };
+        let flags = self.u8().filter(|flags| flags >> 4 == 0)?;
+        let [shareable, validate, strict, authorized] = [0, 1, 2, 3].map(|bit| flags >> bit & 1 == 1);
+        let facts = Facts {
+            received,
+            initial_age,
+            lifetime,
+            shareable,
+            authorized,
+            validate,
+            strict,
+            while_revalidate,
+            if_error,
+        };
         let status = StatusCode::from_u16(self.u16()?).ok()?;
         let variant = match self.u8()? {
             0 => None,
@@ -304,6 +314,7 @@ mod tests {
                 initial_age: 7,
                 lifetime: 60,
                 shareable: true,
+                authorized: true,
                 validate: false,
                 strict: true,
                 while_revalidate: 5,

@@ -127,6 +127,7 @@ fn any_entry(random: &mut Rng) -> Entry {
         initial_age: random.u32(..),
         lifetime: random.u32(..),
         shareable: random.bool(),
+        authorized: random.bool(),
         validate: random.bool(),
         strict: random.bool(),
         while_revalidate: random.u32(..),

@@ -5,8 +5,10 @@
 //! 3. No more than the policy's `max_variants`: then the oldest go.
 //! 4. Each has the entity tag of its response, so that it can be offered when none of them is selected (§4.3.1). A tag of
 //!    more than [`LONGEST_TAG`] bytes is not offered.
+//! 5. Where `Accept-Encoding` selects nothing is offered: an app that has one tag for all codings would select content in a
+//!    coding that this client does not accept (RFC 9110 §8.8.1, §12.5.3).
 
-use http::header::ETAG;
+use http::header::{ACCEPT_ENCODING, ETAG};
 use http::{HeaderMap, HeaderValue};
 
 use crate::cache::rules::vary::{Digest, Selecting};
@@ -73,9 +75,10 @@ impl Variants {
         (Self { known: all, ..self }, gone)
     }
 
-    /// Those of a place whose generation is this.
+    /// Those that may be offered, of a place whose generation is this (rule 5).
     pub fn known_under(&self, generation: Generation) -> &[Known] {
-        if self.generation.is_beside(generation) { &self.known } else { &[] }
+        let by_coding = self.selecting.names().contains(&ACCEPT_ENCODING);
+        if self.generation.is_beside(generation) && !by_coding { &self.known } else { &[] }
     }
 
     fn goes_on(&self, newer: &Self) -> bool {
@@ -122,6 +125,16 @@ mod tests {
         assert_eq!(numbers(&one(5, 8).and(list.clone(), 3).0), [5], "another generation");
         let other = Variants { selecting: Selecting::new(vec![http::header::ORIGIN]).unwrap(), ..one(5, 7) };
         assert_eq!(numbers(&other.and(list, 3).0), [5], "other selecting fields");
+    }
+
+    #[test]
+    fn codings_are_not_offered_in_place_of_each_other() {
+        let offered = |fields: &[http::HeaderName]| {
+            let selecting = Selecting::new(fields.to_vec()).unwrap();
+            Variants { selecting, ..one(1, 7) }.known_under(Generation::new(7, 0)).len()
+        };
+        assert_eq!(offered(&[http::header::ACCEPT]), 1);
+        assert_eq!(offered(&[http::header::ACCEPT, ACCEPT_ENCODING]), 0);
     }
 
     #[test]

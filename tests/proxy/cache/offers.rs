@@ -52,3 +52,25 @@ fn who_has_conditions_of_its_own_is_left_to_them() {
         assert_eq!((page.status, page.text().as_str()), (200, "Hallo"));
     });
 }
+
+/// What is made equal here is content: of an app whose one tag stands for every coding.
+#[test]
+fn a_client_is_not_sent_a_coding_that_it_does_not_accept() {
+    over_both(|config| {
+        let app = Origin::answering(|request| {
+            let zips = request.field("accept-encoding").is_some_and(|codings| codings.contains("gzip"));
+            let reply = match (request.field("if-none-match"), zips) {
+                (Some(_), _) => Reply::text("").status("304 Not Modified"),
+                (None, true) => Reply::text("zipped").field("Content-Encoding", "gzip"),
+                (None, false) => Reply::text("plain"),
+            };
+            reply.field("ETag", "\"same\"").field("Vary", "Accept-Encoding").field("Cache-Control", "max-age=60")
+        });
+        let sidegate = config(&app).start();
+        let mut client = sidegate.client();
+        hit(&mut client, "/page", &[("Accept-Encoding", "gzip")]);
+        let plain = client.get("/page");
+        assert_eq!((plain.text().as_str(), plain.field("content-encoding")), ("plain", None));
+        assert_eq!(app.last().field("if-none-match"), None);
+    });
+}

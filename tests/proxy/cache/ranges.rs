@@ -84,3 +84,25 @@ fn a_part_that_is_not_stored_is_the_apps_to_send_and_is_not_taken_for_the_whole(
         assert_eq!(hit(&mut client, "/page", &[("Range", "bytes=0-1")]).status, 206);
     });
 }
+
+#[test]
+fn that_a_part_does_not_exist_is_nobody_else_s_answer() {
+    over_both(|config| {
+        let app = Origin::answering(|request| {
+            let reply = match (request.field("range"), request.path()) {
+                (None, _) => Reply::text("0123456789"),
+                (Some(_), "/odd") => Reply::text("no").status("404 Not Found"),
+                (Some(_), _) => Reply::text("").status("416 Range Not Satisfiable"),
+            };
+            reply.field("Cache-Control", "max-age=60")
+        });
+        let sidegate = config(&app).start();
+        let mut client = sidegate.client();
+        for (target, status) in [("/page", 416), ("/odd", 404)] {
+            let beyond = client.get_with(target, &[("Range", "bytes=99-")]);
+            assert_eq!(beyond.status, status);
+            assert!(beyond.field("cache-status").is_some_and(|told| told.contains("detail=\"status")), "{beyond:?}");
+            assert_eq!((client.get(target).status, client.get(target).text().as_str()), (200, "0123456789"));
+        }
+    });
+}

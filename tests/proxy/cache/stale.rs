@@ -1,7 +1,7 @@
 //! Stale responses, where they are better than none (RFC 5861, RFC 9111 §4.2.4).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::harness::origin::Gate;
 use crate::harness::{Configuration, Origin, RedisServer, Reply, until};
@@ -186,4 +186,67 @@ fn what_is_stored_is_kept_for_longer_than_it_is_fresh() {
         let life: i64 = redis::cmd("TTL").arg(&key).query(&mut connection).expect("a TTL");
         assert!(life > 7200, "{key} lives for {life} s");
     }
+}
+
+#[test]
+fn the_app_s_newer_word_ends_what_is_stale() {
+    for (status, control, stale) in [
+        ("404 Not Found", "no-store", "stale-while-revalidate=600"),
+        ("200 OK", "private, no-store", "stale-while-revalidate=600"),
+        ("410 Gone", "no-store", "stale-if-error=600"),
+    ] {
+        over_both_with(&all("retry_refresh = \"1ms\""), |config| {
+            let stage = Arc::new(AtomicUsize::new(0));
+            let at = stage.clone();
+            let app = Origin::scripted(move |wire| {
+                while wire.request()?.is_some() {
+                    let (status, control) = match at.load(Ordering::SeqCst) {
+                        0 => ("200 OK", ["max-age=1", stale].join(", ")),
+                        1 => (status, control.to_owned()),
+                        _ => return Ok(()),
+                    };
+                    let head = format!("HTTP/1.1 {status}\r\nETag: \"1\"\r\nCache-Control: {control}\r\n");
+                    wire.send([head.as_str(), "Content-Length: 4\r\n\r\npage"].concat().as_bytes())?;
+                }
+                Ok(())
+            });
+            let sidegate = config(&app).start();
+            let mut client = sidegate.client();
+            hit(&mut client, "/page", &[]);
+            stage.store(1, Ordering::SeqCst);
+            until("the newer word", || {
+                let answer = client.get("/page");
+                outcome(&answer) == "EXPIRED" && answer.field("cache-control") == Some(control)
+            });
+            stage.store(2, Ordering::SeqCst);
+            until("the failure itself", || client.get("/page").status == 502);
+        });
+    }
+}
+
+#[test]
+fn what_one_is_told_alone_does_not_end_what_is_for_all() {
+    over_both_with(&all("retry_refresh = \"1ms\""), |config| {
+        let ill = Arc::new(AtomicBool::new(false));
+        let is_ill = ill.clone();
+        let app = Origin::scripted(move |wire| {
+            while let Some(request) = wire.request()? {
+                let control = match request.field("cookie") {
+                    _ if is_ill.load(Ordering::SeqCst) => return Ok(()),
+                    Some(_) => "private, no-store",
+                    None => "public, max-age=1",
+                };
+                let head = format!("HTTP/1.1 200 OK\r\nETag: \"1\"\r\nCache-Control: {control}\r\n");
+                wire.send([head.as_str(), "Content-Length: 4\r\n\r\npage"].concat().as_bytes())?;
+            }
+            Ok(())
+        });
+        let sidegate = config(&app).start();
+        let mut client = sidegate.client();
+        hit(&mut client, "/page", &[]);
+        becomes(&mut client, "EXPIRED", "/page", &[("Cookie", "a=1")]);
+        ill.store(true, Ordering::SeqCst);
+        let stale = client.get("/page");
+        assert_eq!((stale.status, outcome(&stale)), (200, "STALE"));
+    });
 }

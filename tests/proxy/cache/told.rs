@@ -37,3 +37,16 @@ fn a_status_beyond_599_passes() {
         Some("sidegate; fwd=uri-miss; fwd-status=999; detail=\"no-lifetime: RFC 9111 4.2.1\"")
     );
 }
+
+#[test]
+fn an_app_that_said_nothing_is_quoted_with_nothing() {
+    let app = Origin::scripted(|wire| wire.request().map(drop));
+    let sidegate = Configuration::of(&app).with(super::ALL).start();
+    let answer = sidegate.get("/page");
+    assert_eq!(
+        (answer.status, answer.field("cache-status")),
+        (502, Some("sidegate; fwd=uri-miss; detail=\"local-reply: RFC 9111 3\""))
+    );
+    let passed = sidegate.client().ask("OPTIONS", "/page", &[], b"");
+    assert_eq!((passed.status, passed.field("cache-status")), (502, Some("sidegate; fwd=method")));
+}

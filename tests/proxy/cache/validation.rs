@@ -208,3 +208,23 @@ fn large_content_is_validated_and_cut_without_being_fetched_again() {
     assert_eq!(hit(&mut client, "/page", &[]).text(), large);
     assert_eq!(app.count(), asked);
 }
+
+#[test]
+fn what_a_304_brings_for_the_client_that_waits_is_sent_to_it_alone() {
+    over_both(|config| {
+        let app = Origin::answering(|request| {
+            let is_known = request.field("if-none-match").is_some();
+            let reply = if is_known { Reply::text("").status("304 Not Modified") } else { Reply::text("page") };
+            let age = if is_known { "60" } else { "1" };
+            reply
+                .field("ETag", "\"v1\"")
+                .field("Cache-Control", &format!("max-age={age}, no-cache=\"X-Yours\""))
+                .field("X-Yours", "token")
+        });
+        let sidegate = config(&app).start();
+        let mut client = sidegate.client();
+        assert_eq!(hit(&mut client, "/page", &[]).field("x-yours"), None);
+        assert_eq!(becomes(&mut client, "REVALIDATED", "/page", &[]).field("x-yours"), Some("token"));
+        assert_eq!(hit(&mut client, "/page", &[]).field("x-yours"), None);
+    });
+}
