@@ -200,7 +200,11 @@ impl Cache {
     }
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
-        let action = self.decide(&mut exchange).await;
+        if self.owed.is_any() {
+            self.clone().settle();
+        }
+        let purpose = decide::purpose(&exchange);
+        let action = self.decide(&mut exchange, purpose).await;
         if let Some(observer) = self.observer.clone() {
             return Box::pin(self.observe(observer, action, exchange, next)).await;
         }
