@@ -115,6 +115,8 @@ fn what_stands_stored_is_told_and_what_would_be_done_with_it() {
             let told = told(sidegate, arguments);
             let cache = &told["cache"];
             assert_eq!((&cache["does"], &cache["because"]["word"]), (&does.into(), &word.into()), "{arguments:?}");
+            let is_for_others = ["authorization", "cookie"].contains(&word);
+            assert!(!is_for_others || cache["stored"]["for_all"] == false, "{told}");
             assert!(cache["because"]["rule"].is_string() && !told.to_string().contains("s3cret"), "{told}");
         }
         let write = told(sidegate, &["DELETE", "http://app.test/page"]);

@@ -14,9 +14,9 @@ use super::{Cache, ONLY_IF_CACHED, asks, posted};
 use crate::cache::policy::Policy;
 use crate::cache::reasons;
 use crate::cache::rules::request::Asks;
-use crate::cache::store::Purpose;
+use crate::cache::store::{Found, Purpose, Question};
 use crate::cache::stored::StoredResponse;
-use crate::exchange::Exchange;
+use crate::exchange::{Answer, Exchange};
 
 const WRITES: &str = "passes by; a success invalidates what is stored of its path";
 
@@ -52,7 +52,10 @@ impl Cache {
             (told["key"], told["place"]) = (key.text().into(), key.place().into());
         }
         let action = self.decide(exchange, Purpose::Reuse).await;
-        let (does, word, stored) = self.foretold(action);
+        let (does, word, mut stored) = self.foretold(action);
+        if stored.is_none() {
+            stored = self.standing(exchange).await;
+        }
         if let (Some(stored), Some(policy)) = (stored, self.policy_of(exchange)) {
             told["stored"] = shown(&stored, stored.facts.age(self.clock.unix_seconds()), &policy);
         }
@@ -85,6 +88,16 @@ impl Cache {
             }
             Action::PassBy { reason } => ("passes by", reason, None),
             Action::Refuse => ("answers 504, and asks nobody", ONLY_IF_CACHED, None),
+        }
+    }
+
+    /// What is stored for the request, though it is no answer to it: for others, or not for who takes only what is stored.
+    async fn standing(&self, exchange: &Exchange) -> Option<Arc<StoredResponse>> {
+        let key = self.key_of_read(exchange).ok()?;
+        let question = Question { key: &key, request: exchange.request.headers(), purpose: Purpose::Reuse };
+        match self.store.look_up(question, Answer::NotAsked, None, None).await {
+            Found::Stored(stored) => Some(stored),
+            Found::Nothing { .. } | Found::Unavailable(_) => None,
         }
     }
 
