@@ -2,13 +2,16 @@
 //!
 //! `{"method": "GET", "url": "https://example.com/users", "fields": [["Accept-Language", "de"]], "from": "192.0.2.1"}`
 //!
-//! 1. `url` is a whole one, or a path: then `Host` is among the fields, or is `localhost`, and the scheme is http.
+//! 1. `url` is a whole one, or a path: then `Host` is among the fields, or is taken to be `localhost`, which is told; and the
+//!    scheme is http.
 //! 2. Nothing is charged, stored or sent to the app, unless `ask` is true: then the request takes the way of any other, as
 //!    of a client at `from`. Only GET and HEAD can be asked: another method could change something.
+//! 3. `content` is what the request brings; without it that is not known. It is text, and says its length itself.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use http::header::HOST;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use serde::{Deserialize, Serialize};
@@ -29,6 +32,9 @@ pub struct Wanted {
     /// The client address; default: 127.0.0.1.
     #[serde(default)]
     pub from: Option<IpAddr>,
+    /// Its content, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
     /// The request is sent on its way, and the app asked.
     #[serde(default)]
     pub ask: bool,
@@ -39,6 +45,10 @@ pub struct Wanted {
 pub struct Asked {
     /// In origin form, with a Host.
     pub request: Request<()>,
+    /// Nobody said which host it is for.
+    pub host_assumed: bool,
+    /// Its content, if that is known.
+    pub content: Option<Bytes>,
     /// What the client would have spoken.
     pub scheme: Scheme,
     /// Its address.
@@ -53,7 +63,7 @@ impl Wanted {
     /// # Errors
     /// What is wrong, in a sentence.
     pub fn read(&self) -> Result<Asked, String> {
-        let Self { method, url, fields, from, ask } = self;
+        let Self { method, url, fields, from, content, ask } = self;
         let method: Method = method.parse().map_err(|_| format!("`{}` is no method", method.escape_debug()))?;
         if *ask && !matches!(method, Method::GET | Method::HEAD) {
             return Err(format!("only GET and HEAD can be asked: {method} could change something"));
@@ -73,12 +83,19 @@ impl Wanted {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
             request.headers_mut().append(name, HeaderValue::from_str(value.trim()).map_err(|_| wrong())?);
         }
-        if !request.headers().contains_key(HOST) {
+        let has_host = request.headers().contains_key(HOST);
+        if !has_host {
             let authority = uri.authority().map_or("localhost", |authority| authority.as_str());
             let host = HeaderValue::from_str(authority).map_err(|_| format!("`{authority}` is no host"))?;
             request.headers_mut().insert(HOST, host);
         }
-        Ok(Asked { request, scheme, address: from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), ask: *ask })
+        let content = content.clone().map(Bytes::from);
+        if let Some(content) = &content {
+            request.headers_mut().insert(CONTENT_LENGTH, content.len().into());
+        }
+        let host_assumed = !has_host && uri.authority().is_none();
+        let address = from.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Ok(Asked { request, host_assumed, content, scheme, address, ask: *ask })
     }
 }
 
@@ -98,12 +115,16 @@ mod tests {
             (&whole.request.headers()[HOST], &whole.request.headers()["x-a"]),
             (&"a.test:8443".parse().unwrap(), &"b".parse().unwrap())
         );
-        assert!(whole.address.is_loopback() && !whole.ask);
+        assert!(whole.address.is_loopback() && !whole.ask && !whole.host_assumed && whole.content.is_none());
         let path = read(r#"{"method": "POST", "url": "/x", "from": "192.0.2.1"}"#).unwrap();
         assert_eq!((path.request.headers()[HOST].as_bytes(), path.scheme), (&b"localhost"[..], Scheme::Http));
         assert_eq!(path.address.to_string(), "192.0.2.1");
+        assert!(path.host_assumed);
         let host = read(r#"{"method": "GET", "url": "/x", "fields": [["Host", "b.test"]], "ask": true}"#).unwrap();
-        assert!(host.ask && host.request.headers()[HOST] == "b.test");
+        assert!(host.ask && host.request.headers()[HOST] == "b.test" && !host.host_assumed);
+        let posted = read(r#"{"method": "POST", "url": "/x", "content": "abc"}"#).unwrap();
+        assert_eq!(posted.content.as_deref(), Some(&b"abc"[..]));
+        assert_eq!(posted.request.headers()[CONTENT_LENGTH], "3");
     }
 
     #[test]

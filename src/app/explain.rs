@@ -101,14 +101,14 @@ impl Explaining {
     pub async fn explain(&self, asked: Asked, stack: impl Next) -> Result<Value, Trouble> {
         let mut exchange = exchange(&asked);
         let mut told = json!({ "request": request(&asked) });
-        self.by_rooms(&mut exchange, &mut told).await;
+        self.by_rooms(&mut exchange, asked.content.is_some(), &mut told).await;
         if asked.ask {
             told["asked"] = asked::ask(self::exchange(&asked), stack).await;
         }
         Ok(told)
     }
 
-    async fn by_rooms(&self, exchange: &mut Exchange, told: &mut Value) {
+    async fn by_rooms(&self, exchange: &mut Exchange, has_content: bool, told: &mut Value) {
         let refused = |told: &mut Value, by: &str, status: u16, why: &str| {
             told["refused"] = json!({ "by": by, "status": status, "reason": why });
         };
@@ -151,7 +151,7 @@ impl Explaining {
             return refused(told, "session", status.unwrap_or(401), "no session that passes");
         }
         if let Some(cache) = &route.cache {
-            told["cache"] = cache.explain(exchange).await;
+            told["cache"] = cache.explain(exchange, has_content).await;
         }
     }
 
@@ -183,6 +183,7 @@ fn request(asked: &Asked) -> Value {
     let request = &asked.request;
     let host = request.headers().get(http::header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()));
     json!({
+        "host_assumed": asked.host_assumed,
         "method": request.method().as_str(),
         "scheme": asked.scheme.as_str(),
         "host": host,
@@ -193,7 +194,7 @@ fn request(asked: &Asked) -> Value {
 
 /// The request, as if a client at its address had sent it.
 fn exchange(asked: &Asked) -> Box<Exchange> {
-    let mut request = Request::new(Body::empty());
+    let mut request = Request::new(asked.content.clone().map_or_else(Body::empty, Body::full));
     *request.method_mut() = asked.request.method().clone();
     *request.uri_mut() = asked.request.uri().clone();
     *request.headers_mut() = asked.request.headers().clone();

@@ -59,6 +59,9 @@ use outcome::{Metrics, Outcome, Status, Tier, mark};
 use together::Turn;
 use whom::Policies;
 
+/// Why nobody is asked.
+const ONLY_IF_CACHED: &str = "only-if-cached";
+
 /// How long Redis keeps anything, at most: what an app calls fresh for a year would be there for a year.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -197,7 +200,11 @@ impl Cache {
     }
 
     async fn read<S: Next>(self: Rc<Self>, mut exchange: Box<Exchange>, next: S) -> Response<Body> {
-        let action = self.decide(&mut exchange).await;
+        if self.owed.is_any() {
+            self.clone().settle();
+        }
+        let purpose = decide::purpose(&exchange);
+        let action = self.decide(&mut exchange, purpose).await;
         if let Some(observer) = self.observer.clone() {
             return Box::pin(self.observe(observer, action, exchange, next)).await;
         }
@@ -228,7 +235,7 @@ impl Cache {
                 (turn, stored) => Box::pin(self.in_turn(turn, errand, stored, exchange, next)).await,
             },
             Action::PassBy { reason } => self.pass_by("bypass", Some(reason), exchange, next).await,
-            Action::Refuse => exchange.refuse(&LocalReply::NotStored),
+            Action::Refuse => self.refuse(&exchange),
         }
     }
 
@@ -247,6 +254,16 @@ impl Cache {
         exchange.trail.borrow_mut().cache = Some(Outcome::Hit.as_str());
         mark(&mut response, Outcome::Hit, Status::hit(fresh_for).key(self.told(key)));
         Some(response)
+    }
+
+    /// 504: nobody is asked.
+    fn refuse(&self, exchange: &Exchange) -> Response<Body> {
+        let mut response = exchange.refuse(&LocalReply::NotStored);
+        self.metrics.count(Outcome::Miss);
+        let mut record = exchange.trail.borrow_mut();
+        (record.cache, record.cache_reason) = (Some(Outcome::Miss.as_str()), Some(ONLY_IF_CACHED));
+        mark(&mut response, Outcome::Miss, Status::neither().detail(Some(ONLY_IF_CACHED)));
+        response
     }
 
     async fn pass_by<S: Next>(

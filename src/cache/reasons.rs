@@ -30,7 +30,7 @@ pub fn detail(word: &str) -> String {
     }
 }
 
-const ALL: [(&str, &str, &str); 38] = [
+const ALL: [(&str, &str, &str); 45] = [
     // The request passes the store by.
     ("method", "the method is neither GET nor HEAD", "RFC 9111 §4"),
     ("request-content", "the request has content, and the key does not", "RFC 9110 §9.3.1"),
@@ -42,6 +42,13 @@ const ALL: [(&str, &str, &str); 38] = [
     ("uri-too-long", "the URI is longer than a key can be: 4096 bytes", "RFC 9111 §2"),
     ("owed", "a write here could not be told to Redis yet", "redis"),
     ("store-unavailable", "the store could not be asked, or the place was not opened", "redis"),
+    ("observe", "what is stored would have been sent, but the cache only observes", "cache.mode"),
+    ("observe-equal", "the cache only observes; the app said what is stored", "cache.mode"),
+    ("observe-status", "the cache only observes; the app's status is not the stored one", "cache.mode"),
+    ("observe-fields", "the cache only observes; a field of the app's answer is not as stored", "cache.mode"),
+    ("observe-content", "the cache only observes; the app's content is not the stored one", "cache.mode"),
+    ("observe-unknown", "the cache only observes; the app's answer did not come to its end", "cache.mode"),
+    ("only-if-cached", "the client takes only what is stored, and nothing is that may be sent", "RFC 9111 §5.2.1.7"),
     // Nothing that is stored fits.
     ("uri-miss", "nothing is stored for this URI", "RFC 9111 §4"),
     ("vary-miss", "something is stored, for requests with other fields", "RFC 9111 §4.1"),
@@ -115,6 +122,79 @@ mod tests {
         }
         for reused in reused {
             assert_eq!(of(reused.as_str()).map(|reason| reason.rule), Some(reused.section()));
+        }
+    }
+
+    /// Words in the cache's own text that are none of these: for metrics, of RFC 9211 and of Cache-Control.
+    const OTHERS: [&str; 28] = [
+        "a",
+        "cache-status",
+        "alone",
+        "bypass",
+        "cache",
+        "content",
+        "equal",
+        "expired",
+        "fields",
+        "route",
+        "hit",
+        "keep-alive",
+        "close",
+        "te",
+        "memory",
+        "miss",
+        "near",
+        "none",
+        "outcome",
+        "parted",
+        "redis",
+        "request",
+        "revalidated",
+        "shared",
+        "sidegate",
+        "tier",
+        "unknown",
+        "x-cache",
+    ];
+
+    /// Lower-case words between quotes in the file at `path`, which is below `src/cache`, as far as its tests.
+    fn words_in(path: &std::path::Path) -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let is_word = |text: &&str| {
+            text.starts_with(|letter: char| letter.is_ascii_lowercase())
+                && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+        };
+        code.split('"').skip(1).step_by(2).filter(is_word).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn each_word_that_is_said_has_a_sentence() {
+        let cache = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cache");
+        let mut files: Vec<_> =
+            std::fs::read_dir(cache.join("layer")).unwrap().map(|file| file.unwrap().path()).collect();
+        // Their words are those of what they print.
+        files.retain(|file| !file.ends_with("explain.rs"));
+        files.extend(["layer.rs", "key.rs", "rules/request.rs", "observe.rs"].map(|file| cache.join(file)));
+        let mut met = 0;
+        for file in files {
+            for word in words_in(&file) {
+                let is_known = of(&word).is_some();
+                met += usize::from(is_known);
+                assert!(is_known || OTHERS.contains(&&*word), "`{word}` of {} is not explained", file.display());
+            }
+        }
+        assert!(met > 25, "{met} words were found: do they look otherwise now?");
+    }
+
+    #[test]
+    fn each_word_is_in_the_list_of_readme() {
+        let readme = include_str!("../../README.md");
+        let list = readme.split("Cache-Status: …; detail=").nth(1).and_then(|rest| rest.split("\n### ").next());
+        let list = list.expect("README lists the words of `detail`");
+        for (word, ..) in ALL {
+            assert!(list.contains(&format!("`{word}`")), "`{word}` is not in README's list");
         }
     }
 

@@ -10,7 +10,7 @@ use humantime::format_duration;
 use tokio::time::timeout;
 
 use crate::app::{self, Files};
-use crate::cache::{KeyPart, Policy};
+use crate::cache::{self, KeyPart, Policy};
 use crate::config::settings::{RouteSettings, Settings};
 use crate::config::{self, Loaded};
 use crate::rate_limit::{Plan, Unknown};
@@ -185,7 +185,8 @@ fn policies(route: &RouteSettings, settings: &Settings) -> String {
         said.push(format!("session {}{mode}", definition.name));
     }
     if let Some(policy) = &route.cache {
-        said.push(format!("cache {}", policy.name));
+        let mode = if policy.mode == cache::Mode::Observe { " (only observes)" } else { "" };
+        said.push(format!("cache {}{mode}", policy.name));
     }
     if let Some(policy) = &route.cors {
         said.push(format!("cors {}", policy.name));
@@ -241,7 +242,10 @@ mod tests {
             methods = ["GET"]
             limits = ["each", "shad", "login", "calm"]
             cors = "spa"
+            cache = "pages"
             add_prefix = "/v2"
+            [cache.pages]
+            mode = "observe"
             [cors.spa]
             origins = "*"
         "#;
@@ -254,7 +258,7 @@ upstream     app = http://127.0.0.1:3000
 route        GET /users → app, limit each (100 per minute by address + route), \
 limit shad (2 per minute by address, shadow), \
 limit login (5 per hour by address, fixed-window, calendar UTC, count 401 or 500-503, cost response:x-cost, trial 2 per hour), \
-limit calm (10 per second by address, burst 1, delay at most 1s), cors spa, rewritten
+limit calm (10 per second by address, burst 1, delay at most 1s), cache pages (only observes), cors spa, rewritten
 ";
         assert_eq!(summary(&loaded.settings), expected);
     }

@@ -14,7 +14,8 @@ use crate::admin::explain::Wanted;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Nothing is charged, stored or asked of the app, unless --ask is given. Where the admin listener has a \
-                        token, it is taken from the environment: SIDEGATE_ADMIN_TOKEN."
+                        token, it is taken from the environment: SIDEGATE_ADMIN_TOKEN. `sidegate demo` prints where its own listens, for \
+                        --admin."
 )]
 pub struct Arguments {
     /// GET, POST, …
@@ -24,6 +25,9 @@ pub struct Arguments {
     /// A field of the request; more than once for more
     #[arg(short = 'H', long = "field", value_name = "NAME: VALUE")]
     fields: Vec<String>,
+    /// The content of the request: what POST is to a cache may depend on it
+    #[arg(long, value_name = "TEXT")]
+    data: Option<String>,
     /// The address of the client
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     from: IpAddr,
@@ -40,14 +44,14 @@ pub struct Arguments {
 
 /// Asks, prints the answer, and exits with 0; with 1 if there is none.
 pub fn explain(arguments: Arguments) -> ExitCode {
-    let Arguments { method, url, fields, from, ask, admin, json } = arguments;
+    let Arguments { method, url, fields, data, from, ask, admin, json } = arguments;
     let split = |line: &String| {
         let (name, value) =
             line.split_once(':').ok_or_else(|| format!("`{line}` is no field: \"Name: value\" is one"))?;
         Ok((name.to_owned(), value.trim().to_owned()))
     };
     let content = fields.iter().map(split).collect::<Result<_, String>>().and_then(|fields| {
-        let wanted = Wanted { method, url, fields, from: Some(from), ask };
+        let wanted = Wanted { method, url, fields, from: Some(from), content: data, ask };
         wanted.read()?;
         serde_json::to_string(&wanted).map_err(|error| error.to_string())
     });
@@ -66,6 +70,9 @@ fn told(answer: &Value) -> String {
     let request = &answer["request"];
     let [method, scheme, host, target] = ["method", "scheme", "host", "target"].map(|name| text(&request[name]));
     said.line("request", &format!("{method} {scheme}://{host}{target} from {}", text(&request["from"])));
+    if request["host_assumed"] == true {
+        said.line("", &format!("host {host} assumed: give a URL, or -H 'Host: …'"));
+    }
     if let Some(route) = answer.get("route") {
         said.line("route", &format!("{} → {}", text(&route["label"]), text(&route["upstream"])));
     }
@@ -124,6 +131,9 @@ fn of_cache(cache: &Value, said: &mut Said) {
     let does = text(&cache["does"]);
     let Some(name) = cache["cache"].as_str() else { return said.line("cache", &format!("none: {does}")) };
     said.line("cache", &format!("{name}: {does}{}", because(&cache["because"])));
+    if let Some(would) = cache.get("would") {
+        said.line("", &format!("it would: {}{}", text(&would["does"]), because(&would["because"])));
+    }
     if let Some(key) = cache["key"].as_str() {
         said.line("key", key);
     }

@@ -104,11 +104,19 @@ fn what_stands_stored_is_told_and_what_would_be_done_with_it() {
             (&["GET", "http://app.test/page", "-H", "Cookie: a=s3cret"], "asks the app", "cookie"),
             (&["GET", "http://app.test/page", "-H", "Cache-Control: no-cache"], "asks the app", "request-no-cache"),
             (&["GET", "http://app.test/page", "-H", "Upgrade: x", "-H", "Connection: upgrade"], "passes by", "upgrade"),
+            (
+                &["GET", "http://app.test/x", "-H", "Cache-Control: only-if-cached"],
+                "answers 504, and asks nobody",
+                "only-if-cached",
+            ),
+            (&["GET", "http://app.test/page", "--data", "x"], "passes by", "request-content"),
             (&["OPTIONS", "http://app.test/page"], "passes by", "method"),
         ] {
             let told = told(sidegate, arguments);
             let cache = &told["cache"];
             assert_eq!((&cache["does"], &cache["because"]["word"]), (&does.into(), &word.into()), "{arguments:?}");
+            let is_for_others = ["authorization", "cookie"].contains(&word);
+            assert!(!is_for_others || cache["stored"]["for_all"] == false, "{told}");
             assert!(cache["because"]["rule"].is_string() && !told.to_string().contains("s3cret"), "{told}");
         }
         let write = told(sidegate, &["DELETE", "http://app.test/page"]);
@@ -139,7 +147,9 @@ fn who_would_be_refused_is_told_by_whom() {
         );
         let (_, said) = explain(sidegate, &["GET", "/keyed"]);
         assert!(said.contains("not: the request is exempt, or lacks a part of the key"), "{said}");
-        let (_, said) = explain(sidegate, &["GET", "/posts"]);
+        assert!(said.contains("\n         host localhost assumed: give a URL, or -H 'Host: …'\n"), "{said}");
+        let (_, said) = explain(sidegate, &["GET", "/posts", "-H", "Host: a.test"]);
+        assert!(said.contains("GET http://a.test/posts from") && !said.contains("assumed"), "{said}");
         assert!(said.contains("route    /{*rest} → app"), "{said}");
         for (arguments, error) in [
             (&["GET", "app.test"][..], "error: `app.test` is neither https://host/path nor /path\n"),
@@ -192,5 +202,62 @@ fn the_verdict_on_a_session_is_told_and_no_identifier() {
     assert!(said.contains("session  web: expired\nrefused  with 401, by the session: "), "{said}");
     let (_, said) = explain(&sidegate, &["GET", "/"]);
     assert!(said.contains("session  web: absent\nrefused  with 401, by the session: "), "{said}");
+    assert_eq!(app.count(), 0);
+}
+
+#[test]
+fn a_cache_that_only_observes_forwards_and_says_what_it_would_do() {
+    let app = app();
+    let tables = "[cache.pages]\nmode = \"observe\"\n[[route]]\npath = \"/{*rest}\"\ncache = \"pages\"\n";
+    let sidegate = Configuration::of(&app).with(tables).start();
+    assert_eq!(sidegate.get("/page").status, 200);
+    until("a stored page", || told(&sidegate, &["GET", "http://app.test/page"])["cache"].get("stored").is_some());
+    let (_, said) = explain(&sidegate, &["GET", "http://app.test/page"]);
+    let lines = "\ncache    pages: forwards, as it only observes\n         \
+                 it would: answers from the store, because it is stored, and fresh (RFC 9111 §4)\n";
+    assert!(said.contains(lines), "{said}");
+    let answer = sidegate.client().get_with("/page", &[("Host", "app.test")]);
+    assert_eq!(answer.field("x-cache"), Some("BYPASS"));
+}
+
+#[test]
+fn what_stands_in_for_an_app_that_fails_is_told() {
+    let app = Origin::answering(|request| match request.field("x-fail") {
+        Some(_) => Reply::text("no").status("503 Service Unavailable"),
+        None => Reply::text("x").field("Cache-Control", "max-age=0, stale-if-error=600").field("ETag", "\"1\""),
+    });
+    let tables = "[cache.pages]\nretry_refresh = \"10 min\"\n[[route]]\npath = \"/{*rest}\"\ncache = \"pages\"\n";
+    let sidegate = Configuration::of(&app).with(tables).start();
+    assert_eq!(sidegate.get("/page").status, 200);
+    until("a stored page", || told(&sidegate, &["GET", "http://app.test/page"])["cache"].get("stored").is_some());
+    let word = |why: &str, does: &str| {
+        let cache = told(&sidegate, &["GET", "http://app.test/page"])["cache"].clone();
+        assert_eq!((&cache["does"], &cache["because"]["word"]), (&does.into(), &why.into()));
+    };
+    word("stale", "asks the app");
+    let failing = [("Host", "app.test"), ("X-Fail", "1")];
+    let answer = sidegate.client().get_with("/page", &failing);
+    assert_eq!((answer.status, answer.field("x-cache")), (200, Some("STALE")));
+    word("refresh-failed", "answers from the store");
+    let asked = app.count();
+    let answer = sidegate.client().get_with("/page", &failing);
+    assert!(answer.field("cache-status").is_some_and(|said| said.contains("refresh-failed")));
+    assert_eq!(app.count(), asked);
+}
+
+#[test]
+fn what_a_post_is_depends_on_its_content() {
+    let app = app();
+    let tables = "[cache.graph]\npost_body = \"4 KiB\"\n[[route]]\npath = \"/{*rest}\"\ncache = \"graph\"\n";
+    let sidegate = Configuration::of(&app).with(tables).start();
+    let does = |arguments: &[&str]| {
+        let json = ["POST", "http://app.test/graphql", "-H", "Content-Type: application/json"];
+        told(&sidegate, &[&json, arguments].concat())["cache"].clone()
+    };
+    assert_eq!(does(&[])["does"], "depends on its content, which is not known: --data TEXT");
+    let query = does(&["--data", "{\"query\": \"{ me }\"}"]);
+    assert_eq!((&query["does"], &query["because"]["word"]), (&"asks the app".into(), &"uri-miss".into()));
+    let write = "passes by; a success invalidates what is stored of its path";
+    assert_eq!(does(&["--data", "{\"query\": \"mutation { x }\"}"])["does"], write);
     assert_eq!(app.count(), 0);
 }

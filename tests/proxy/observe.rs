@@ -41,7 +41,7 @@ fn would_hit(sidegate: &Sidegate, target: &str) -> Answer {
         let answer = sidegate.client().get(target);
         let told = answer.field("cache-status").expect("Cache-Status").to_owned();
         found = Some(answer);
-        told == "sidegate; fwd=bypass; fwd-status=200; detail=observe"
+        told == "sidegate; fwd=bypass; fwd-status=200; detail=\"observe: cache.mode\""
     });
     found.expect("an answer")
 }

@@ -8,7 +8,6 @@
 //! 5. To a POST that is a read only what is fresh is an answer.
 //! 6. A client that takes only what is stored gets 504 where the app would be asked (RFC 9111 §5.2.1.7).
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Method;
@@ -103,23 +102,28 @@ impl Cache {
         if self.owed.covers(key.place()) { Err("owed") } else { Ok(key) }
     }
 
-    pub(super) async fn decide(self: &Rc<Self>, exchange: &mut Exchange) -> Action {
+    /// What becomes of a read that may do so much with its place. Nothing is done yet, save that its place is opened if it may
+    /// be filled.
+    pub(super) async fn decide(&self, exchange: &mut Exchange, purpose: Purpose) -> Action {
         let Some(policy) = self.policy_of(exchange) else { return Action::PassBy { reason: "no-policy" } };
         let heard = policy.freshness.client_directives;
         let asks = match heard {
             ClientDirectives::Honour => ClientAsks::heard(exchange.request.headers(), heard),
             ClientDirectives::Ignore => ClientAsks::default(),
         };
-        match self.look_up(&policy, exchange, asks).await {
+        match self.look_up(&policy, exchange, purpose, asks).await {
             Action::Ask { .. } | Action::PassBy { .. } if asks.only_if_cached => Action::Refuse,
             action => action,
         }
     }
 
-    async fn look_up(self: &Rc<Self>, policy: &Arc<Policy>, exchange: &mut Exchange, asks: ClientAsks) -> Action {
-        if self.owed.is_any() {
-            self.clone().settle();
-        }
+    async fn look_up(
+        &self,
+        policy: &Arc<Policy>,
+        exchange: &mut Exchange,
+        purpose: Purpose,
+        asks: ClientAsks,
+    ) -> Action {
         let (answer, note) = (exchange.answers.take(Slot::Cache), exchange.answers.note(Slot::Cache));
         let aside = exchange.answers.take_aside();
         let tier = self.tier(&answer);
@@ -128,7 +132,7 @@ impl Cache {
             Err(reason) => return Action::PassBy { reason },
         };
         let head = exchange.request.headers();
-        let question = Question { key: &key, request: head, purpose: purpose(exchange) };
+        let question = Question { key: &key, request: head, purpose };
         let found = self.store.look_up(question, answer, note, aside).await;
         // A write may have failed to invalidate since the store was asked.
         if self.is_owed(&key, &found) {

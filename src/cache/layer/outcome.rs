@@ -35,7 +35,7 @@ pub(super) enum Why {
 pub(super) enum Outcome {
     /// A stored response, fresh.
     Hit,
-    /// What the app said; nothing was stored.
+    /// What the app said; nothing was stored. Or 504: the app was not to be asked.
     Miss,
     /// What the app said; what was stored is out of date.
     Expired,
@@ -216,6 +216,11 @@ impl Status {
             text.push_str(status.as_str());
         }
         Self(text)
+    }
+
+    /// Neither was there anything to send, nor anybody asked.
+    pub(super) fn neither() -> Self {
+        Self("sidegate".to_owned())
     }
 
     pub(super) fn ttl(mut self, fresh_for: i64) -> Self {

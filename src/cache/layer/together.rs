@@ -22,7 +22,7 @@ use http::header::{
 use http::{HeaderMap, Method, Response};
 use tokio::time::{Instant, sleep};
 
-use super::decide::{Action, Errand, Held};
+use super::decide::{Action, Errand, Held, purpose};
 use super::outcome::{Status, Together, mark};
 use super::{Cache, answer};
 use crate::body::Body;
@@ -237,7 +237,7 @@ impl Cache {
 
     /// What the store has got since the request looked it up, as the answer.
     async fn stored_meanwhile(self: &Rc<Self>, exchange: &mut Exchange) -> Option<(Head, Response<Body>)> {
-        match self.decide(exchange).await {
+        match self.decide(exchange, purpose(exchange)).await {
             Action::Reuse { errand, stored, tier, now, fresh_for } => {
                 let response = self.reuse(&errand.key, exchange, &stored, tier, (now, fresh_for)).await?;
                 Some((stored, response))

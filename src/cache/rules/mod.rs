@@ -10,7 +10,6 @@ pub mod freshness;
 pub mod groups;
 pub mod invalidation;
 pub mod on_write;
-pub mod post;
 pub mod preferences;
 pub mod range;
 pub mod request;

@@ -118,6 +118,10 @@ path = "/{{*rest}}"
 /// What the demo prints once it runs: the addresses, and what to try.
 pub fn introduction(proxy: SocketAddr, app: SocketAddr, admin: Option<SocketAddr>, redis: Option<&str>) -> String {
     let stores = redis.map_or_else(|| "process memory".to_owned(), |url| format!("Redis at {}", without_password(url)));
+    let explain = admin.map_or_else(String::new, |admin| {
+        let request = format!("GET http://{proxy}/users");
+        format!("  # Why was that? Room by room, and what is stored.\n  sidegate explain --admin {admin} {request}\n\n")
+    });
     let admin = admin.map_or_else(|| "off".to_owned(), |admin| format!("http://{admin}/metrics"));
     format!(
         r#"
@@ -132,7 +136,7 @@ Try, in another terminal:
   curl -i http://{proxy}/users
   curl -i http://{proxy}/users
 
-  # A write makes the stored answer go: MISS again.
+{explain}  # A write makes the stored answer go: MISS again.
   curl -X PATCH -d '{{"name":"Alicia"}}' http://{proxy}/users/1
   curl -i http://{proxy}/users
 

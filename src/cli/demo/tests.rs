@@ -235,5 +235,7 @@ fn the_introduction_does_not_show_the_password() {
     let text = introduction(proxy, app, None, Some("redis://me:hunter2@redis.example:6379/0"));
     assert!(text.contains("Redis at redis://redis.example:6379/0\n"), "{text}");
     assert!(!text.contains("hunter2"));
-    assert!(text.contains("curl -i http://127.0.0.1:8080/users\n"));
+    assert!(text.contains("curl -i http://127.0.0.1:8080/users\n") && !text.contains("explain"));
+    let text = introduction(proxy, app, Some("127.0.0.1:4444".parse().unwrap()), None);
+    assert!(text.contains("sidegate explain --admin 127.0.0.1:4444 GET http://127.0.0.1:8080/users\n"), "{text}");
 }

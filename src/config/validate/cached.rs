@@ -33,6 +33,14 @@ pub fn warn_of(policy: &Policy, table: &mut Table<'_>) {
     }
 }
 
+/// Notes that a route's `on_write` has nothing to take back: the file has no cache.
+pub fn warn_of_on_write(table: &mut Table<'_>) {
+    let Some(value) = table.value("on_write") else { return };
+    let help = "cache = \"pages\" on the routes that read, and [cache.pages]";
+    let message = "`on_write` takes back what is stored, and nothing is: there is no cache in this file";
+    value.reading.warning(&value.at, Fault::with_help(message, help));
+}
+
 /// Notes what `policy` does in vain on a route that names it with `value`. `session`: the route verifies one.
 pub fn warn_on_route(policy: &Policy, session: bool, value: &Value<'_>) {
     if !session || policy.is_by_principal() {

@@ -188,6 +188,11 @@ pub fn purge(table: &mut Table<'_>) -> cache::purge::Settings {
     let from = table.list("from", |value| {
         let text = value.text()?;
         let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        if network.is_some_and(|network: IpNet| network.prefix_len() == 0) {
+            let message = format!("`{text}` is everybody: who may send requests may take back what is stored");
+            let help = "the networks of those who may: the app's own, or 127.0.0.1";
+            value.reading.warning(&value.at, Fault::with_help(message, help));
+        }
         network.ok_or_else(|| format!("`{text}` is neither a network like `10.0.0.0/8`, nor an address").into())
     });
     let from = from.map(|list| list.value.into_iter().map(|network| network.value).collect());

@@ -137,6 +137,9 @@ fn route(table: &mut Table<'_>, definitions: &Definitions, by_default: &[Placed<
         cached::warn_on_route(policy, session.is_some(), value);
     }
     let on_write = on_write(table, pattern.as_ref(), &methods);
+    if definitions.cache.len() == 0 {
+        cached::warn_of_on_write(table);
+    }
     let cors = table.value("cors");
     let response_fields = treatment::response_fields(table, cors.is_some());
     let cors = cors.and_then(|value| named(&value, |name| definitions.cors.refer(reading, name, &value.at)));

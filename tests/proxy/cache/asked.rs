@@ -55,6 +55,8 @@ fn who_takes_only_what_is_stored_gets_that_or_504() {
         let only = [("Cache-Control", "only-if-cached")];
         let none = client.get_with("/page", &only);
         assert_eq!((none.status, none.json()["type"].as_str()), (504, Some("urn:sidegate:problem:not-stored")));
+        let told = "sidegate; detail=\"only-if-cached: RFC 9111 5.2.1.7\"";
+        assert_eq!((outcome(&none), none.field("cache-status")), ("MISS", Some(told)));
         assert_eq!(app.count(), 0);
         hit(&mut client, "/page", &[]);
         assert_eq!(outcome(&client.get_with("/page", &only)), "HIT");
