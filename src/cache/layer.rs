@@ -24,6 +24,7 @@ use tower::Layer;
 use super::observe::Observer;
 use super::rules::on_write::OnWrite;
 use super::rules::request::{self, Asks};
+use super::rules::reuse;
 use super::store::{
     Keeping, Kept, Marks, MemoryStore, NearStore, Owed, Question, RedisStore, Since, Store, Wildcards, tags_of,
 };
@@ -276,8 +277,7 @@ impl Cache {
             return Kept::default();
         };
         let facts = response.facts;
-        let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
-        let life = (Duration::from_secs(fresh.into()) + policy.staleness.keep).min(LONGEST);
+        let life = reuse::of_use(&facts, &policy.staleness).min(LONGEST);
         let kept = self.store.keep(key, response, Keeping { tags, since, life, max_variants: policy.max_variants });
         if let Store::Memory(memory) = &self.store {
             self.metrics.stored_bytes.set(memory.bytes());
