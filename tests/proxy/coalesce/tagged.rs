@@ -150,3 +150,36 @@ fn whoever_asks_after_a_purge_is_not_given_what_was_under_way() {
         assert_eq!(app.count(), 2, "over Redis: {over_redis}");
     }
 }
+
+#[test]
+fn what_a_304_gives_a_tag_is_not_handed_on_once_that_tag_is_purged() {
+    let redis = RedisServer::start();
+    for over_redis in [false, true] {
+        let gate = Gate::default();
+        let (held, number) = (gate.clone(), AtomicUsize::new(0));
+        let app = Origin::answering(move |_| match number.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply::text("old").field("ETag", "\"1\"").field("Cache-Control", "max-age=0").field("Cache-Tag", "a"),
+            1 => {
+                held.pass(1);
+                let reply = Reply::text("").status("304 Not Modified").field("ETag", "\"1\"");
+                reply.field("Cache-Control", "max-age=60").field("Cache-Tag", "b")
+            }
+            _ => Reply::text("new").field("ETag", "\"2\"").field("Cache-Control", "max-age=60").field("Cache-Tag", "b"),
+        });
+        let config = Configuration::of(&app).with(&pages(""));
+        let sidegate = if over_redis { config.redis(&redis) } else { config }.start();
+        assert_eq!(sidegate.get("/page").text(), "old");
+        if over_redis {
+            let stored = || redis.ask::<Vec<String>>(&["KEYS", "sidegate:cache:{app.test/page}:*"]).expect("keys");
+            until("it is stored", || stored().len() >= 2);
+        }
+        let mut before = asking(&sidegate, "/page");
+        until("the app is asked whether it holds", || app.count() == 2);
+        purge(&sidegate, "b");
+        let mut after = asking(&sidegate, "/page");
+        in_flight(&sidegate, 2);
+        gate.open(1);
+        assert_eq!(before.answer().text(), "old");
+        assert_eq!(after.answer().text(), "new", "over Redis: {over_redis}");
+    }
+}
