@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     fn read(content: &mut Content, reader: usize) -> Option<Vec<u8>> {
-        let mut cx = Context::from_waker(Waker::noop());
+        let cx = Context::from_waker(Waker::noop());
         match content.poll(reader, &cx).0 {
             Poll::Ready(Some(Ok(frame))) => frame.into_data().ok().map(|bytes| bytes.to_vec()),
             _ => None,
