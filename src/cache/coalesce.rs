@@ -7,7 +7,8 @@
 //!    the store anyway. Everybody streams from there, those who come later and the driver's own client as well. When the
 //!    last of them has left the fetch is let go of.
 //! 4. An answer that may not be shared sends all waiters their own way at once, in parallel. That is remembered for a while
-//!    (*hit for miss*): until an answer may be shared again nobody waits for it.
+//!    (*hit for miss*): until an answer may be shared again nobody waits for it. One that others may have of the store only is
+//!    waited for until it is there.
 //! 5. What grows beyond the bounds of the store is passed on to those who read it (`content`), and nobody can join.
 //! 6. What is cut short is cut for everybody.
 //! 7. Each flight has at most `max_waiters` waiters and readers; who finds it full goes its own way.

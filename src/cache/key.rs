@@ -12,10 +12,13 @@
 //! 5. By configuration parts of the query are left out, or sorted (`query`), and other facts about the request are in
 //!    the key besides (`parts`): fields, who is logged in, the content of a POST that is a read (`posted`). The place is
 //!    the same with all of them: a write takes back what is stored there for everybody.
+//! 6. So are the policy's settings that decide for whom answers are stored, where they are not the defaults (`apart`): what
+//!    was stored under others is never found.
 //!
 //! # Why
 //! The text of a key is `AUTHORITY PATH ?QUERY`, a space, and the scheme: the place of a path that is canonical is then
-//! the start of it, and one allocation serves both. Where other facts are in it, a space, `by=` and their digest follow.
+//! the start of it, and one allocation serves both. Where other facts are in it, a space, `by=` and their digest follow; and
+//! for the settings a space, `as=` and theirs.
 //! No part can hold a space, so no two of them read the same. Rule 2 is
 //! not symmetrical to rule 1 because its mistakes are not: to take back too much costs a miss.
 
@@ -34,9 +37,12 @@ use crate::route::canonical::canonical;
 use crate::route::case::folded;
 use crate::route::readings::readings;
 
+mod apart;
 mod parts;
 pub(super) mod posted;
 mod query;
+
+pub(super) use apart::apart;
 
 /// Bytes of a URI that has a key.
 pub const MAX_LENGTH: usize = 4096;
@@ -62,17 +68,19 @@ pub struct Besides<'a> {
     pub bearer_first: bool,
     /// SHA-256 of the content, of a POST that is a read.
     pub posted: Option<&'a Digest>,
+    /// What sets the policy apart from others (rule 6).
+    pub apart: Option<&'a str>,
 }
 
 impl<'a> Besides<'a> {
     /// Of a GET by nobody.
     pub fn of(keying: &'a Keying) -> Self {
-        Self { keying, principal: None, bearer_first: false, posted: None }
+        Self { keying, principal: None, bearer_first: false, posted: None, apart: None }
     }
 }
 
 impl Key {
-    /// The key of a read under a policy (rule 5).
+    /// The key of a read under a policy (rules 5 and 6).
     ///
     /// # Errors
     /// As [`Key::of`].
@@ -86,6 +94,9 @@ impl Key {
         if let Some(digest) = parts::digest(besides, head) {
             key.text.push_str(" by=");
             BASE64_URL_SAFE_NO_PAD.encode_string(digest, &mut key.text);
+        }
+        if let Some(apart) = besides.apart {
+            key.text.extend([" as=", apart]);
         }
         Ok(key)
     }

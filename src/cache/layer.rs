@@ -24,8 +24,9 @@ use tower::Layer;
 use super::observe::Observer;
 use super::rules::on_write::OnWrite;
 use super::rules::request::{self, Asks};
+use super::rules::reuse;
 use super::store::{
-    Keeping, Marks, MemoryStore, NearStore, Owed, Question, RedisStore, Since, Store, Wildcards, tags_of,
+    Keeping, Kept, Marks, MemoryStore, NearStore, Owed, Question, RedisStore, Since, Store, Wildcards, tags_of,
 };
 use super::stored::{Form, StoredResponse};
 use super::under_way::UnderWay;
@@ -289,15 +290,17 @@ impl Cache {
     }
 
     /// Keeps a whole response that was asked for at `since`: as long as it is fresh, and of use after that.
-    fn keep(&self, key: &Key, response: StoredResponse, since: Since) {
-        let (Some(policy), Some(tags)) = (&self.route.policy, self.tags_of(key, &response.head)) else { return };
+    fn keep(&self, key: &Key, response: StoredResponse, since: Since) -> Kept {
+        let (Some(policy), Some(tags)) = (&self.route.policy, self.tags_of(key, &response.head)) else {
+            return Kept::default();
+        };
         let facts = response.facts;
-        let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
-        let life = (Duration::from_secs(fresh.into()) + policy.staleness.keep).min(LONGEST);
-        self.store.keep(key, response, Keeping { tags, since, life, max_variants: policy.max_variants });
+        let life = reuse::of_use(&facts, &policy.staleness).min(LONGEST);
+        let kept = self.store.keep(key, response, Keeping { tags, since, life, max_variants: policy.max_variants });
         if let Store::Memory(memory) = &self.store {
             self.metrics.stored_bytes.set(memory.bytes());
         }
+        kept
     }
 
     /// The tags of a response that is to be stored, or is; `None`: it has more than the policy allows, or broken ones.

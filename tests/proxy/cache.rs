@@ -19,6 +19,7 @@ use crate::harness::{Answer, Client, Configuration, Origin, RedisServer, Reply, 
 mod hostile;
 mod isolation;
 mod keys;
+mod settings;
 
 const ALL: &str = "[cache.pages]\nttl = \"60s\"\n[[route]]\npath = \"/{*rest}\"\ncache = \"pages\"\n";
 

@@ -67,7 +67,7 @@ fn what_init_writes_passes_check() {
 #[test]
 fn an_upstream_on_the_command_line_needs_no_file() {
     let app = Origin::saying("app");
-    let arguments = ["--upstream", &app.url(), "--listen", "127.0.0.1:0"];
+    let arguments = ["--upstream", &app.url(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     let mut sidegate = Sidegate::spawn(Directory::new(), command().args(arguments));
     sidegate.wait_for_log("ready");
     let address = sidegate.logged("listening")[0]["address"].as_str().expect("an address").to_owned();

@@ -182,6 +182,16 @@ impl<H: Clone> Driver<H> {
         Some((Pilot::new(flight.clone()), Reader::new(flight, own)))
     }
 
+    /// The answer may be read by the driver's own client alone; the others wait until it is in the store (or they are sent
+    /// away), and can still join. Otherwise as [`Driver::open`].
+    pub fn open_for_one(self, head: H, said: Option<u64>) -> Option<(Pilot<H>, Reader<H>)> {
+        let flight = self.flight.as_ref()?;
+        // Nobody can find it: it is not among the flights.
+        let (_, own) = Flight::new(flight.flights.clone(), flight.key);
+        let (pilot, reader) = own.open(head, said)?;
+        Some((pilot.awaited_by(self), reader))
+    }
+
     /// Whether anybody waits.
     pub fn has_waiters(&self) -> bool {
         self.flight

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame};
 
 use super::content::{AHEAD, End, Room};
-use super::flight::Flight;
+use super::flight::{Driver, Flight, Leave};
 use super::reader::BrokenOff;
 use crate::body::{Body, BodyError};
 use crate::cache::under_way::Filling;
@@ -28,6 +28,9 @@ pub struct Pilot<H> {
     flight: Arc<Flight<H>>,
     room: Option<Filling>,
     whole: bool,
+    /// Those who wait until the answer is in the store, and do not read. Where the driver's client leaves they are handed
+    /// the role, as the pilot is dropped.
+    awaited: Option<Driver<H>>,
 }
 
 /// All of the content has come, and was kept.
@@ -39,10 +42,34 @@ pub struct Landed {
     pub trailers: bool,
 }
 
-impl<H> Pilot<H> {
+impl<H: Clone> Pilot<H> {
     pub(super) fn new(flight: Arc<Flight<H>>) -> Self {
         let room = Some(flight.flights().under_way.fill());
-        Self { flight, room, whole: false }
+        Self { flight, room, whole: false, awaited: None }
+    }
+
+    /// With those who wait until the answer is in the store.
+    pub(super) fn awaited_by(mut self, driver: Driver<H>) -> Self {
+        self.awaited = Some(driver);
+        self
+    }
+
+    /// Whether others may wait until the answer is in the store.
+    pub fn is_awaited(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// The answer is in the store, or will not be: those who wait for that look it up.
+    pub fn settle(&mut self) {
+        if let Some(driver) = self.awaited.take() {
+            driver.settle(None);
+        }
+    }
+
+    fn send_away(&mut self, why: Leave) {
+        if let Some(driver) = self.awaited.take() {
+            driver.part(why);
+        }
     }
 
     /// Whether anybody has read from the flight besides the driver's client.
@@ -63,6 +90,9 @@ impl<H> Pilot<H> {
         self.room = None;
         let (end, landed, wakers) = landed?;
         self.whole = end == End::Whole;
+        if self.whole && landed.is_none() {
+            self.send_away(Leave::Unshareable);
+        }
         wakers.wake();
         landed
     }
@@ -79,6 +109,7 @@ impl<H> Pilot<H> {
                 None => return Poll::Ready(End::Whole),
                 Some(Err(error)) => {
                     log(&error);
+                    self.send_away(Leave::Failed);
                     return Poll::Ready(End::Cut);
                 }
             }
@@ -109,6 +140,7 @@ impl<H> Pilot<H> {
         if passing {
             // What is held is held for its readers from here on, not for the store.
             self.room = None;
+            self.send_away(Leave::Unshareable);
         }
         wakers.wake();
     }

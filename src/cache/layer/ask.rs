@@ -283,7 +283,7 @@ impl Cache {
         match fill {
             Ok(stored) => {
                 let said = said_length(&response);
-                if let Some(leading) = self.sharing(&errand, &stored, response.headers()) {
+                if let Some(leading) = self.sharing(&errand, &stored) {
                     return self.share(leading, errand, stored, said, response);
                 }
                 let max_body = policy.max_body;

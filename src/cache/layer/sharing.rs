@@ -1,11 +1,14 @@
 //! The app's answer, as the driver of a flight shares it.
 //!
-//! 1. Only what the store could send to the next client at once may be shared: it may be kept, is fresh, need not be
-//!    validated, and carries no tags. (A purge by tag can only take back what is stored. What is under way is kept from the
-//!    store by the tag's mark, which waiters do not read.)
+//! 1. Only what the store could send to the next client at once may be shared: it may be kept, is fresh, and need not be
+//!    validated.
 //! 2. What is there whole, with the head, is kept at once; everybody is given it whole, and no task is needed.
 //! 3. Else a task reads the content into the flight, keeps it, and ends the flight once the store has it for certain: who
 //!    comes in between still joins.
+//! 4. What carries tags is for the driver's own client only; who waits does so until the store has it, and looks it up. A
+//!    purge by tag takes back what is stored, and keeps from the store what is under way, by the tag's mark. Waiters do not
+//!    read marks; their look-up comes after the fill has, and is proved as that of any hit. Where it finds nothing they go
+//!    their own way.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,20 +29,24 @@ use crate::cache::stored::{StoredResponse, into_stored_head};
 use crate::cache::{Key, Scope};
 
 impl Cache {
-    /// Whether what may be stored may be shared before it is (rule 1). `head` are the fields of the answer.
-    pub(super) fn may_share(&self, key: &Key, response: &StoredResponse, head: &HeaderMap) -> bool {
+    /// Whether what may be stored is for others, too (rule 1).
+    fn may_share(&self, response: &StoredResponse) -> bool {
         let age = response.facts.age(self.clock.unix_seconds());
         matches!(reuse::judge(&response.facts, age, &ClientAsks::default()), Use::Fresh { .. })
-            && self.tags_of(key, head).is_some_and(|tags| tags.is_empty())
+    }
+
+    /// Whether a purge by tag may be meant for it (rule 4). `head` are its fields.
+    fn is_tagged(&self, key: &Key, head: &HeaderMap) -> bool {
+        self.tags_of(key, head).is_none_or(|tags| !tags.is_empty())
     }
 
     /// The role of the one who shares its answer, if it is one to share. What was known of its key is put right.
-    pub(super) fn sharing(&self, errand: &Errand, stored: &StoredResponse, head: &HeaderMap) -> Option<Leading> {
+    pub(super) fn sharing(&self, errand: &Errand, stored: &StoredResponse) -> Option<Leading> {
         let policy = &errand.policy;
         if policy.coalescing.scope == Scope::Off {
             return None;
         }
-        if !self.may_share(&errand.key, stored, head) {
+        if !self.may_share(stored) {
             self.part(errand, Leave::Unshareable);
             return None;
         }
@@ -57,18 +64,20 @@ impl Cache {
         leading
     }
 
-    /// Keeps what is here whole, and gives it to all who wait for it: once Redis has it, so that who looked it up before, and
-    /// joins meanwhile, waits with them.
+    /// Keeps what is here whole, and gives it to all who wait for it, or lets them look it up (rule 4): once Redis has it, so
+    /// that who looked it up before, and joins meanwhile, waits with them.
     pub(super) fn keep_for_all(self: &Rc<Self>, leading: Leading, errand: &Errand, response: StoredResponse) {
         let Leading { driver, lock } = leading;
-        let answer = driver.has_waiters().then(|| Arc::new(response.clone()));
-        self.keep(&errand.key, response, errand.since);
-        if answer.is_none() || matches!(self.store, Store::Memory(_)) {
+        let tagged = self.is_tagged(&errand.key, &response.head);
+        let answer = (!tagged && driver.has_waiters()).then(|| Arc::new(response.clone()));
+        let kept = self.keep(&errand.key, response, errand.since);
+        if (answer.is_none() && !tagged) || matches!(self.store, Store::Memory(_)) {
             // The lock is let go of behind what was stored, on the same connection.
             return driver.settle(answer);
         }
         let (cache, key) = (self.clone(), errand.key.clone());
         tokio::task::spawn_local(async move {
+            kept.done().await;
             cache.store.caught_up(&key).await;
             driver.settle(answer);
             drop(lock);
@@ -81,7 +90,7 @@ impl Cache {
         said.is_none_or(|said| said == length) && length <= max_body && self.under_way.fill().grow(length)
     }
 
-    /// The driver's own client's response; everybody else's comes of the same content. `said` is its length as the app
+    /// The driver's own client's response; everybody else's comes of the same content, or of the store. `said` is its length as the app
     /// says it.
     pub(super) fn share(
         self: Rc<Self>,
@@ -112,8 +121,10 @@ impl Cache {
         if said.is_none() {
             stored.head.remove(CONTENT_LENGTH);
         }
+        let tagged = self.is_tagged(&errand.key, &stored.head);
         let head = Arc::new(stored);
-        let Some((mut pilot, reader)) = driver.open(head.clone(), said) else {
+        let opened = if tagged { driver.open_for_one(head.clone(), said) } else { driver.open(head.clone(), said) };
+        let Some((mut pilot, reader)) = opened else {
             return Response::from_parts(parts, body);
         };
         tokio::task::spawn_local(async move {
@@ -121,10 +132,16 @@ impl Cache {
                 let mut whole = StoredResponse::clone(&head);
                 into_stored_head(&mut whole.head, whole.status, landed.content.len(), received);
                 whole.content = landed.content.into();
-                self.keep(&errand.key, whole, errand.since);
-                drop(lock);
-                if pilot.is_shared() {
-                    self.store.caught_up(&errand.key).await;
+                let kept = self.keep(&errand.key, whole, errand.since);
+                if pilot.is_awaited() {
+                    kept.done().await;
+                    pilot.settle();
+                    drop(lock);
+                } else {
+                    drop(lock);
+                    if pilot.is_shared() {
+                        self.store.caught_up(&errand.key).await;
+                    }
                 }
             }
         });

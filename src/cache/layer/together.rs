@@ -6,8 +6,8 @@
 //! 2. The driver asks. With the scope `fleet` it claims the fetch in Redis first; while another instance has it, the store is
 //!    looked up again in steps, at most for `fleet_wait`.
 //! 3. A waiter is given the answer only if the store could give it that: its fields select it, its credentials may have it, it
-//!    is fresh for this client (RFC 9111 §4). If not it goes its own way; where only the selecting fields differ it joins
-//!    those that have its own, once.
+//!    is fresh for this client (RFC 9111 §4). If not it goes its own way; where only the selecting fields differ, or what it
+//!    waited for was taken back before it was kept, it joins once more those that ask for its own, or anew.
 //! 4. A driver whose store has got the response meanwhile asks nobody, and neither do those who wait for it.
 //! 5. Where the app failed, what may stand in for it does, for waiters too.
 
@@ -69,6 +69,8 @@ pub(super) enum Turn {
 enum Misfit {
     /// It is a variant for others.
     Variant,
+    /// It was not kept: it had been taken back.
+    Gone,
     /// It may not be reused for this one.
     Forbidden,
 }
@@ -146,8 +148,8 @@ impl Cache {
     pub(super) async fn in_turn<S: Next>(
         self: Rc<Self>,
         mut turn: Turn,
-        errand: Errand,
-        stored: Held,
+        mut errand: Errand,
+        mut stored: Held,
         mut exchange: Box<Exchange>,
         next: S,
     ) -> Response<Body> {
@@ -178,8 +180,12 @@ impl Cache {
                         Err(misfit) => misfit,
                     },
                     Told::Leave(Leave::Stored) => match self.stored_meanwhile(&mut exchange).await {
-                        Some((_, response)) => return response,
-                        None => Misfit::Forbidden,
+                        Ok((_, response)) => return response,
+                        Err(Some(asks)) => {
+                            (errand, stored) = *asks;
+                            Misfit::Gone
+                        }
+                        Err(None) => Misfit::Forbidden,
                     },
                     Told::Leave(Leave::Failed) => match self.stands_in_too(&errand, &stored, &exchange).await {
                         Some(response) => return response,
@@ -235,14 +241,18 @@ impl Cache {
         Ok(response)
     }
 
-    /// What the store has got since the request looked it up, as the answer.
-    async fn stored_meanwhile(self: &Rc<Self>, exchange: &mut Exchange) -> Option<(Head, Response<Body>)> {
+    /// What the store has got since the request looked it up, as the answer; else what it would ask the app now.
+    async fn stored_meanwhile(
+        self: &Rc<Self>,
+        exchange: &mut Exchange,
+    ) -> Result<(Head, Response<Body>), Option<Box<(Errand, Held)>>> {
         match self.decide(exchange, purpose(exchange)).await {
             Action::Reuse { errand, stored, tier, now, fresh_for } => {
-                let response = self.reuse(&errand.key, exchange, &stored, tier, (now, fresh_for)).await?;
-                Some((stored, response))
+                let response = self.reuse(&errand.key, exchange, &stored, tier, (now, fresh_for)).await.ok_or(None)?;
+                Ok((stored, response))
             }
-            _ => None,
+            Action::Ask { errand, stored } => Err(Some(Box::new((errand, stored)))),
+            _ => Err(None),
         }
     }
 
@@ -292,7 +302,7 @@ impl Cache {
 
     /// Looks the store up again; if it has got the response, that is the answer for all who wait.
     async fn settled(self: &Rc<Self>, errand: &Errand, exchange: &mut Exchange) -> Option<Response<Body>> {
-        let (stored, response) = self.stored_meanwhile(exchange).await?;
+        let (stored, response) = self.stored_meanwhile(exchange).await.ok()?;
         if let Some(leading) = errand.lead.take() {
             leading.driver.settle(Some(stored));
         }

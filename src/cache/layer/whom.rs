@@ -14,7 +14,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::Cache;
-use crate::cache::key::Besides;
+use crate::cache::key::{Besides, apart};
 use crate::cache::rules::request::{self, Credentials};
 use crate::cache::{KeyPart, Policy};
 use crate::exchange::Exchange;
@@ -25,6 +25,8 @@ pub(super) struct Policies {
     own: ByMethod,
     /// To anybody else (rules 2 and 3).
     others: ByMethod,
+    /// What sets it apart in keys.
+    apart: Option<Box<str>>,
 }
 
 struct ByMethod {
@@ -36,6 +38,7 @@ struct ByMethod {
 impl Policies {
     /// One worker's own: what all workers counted the users of would be written to by all, at each request.
     pub(super) fn of(policy: Arc<Policy>) -> Self {
+        let apart = apart(&policy);
         let policy = Arc::new(Policy::clone(&policy));
         let others = if policy.is_by_principal() {
             let mut others = Policy::clone(&policy);
@@ -44,7 +47,7 @@ impl Policies {
         } else {
             policy.clone()
         };
-        Self { own: ByMethod::of(policy), others: ByMethod::of(others) }
+        Self { own: ByMethod::of(policy), others: ByMethod::of(others), apart }
     }
 }
 
@@ -78,12 +81,13 @@ impl Cache {
             principal: exchange.principal.as_deref(),
             bearer_first: self.route.bearer_first,
             posted: exchange.posted.as_deref(),
+            apart: self.policies.as_ref()?.apart.as_deref(),
         })
     }
 
     /// The policy for the answer to this request.
     pub(super) fn policy_of(&self, exchange: &Exchange) -> Option<Arc<Policy>> {
-        let Policies { own, others } = self.policies.as_ref()?;
+        let Policies { own, others, .. } = self.policies.as_ref()?;
         let ByMethod { get, post } = if self.is_own(exchange) { own } else { others };
         Some(if exchange.posted.is_some() { post.clone() } else { get.clone() })
     }

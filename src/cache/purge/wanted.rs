@@ -11,6 +11,7 @@
 //! 1. A scheme may be left out, and says only which port is the default one.
 //! 2. A URL has an authority: a path alone could be meant of any site, and is a prefix or a pattern then.
 //! 3. Nothing named is an error: it is never everything.
+//! 4. What begins with one word and no scheme is no host: it is a path whose slash was forgotten.
 
 use std::fmt;
 
@@ -91,6 +92,9 @@ fn url(text: &str) -> Result<Named, String> {
     if rest.starts_with('/') {
         return wrong("it has no host; a path on every host is a prefix, or a pattern");
     }
+    if let Some(why) = forgotten_slash(text, rest) {
+        return wrong(&why);
+    }
     // What is after a `#` is not sent by clients, so that nothing is stored by it.
     let Ok(uri) = format!("{}://{rest}", scheme.as_str()).parse::<Uri>() else {
         return wrong("https://example.com/path is one");
@@ -142,11 +146,22 @@ fn place(text: &str, what: &str) -> Result<(Option<String>, String), String> {
     if authority.is_empty() {
         return if rest.len() == text.len() { Ok((None, path.to_owned())) } else { wrong(format_args!("no host")) };
     }
+    if let Some(why) = forgotten_slash(text, rest) {
+        return wrong(format_args!("{why}"));
+    }
     let known = format!("{}://{authority}/", scheme.as_str()).parse::<Uri>();
     match known.ok().and_then(|uri| Key::of_place(scheme, &uri, &HeaderMap::new()).ok()) {
         Some(key) if !authority.contains('*') => Ok((Some(key.authority().to_owned()), path.to_owned())),
         _ => wrong(format_args!("`{authority}` is no host; without one, it is of every host")),
     }
+}
+
+/// Why `text`, of which `rest` is what follows the scheme, is taken for a path without its slash, if it is (rule 4).
+fn forgotten_slash(text: &str, rest: &str) -> Option<String> {
+    let host = rest.split('/').next().unwrap_or_default();
+    let is_word = !host.contains(['.', ':', '*']) && !host.eq_ignore_ascii_case("localhost");
+    (rest.len() == text.len() && is_word)
+        .then(|| format!("a path begins with a slash: `/{rest}`; if `{host}` is a host: `https://{rest}`"))
 }
 
 /// The scheme said, or https, and the rest.
@@ -190,6 +205,9 @@ mod tests {
             (r#"{"prefixes": ["https://a.com/x/*"]}"#, "prefix a.com/x/*", prefix(Some("a.com"), "/x/")),
             (r#"{"prefixes": ["/x"]}"#, "prefix /x*", prefix(None, "/x")),
             (r#"{"patterns": ["a.com/u/*/p"]}"#, "pattern a.com/u/*/p", pattern(Some("a.com"), "/u/*/p")),
+            (r#"{"patterns": ["http://app/u/*"]}"#, "pattern app/u/*", pattern(Some("app"), "/u/*")),
+            (r#"{"patterns": ["localhost/u/*"]}"#, "pattern localhost/u/*", pattern(Some("localhost"), "/u/*")),
+            (r#"{"prefixes": ["app:81/u"]}"#, "prefix app:81/u*", prefix(Some("app:81"), "/u")),
             (r#"{"patterns": ["/u/*"]}"#, "pattern /u/*", pattern(None, "/u/*")),
             (r#"{"tags": ["a b"]}"#, "tag a b", Target::Tag("a b".into())),
             (r#"{"all": true}"#, "all", Target::All),
@@ -215,6 +233,14 @@ mod tests {
             (
                 r#"{"patterns": ["*.com/a"]}"#,
                 "`*.com/a` is no pattern: `*.com` is no host; without one, it is of every host",
+            ),
+            (
+                r#"{"patterns": ["ttl60/*"]}"#,
+                "`ttl60/*` is no pattern: a path begins with a slash: `/ttl60/*`; if `ttl60` is a host: `https://ttl60/*`",
+            ),
+            (
+                r#"{"urls": ["users/7"]}"#,
+                "`users/7` is no URL to purge: a path begins with a slash: `/users/7`; if `users` is a host: `https://users/7`",
             ),
             (r#"{"patterns": ["/a b"]}"#, "`/a b` is no pattern: this is no path"),
             (r#"{"tags": [" "]}"#, "` ` is no tag"),

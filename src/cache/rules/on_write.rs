@@ -4,8 +4,8 @@
 //!    are filled in with the request's path parameters.
 //! 2. What lies below a path has no list of its own: it carries a tag for each path above it that some `on_write` of any
 //!    route may name ([`Below`]). Such a tag is spelt [`TAG_BELOW`] and the place.
-//! 3. Which paths these may be is told by what stands before the first parameter, and by the depth. To carry a tag too many
-//!    costs a miss; so nothing finer is told.
+//! 3. Which paths these may be is told by what stands before the first parameter, by whole segments, and by the depth; where
+//!    there is no parameter it is one path. To carry a tag too many costs a miss; so nothing finer is told.
 
 use std::fmt;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub struct Below {
     pub depth: usize,
     /// Or more.
     pub deeper: bool,
+    /// That is all of it: it is one path.
+    pub is_one: bool,
 }
 
 impl OnWrite {
@@ -82,7 +84,8 @@ impl OnWrite {
         let deeper = template.parameters().any(|name| of_many.contains(&name));
         let least = template.fill_by(|name| Some(if of_many.contains(&name) { "" } else { "x" }))?;
         let depth = least.split('/').filter(|segment| !segment.is_empty()).count();
-        Some(Below { start: template.start().to_owned(), depth, deeper })
+        let is_one = template.parameters().next().is_none();
+        Some(Below { start: template.start().to_owned(), depth, deeper, is_one })
     }
 }
 
@@ -90,7 +93,14 @@ impl Below {
     /// Whether a path that begins with `start` and has so many segments may be one of them; `start` is its own, spelt as
     /// paths are compared.
     pub fn may_be(&self, path: &str, depth: usize, start: &str) -> bool {
-        (depth == self.depth || (self.deeper && depth > self.depth)) && path.starts_with(start)
+        let Some(rest) = path.strip_prefix(start) else { return false };
+        let begins_so = if self.is_one {
+            rest.is_empty()
+        } else {
+            // Spelt so it has no slash at its end.
+            !self.start.ends_with('/') || start == "/" || rest.is_empty() || rest.starts_with('/')
+        };
+        begins_so && (depth == self.depth || (self.deeper && depth > self.depth))
     }
 }
 
@@ -139,6 +149,7 @@ mod tests {
     #[test]
     fn what_may_be_taken_back_with_all_below_it_is_told_by_start_and_depth() {
         for (text, start, depth, deeper) in [
+            ("/users/{*}", "/users", 1, false),
             ("/{*}", "/", 0, false),
             ("/users/{id}/{*}", "/users/", 2, false),
             ("/u-{id}/x/{*}", "/u-", 2, false),
@@ -146,7 +157,8 @@ mod tests {
             ("/{rest}/{*}", "/", 0, true),
         ] {
             let below = OnWrite::parse(text, &["id", "rest"]).unwrap().below(&["rest"]).unwrap();
-            assert_eq!(below, Below { start: start.into(), depth, deeper }, "{text}");
+            let is_one = !text.contains("{id}") && !text.contains("{rest}");
+            assert_eq!(below, Below { start: start.into(), depth, deeper, is_one }, "{text}");
         }
         assert_eq!(OnWrite::parse("/users", &[]).unwrap().below(&[]), None);
         assert_eq!(OnWrite::parse("tag:users", &[]).unwrap().below(&[]), None);

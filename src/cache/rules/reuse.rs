@@ -18,6 +18,8 @@
 //! way to attack it. Where the setting hears them, each costs a validation at most. `max-stale` is the exception of
 //! rule 4: it makes nobody work.
 
+use std::time::Duration;
+
 use http::header::{CACHE_CONTROL, PRAGMA};
 use http::{HeaderMap, StatusCode};
 
@@ -196,6 +198,14 @@ pub fn stands_in(facts: &Facts, age: u32, failure: Failure, staleness: &Stalenes
     }
 }
 
+/// How long a response is of use from when it was received: while it is fresh, and while it is kept after that or may stand
+/// in by RFC 5861 §3 and §4, whichever is longer.
+pub fn of_use(facts: &Facts, staleness: &Staleness) -> Duration {
+    let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
+    let stale = staleness.keep.max(Duration::from_secs(facts.while_revalidate.max(facts.if_error).into()));
+    Duration::from_secs(fresh.into()).saturating_add(stale)
+}
+
 /// Whether what is stale since `-fresh_for` seconds is so for at most `window` seconds. A window of nothing holds nothing.
 fn is_within(window: u32, fresh_for: i64) -> bool {
     window > 0 && -fresh_for <= i64::from(window)
@@ -217,7 +227,6 @@ mod tests {
     use http::header::CACHE_CONTROL;
     use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
-    use std::time::Duration;
 
     /// Fresh for a minute.
     const PLAIN: Facts = Facts {
@@ -357,6 +366,24 @@ mod tests {
         assert!(asks("no-cache, max-age=0").of(&immutable).no_cache);
         let stale = judge(&PLAIN, 60, &asks("max-age=0").of(&immutable));
         assert_eq!(stale, Use::Validate { why: NotReused::Stale, fresh_for: 0 });
+    }
+
+    #[test]
+    fn it_is_of_use_for_as_long_as_the_longest_of_what_may_be_done_with_it() {
+        let seconds = |keep| Staleness { keep: Duration::from_secs(keep), ..Staleness::default() };
+        for (facts, keep, expected) in [
+            (PLAIN, 0, 60),
+            (PLAIN, 5, 65),
+            (Facts { initial_age: 20, ..PLAIN }, 5, 45),
+            (Facts { initial_age: 70, ..PLAIN }, 5, 5),
+            (Facts { while_revalidate: 10, ..PLAIN }, 5, 70), // RFC 5861 §3
+            (Facts { if_error: 3600, while_revalidate: 10, ..PLAIN }, 5, 3660), // §4
+            (Facts { if_error: 3, ..PLAIN }, 5, 65),
+        ] {
+            assert_eq!(of_use(&facts, &seconds(keep)), Duration::from_secs(expected), "{facts:?} {keep}");
+        }
+        let endless = Staleness { keep: Duration::MAX, ..Staleness::default() };
+        assert_eq!(of_use(&PLAIN, &endless), Duration::MAX);
     }
 
     #[test]

@@ -86,12 +86,14 @@ pub use owed::Owed;
 pub use redis::{Claim, LOCK, Lock, OPEN, RedisStore, SCRIPT, STEP};
 pub use tagging::{Wildcards, below_tag, tags_of};
 
+use std::convert::Infallible;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
+use tokio::sync::oneshot;
 
 use self::purge::{Softness, Target};
 use super::key::Key;
@@ -112,6 +114,26 @@ pub struct Keeping {
     pub life: Duration,
     /// Variants of its URI that are kept, at most.
     pub max_variants: usize,
+}
+
+/// Tells when what was kept is there, or will not be.
+#[derive(Debug, Default)]
+pub struct Kept(Option<oneshot::Receiver<Infallible>>);
+
+impl Kept {
+    /// As soon as `storing` is dropped.
+    fn after() -> (oneshot::Sender<Infallible>, Self) {
+        let (storing, told) = oneshot::channel();
+        (storing, Self(Some(told)))
+    }
+
+    /// Waits for what takes more than one step; the rest is done in the order in which it was sent.
+    pub async fn done(self) {
+        if let Some(told) = self.0 {
+            // It ends without a word, however it ends.
+            let _ = told.await;
+        }
+    }
 }
 
 /// When a fill began: taken before its request goes to the app.
@@ -218,9 +240,12 @@ impl Store {
     }
 
     /// Rule 3, without waiting.
-    pub fn keep(&self, key: &Key, response: StoredResponse, keeping: Keeping) {
+    pub fn keep(&self, key: &Key, response: StoredResponse, keeping: Keeping) -> Kept {
         match self {
-            Self::Memory(memory) => memory.keep(key, response, keeping),
+            Self::Memory(memory) => {
+                memory.keep(key, response, keeping);
+                Kept::default()
+            }
             Self::Redis(redis) => redis.keep(key, response, keeping),
         }
     }

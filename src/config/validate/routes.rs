@@ -257,6 +257,13 @@ fn on_write(table: &mut Table<'_>, pattern: Option<&Pattern>, methods: &[Method]
         if !is_one {
             return Err(Fault::from(format!("`{text}` is not a {what}")));
         }
+        if let Some((before, _)) =
+            template.split_once('*').filter(|(before, _)| what == "path" && !before.ends_with('{'))
+        {
+            let below = before.trim_end_matches('/');
+            let help = Some(format!("`{below}/{{*}}` is `{below}` and all below it"));
+            return Err(Fault { message: format!("`{text}`: a bare `*` stands for nothing but itself"), help });
+        }
         for name in placeholders(template)? {
             if name == "*" {
                 return Err(format!("`{text}`: `{{*}}` stands for all below a path, at its end: `/users/{{*}}`").into());

@@ -25,8 +25,8 @@ use super::tags::Tagged;
 use super::{CLOCKS, LISTING, RedisStore, SELECTING, STEP};
 use crate::cache::key::Key;
 use crate::cache::rules::vary::Digest;
-use crate::cache::store::Keeping;
 use crate::cache::store::names::{EntryName, Names};
+use crate::cache::store::{Keeping, Kept};
 use crate::cache::stored::{Content, Entry, Form, Known, Pieces, SEAL, StoredResponse, Variants};
 use crate::redis_pool::Link;
 
@@ -58,10 +58,10 @@ struct Beside {
 
 impl RedisStore {
     /// Stores a response under its generation, without waiting.
-    pub fn keep(&self, key: &Key, response: StoredResponse, Keeping { tags, since, life, .. }: Keeping) {
+    pub fn keep(&self, key: &Key, response: StoredResponse, Keeping { tags, since, life, .. }: Keeping) -> Kept {
         let now = self.clock.unix_seconds();
         if since.is_over(now) {
-            return;
+            return Kept::default();
         }
         let digest = key.digest();
         match &response.variant {
@@ -76,16 +76,21 @@ impl RedisStore {
         if !tags.is_empty() {
             let tagged = Tagged { tags, place: key.place().to_owned(), since, life, now };
             let (link, prefix, marks) = (self.link.clone(), self.prefix.clone(), self.marks.clone());
+            let (storing, kept) = Kept::after();
             self.link.behind(weight, async move {
+                let _storing = storing;
                 if tagged.enter(&link, &prefix, &marks).await {
                     sending.by_steps(beside).await;
                 }
             });
-        } else if is_plain {
+            return kept;
+        }
+        if is_plain {
             self.link.send(sending.entry());
         } else {
             self.link.behind(weight, sending.by_steps(beside));
         }
+        Kept::default()
     }
 
     fn beside(&self, sending: &Sending) -> Beside {
