@@ -8,7 +8,8 @@
 //!    last of them has left the fetch is let go of.
 //! 4. An answer that may not be shared sends all waiters their own way at once, in parallel. That is remembered for a while
 //!    (*hit for miss*): until an answer may be shared again nobody waits for it.
-//! 5. What grows beyond the bounds of the store is passed on to those who read it (`content`), and nobody can join.
+//! 5. What grows beyond the bounds of the store is passed on to those who read it (`content`), and nobody can join. What is
+//!    held of it for a reader that lags counts as `[memory] filling`; where there is no room, who lags is cut off.
 //! 6. What is cut short is cut for everybody.
 //! 7. Each flight has at most `max_waiters` waiters and readers; who finds it full goes its own way.
 //! 8. A flight that has landed is remembered for a moment: who looked the store up before, and asks after, is told to
