@@ -254,6 +254,36 @@ fn content_without_end_passes_to_its_readers_and_others_go_their_own_way() {
 }
 
 #[test]
+fn a_client_that_reads_nothing_does_not_halt_the_others_where_nothing_more_may_be_held() {
+    const CHUNKS: usize = 400;
+    let gate = Gate::default();
+    let held = gate.clone();
+    let app = Origin::scripted(move |wire| {
+        while wire.request()?.is_some() {
+            wire.send(CHUNKED)?;
+            held.pass(1);
+            for _ in 0..CHUNKS {
+                wire.send(b"10000\r\n")?;
+                wire.send(&[b'x'; 0x10000])?;
+                wire.send(b"\r\n")?;
+            }
+            wire.send(b"0\r\n\r\n")?;
+        }
+        Ok(())
+    });
+    let lines = ["[memory]\nfilling = \"1 MiB\"\n", &pages("")].concat();
+    let sidegate = Configuration::of(&app).with(&lines).start();
+    let (mut stopped, mut honest) = (asking(&sidegate, "/large"), asking(&sidegate, "/large"));
+    let heads = [stopped.head(), honest.head()];
+    assert_eq!((app.count(), heads.each_ref().map(|head| head.status)), (1, [200; 2]));
+    gate.open(1);
+    let whole = (CHUNKS * 0x10000) as u64;
+    assert_eq!(honest.count_content(&heads[1].fields), (whole, true));
+    let (read, is_whole) = stopped.count_content(&heads[0].fields);
+    assert!(read < whole && !is_whole, "cut off, and never as whole: {read}");
+}
+
+#[test]
 fn a_request_that_a_variant_does_not_answer_fetches_its_own() {
     let gate = Gate::default();
     let held = gate.clone();
