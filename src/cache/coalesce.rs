@@ -213,6 +213,14 @@ impl FlightKey {
         digest[0] ^= u8::from(self.credentials);
         digest
     }
+
+    /// What the fleet knows the fetch by, whatever the generation: it is another for credentials, and for another variant.
+    pub fn fetched_by(&self) -> Digest {
+        let mut digest = self.remembered_by();
+        let variant = self.variant.iter().flatten();
+        digest.iter_mut().zip(variant).for_each(|(byte, of)| *byte ^= of);
+        digest
+    }
 }
 
 impl<H> Shard<H> {

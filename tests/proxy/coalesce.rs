@@ -90,6 +90,36 @@ fn a_thousand_requests_for_one_cold_url_on_three_instances_cause_one_fetch_or_on
 }
 
 #[test]
+fn what_is_for_nobody_else_of_one_login_keeps_nobody_else_in_the_fleet_from_waiting() {
+    let redis = RedisServer::start();
+    let gate = Gate::default();
+    let held = gate.clone();
+    let app = Origin::answering(move |request| {
+        let login = request.field("authorization").is_some();
+        held.pass(usize::from(!login));
+        Reply::text("the one answer").field("Cache-Control", "max-age=60")
+    });
+    let lines = pages("coalesce = \"fleet\"\nfleet_wait = \"60s\"");
+    let instances =
+        [(); 2].map(|()| Configuration::of(&app).redis(&redis).redis_lines("timeout = \"10s\"").with(&lines).start());
+    instances[0].client().get_with("/page", &[("Authorization", "Bearer of-somebody")]);
+    until("word is left of that", || {
+        let keys: Vec<String> = redis.ask(&["KEYS", "*:lock"]).expect("keys");
+        keys.len() == 1
+    });
+    let mut clients: Vec<_> = (0..20).map(|turn| asking(&instances[turn % 2], "/page")).collect();
+    for instance in &instances {
+        in_flight(instance, 10);
+    }
+    until("the app is asked", || app.count() >= 2);
+    gate.open(1);
+    for client in &mut clients {
+        assert_eq!(client.answer().text(), "the one answer");
+    }
+    assert_eq!(app.count(), 2, "once for the login, and once for all others");
+}
+
+#[test]
 fn an_answer_that_is_for_one_alone_sends_all_who_wait_their_own_way_at_once() {
     const CLIENTS: usize = 20;
     let (gate, seen) = (Gate::default(), Arc::new(AtomicUsize::new(0)));

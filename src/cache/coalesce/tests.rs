@@ -167,6 +167,12 @@ fn another_generation_or_variant_is_another_flight() {
     let drivers: Vec<_> =
         [first.key].into_iter().chain(others).map(|key| drive(&flights, Asking { key, ..first })).collect();
     assert_eq!(flights.count(), 5);
+    // So it is in the fleet: but for the generation, which has no part in who fetches.
+    let fetched_by = |variant, credentials| FlightKey { variant, credentials, ..first.key }.fetched_by();
+    let fleet = [(None, false), (None, true), (Some([9; 32]), false), (Some([9; 32]), true), (Some([8; 32]), false)];
+    let known: std::collections::HashSet<_> = fleet.map(|(variant, login)| fetched_by(variant, login)).into();
+    assert_eq!(known.len(), fleet.len());
+    assert_eq!(others[0].fetched_by(), first.key.fetched_by());
     drop(drivers);
     assert_eq!(flights.count(), 0);
 }

@@ -45,14 +45,14 @@ impl Cache {
         }
         let leading = errand.lead.take();
         let flight = leading.as_ref().and_then(|leading| leading.driver.key());
-        let remembered_by = flight.or_else(|| errand.flight())?.remembered_by();
+        let flight = flight.or_else(|| errand.flight())?;
         let selecting = stored.variant.as_ref().map(|(selecting, _)| selecting);
-        let was_unshareable = self.flights.recollection().shareable(&remembered_by, selecting);
+        let was_unshareable = self.flights.recollection().shareable(&flight.remembered_by(), selecting);
         if let Store::Redis(store) = &self.store
             && was_unshareable
             && policy.coalescing.scope == Scope::Fleet
         {
-            store.shareable_again(&errand.key);
+            store.shareable_again(&errand.key, flight.fetched_by());
         }
         leading
     }
