@@ -25,7 +25,7 @@ use super::observe::Observer;
 use super::rules::on_write::OnWrite;
 use super::rules::request::{self, Asks};
 use super::store::{
-    Keeping, Marks, MemoryStore, NearStore, Owed, Question, RedisStore, Since, Store, Wildcards, tags_of,
+    Keeping, Lock, Marks, MemoryStore, NearStore, Owed, Question, RedisStore, Since, Store, Wildcards, tags_of,
 };
 use super::stored::{Form, StoredResponse};
 use super::under_way::UnderWay;
@@ -272,11 +272,17 @@ impl Cache {
 
     /// Keeps a whole response that was asked for at `since`: as long as it is fresh, and of use after that.
     fn keep(&self, key: &Key, response: StoredResponse, since: Since) {
+        self.keep_fetched(key, response, since, None);
+    }
+
+    /// The same, and the lock on its fetch is let go of behind it.
+    fn keep_fetched(&self, key: &Key, response: StoredResponse, since: Since, lock: Option<Lock>) {
         let (Some(policy), Some(tags)) = (&self.route.policy, self.tags_of(key, &response.head)) else { return };
         let facts = response.facts;
         let fresh = facts.fresh_for(facts.initial_age).unwrap_or(0);
         let life = (Duration::from_secs(fresh.into()) + policy.staleness.keep).min(LONGEST);
-        self.store.keep(key, response, Keeping { tags, since, life, max_variants: policy.max_variants });
+        let max_variants = policy.max_variants;
+        self.store.keep(key, response, Keeping { tags, since, life, max_variants, lock });
         if let Store::Memory(memory) = &self.store {
             self.metrics.stored_bytes.set(memory.bytes());
         }

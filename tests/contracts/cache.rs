@@ -95,7 +95,7 @@ impl Told {
 }
 
 fn keeping() -> Keeping {
-    Keeping { tags: Vec::new(), since: Since::now(0), life: Duration::from_secs(60), max_variants: 64 }
+    Keeping { tags: Vec::new(), since: Since::now(0), life: Duration::from_secs(60), max_variants: 64, lock: None }
 }
 
 fn policy() -> Policy {

@@ -62,16 +62,15 @@ impl Cache {
     pub(super) fn keep_for_all(self: &Rc<Self>, leading: Leading, errand: &Errand, response: StoredResponse) {
         let Leading { driver, lock } = leading;
         let answer = driver.has_waiters().then(|| Arc::new(response.clone()));
-        self.keep(&errand.key, response, errand.since);
+        // The lock is let go of behind what was stored.
+        self.keep_fetched(&errand.key, response, errand.since, lock);
         if answer.is_none() || matches!(self.store, Store::Memory(_)) {
-            // The lock is let go of behind what was stored, on the same connection.
             return driver.settle(answer);
         }
         let (cache, key) = (self.clone(), errand.key.clone());
         tokio::task::spawn_local(async move {
             cache.store.caught_up(&key).await;
             driver.settle(answer);
-            drop(lock);
         });
     }
 
@@ -121,8 +120,7 @@ impl Cache {
                 let mut whole = StoredResponse::clone(&head);
                 into_stored_head(&mut whole.head, whole.status, landed.content.len(), received);
                 whole.content = landed.content.into();
-                self.keep(&errand.key, whole, errand.since);
-                drop(lock);
+                self.keep_fetched(&errand.key, whole, errand.since, lock);
                 if pilot.is_shared() {
                     self.store.caught_up(&errand.key).await;
                 }

@@ -102,7 +102,7 @@ use crate::clock::instant;
 use crate::exchange::{Answer, Aside, Note};
 
 /// How a response is kept.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Keeping {
     /// What it carries ([`tags_of`]).
     pub tags: Vec<String>,
@@ -112,6 +112,8 @@ pub struct Keeping {
     pub life: Duration,
     /// Variants of its URI that are kept, at most.
     pub max_variants: usize,
+    /// That on its fetch, in the fleet: let go of behind the last that Redis is sent of it.
+    pub lock: Option<Lock>,
 }
 
 /// When a fill began: taken before its request goes to the app.
