@@ -152,7 +152,7 @@ fn a_fill_that_was_under_way_when_its_tag_was_purged_is_not_kept() {
             };
             let keep = async |since| {
                 let opened = generation().await.expect("nothing is stored");
-                store.keep(&key, stored(opened, 1), Keeping { tags: vec!["t".into()], since: since, ..keeping() });
+                store.keep(&key, stored(opened, 1), Keeping { tags: vec!["t".into()], since, ..keeping() });
                 for _ in 0..3 {
                     trial.stored().await;
                 }
@@ -346,11 +346,7 @@ impl Crowd {
         let version = self.app[place].get();
         pause(random).await;
         self.kept.set(self.kept.get() + 1);
-        process.0.keep(
-            &key,
-            stored(generation, version),
-            Keeping { tags: vec!["crowd".into()], since: since, ..keeping() },
-        );
+        process.0.keep(&key, stored(generation, version), Keeping { tags: vec!["crowd".into()], since, ..keeping() });
     }
 
     async fn write(&self, random: &mut fastrand::Rng) {
