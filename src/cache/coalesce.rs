@@ -9,7 +9,8 @@
 //! 4. An answer that may not be shared sends all waiters their own way at once, in parallel. That is remembered for a while
 //!    (*hit for miss*): until an answer may be shared again nobody waits for it. One that others may have of the store only is
 //!    waited for until it is there.
-//! 5. What grows beyond the bounds of the store is passed on to those who read it (`content`), and nobody can join.
+//! 5. What grows beyond the bounds of the store is passed on to those who read it (`content`), and nobody can join. What is
+//!    held of it for a reader that lags counts as `[memory] filling`; where there is no room, who lags is cut off.
 //! 6. What is cut short is cut for everybody.
 //! 7. Each flight has at most `max_waiters` waiters and readers; who finds it full goes its own way.
 //! 8. A flight that has landed is remembered for a moment: who looked the store up before, and asks after, is told to
@@ -211,6 +212,14 @@ impl FlightKey {
     pub fn remembered_by(&self) -> Digest {
         let mut digest = self.digest;
         digest[0] ^= u8::from(self.credentials);
+        digest
+    }
+
+    /// What the fleet knows the fetch by, whatever the generation: it is another for credentials, and for another variant.
+    pub fn fetched_by(&self) -> Digest {
+        let mut digest = self.remembered_by();
+        let variant = self.variant.iter().flatten();
+        digest.iter_mut().zip(variant).for_each(|(byte, of)| *byte ^= of);
         digest
     }
 }

@@ -26,7 +26,7 @@ use super::rules::on_write::OnWrite;
 use super::rules::request::{self, Asks};
 use super::rules::reuse;
 use super::store::{
-    Keeping, Kept, Marks, MemoryStore, NearStore, Owed, Question, RedisStore, Since, Store, Wildcards, tags_of,
+    Keeping, Kept, Lock, Marks, MemoryStore, NearStore, Owed, Question, RedisStore, Since, Store, Wildcards, tags_of,
 };
 use super::stored::{Form, StoredResponse};
 use super::under_way::UnderWay;
@@ -291,12 +291,17 @@ impl Cache {
 
     /// Keeps a whole response that was asked for at `since`: as long as it is fresh, and of use after that.
     fn keep(&self, key: &Key, response: StoredResponse, since: Since) -> Kept {
+        self.keep_fetched(key, response, since, None)
+    }
+
+    /// The same, and the lock on its fetch is let go of behind it.
+    fn keep_fetched(&self, key: &Key, response: StoredResponse, since: Since, lock: Option<Lock>) -> Kept {
         let (Some(policy), Some(tags)) = (&self.route.policy, self.tags_of(key, &response.head)) else {
             return Kept::default();
         };
-        let facts = response.facts;
-        let life = reuse::of_use(&facts, &policy.staleness).min(LONGEST);
-        let kept = self.store.keep(key, response, Keeping { tags, since, life, max_variants: policy.max_variants });
+        let life = reuse::of_use(&response.facts, &policy.staleness).min(LONGEST);
+        let max_variants = policy.max_variants;
+        let kept = self.store.keep(key, response, Keeping { tags, since, life, max_variants, lock });
         if let Store::Memory(memory) = &self.store {
             self.metrics.stored_bytes.set(memory.bytes());
         }

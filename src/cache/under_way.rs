@@ -1,7 +1,8 @@
 //! What the caches of one process have under way, shared by its workers and bounded.
 //!
 //! 1. Content on its way into a store: beyond [`MemorySettings::max_filling`] bytes, of all responses together, a
-//!    response is not stored.
+//!    response is not stored. Content that only passes, and is held for a reader that lags, takes of the same room, and
+//!    is held only while less than half of it is taken: readers that stop do not keep others' responses from the store.
 //! 2. Refreshes behind an answer: one at a time for a key, and at most [`MOST`] in all; who would begin another does not.
 //! 3. Refreshes that failed: for `retry_refresh` the app is not asked again where stale may be sent, so that one that is
 //!    ill is not hammered. At most [`MOST`] are remembered; one that is forgotten early costs the app a request.
@@ -104,6 +105,18 @@ impl Filling {
         self.bytes += bytes;
         before.saturating_add(bytes) <= self.of.max_filling
     }
+
+    /// Gives so many bytes back.
+    pub fn shrink(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.of.filling.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether there is room for what is not to be stored, but only held for who lags.
+    pub fn has_room_to_lag(&self) -> bool {
+        self.of.filling.load(Ordering::Relaxed) < self.of.max_filling / 2
+    }
 }
 
 impl Drop for Filling {
@@ -130,6 +143,12 @@ mod tests {
         drop(one);
         assert_eq!(under_way.filling(), 4);
         assert!(other.grow(6) && !other.grow(1));
+        other.shrink(6);
+        assert!(!other.has_room_to_lag());
+        other.shrink(1);
+        assert!(other.has_room_to_lag());
+        other.shrink(100);
+        assert_eq!(under_way.filling(), 0);
         drop(other);
         assert_eq!(under_way.filling(), 0);
     }

@@ -15,7 +15,7 @@ use sidegate::body::Body;
 use sidegate::cache::reasons;
 use sidegate::cache::rules::on_write::OnWrite;
 use sidegate::cache::store::{
-    Found, Generation, Keeping, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, SCRIPT, Since, Store,
+    Found, Generation, Keeping, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, SCRIPT, Since, Store, TRIM,
 };
 use sidegate::cache::stored::{Content, Form, StoredResponse};
 use sidegate::cache::{Cache, Flights, Key, MemorySettings, OnRoute, Policy, Scope, UnderWay, Worker, layer};
@@ -53,7 +53,7 @@ async fn link(server: &RedisServer) -> Link {
 
 async fn link_to(url: &str) -> Link {
     let settings = Settings { timeout: Duration::from_secs(2), ..Settings::of_url(url).unwrap() };
-    let link = Link::new(&settings, &[SCRIPT], &Registry::new(1), 0);
+    let link = Link::new(&settings, &[SCRIPT, TRIM], &Registry::new(1), 0);
     up(&link, true).await;
     link
 }
@@ -95,7 +95,7 @@ impl Told {
 }
 
 fn keeping() -> Keeping {
-    Keeping { tags: Vec::new(), since: Since::now(0), life: Duration::from_secs(60), max_variants: 64 }
+    Keeping { tags: Vec::new(), since: Since::now(0), life: Duration::from_secs(60), max_variants: 64, lock: None }
 }
 
 fn policy() -> Policy {

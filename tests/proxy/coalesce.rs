@@ -92,6 +92,36 @@ fn a_thousand_requests_for_one_cold_url_on_three_instances_cause_one_fetch_or_on
 }
 
 #[test]
+fn what_is_for_nobody_else_of_one_login_keeps_nobody_else_in_the_fleet_from_waiting() {
+    let redis = RedisServer::start();
+    let gate = Gate::default();
+    let held = gate.clone();
+    let app = Origin::answering(move |request| {
+        let login = request.field("authorization").is_some();
+        held.pass(usize::from(!login));
+        Reply::text("the one answer").field("Cache-Control", "max-age=60")
+    });
+    let lines = pages("coalesce = \"fleet\"\nfleet_wait = \"60s\"");
+    let instances =
+        [(); 2].map(|()| Configuration::of(&app).redis(&redis).redis_lines("timeout = \"10s\"").with(&lines).start());
+    instances[0].client().get_with("/page", &[("Authorization", "Bearer of-somebody")]);
+    until("word is left of that", || {
+        let keys: Vec<String> = redis.ask(&["KEYS", "*:lock"]).expect("keys");
+        keys.len() == 1
+    });
+    let mut clients: Vec<_> = (0..20).map(|turn| asking(&instances[turn % 2], "/page")).collect();
+    for instance in &instances {
+        in_flight(instance, 10);
+    }
+    until("the app is asked", || app.count() >= 2);
+    gate.open(1);
+    for client in &mut clients {
+        assert_eq!(client.answer().text(), "the one answer");
+    }
+    assert_eq!(app.count(), 2, "once for the login, and once for all others");
+}
+
+#[test]
 fn an_answer_that_is_for_one_alone_sends_all_who_wait_their_own_way_at_once() {
     const CLIENTS: usize = 20;
     let (gate, seen) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
@@ -253,6 +283,36 @@ fn content_without_end_passes_to_its_readers_and_others_go_their_own_way() {
     ended.store(true, Ordering::SeqCst);
     drop((clients, late));
     in_flight(&sidegate, 0);
+}
+
+#[test]
+fn a_client_that_reads_nothing_does_not_halt_the_others_where_nothing_more_may_be_held() {
+    const CHUNKS: usize = 400;
+    let gate = Gate::default();
+    let held = gate.clone();
+    let app = Origin::scripted(move |wire| {
+        while wire.request()?.is_some() {
+            wire.send(CHUNKED)?;
+            held.pass(1);
+            for _ in 0..CHUNKS {
+                wire.send(b"10000\r\n")?;
+                wire.send(&[b'x'; 0x10000])?;
+                wire.send(b"\r\n")?;
+            }
+            wire.send(b"0\r\n\r\n")?;
+        }
+        Ok(())
+    });
+    let lines = ["[memory]\nfilling = \"1 MiB\"\n", &pages("")].concat();
+    let sidegate = Configuration::of(&app).with(&lines).start();
+    let (mut stopped, mut honest) = (asking(&sidegate, "/large"), asking(&sidegate, "/large"));
+    let heads = [stopped.head(), honest.head()];
+    assert_eq!((app.count(), heads.each_ref().map(|head| head.status)), (1, [200; 2]));
+    gate.open(1);
+    let whole = (CHUNKS * 0x10000) as u64;
+    assert_eq!(honest.count_content(&heads[1].fields), (whole, true));
+    let (read, is_whole) = stopped.count_content(&heads[0].fields);
+    assert!(read < whole && !is_whole, "cut off, and never as whole: {read}");
 }
 
 #[test]

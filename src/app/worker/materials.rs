@@ -103,7 +103,7 @@ pub fn gather_parts(
             &rate_limit::store::redis::SCRIPTS[..],
             &in_flight::SCRIPTS,
             &[fleet::SCRIPT],
-            &[cache::store::SCRIPT, cache::store::LOCK],
+            &[cache::store::SCRIPT, cache::store::LOCK, cache::store::TRIM],
         ]
         .concat();
         let new = || Link::new(redis, &scripts, registry, number);

@@ -2,10 +2,14 @@
 //!
 //! 1. Frames are shared, not copied. Every reader begins at the first byte, whenever it came.
 //! 2. *Kept*: everything is held, for the store and for readers to come. *Passing*: it is too much for that; nobody can join,
-//!    and what all readers have read is let go of. Then at most `window` bytes are held for the slowest reader; the others
-//!    wait for it. One reader alone is read ahead of by [`AHEAD`] bytes.
-//! 3. Content ends whole or cut. Cut content ends with an error for every reader, however far it has read.
-//! 4. Nobody is woken under the lock: what is to be woken is returned.
+//!    and what all readers have read is let go of. The fastest reader is read ahead of by [`AHEAD`] bytes.
+//! 3. What passes, and is held for readers that lag, takes its room from `[memory] filling`, as what is kept does. While there
+//!    is room nobody is cut off, and nobody waits for another. Where there is none, and somebody has read all that has
+//!    come, the slowest readers are cut off until no more than [`WINDOW`] bytes are held. So the bound is `filling`, and
+//!    `WINDOW` and a frame for each fetch under way. One reader alone is never cut off: the app waits for it.
+//! 4. Content ends whole or cut. Cut content ends with an error for every reader, however far it has read; for a reader that
+//!    was cut off so does whole content.
+//! 5. Nobody is woken under the lock: what is to be woken is returned.
 //!
 //! # Why positions are in bytes
 //! Once all of it is there the frames give way to the one copy that is stored, and readers read on in that.
@@ -19,9 +23,12 @@ use http_body::{Frame, SizeHint};
 
 use super::Crowd;
 use crate::body::BodyError;
+use crate::cache::under_way::Filling;
 
-/// Bytes that are read ahead of one reader of passing content.
+/// Bytes that are read ahead of the fastest reader of passing content.
 pub(super) const AHEAD: u64 = 64 << 10;
+/// Bytes of passing content that may be held for readers that lag even where there is no room.
+pub(super) const WINDOW: u64 = 256 << 10;
 
 /// What a reader is given next; `None` at the end.
 pub(super) type Next = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
@@ -38,13 +45,15 @@ pub(super) struct Content {
     said: Option<u64>,
     trailers: Option<HeaderMap>,
     end: Option<End>,
-    /// The bytes held at most, once the content is passing.
-    passing: Option<u64>,
+    /// The room for the bytes in `frames`, once the content is passing.
+    passing: Option<Filling>,
     readers: Vec<Option<Place>>,
     /// Readers there have been.
     joined: usize,
     /// Places in `readers` that nobody has.
     free: Vec<usize>,
+    /// Readers that were cut off, and have not left.
+    cut_off: usize,
     /// The one who reads the content from the app, if it waits: for room, or for everybody to leave.
     source: Option<Waker>,
 }
@@ -61,6 +70,9 @@ struct Place {
     position: u64,
     /// It has been given the trailers.
     done: bool,
+    /// It lagged too far behind.
+    cut_off: bool,
+    /// Whom to wake when more has come: it has read all there is.
     waiting: Option<Waker>,
 }
 
@@ -124,8 +136,9 @@ impl Content {
 
     /// A reader leaves.
     pub(super) fn leave(&mut self, reader: usize) -> Wakers {
-        if self.readers.get_mut(reader).is_some_and(|place| place.take().is_some()) {
+        if let Some(place) = self.readers.get_mut(reader).and_then(Option::take) {
             self.free.push(reader);
+            self.cut_off -= usize::from(place.cut_off);
             self.let_go();
         }
         self.source_if_wanted()
@@ -152,8 +165,13 @@ impl Content {
         self.held
     }
 
+    /// Readers that were not cut off.
     fn count(&self) -> usize {
-        self.readers.len() - self.free.len()
+        self.readers.len() - self.free.len() - self.cut_off
+    }
+
+    fn reading(&self) -> impl Iterator<Item = &Place> {
+        self.readers.iter().flatten().filter(|place| !place.cut_off)
     }
 
     /// More has come.
@@ -164,19 +182,17 @@ impl Content {
         let at = self.length;
         self.length += bytes.len() as u64;
         self.held += bytes.len() as u64;
+        if let Some(room) = &mut self.passing {
+            room.grow(bytes.len() as u64);
+        }
         self.frames.push_back(Placed { at, bytes });
         self.waiting_readers()
     }
 
-    /// From here on it is passing, and at most so many bytes are held.
-    pub(super) fn pass(&mut self, window: u64) {
-        self.passing = Some(window);
+    /// From here on it is passing; `room` is what has been taken for what is held.
+    pub(super) fn pass(&mut self, room: Filling) {
+        self.passing = Some(room);
         self.let_go();
-    }
-
-    /// Whether it is passing.
-    pub(super) fn is_passing(&self) -> bool {
-        self.passing.is_some()
     }
 
     /// The trailers have come.
@@ -193,6 +209,9 @@ impl Content {
     pub(super) fn finish(&mut self, end: End) -> (End, Wakers) {
         let end = if self.said.is_some_and(|said| said != self.length) { End::Cut } else { end };
         let end = *self.end.get_or_insert(end);
+        if end == End::Cut {
+            self.forget();
+        }
         (end, self.waiting_readers())
     }
 
@@ -214,8 +233,12 @@ impl Content {
     /// joins what nobody reads from the app.
     pub(super) fn room(&mut self, cx: &Context<'_>) -> Room {
         let room = self.room_now();
+        if room == Room::Free {
+            self.cut_off_the_slowest();
+        }
         if room == Room::Deserted {
             self.end = Some(End::Cut);
+            self.forget();
         } else if !self.source.as_ref().is_some_and(|source| source.will_wake(cx.waker())) {
             self.source = Some(cx.waker().clone());
         }
@@ -223,11 +246,28 @@ impl Content {
     }
 
     fn room_now(&self) -> Room {
-        match (self.count(), self.passing) {
-            (0, _) => Room::Deserted,
-            (1, Some(window)) if self.held >= window.min(AHEAD) => Room::Full,
-            (_, Some(window)) if self.held >= window => Room::Full,
-            _ => Room::Free,
+        let Some(room) = &self.passing else {
+            return if self.count() == 0 { Room::Deserted } else { Room::Free };
+        };
+        let Some(fastest) = self.reading().map(|place| place.position).max() else { return Room::Deserted };
+        let is_ahead = self.length - fastest >= AHEAD;
+        let may_lag =
+            self.held < WINDOW || room.has_room_to_lag() || self.reading().any(|place| place.waiting.is_some());
+        if is_ahead || !may_lag { Room::Full } else { Room::Free }
+    }
+
+    /// Lets go of what is held for the slowest readers of passing content, and of them, where there is no room for it.
+    fn cut_off_the_slowest(&mut self) {
+        while self.held >= WINDOW && self.passing.as_ref().is_some_and(|room| !room.has_room_to_lag()) {
+            let reading = self.readers.iter_mut().flatten().filter(|place| !place.cut_off);
+            // Who has read everything holds nothing.
+            let Some(slowest) = reading.min_by_key(|place| place.position).filter(|place| place.position < self.length)
+            else {
+                return;
+            };
+            slowest.cut_off = true;
+            self.cut_off += 1;
+            self.let_go();
         }
     }
 
@@ -236,6 +276,10 @@ impl Content {
         let Some(Some(place)) = self.readers.get_mut(reader) else { return (Poll::Ready(None), Wakers::default()) };
         if self.end == Some(End::Cut) {
             return (Poll::Ready(Some(Err(BodyError::Broken("the fetch was cut short")))), Wakers::default());
+        }
+        if place.cut_off {
+            let behind = BodyError::Broken("the client was too far behind the others of a shared fetch");
+            return (Poll::Ready(Some(Err(behind))), Wakers::default());
         }
         let after = self.frames.partition_point(|frame| frame.at <= place.position);
         let frame = after.checked_sub(1).and_then(|index| self.frames.get(index));
@@ -250,7 +294,7 @@ impl Content {
                 if !place.waiting.as_ref().is_some_and(|waiting| waiting.will_wake(cx.waker())) {
                     place.waiting = Some(cx.waker().clone());
                 }
-                Poll::Pending
+                return (Poll::Pending, self.source_if_wanted());
             }
             (Some(_), Some(trailers)) if !place.done => {
                 place.done = true;
@@ -264,7 +308,8 @@ impl Content {
     /// Whether a reader has been given everything.
     pub(super) fn is_read(&self, reader: usize) -> bool {
         let Some(Some(place)) = self.readers.get(reader) else { return true };
-        self.end == Some(End::Whole) && place.position == self.length && (place.done || self.trailers.is_none())
+        let is_at_end = place.position == self.length && !place.cut_off;
+        self.end == Some(End::Whole) && is_at_end && (place.done || self.trailers.is_none())
     }
 
     /// What a reader has before it.
@@ -282,14 +327,26 @@ impl Content {
         if self.passing.is_none() {
             return;
         }
-        while let Some(Placed { at, bytes }) = self.frames.front() {
-            let end = at + bytes.len() as u64;
-            if self.readers.iter().flatten().any(|place| place.position < end) {
-                break;
-            }
-            self.held -= bytes.len() as u64;
-            self.frames.pop_front();
+        let read = self.reading().map(|place| place.position).min().unwrap_or(self.length);
+        let mut let_go = 0;
+        while let Some(Placed { bytes, .. }) =
+            self.frames.pop_front_if(|frame| frame.at + frame.bytes.len() as u64 <= read)
+        {
+            let_go += bytes.len() as u64;
         }
+        self.held -= let_go;
+        if let Some(room) = &mut self.passing {
+            room.shrink(let_go);
+        }
+    }
+
+    /// Lets go of everything: it broke off, and nobody is given any more of it.
+    fn forget(&mut self) {
+        self.frames = VecDeque::new();
+        if let Some(room) = &mut self.passing {
+            room.shrink(self.held);
+        }
+        self.held = 0;
     }
 
     fn waiting_readers(&mut self) -> Wakers {
@@ -315,6 +372,11 @@ impl Wakers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::UnderWay;
+
+    fn frame() -> Bytes {
+        Bytes::from_static(&[0; AHEAD as usize])
+    }
 
     fn read(content: &mut Content, reader: usize) -> Option<Vec<u8>> {
         let cx = Context::from_waker(Waker::noop());
@@ -342,26 +404,60 @@ mod tests {
     }
 
     #[test]
-    fn passing_content_is_held_for_its_slowest_reader_alone() {
-        let cx = Context::from_waker(Waker::noop());
+    fn passing_content_is_held_for_its_slowest_reader_while_there_is_room() {
+        let (cx, under_way) = (Context::from_waker(Waker::noop()), UnderWay::new(2 << 20));
         let mut content = Content::new(None);
         let (quick, slow) = (content.join(9).unwrap(), content.join(9).unwrap());
-        for _ in 0..3 {
-            content.push(Bytes::from_static(b"1234")).wake();
+        content.push(frame()).wake();
+        let mut room = under_way.fill();
+        assert!(room.grow(content.held));
+        content.pass(room);
+        assert_eq!((content.join(9), content.held), (Err(Crowd::Passing), AHEAD));
+        assert_eq!(content.room(&cx), Room::Full, "nobody has read anything");
+        // The quick one is read ahead of; what the slow one has not read takes room.
+        for frames in 2..=16 {
+            assert!(read(&mut content, quick).is_some());
+            assert_eq!(content.room(&cx), Room::Free);
+            content.push(frame()).wake();
+            assert_eq!((content.held, under_way.filling()), (frames * AHEAD, frames * AHEAD));
         }
-        content.pass(8);
-        assert_eq!((content.join(9), content.held), (Err(Crowd::Passing), 12));
+        // Half of the room is taken: not before the quick one waits is the slow one cut off.
+        assert!(read(&mut content, quick).is_some());
         assert_eq!(content.room(&cx), Room::Full);
-        while read(&mut content, quick).is_some() {}
-        assert_eq!((content.held, content.room(&cx)), (12, Room::Full));
-        read(&mut content, slow);
-        assert_eq!((content.held, content.room(&cx)), (8, Room::Full));
-        read(&mut content, slow);
-        assert_eq!((content.held, content.room(&cx)), (4, Room::Free));
-        content.leave(slow).wake();
-        assert_eq!((content.held, content.room(&cx)), (0, Room::Free));
+        assert!(read(&mut content, slow).is_some());
+        assert_eq!((content.held, content.room(&cx)), (15 * AHEAD, Room::Free), "there is room again");
+        content.push(frame()).wake();
+        assert!(read(&mut content, quick).is_some() && read(&mut content, quick).is_none());
+        assert_eq!((content.room(&cx), content.held, under_way.filling()), (Room::Free, 0, 0));
+        content.push(frame()).wake();
+        assert_eq!(content.finish(End::Whole).0, End::Whole);
+        assert!(matches!(content.poll(slow, &cx).0, Poll::Ready(Some(Err(_)))), "never as whole");
+        assert!(!content.is_read(slow));
+        assert!(read(&mut content, quick).is_some() && content.is_read(quick));
+        assert_eq!((content.held, under_way.filling()), (0, 0));
+    }
+
+    #[test]
+    fn without_room_a_lone_reader_is_waited_for_and_one_that_lags_has_a_window() {
+        let (cx, under_way) = (Context::from_waker(Waker::noop()), UnderWay::new(0));
+        let mut content = Content::new(None);
+        let (quick, slow) = (content.join(9).unwrap(), content.join(9).unwrap());
+        content.pass(under_way.fill());
+        for _ in 0..WINDOW / AHEAD {
+            assert_eq!(content.room(&cx), Room::Free);
+            content.push(frame()).wake();
+            assert!(read(&mut content, quick).is_some());
+        }
+        assert_eq!((content.held, content.room(&cx)), (WINDOW, Room::Full));
         content.leave(quick).wake();
-        assert_eq!(content.room(&cx), Room::Deserted);
+        // It is the fastest now, and has not read anything.
+        assert_eq!((content.held, content.room(&cx)), (WINDOW, Room::Full));
+        while read(&mut content, slow).is_some() {}
+        assert_eq!((content.held, content.room(&cx)), (0, Room::Free));
+        content.push(frame()).wake();
+        assert_eq!((content.room(&cx), under_way.filling()), (Room::Full, AHEAD));
+        content.leave(slow).wake();
+        assert_eq!((content.room(&cx), under_way.filling()), (Room::Deserted, 0));
         assert!(content.is_cut());
     }
 

@@ -18,7 +18,7 @@ use crate::clock;
 /// How much of the content is held.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Bytes beyond which a response is not stored; and held for the slowest reader of one that is not.
+    /// Bytes beyond which a response is not stored.
     pub max_body: u64,
 }
 
@@ -26,6 +26,7 @@ pub struct Bounds {
 /// joined no more.
 pub struct Pilot<H> {
     flight: Arc<Flight<H>>,
+    /// Room for what is held for the store; `None` once it is not.
     room: Option<Filling>,
     whole: bool,
     /// Those who wait until the answer is in the store, and do not read. Where the driver's client leaves they are handed
@@ -128,18 +129,20 @@ impl<H: Clone> Pilot<H> {
             }
         };
         let length = bytes.len() as u64;
-        let roomy = self.room.as_mut().is_some_and(|room| room.grow(length));
-        let pushed = self.flight.with_content(|content| {
+        // What passes takes its room itself.
+        let roomy = self.room.as_mut().is_none_or(|room| room.grow(length));
+        let room = &mut self.room;
+        let wakers = self.flight.with_content(|content| {
             let wakers = content.push(bytes);
-            if !roomy || content.length() > max_body {
-                content.pass(max_body);
+            if (!roomy || content.length() > max_body)
+                && let Some(room) = room.take()
+            {
+                content.pass(room);
             }
-            (wakers, content.is_passing())
+            wakers
         });
-        let Some((wakers, passing)) = pushed else { return };
-        if passing {
-            // What is held is held for its readers from here on, not for the store.
-            self.room = None;
+        let Some(wakers) = wakers else { return };
+        if self.room.is_none() {
             self.send_away(Leave::Unshareable);
         }
         wakers.wake();

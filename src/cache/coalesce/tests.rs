@@ -167,6 +167,12 @@ fn another_generation_or_variant_is_another_flight() {
     let drivers: Vec<_> =
         [first.key].into_iter().chain(others).map(|key| drive(&flights, Asking { key, ..first })).collect();
     assert_eq!(flights.count(), 5);
+    // So it is in the fleet: but for the generation, which has no part in who fetches.
+    let fetched_by = |variant, credentials| FlightKey { variant, credentials, ..first.key }.fetched_by();
+    let fleet = [(None, false), (None, true), (Some([9; 32]), false), (Some([9; 32]), true), (Some([8; 32]), false)];
+    let known: std::collections::HashSet<_> = fleet.map(|(variant, login)| fetched_by(variant, login)).into();
+    assert_eq!(known.len(), fleet.len());
+    assert_eq!(others[0].fetched_by(), first.key.fetched_by());
     drop(drivers);
     assert_eq!(flights.count(), 0);
 }
@@ -274,15 +280,16 @@ impl http_body::Body for Never {
 #[test]
 fn content_beyond_a_bound_passes_to_its_readers_and_is_not_kept() {
     run(async {
+        const FRAME: &[u8] = &[7; 8 << 10];
         // Beyond what one response may hold, and beyond what all may.
-        for (flights, count) in [(flights(), 1000), (Flights::new(UnderWay::new(40), 1 << 20), 5)] {
+        for (flights, count) in [(flights(), 1000), (Flights::new(UnderWay::new(40), 1 << 20), 100)] {
             let (mut pilot, own) = drive(&flights, asking(1)).open(5, None).unwrap();
             let Joined::Stream(_, other) = flights.join(asking(1)) else { panic!("not joined") };
             let held = Arc::new(AtomicUsize::new(0));
             let most = held.clone();
             let flight = flights.shard(&asking(1).key).lock().flying[&asking(1).key].clone();
             let flying = spawn_local(async move {
-                let mut body = script((0..count).map(|_| Ok(&b"0123456789"[..])));
+                let mut body = script((0..count).map(|_| Ok(FRAME)));
                 pilot.fly(Vec::new(), &mut body, BOUNDS).await.is_none()
             });
             let watching = spawn_local(async move {
@@ -294,11 +301,41 @@ fn content_beyond_a_bound_passes_to_its_readers_and_is_not_kept() {
                 assert!(flying.await.unwrap());
             });
             let (own, other) = tokio::join!(read(own), read(other));
-            assert_eq!((own.unwrap().len(), other.unwrap().len()), (count * 10, count * 10));
+            assert_eq!((own.unwrap().len(), other.unwrap().len()), (count * FRAME.len(), count * FRAME.len()));
             watching.await.unwrap();
-            assert!(held.load(Ordering::Relaxed) <= 1034);
+            assert!(held.load(Ordering::Relaxed) < 256 << 10);
             assert_eq!(flights.under_way.filling(), 0);
         }
+    });
+}
+
+#[test]
+fn a_reader_that_stops_neither_halts_the_others_nor_holds_more_than_there_is_room_for() {
+    const FRAME: &[u8] = &[7; 8 << 10];
+    const FRAMES: usize = 1000;
+    run(async {
+        let flights = flights();
+        let mut flying = Vec::new();
+        for key in 0..10 {
+            let (mut pilot, own) = drive(&flights, asking(key)).open(5, None).unwrap();
+            let Joined::Stream(_, stopped) = flights.join(asking(key)) else { panic!("not joined") };
+            let body = script((0..FRAMES).map(|_| Ok(FRAME)));
+            spawn_local(async move { drop(pilot.fly(Vec::new(), &mut { body }, BOUNDS).await) });
+            flying.push((spawn_local(read(own)), stopped));
+        }
+        let mut most = 0;
+        while !flying.iter().all(|(honest, _)| honest.is_finished()) {
+            most = most.max(flights.under_way.filling());
+            yield_now().await;
+        }
+        assert!(most > 512 << 10, "there was room for some, {most}");
+        // Half of the room, and for each a window and a frame.
+        assert!(most <= (512 << 10) + 10 * (264 << 10), "{most}");
+        for (honest, stopped) in flying {
+            assert_eq!(honest.await.unwrap().map(|content| content.len()), Some(FRAMES * FRAME.len()));
+            assert_eq!(read(stopped).await, None, "never as whole");
+        }
+        assert_eq!((flights.count(), flights.under_way.filling()), (0, 0));
     });
 }
 

@@ -52,14 +52,14 @@ impl Cache {
         }
         let leading = errand.lead.take();
         let flight = leading.as_ref().and_then(|leading| leading.driver.key());
-        let remembered_by = flight.or_else(|| errand.flight())?.remembered_by();
+        let flight = flight.or_else(|| errand.flight())?;
         let selecting = stored.variant.as_ref().map(|(selecting, _)| selecting);
-        let was_unshareable = self.flights.recollection().shareable(&remembered_by, selecting);
+        let was_unshareable = self.flights.recollection().shareable(&flight.remembered_by(), selecting);
         if let Store::Redis(store) = &self.store
             && was_unshareable
             && policy.coalescing.scope == Scope::Fleet
         {
-            store.shareable_again(&errand.key);
+            store.shareable_again(&errand.key, flight.fetched_by());
         }
         leading
     }
@@ -70,9 +70,9 @@ impl Cache {
         let Leading { driver, lock } = leading;
         let tagged = self.is_tagged(&errand.key, &response.head);
         let answer = (!tagged && driver.has_waiters()).then(|| Arc::new(response.clone()));
-        let kept = self.keep(&errand.key, response, errand.since);
+        // The lock is let go of behind what was stored.
+        let kept = self.keep_fetched(&errand.key, response, errand.since, lock);
         if (answer.is_none() && !tagged) || matches!(self.store, Store::Memory(_)) {
-            // The lock is let go of behind what was stored, on the same connection.
             return driver.settle(answer);
         }
         let (cache, key) = (self.clone(), errand.key.clone());
@@ -80,7 +80,6 @@ impl Cache {
             kept.done().await;
             cache.store.caught_up(&key).await;
             driver.settle(answer);
-            drop(lock);
         });
     }
 
@@ -132,16 +131,12 @@ impl Cache {
                 let mut whole = StoredResponse::clone(&head);
                 into_stored_head(&mut whole.head, whole.status, landed.content.len(), received);
                 whole.content = landed.content.into();
-                let kept = self.keep(&errand.key, whole, errand.since);
+                let kept = self.keep_fetched(&errand.key, whole, errand.since, lock);
                 if pilot.is_awaited() {
                     kept.done().await;
                     pilot.settle();
-                    drop(lock);
-                } else {
-                    drop(lock);
-                    if pilot.is_shared() {
-                        self.store.caught_up(&errand.key).await;
-                    }
+                } else if pilot.is_shared() {
+                    self.store.caught_up(&errand.key).await;
                 }
             }
         });

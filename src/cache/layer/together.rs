@@ -28,6 +28,7 @@ use super::{Cache, answer};
 use crate::body::Body;
 use crate::cache::coalesce::{self, Alone, Asking, FlightKey, Joined, Leave, Reader, Recalled, Told, Waiter};
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
+use crate::cache::rules::vary::Digest;
 use crate::cache::store::{Claim, Lock, Store};
 use crate::cache::stored::StoredResponse;
 use crate::cache::{Mode, Scope};
@@ -83,6 +84,11 @@ impl Lead {
 
     fn put(&self, driver: Driver) {
         self.0.replace(Some(Leading { driver, lock: None }));
+    }
+
+    /// What the fleet knows its fetch by; `None`: the role is not there.
+    fn fetched_by(&self) -> Option<Digest> {
+        self.0.borrow().as_ref().and_then(|leading| leading.driver.key()).map(|key| key.fetched_by())
     }
 
     fn hold(&self, lock: Lock) {
@@ -273,11 +279,12 @@ impl Cache {
         let mut look = landed;
         if let Store::Redis(store) = &self.store
             && errand.policy.coalescing.scope == Scope::Fleet
+            && let Some(of) = errand.lead.fetched_by()
         {
             let wait = errand.policy.coalescing.fleet_wait;
             let deadline = Instant::now() + wait;
             loop {
-                match store.claim(&errand.key, wait).await {
+                match store.claim(&errand.key, of, wait).await {
                     Claim::Ours(lock) => {
                         errand.lead.hold(lock);
                         look = true;

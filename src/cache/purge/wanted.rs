@@ -12,6 +12,7 @@
 //! 2. A URL has an authority: a path alone could be meant of any site, and is a prefix or a pattern then.
 //! 3. Nothing named is an error: it is never everything.
 //! 4. What begins with one word and no scheme is no host: it is a path whose slash was forgotten.
+//! 5. A `?` begins a query, in a prefix and a pattern too, where it is an error: places have none.
 
 use std::fmt;
 
@@ -140,8 +141,13 @@ fn place(text: &str, what: &str) -> Result<(Option<String>, String), String> {
     if path.len() > LONGEST || path.contains(|each: char| each.is_whitespace() || each.is_control()) {
         return wrong(format_args!("this is no path"));
     }
-    if path.contains(['?', '#']) {
-        return wrong(format_args!("it is of paths; all of their queries go"));
+    if path.contains('?') {
+        return wrong(format_args!(
+            "a `?` begins a query, of which places have none: all of them go; `*` alone is a wildcard"
+        ));
+    }
+    if path.contains('#') {
+        return wrong(format_args!("a `#` ends the path, and is not sent by clients"));
     }
     if authority.is_empty() {
         return if rest.len() == text.len() { Ok((None, path.to_owned())) } else { wrong(format_args!("no host")) };
@@ -228,7 +234,10 @@ mod tests {
             (r#"{"urls": ["https://a b/"]}"#, "`https://a b/` is no URL to purge: https://example.com/path is one"),
             (r#"{"prefixes": ["example.com"]}"#, "`example.com` is no prefix: it has no path"),
             (r#"{"prefixes": ["/a/*/b"]}"#, "`/a/*/b` is no prefix: a star inside makes a pattern"),
-            (r#"{"prefixes": ["/a?b"]}"#, "`/a?b` is no prefix: it is of paths; all of their queries go"),
+            (
+                r#"{"prefixes": ["/a?b"]}"#,
+                "`/a?b` is no prefix: a `?` begins a query, of which places have none: all of them go; `*` alone is a wildcard",
+            ),
             (r#"{"prefixes": ["https:///a"]}"#, "`https:///a` is no prefix: no host"),
             (
                 r#"{"patterns": ["*.com/a"]}"#,
@@ -241,6 +250,10 @@ mod tests {
             (
                 r#"{"urls": ["users/7"]}"#,
                 "`users/7` is no URL to purge: a path begins with a slash: `/users/7`; if `users` is a host: `https://users/7`",
+            ),
+            (
+                r#"{"patterns": ["/a?c"]}"#,
+                "`/a?c` is no pattern: a `?` begins a query, of which places have none: all of them go; `*` alone is a wildcard",
             ),
             (r#"{"patterns": ["/a b"]}"#, "`/a b` is no pattern: this is no path"),
             (r#"{"tags": [" "]}"#, "` ` is no tag"),

@@ -83,7 +83,7 @@ pub use marks::Marks;
 pub use memory::MemoryStore;
 pub use near::NearStore;
 pub use owed::Owed;
-pub use redis::{Claim, LOCK, Lock, OPEN, RedisStore, SCRIPT, STEP};
+pub use redis::{Claim, LOCK, Lock, OPEN, RedisStore, SCRIPT, STEP, TRIM};
 pub use tagging::{Wildcards, below_tag, tags_of};
 
 use std::convert::Infallible;
@@ -104,7 +104,7 @@ use crate::clock::instant;
 use crate::exchange::{Answer, Aside, Note};
 
 /// How a response is kept.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Keeping {
     /// What it carries ([`tags_of`]).
     pub tags: Vec<String>,
@@ -114,6 +114,8 @@ pub struct Keeping {
     pub life: Duration,
     /// Variants of its URI that are kept, at most.
     pub max_variants: usize,
+    /// That on its fetch, in the fleet: let go of behind the last that Redis is sent of it.
+    pub lock: Option<Lock>,
 }
 
 /// Tells when what was kept is there, or will not be.

@@ -62,6 +62,7 @@ mod tags;
 mod walk;
 
 pub use lock::{Claim, Lock, SCRIPT as LOCK};
+pub use tags::SCRIPT as TRIM;
 
 /// Lists variants; a link over which responses are stored is made with it.
 pub const SCRIPT: &str = include_str!("scripts/list.lua");

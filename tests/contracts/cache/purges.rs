@@ -255,6 +255,33 @@ fn keys_of_tags_have_an_end() {
     });
 }
 
+#[test]
+fn what_has_ended_leaves_an_index_a_batch_at_a_time_and_what_has_not_stays() {
+    const ENDED: u64 = 5_000;
+    as_worker(async || {
+        let [_, trial, _] = Trial::each().await;
+        let trial = trial.app(tagged());
+        let mut redis = trial.redis();
+        let mut zadd = redis::cmd("ZADD");
+        zadd.arg("sidegate:tag:{a}");
+        for number in 0..ENDED {
+            zadd.arg(-1).arg(format!("example.com/ended-{number}"));
+        }
+        zadd.exec(&mut redis).expect("ZADD");
+        let mut count = || redis::cmd("ZCARD").arg("sidegate:tag:{a}").query::<u64>(&mut redis).expect("a count");
+        let (mut fills, mut before) = (0, ENDED);
+        while before > fills {
+            trial.get(&format!("/a/{fills}")).await;
+            fills += 1;
+            let now = count();
+            assert!(before <= now + 500, "{before} and then {now}");
+            before = now;
+            assert!(fills < 2_000, "{now} are left");
+        }
+        assert_eq!(before, fills, "those that were filled");
+    });
+}
+
 /// A process on `server`, with what it remembers of it.
 async fn process(server: &RedisServer, near: Option<Arc<NearStore>>) -> Process {
     let registry = Registry::new(1);

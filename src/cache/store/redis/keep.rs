@@ -8,7 +8,9 @@
 //! 3. Pieces outlive their entry by [`LINGER`], so that who has begun to read them comes to their end. Those that another
 //!    fill replaces have as long from then on.
 //! 4. A response that was freshened keeps the pieces that it has; they live on.
-//! 5. A variant is listed after it stands there ([`Variants`]). The list is replaced only by one that was made of it (a
+//! 5. The lock on the fetch goes with the response, and is let go of behind its entry, whatever way that takes: other
+//!    instances that wait find it then.
+//! 6. A variant is listed after it stands there ([`Variants`]). The list is replaced only by one that was made of it (a
 //!    script, `list.lua`): no fill at the same time is forgotten, and what has to go for the newest is deleted.
 //!
 //! # Why pieces of a dead generation wait for the next fill
@@ -58,7 +60,7 @@ struct Beside {
 
 impl RedisStore {
     /// Stores a response under its generation, without waiting.
-    pub fn keep(&self, key: &Key, response: StoredResponse, Keeping { tags, since, life, .. }: Keeping) -> Kept {
+    pub fn keep(&self, key: &Key, response: StoredResponse, Keeping { tags, since, life, lock, .. }: Keeping) -> Kept {
         let now = self.clock.unix_seconds();
         if since.is_over(now) {
             return Kept::default();
@@ -82,13 +84,18 @@ impl RedisStore {
                 if tagged.enter(&link, &prefix, &marks).await {
                     sending.by_steps(beside).await;
                 }
+                drop(lock);
             });
             return kept;
         }
         if is_plain {
             self.link.send(sending.entry());
+            drop(lock);
         } else {
-            self.link.behind(weight, sending.by_steps(beside));
+            self.link.behind(weight, async move {
+                sending.by_steps(beside).await;
+                drop(lock);
+            });
         }
         Kept::default()
     }

@@ -6,7 +6,11 @@
 //! 3. `unshareable` in place of a token: the answer was for nobody else. Nobody waits, for as long as that stands there.
 //! 4. The lock is let go of by token, behind the response that was stored: on one connection, in this order. It ends by
 //!    itself after the longest time that anybody would wait for it.
-//! 5. Redis away, or an answer that is none: each process fetches for itself.
+//! 5. Who sends credentials, or selects another variant, claims another lock: what is for nobody else of theirs keeps nobody
+//!    else from waiting.
+//! 6. An answer that is none: each process fetches for itself, and its own requests wait for one fetch. With Redis away
+//!    nothing is coalesced at all, not within a process either: no generation can be read, so nobody could tell what was
+//!    fetched before a write that another instance has acknowledged.
 //!
 //! # Why the lock protects nothing
 //! Two fetches at a time are right, only dearer. So neither a lock that ends early nor one that was lost harms anybody, and
@@ -20,6 +24,7 @@ use redis::{Pipeline, Value};
 
 use super::RedisStore;
 use crate::cache::key::Key;
+use crate::cache::rules::vary::Digest;
 use crate::cache::store::names::Names;
 use crate::redis_pool::Link;
 
@@ -55,9 +60,9 @@ pub struct Lock {
 }
 
 impl RedisStore {
-    /// Claims the fetch of what `key` names, for at most so long.
-    pub async fn claim(&self, key: &Key, life: Duration) -> Claim {
-        let name = Names::of(&self.prefix, key.place()).lock(key.digest());
+    /// Claims the fetch of what `of` names at the place of `key`, for at most so long.
+    pub async fn claim(&self, key: &Key, of: Digest, life: Duration) -> Claim {
+        let name = Names::of(&self.prefix, key.place()).lock(of);
         let token = fastrand::u128(..).to_be_bytes();
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.cmd("SET").arg(&name).arg(&token).arg("NX").arg("PX").arg(milliseconds(life));
@@ -82,9 +87,9 @@ impl RedisStore {
         let _ = self.link.query(&pipeline).await;
     }
 
-    /// Says that what `key` names can be shared again, without waiting.
-    pub fn shareable_again(&self, key: &Key) {
-        let name = Names::of(&self.prefix, key.place()).lock(key.digest());
+    /// Says that what `of` names can be shared again, without waiting.
+    pub fn shareable_again(&self, key: &Key, of: Digest) {
+        let name = Names::of(&self.prefix, key.place()).lock(of);
         self.link.send(exchange(&name, UNSHAREABLE, None));
     }
 }

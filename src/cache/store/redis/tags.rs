@@ -4,10 +4,12 @@
 //!    nothing unless all was done, and every mark is in order ([`Marks`](crate::cache::store::Marks)).
 //! 2. A purge writes the mark, and *then* walks the index, and takes back the places it meets.
 //! 3. An index lives longer than all it lists. What has ended longer ago than [`SKEW`] is let go of now and then, so that an
-//!    index does not grow with time.
+//!    index does not grow with time: behind one fill of [`TRIM`], and [`BATCH`] at a time, so that Redis is never busy with
+//!    it for long. More is let go of than is put in.
 //! 4. The walk is by `ZSCAN`, which shows each place that is there from its start to its end; it is begun anew when keys have
 //!    moved between masters meanwhile, for a cursor means nothing to another. Nothing is taken out of an index by a purge: a fill might just have put it in again.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
@@ -30,6 +32,12 @@ const TAGS: usize = 64;
 /// How often a purge is begun: keys may move between masters, and connections break.
 const TRIES: usize = 3;
 
+/// Lets go of what has ended in an index, some of it.
+pub const SCRIPT: &str = include_str!("../scripts/trim.lua");
+
+/// What Redis knows it by.
+static TRIMMING: LazyLock<String> = LazyLock::new(|| redis::Script::new(SCRIPT).get_hash().to_owned());
+
 /// A place, and the tags of what is to be stored there.
 pub(super) struct Tagged {
     pub(super) tags: Vec<String>,
@@ -45,7 +53,6 @@ impl Tagged {
     /// Enters the place in the indexes; whether the response may be stored.
     pub(super) async fn enter(&self, link: &Link, prefix: &str, marks: &Marks) -> bool {
         let longest = (self.life + Duration::from_secs(SKEW)).as_millis() as u64;
-        let trims = fastrand::u32(..TRIM) == 0;
         let mut pipeline = Pipeline::new();
         for tag in &self.tags {
             let names = TagNames::of(prefix, tag);
@@ -55,20 +62,31 @@ impl Tagged {
             pipeline.cmd("PEXPIRE").arg(&index).arg(longest).arg("NX");
             pipeline.cmd("PEXPIRE").arg(&index).arg(longest).arg("GT");
             pipeline.cmd("GET").arg(names.mark());
-            if trims {
-                pipeline.cmd("ZREMRANGEBYSCORE").arg(index).arg("-inf").arg(self.now.saturating_sub(SKEW));
-            }
         }
         let Ok(answers) = link.query(&pipeline).await else { return false };
-        let each = answers.chunks_exact(4 + usize::from(trims));
+        if fastrand::u32(..TRIM) == 0 {
+            link.send(self.trim(prefix));
+        }
+        let each = answers.chunks_exact(4);
         each.len() == self.tags.len()
             && self.tags.iter().zip(each).all(|(tag, said)| self.is_in_order(tag, said, marks))
     }
 
+    /// What lets go of some that has ended, in each of the indexes.
+    fn trim(&self, prefix: &str) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(self.tags.len());
+        for tag in &self.tags {
+            let index = TagNames::of(prefix, tag).index();
+            pipeline.cmd("EVALSHA").arg(TRIMMING.as_str()).arg(1).arg(index);
+            pipeline.arg(self.now.saturating_sub(SKEW)).arg(BATCH);
+        }
+        pipeline
+    }
+
     fn is_in_order(&self, tag: &str, said: &[Value], marks: &Marks) -> bool {
         match said {
-            [Value::Int(_), Value::Int(_), Value::Int(_), Value::Nil, ..] => true,
-            [Value::Int(_), Value::Int(_), Value::Int(_), Value::BulkString(mark), ..] => {
+            [Value::Int(_), Value::Int(_), Value::Int(_), Value::Nil] => true,
+            [Value::Int(_), Value::Int(_), Value::Int(_), Value::BulkString(mark)] => {
                 let mark = mark.as_slice().try_into().map(u128::from_be_bytes);
                 mark.is_ok_and(|mark| marks.allow(tag, Some(mark), self.since))
             }
