@@ -5,17 +5,19 @@
 //!    replaced, as its refresh would have done.
 //! 2. What the app would have been asked for all the same is fetched and stored as ever, but never validated: a condition of
 //!    ours would make the app's answer one that its client did not ask for.
-//! 3. Clients are told the truth: they were forwarded.
+//! 3. Of what stands in Redis in pieces only the head is compared: to compare content it would have to be here.
+//! 4. Clients are told the truth: they were forwarded.
 
 use std::rc::Rc;
 
 use http::Response;
 use http_body_util::BodyExt as _;
 
-use super::Cache;
 use super::decide::Action;
+use super::{Cache, answer};
 use crate::body::Body;
 use crate::cache::observe::{self, Comparison, Observer, Verdict};
+use crate::cache::stored::Content;
 use crate::exchange::{Exchange, Next};
 
 impl Cache {
@@ -35,11 +37,17 @@ impl Cache {
             Action::PassBy { reason } => return self.pass_by("bypass", Some(reason), exchange, next).await,
             Action::Refuse => return self.pass_by("bypass", Some("observe"), exchange, next).await,
         };
-        let Some(expected) = self.stored_answer(&errand.key, &exchange.request, &stored, now).await else {
-            return self.fetch(errand, exchange, next).await;
+        let (expected, content) = match &stored.content {
+            Content::Whole(_) => match self.stored_answer(&errand.key, &exchange.request, &stored, now).await {
+                Some(expected) => expected.into_parts(),
+                None => return self.fetch(errand, exchange, next).await,
+            },
+            Content::Pieces(_) => answer::begun(&exchange.request, &stored, now, Body::empty()).into_parts(),
         };
-        let (expected, content) = expected.into_parts();
-        let content = content.collect().await.map(http_body_util::Collected::to_bytes);
+        let content = match stored.content {
+            Content::Whole(_) => content.collect().await.map(http_body_util::Collected::to_bytes).ok(),
+            Content::Pieces(_) => None,
+        };
         let digest = errand.key.digest();
         let (clock, trail) = (self.clock.clone(), exchange.trail.clone());
         let response = match is_fresh {
@@ -50,7 +58,7 @@ impl Cache {
             Some(_) => Some(Verdict::Unknown),
             None => observe::heads((expected.status, &expected.headers), (response.status(), response.headers())),
         };
-        let found = found.or(content.is_err().then_some(Verdict::Unknown));
+        let found = found.or(content.is_none().then_some(Verdict::Unknown));
         let report = move |verdict: Verdict, bytes| {
             trail.borrow_mut().cache_reason = Some(verdict.reason());
             observer.report(verdict, bytes, &digest, clock.unix_micros());
