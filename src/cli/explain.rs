@@ -20,7 +20,7 @@ use crate::admin::explain::Wanted;
 pub struct Arguments {
     /// GET, POST, …
     method: String,
-    /// https://example.com/users, or a path
+    /// As in the address bar, or a path
     url: String,
     /// A field of the request; more than once for more
     #[arg(short = 'H', long = "field", value_name = "NAME: VALUE")]

@@ -16,10 +16,10 @@ use crate::cache::purge::Wanted;
                         token, it is taken from the environment: SIDEGATE_ADMIN_TOKEN."
 )]
 pub struct Arguments {
-    /// URLs, in all their queries and variants: https://example.com/users
+    /// URLs, in all their queries and variants: example.com/users
     #[arg(value_name = "URL")]
     urls: Vec<String>,
-    /// All paths that begin so: 'https://example.com/assets/*', or '/assets/*' on every host
+    /// All paths that begin so: 'example.com/assets/*', or '/assets/*' on every host
     #[arg(long = "prefix", value_name = "URL*")]
     prefixes: Vec<String>,
     /// All paths that fit, with * for any text: 'example.com/users/*/photo', or '/users/*' on every host

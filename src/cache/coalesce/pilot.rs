@@ -161,7 +161,7 @@ pub enum Ahead {
 }
 
 impl Ahead {
-    /// Reads what is there, not much more than [`AHEAD`] bytes.
+    /// Reads what is there, not much more than `AHEAD` bytes.
     pub fn read(body: &mut Body) -> Self {
         let (mut frames, mut length, mut plain) = (Vec::new(), 0, true);
         let mut cx = Context::from_waker(Waker::noop());

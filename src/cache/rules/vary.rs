@@ -1,7 +1,7 @@
 //! Which requests a response answers besides the one it was made for (RFC 9111 §4.1).
 //!
 //! 1. The fields that `Vary` names, over all its lines, are the *selecting fields*; `*` anywhere: no other request. So it is
-//!    with a field that sidegate writes or removes as it forwards, and whose value is not in the key ([`WRITTEN`]): the
+//!    with a field that sidegate writes or removes as it forwards, and whose value is not in the key (`WRITTEN`): the
 //!    app has chosen by something else than the client's request says.
 //! 2. Two requests have the same *variant* if every selecting field is the same in both, or absent from both. Several
 //!    lines are joined with a comma, and space around commas is dropped.

@@ -1,7 +1,7 @@
 //! Tags in Redis: the index of the places where something that carries a tag is stored, and the mark of its last purge.
 //!
 //! 1. A fill whose response carries tags enters its place in the index of each, and *then* reads their marks. It stores
-//!    nothing unless all was done, and every mark is in order ([`Marks`](crate::cache::store::Marks)).
+//!    nothing unless all was done, and every mark is in order ([`Marks`]).
 //! 2. A purge writes the mark, and *then* walks the index, and takes back the places it meets.
 //! 3. An index lives longer than all it lists. What has ended longer ago than [`SKEW`] is let go of now and then, so that an
 //!    index does not grow with time: behind one fill of [`TRIM`], and [`BATCH`] at a time, so that Redis is never busy with
