@@ -166,7 +166,7 @@ fn what_a_304_gives_a_tag_is_not_handed_on_once_that_tag_is_purged() {
             }
             _ => Reply::text("new").field("ETag", "\"2\"").field("Cache-Control", "max-age=60").field("Cache-Tag", "b"),
         });
-        let config = Configuration::of(&app).with(&pages(""));
+        let config = Configuration::of(&app).with(&pages("hit_for_miss = \"0s\""));
         let sidegate = if over_redis { config.redis(&redis) } else { config }.start();
         assert_eq!(sidegate.get("/page").text(), "old");
         if over_redis {
