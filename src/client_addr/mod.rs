@@ -12,6 +12,7 @@
 //! Rule 4: most proxies append to `X-Forwarded-For` and pass a `Forwarded` on as they got it, so that beside the former
 //! the latter may be the client's invention. A proxy that writes `Forwarded` alone leaves no `X-Forwarded-For` behind.
 
+pub mod claims;
 pub mod forwarded;
 mod layer;
 pub mod request_id;

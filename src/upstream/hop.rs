@@ -15,6 +15,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
+use crate::client_addr::claims::is_claim;
 use crate::session::IdentityFields;
 
 /// `X-Forwarded-For`.
@@ -30,22 +31,6 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// No field of HTTP: CGI makes `HTTP_PROXY` of it, which libraries take for the proxy to use (CVE-2016-5385).
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
-/// What only we, or a trusted proxy, may set begins so, in lower case.
-const FORWARDED: &str = "x-forwarded";
-
-/// The other names that only we, or a trusted proxy, may set; lower case. The last ones tell an app that the request was
-/// for another path than the one that our rules were applied to.
-const OURS: [&str; 8] = [
-    "forwarded",
-    "x-request-id",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "true-client-ip",
-    "x-original-url",
-    "x-rewrite-url",
-];
 
 /// The names that frame, describe or route a message: a misspelt one means nothing to us, and must not mean anything to
 /// the app.
@@ -91,7 +76,7 @@ pub fn request(fields: &mut HeaderMap, trusted: bool, identity: &IdentityFields)
     for name in fields.keys() {
         if is_hop_by_hop(name)
             || *name == PROXY
-            || (!trusted && is_ours(name.as_str()))
+            || (!trusted && is_claim(name.as_str()))
             || is_ours_misspelt(name.as_str())
         {
             doomed.push(name);
@@ -144,7 +129,7 @@ pub fn trailer_may_pass(name: &HeaderName, identity: &IdentityFields) -> bool {
     !(identity.names(name)
         || is_hop_by_hop(name)
         || is_protected(name)
-        || is_ours(name.as_str())
+        || is_claim(name.as_str())
         || is_ours_misspelt(name.as_str())
         || NO_TRAILERS.contains(&name.as_str()))
 }
@@ -201,20 +186,14 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 fn is_protected(name: &HeaderName) -> bool {
     [HOST, CONTENT_LENGTH, COOKIE, SET_COOKIE, AUTHORIZATION, CACHE_CONTROL, VARY, EXPIRES, ETAG, VIA].contains(name)
-        || is_ours(name.as_str())
+        || is_claim(name.as_str())
         || name.as_str().starts_with("content-")
         || name.as_str() == "traceparent"
 }
 
 /// Whether the app gets this field only from us, or from a trusted proxy: a client's own is removed.
 pub fn is_no_clients(name: &HeaderName) -> bool {
-    is_ours(name.as_str()) || is_ours_misspelt(name.as_str())
-}
-
-fn is_ours(name: &str) -> bool {
-    matches!(name.as_bytes().first(), Some(b'x' | b'f' | b't'))
-        && (name.strip_prefix(FORWARDED).is_some_and(|rest| matches!(rest.as_bytes().first(), None | Some(b'-')))
-            || OURS.contains(&name))
+    is_claim(name.as_str()) || is_ours_misspelt(name.as_str())
 }
 
 /// One of ours with another character for a `-`: some apps (CGI, WSGI, PHP) cannot tell `_` from it, some no punctuation.
@@ -224,7 +203,7 @@ fn is_ours_misspelt(name: &str) -> bool {
     let odd = |letter: char| !letter.is_ascii_alphanumeric() && letter != '-';
     may && name.contains(odd) && {
         let spelt = name.replace(odd, "-");
-        is_ours(&spelt) || MEANT.contains(&spelt.as_str())
+        is_claim(&spelt) || MEANT.contains(&spelt.as_str())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which requests a response answers besides the one it was made for (RFC 9111 §4.1).
 //!
 //! 1. The fields that `Vary` names, over all its lines, are the *selecting fields*; `*` anywhere: no other request. So it is
-//!    with a field that sidegate writes or removes as it forwards, and whose value is not in the key (`WRITTEN`): the
+//!    with a field that sidegate writes or removes as it forwards, and whose value is not in the key: the
 //!    app has chosen by something else than the client's request says.
 //! 2. Two requests have the same *variant* if every selecting field is the same in both, or absent from both. Several
 //!    lines are joined with a comma, and space around commas is dropped.
@@ -21,24 +21,13 @@ use http::{HeaderMap, HeaderName};
 use sha2::{Digest as _, Sha256};
 
 use super::preferences::Preferences;
+use crate::client_addr::claims::is_claim;
 
 /// Selecting fields beyond which a response is not stored.
 pub const MAX_FIELDS: usize = 16;
 
-/// Fields of which the app may see another value than the client has sent. They are written anew for each request, or are a
-/// trusted proxy's alone: a stranger's own are removed, and must select nothing either.
-const WRITTEN: [&str; 10] = [
-    "via",
-    "traceparent",
-    "tracestate",
-    "forwarded",
-    "x-forwarded",
-    "x-request-id",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "true-client-ip",
-];
+/// Fields that are written anew for each request that goes to the app, besides those that say who calls ([`is_claim`]).
+const WRITTEN: [&str; 3] = ["via", "traceparent", "tracestate"];
 
 /// SHA-256 of what two requests must have in common.
 pub type Digest = [u8; 32];
@@ -149,10 +138,11 @@ pub fn vary(response: &HeaderMap) -> Vary {
     }
 }
 
-/// Of these fields the scheme alone is in the key.
+/// Whether the app may see another value of the field than the client has sent. A stranger's own claims are removed, and must
+/// select nothing either. Of all of these the scheme alone is in the key.
 fn is_written(name: &HeaderName) -> bool {
-    let forwarded = name.as_str().strip_prefix("x-forwarded-");
-    forwarded.is_some_and(|rest| rest != "proto") || WRITTEN.contains(&name.as_str())
+    let name = name.as_str();
+    (is_claim(name) && name != "x-forwarded-proto") || WRITTEN.contains(&name)
 }
 
 #[cfg(test)]
