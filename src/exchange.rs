@@ -31,8 +31,10 @@ use crate::local_reply::LocalReply;
 use crate::telemetry::Trail;
 
 mod certificate;
+mod session;
 
 pub use certificate::{CertificateFact, ClientCertificate};
+pub use session::{Located, Presented, Principal};
 
 /// A service of the stack: takes an [`Exchange`], always answers, never fails.
 pub trait Next:
@@ -200,6 +202,8 @@ pub struct Exchange {
     pub plan: Option<Arc<Entitlement>>,
     /// What the stores answered; by `gather`.
     pub answers: Answers,
+    /// The session credential that the client sent, once it has been looked for; by `session`.
+    pub presented: Option<Box<Presented>>,
     /// Who is logged in; by `session`.
     pub principal: Option<Arc<Principal>>,
     /// SHA-256 of the content of a POST that is a read; by `cache`.
@@ -233,6 +237,7 @@ impl Exchange {
             parameters: self.parameters.clone(),
             plan: self.plan.clone(),
             answers: Answers::default(),
+            presented: None,
             principal: self.principal.clone(),
             posted: self.posted.clone(),
             trail: self.trail.clone(),
@@ -317,28 +322,6 @@ impl Scheme {
             Self::Http => "http",
             Self::Https => "https",
         }
-    }
-}
-
-/// Who is logged in, as the session record tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
-    /// Name of the session definition (`[session.NAME]`) that verified it.
-    pub session: Arc<str>,
-    /// The user, as text.
-    pub user: String,
-    /// A keyed digest of the session identifier: names the session without giving it away.
-    pub session_digest: String,
-    /// A digest of the session identifier that is the same in every process: what limits are counted by.
-    pub session_key: String,
-    /// Attributes of the record by dotted path, as text: those that the configuration names (identity fields, limit keys).
-    pub attributes: Vec<(String, String)>,
-}
-
-impl Principal {
-    /// An attribute by its dotted path.
-    pub fn attribute(&self, path: &str) -> Option<&str> {
-        self.attributes.iter().find(|(name, _)| name == path).map(|(_, value)| value.as_str())
     }
 }
 

@@ -215,6 +215,7 @@ fn exchange(asked: &Asked) -> Box<Exchange> {
         parameters: Vec::new(),
         plan: None,
         answers: Answers::default(),
+        presented: None,
         principal: None,
         posted: None,
         trail: Rc::new(RefCell::new(record)),

@@ -150,7 +150,7 @@ pub fn warn(settings: &Settings) {
 }
 
 fn session_prefixes(settings: &Settings) -> impl Iterator<Item = &str> {
-    settings.routes.iter().flat_map(|route| &route.session).map(|(session, _)| session.prefix.as_str())
+    settings.routes.iter().flat_map(|route| &route.session).map(|session| session.definition.prefix.as_str())
 }
 
 fn plan_prefixes(settings: &Settings) -> Vec<String> {

@@ -180,9 +180,13 @@ fn policies(route: &RouteSettings, settings: &Settings) -> String {
     for limit in &route.limits {
         said.push(format!("limit {} ({limit})", limit.name));
     }
-    if let Some((definition, mode)) = &route.session {
-        let mode = if *mode == Mode::Optional { " (optional)" } else { "" };
-        said.push(format!("session {}{mode}", definition.name));
+    if let Some(session) = &route.session {
+        let mode = match session.mode {
+            Mode::Required => "",
+            Mode::Optional => " (optional)",
+            Mode::Observe => " (only observes)",
+        };
+        said.push(format!("session {}{mode}", session.definition.name));
     }
     if let Some(policy) = &route.cache {
         let mode = if policy.mode == cache::Mode::Observe { " (only observes)" } else { "" };

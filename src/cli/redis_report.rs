@@ -102,7 +102,8 @@ fn features(settings: &Settings, prefix: &str) -> Features {
     limits.sort_unstable();
     limits.dedup();
     let sessions = settings.routes.iter().filter_map(|route| route.session.as_ref());
-    let mut sessions: Vec<_> = sessions.map(|(of, _)| (of.name.to_string(), of.prefix.clone())).collect();
+    let mut sessions: Vec<_> =
+        sessions.map(|of| (of.definition.name.to_string(), of.definition.prefix.clone())).collect();
     sessions.sort_unstable();
     sessions.dedup();
     let plans = settings.routes.iter().flat_map(|route| &route.limits).filter_map(|limit| limit.plan.as_ref());

@@ -33,7 +33,9 @@ mod tests {
 
     #[test]
     fn claims_are_known_by_name() {
-        for name in ["x-forwarded", "x-forwarded-for", "x-forwarded-anything", "forwarded", "x-real-ip", "x-original-url"] {
+        for name in
+            ["x-forwarded", "x-forwarded-for", "x-forwarded-anything", "forwarded", "x-real-ip", "x-original-url"]
+        {
             assert!(is_claim(name), "{name}");
         }
         for name in ["x-forwardedness", "x-forward", "forwarded-for", "x-api-key", "true", "", "via"] {

@@ -5,6 +5,7 @@ mod endpoints;
 mod limits;
 mod near;
 mod redis;
+mod sessions;
 
 use std::fmt::Display;
 
@@ -13,7 +14,6 @@ use secrecy::{ExposeSecret, SecretString};
 use super::quantity::{shown_duration as time, shown_size as size};
 use super::settings::{RouteSettings, Settings};
 use crate::route::fields::Edits;
-use crate::session::{Carrier, Definition, Format, Mode, OnOutage};
 use crate::upstream;
 use crate::upstream::rewrite::{Path, Rewrite};
 
@@ -120,7 +120,7 @@ pub fn sections(settings: &Settings) -> Vec<Section> {
     for route in &settings.routes {
         let plans = route.limits.iter().flat_map(|limit| &limit.plan).map(|plan| limits::plan(plan));
         let limits = route.limits.iter().map(|limit| limits::limit(limit));
-        let session = route.session.iter().map(|(definition, _)| session(definition));
+        let session = route.session.iter().map(|session| sessions::lines(&session.definition));
         let cache = route.cache.iter().map(|policy| caches::section(policy));
         let cors = route.cors.iter().map(|policy| cors(policy));
         for section in plans.chain(limits).chain(session).chain(cache).chain(cors) {
@@ -249,40 +249,8 @@ fn upstream(upstream: &upstream::Settings) -> Section {
     Section { name: format!("upstream.{}", upstream.name), lines }
 }
 
-fn session(session: &Definition) -> Section {
-    let format = match session.format {
-        Format::Json => "json",
-        Format::Hash => "hash",
-    };
-    let forward = session.forward.iter().map(|(field, path)| format!("{field} = {path}"));
-    let lines = vec![
-        ("format", plain(format)),
-        ("from", list(session.carriers.iter().map(carrier))),
-        ("prefix", plain(&session.prefix)),
-        ("user", plain(&session.user)),
-        ("forward", list(forward)),
-        ("attributes", list(session.attributes.iter().cloned())),
-        ("retry_after", plain(time(session.retry_after))),
-        ("on_outage", plain(if session.on_outage == OnOutage::Closed { "closed" } else { "grace" })),
-        ("grace", plain(session.on_outage.grace().map_or("none".into(), time))),
-    ];
-    Section { name: format!("session.{}", session.name), lines }
-}
-
-fn carrier(carrier: &Carrier) -> String {
-    match carrier {
-        Carrier::Cookie(name) => format!("cookie:{name}"),
-        Carrier::Bearer => "bearer".into(),
-        Carrier::Header(name) => format!("header:{name}"),
-        Carrier::Query(name) => format!("query:{name}"),
-    }
-}
-
 fn route(route: &RouteSettings, settings: &Settings) -> Section {
-    let session = route.session.iter().map(|(definition, mode)| match mode {
-        Mode::Required => definition.name.to_string(),
-        Mode::Optional => format!("{} (optional)", definition.name),
-    });
+    let session = route.session.iter().map(sessions::on_route);
     let upstream = settings.upstreams.get(route.upstream).map(|upstream| upstream.name.to_string());
     let lines = vec![
         ("upstream", list(upstream)),

@@ -84,7 +84,7 @@ pub struct RouteSettings {
     /// What a request costs under limits whose cost is in units, if not what they say themselves.
     pub cost: Option<u64>,
     /// Who may pass.
-    pub session: Option<(Arc<session::Definition>, session::Mode)>,
+    pub session: Option<session::OnRoute>,
     /// What is stored.
     pub cache: Option<Arc<cache::Policy>>,
     /// Paths besides its own that a successful write here invalidates: templates of this route's parameters.
@@ -114,7 +114,7 @@ impl RouteSettings {
         };
         Strictness {
             treatment: among.iter().position(alike).unwrap_or(among.len()),
-            session: self.session.as_ref().map(|(of, mode)| (of.name.clone(), *mode == session::Mode::Required)),
+            session: self.session.as_ref().map(|of| (of.definition.name.clone(), of.mode == session::Mode::Required)),
             limits: self.limits.iter().map(|limit| limit.name.clone()).collect(),
             cache: self.cache.as_ref().map(|policy| policy.name.clone()),
             websocket: self.websocket,

@@ -11,6 +11,7 @@ mod plans;
 mod process;
 mod redis;
 mod routes;
+mod sessions;
 mod tls;
 mod treatment;
 

@@ -118,6 +118,7 @@ impl Receive {
             parameters: Vec::new(),
             answers: Answers::default(),
             plan: None,
+            presented: None,
             principal: None,
             posted: None,
             trail: Rc::new(RefCell::new(trail)),

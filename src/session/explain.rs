@@ -30,7 +30,7 @@ impl Session {
         if let Verdict::Valid(principal) | Verdict::Believed(principal) = &verdict {
             (told["user"], told["digest"]) = (principal.user.as_str().into(), principal.session_digest.as_str().into());
         }
-        match admit(&self.definition, self.mode, verdict) {
+        match admit(&self.definition, self.on_route.mode, verdict) {
             Admission::Pass => told["passes"] = true.into(),
             Admission::PassAs(principal) => {
                 identity::forward(&self.definition, &principal, exchange.request.headers_mut());

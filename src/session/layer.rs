@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ::redis::Pipeline;
-use http::Request;
 use tower::Layer;
 
 use super::credential::{Credential, credential};
@@ -15,9 +14,8 @@ use super::store::memory::MemoryStore;
 use super::store::redis::{self, Told};
 use super::store::remembered::Remembered;
 use super::verdict::{Admission, Found, Verdict, admit, judge};
-use super::{Definition, Mode, identity};
-use crate::body::Body;
-use crate::exchange::{self, Answer, Exchange, Next, Principal, Slot, pass};
+use super::{Definition, OnRoute, identity};
+use crate::exchange::{self, Answer, Exchange, Next, Presented, Principal, Slot, pass};
 use crate::gather::Ask;
 use crate::redis_pool::near::Counts;
 use crate::telemetry::registry::{Counter, Registry};
@@ -34,7 +32,7 @@ pub enum Store {
 /// What one route makes of one session definition, on one worker.
 pub struct Session {
     pub(super) definition: Arc<Definition>,
-    pub(super) mode: Mode,
+    pub(super) on_route: OnRoute,
     store: Store,
     reading: Arc<Reading>,
     /// Logins may be remembered near.
@@ -46,7 +44,11 @@ pub struct Session {
 
 impl Session {
     /// The session of a route, on `worker`.
-    pub fn new(definition: Arc<Definition>, mode: Mode, store: Store, registry: &Registry, worker: usize) -> Rc<Self> {
+    ///
+    /// # Errors
+    /// Its records cannot be read; says why.
+    pub fn new(on_route: OnRoute, store: Store, registry: &Registry, worker: usize) -> Result<Rc<Self>, String> {
+        let definition = on_route.definition.clone();
         let session = ("session", &*definition.name);
         let verdicts = Verdict::LABELS.map(|verdict| {
             let labels = [session, ("verdict", verdict)];
@@ -56,30 +58,41 @@ impl Session {
         let believed = registry.counter(worker, "sidegate_session_grace_total", help, &[session]);
         let near = matches!(&store, Store::Redis(remembered) if remembered.hears_of(&definition.prefix));
         let near_counts = Counts::new(registry, worker, "session");
-        let reading = Reading::of(&definition);
-        Rc::new(Self { definition, mode, store, reading, near, near_counts, verdicts, believed })
+        let reading = Reading::of(&definition)?;
+        Ok(Rc::new(Self { definition, on_route, store, reading, near, near_counts, verdicts, believed }))
     }
 
-    fn credential<'r>(&self, request: &'r Request<Body>) -> Credential<'r> {
-        credential(&self.definition.carriers, request.headers(), request.uri().query())
+    /// Finds out which session the client says is its own, once.
+    fn look(&self, exchange: &mut Exchange) {
+        if exchange.presented.is_some() {
+            return;
+        }
+        let fields = exchange.request.headers();
+        let presented = match credential(&self.definition.carriers, fields, exchange.request.uri().query()) {
+            Credential::Absent => Presented::Absent,
+            Credential::Rejected(reason) => Presented::Rejected(reason),
+            Credential::Sent(text) => self.reading.locate(&text).map_or_else(Presented::Rejected, Presented::Located),
+        };
+        exchange.presented = Some(Box::new(presented));
     }
 
     pub(super) fn judge(&self, exchange: &mut Exchange) -> Verdict {
+        self.look(exchange);
         let answer = exchange.answers.take(Slot::Session);
-        let credential = self.credential(&exchange.request);
-        let judge = |found| judge(&self.definition.name, &credential, found, Key::of_process());
-        let Credential::Identifier(identifier) = &credential else { return judge(Found::Nothing) };
+        let presented = exchange.presented.as_deref().unwrap_or(&Presented::Absent);
+        let judge = |found| judge(&self.definition.name, presented, found, Key::of_process());
+        let Presented::Located(located) = presented else { return judge(Found::Nothing) };
         match (&self.store, answer) {
-            (Store::Memory(memory), _) => judge(memory.record(identifier).map_or(Found::Nothing, |bytes| {
+            (Store::Memory(memory), _) => judge(memory.record(&located.identifier).map_or(Found::Nothing, |bytes| {
                 json::record(self.reading.wanted(), &bytes).map_or_else(Found::Unreadable, Found::Record)
             })),
             (Store::Redis(_), Answer::Near(login)) => {
                 judge(login.downcast::<Principal>().map_or(Found::Refused("not asked"), Found::Known))
             }
             (Store::Redis(remembered), answer) => {
-                let key = redis::key(&self.definition, identifier);
-                let mut told = redis::told(self.definition.format, self.reading.wanted(), answer);
-                self.believe(remembered, &key, &mut told);
+                let key = &located.key;
+                let mut told = redis::told(&self.reading, answer);
+                self.believe(remembered, key, &mut told);
                 let life = told.life;
                 let verdict = judge(told.found);
                 match &verdict {
@@ -87,7 +100,7 @@ impl Session {
                         if let Some(life) = life {
                             let (reading, asked) = (self.reading.clone(), exchange.trail.borrow().started);
                             let known = Known { reading, principal: principal.clone(), asked, life, era: 0 };
-                            self.remember(remembered, &key, known, exchange);
+                            self.remember(remembered, key, known, exchange);
                         }
                     }
                     Verdict::Anonymous | Verdict::Expired | Verdict::Rejected(_) => remembered.forget(key.as_bytes()),
@@ -142,8 +155,9 @@ impl Ask for Session {
         if exchange.is_preflight() {
             return 0;
         }
-        let Credential::Identifier(identifier) = self.credential(&exchange.request) else { return 0 };
-        let key = redis::key(&self.definition, &identifier);
+        self.look(exchange);
+        let Some(Presented::Located(located)) = exchange.presented.as_deref() else { return 0 };
+        let key = &located.key;
         let mut note = None;
         if self.near {
             if let Some(login) = remembered.login(key.as_bytes(), &self.reading) {
@@ -158,7 +172,7 @@ impl Ask for Session {
             exchange.answers.set_note(Slot::Session, note);
         }
         let may_be_remembered = note.is_some() || self.definition.on_outage.grace().is_some();
-        redis::ask(self.definition.format, self.reading.wanted(), key.as_bytes(), may_be_remembered, pipeline)
+        redis::ask(&self.reading, key.as_bytes(), may_be_remembered, pipeline)
     }
 }
 
@@ -172,7 +186,7 @@ pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next
             }
             let verdict = session.judge(&mut exchange);
             session.record(&verdict, &exchange);
-            match admit(&session.definition, session.mode, verdict) {
+            match admit(&session.definition, session.on_route.mode, verdict) {
                 Admission::Pass => pass(next, exchange).await,
                 Admission::PassAs(principal) => {
                     identity::forward(&session.definition, &principal, exchange.request.headers_mut());

@@ -26,6 +26,8 @@ mod explain;
 pub mod format;
 mod identity;
 mod layer;
+pub mod secrets;
+pub mod settings;
 pub mod store;
 pub mod verdict;
 
@@ -34,30 +36,89 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+pub use format::Format;
 pub use identity::{IdentityFields, strip_layer};
 pub use layer::{Session, Store, layer};
+pub use secrets::Secrets;
 
 /// `[session.NAME]`: how to find and read a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
     /// NAME.
     pub name: Arc<str>,
-    /// How the record is written.
+    /// How credential and record are written.
     pub format: Format,
+    /// What the app signs or encrypts with, newest first.
+    pub secrets: Secrets,
     /// Where the credential is looked for, in this order; at least one.
     pub carriers: Vec<Carrier>,
     /// What stands before the session identifier in its Redis key.
     pub prefix: String,
-    /// Dotted path of the attribute that says who is logged in; a record without it is not a login.
-    pub user: String,
+    /// Dotted paths of the attribute that says who is logged in: the first that names somebody. A record with none of them is
+    /// not a login. At least one.
+    pub user: Vec<String>,
     /// Identity fields for the app: field name, dotted path of the attribute.
     pub forward: Vec<(HeaderName, String)>,
+    /// How identity fields are written, and what vouches for them.
+    pub identity: settings::Identity,
     /// Attributes besides (dotted paths) that limits are keyed by.
     pub attributes: Vec<String>,
+    /// Where a browser is sent to log in.
+    pub login: Option<settings::Login>,
+    /// The credential in the query goes no further than here.
+    pub keep_query: bool,
+    /// A session in use is prolonged.
+    pub touch: Option<settings::Touch>,
+    /// However much it is used, a session ends.
+    pub lifetime: Option<settings::Lifetime>,
+    /// A session stays with the device that it was first seen on.
+    pub binding: Option<settings::Binding>,
+    /// Which sessions a user has is kept in Redis.
+    pub index: Option<settings::Index>,
+    /// sidegate makes the sessions itself, when the app says so.
+    pub issue: Option<settings::Issue>,
     /// What to answer while the store is away: 503 with Retry-After of this long.
     pub retry_after: Duration,
     /// To whom that is answered.
     pub on_outage: OnOutage,
+}
+
+impl Definition {
+    /// A definition called `name` with what `format` implies.
+    pub fn new(name: &str, format: Format) -> Self {
+        let usual = format.usual();
+        Self {
+            name: name.into(),
+            secrets: Secrets::default(),
+            carriers: usual.carriers,
+            prefix: usual.prefix.to_owned(),
+            user: usual.user.iter().map(|path| (*path).to_owned()).collect(),
+            format,
+            forward: Vec::new(),
+            identity: settings::Identity::default(),
+            attributes: Vec::new(),
+            login: None,
+            keep_query: true,
+            touch: None,
+            lifetime: None,
+            binding: None,
+            index: None,
+            issue: None,
+            retry_after: Duration::from_secs(5),
+            on_outage: OnOutage::Closed,
+        }
+    }
+}
+
+/// What one route makes of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnRoute {
+    /// Of which.
+    pub definition: Arc<Definition>,
+    /// Who passes.
+    pub mode: Mode,
+    /// What a record must say besides who it is; all of them.
+    pub require: Vec<settings::Requirement>,
 }
 
 /// Who passes while the store is away.
@@ -93,15 +154,6 @@ impl Default for MemorySettings {
     }
 }
 
-/// How a session record is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// A JSON object in a string key.
-    Json,
-    /// A Redis hash of texts.
-    Hash,
-}
-
 /// Where a credential is carried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Carrier {
@@ -123,4 +175,6 @@ pub enum Mode {
     Required,
     /// Identity fields if there is a login; passes without.
     Optional,
+    /// As optional, and what would have been refused if it were required is counted and logged.
+    Observe,
 }

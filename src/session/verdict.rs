@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::credential::Credential;
 use super::digest::Key;
 use super::format::Record;
 use super::{Definition, Mode};
-use crate::exchange::Principal;
+use crate::exchange::{Presented, Principal};
 use crate::local_reply::LocalReply;
 
 /// What the store says about an identifier.
@@ -58,12 +57,12 @@ pub enum Admission {
     Refuse(LocalReply),
 }
 
-/// The verdict on `credential`, given what was `found` under it. What was found matters only for an identifier.
-pub fn judge(session: &Arc<str>, credential: &Credential<'_>, found: Found, key: &Key) -> Verdict {
-    let identifier = match credential {
-        Credential::Absent => return Verdict::Absent,
-        Credential::Rejected(reason) => return Verdict::Rejected(reason),
-        Credential::Identifier(identifier) => identifier,
+/// The verdict on what is `presented`, given what was `found` under it. What was found matters only if something was located.
+pub fn judge(session: &Arc<str>, presented: &Presented, found: Found, key: &Key) -> Verdict {
+    let identifier = match presented {
+        Presented::Absent => return Verdict::Absent,
+        Presented::Rejected(reason) => return Verdict::Rejected(reason),
+        Presented::Located(located) => &located.identifier,
     };
     match found {
         Found::Known(principal) => Verdict::Valid(principal),
@@ -72,7 +71,7 @@ pub fn judge(session: &Arc<str>, credential: &Credential<'_>, found: Found, key:
         Found::Unreadable(reason) => Verdict::Rejected(reason),
         Found::Nothing => Verdict::Expired,
         Found::Record(Record { user: None, .. }) => Verdict::Anonymous,
-        Found::Record(Record { user: Some(user), attributes }) => Verdict::Valid(Arc::new(Principal {
+        Found::Record(Record { user: Some(user), attributes, .. }) => Verdict::Valid(Arc::new(Principal {
             session: session.clone(),
             user,
             session_digest: key.digest(identifier),
@@ -91,7 +90,7 @@ pub fn admit(definition: &Definition, mode: Mode, verdict: Verdict) -> Admission
             let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             Admission::Refuse(LocalReply::SessionStoreDown { retry_after: retry_after.max(1) })
         }
-        (_, Mode::Optional) => Admission::Pass,
+        (_, Mode::Optional | Mode::Observe) => Admission::Pass,
         (Verdict::Absent, Mode::Required) => Admission::Refuse(LocalReply::SessionMissing),
         (Verdict::Anonymous | Verdict::Expired | Verdict::Rejected(_), Mode::Required) => {
             Admission::Refuse(LocalReply::SessionInvalid)
@@ -134,31 +133,23 @@ impl Verdict {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{Carrier, Format, OnOutage};
+    use super::super::Format;
     use super::*;
+    use crate::exchange::Located;
 
     fn verdict(found: Found) -> Verdict {
-        judge(&"web".into(), &Credential::Identifier("abcdefgh".into()), found, &Key::new([0; 32]))
+        judge(&"web".into(), &Presented::Located(Located::behind("session:", "abcdefgh")), found, &Key::new([0; 32]))
     }
 
     fn admitted(verdict: Verdict, mode: Mode) -> Admission {
-        let definition = Definition {
-            name: "web".into(),
-            format: Format::Json,
-            carriers: vec![Carrier::Bearer],
-            prefix: "session:".into(),
-            user: "id".into(),
-            forward: Vec::new(),
-            attributes: Vec::new(),
-            retry_after: Duration::from_millis(1500),
-            on_outage: OnOutage::Closed,
-        };
+        let retry_after = Duration::from_millis(1500);
+        let definition = Definition { retry_after, ..Definition::new("web", Format::Json) };
         admit(&definition, mode, verdict)
     }
 
     #[test]
     fn a_record_is_a_login_only_if_it_names_a_user() {
-        let named = verdict(Found::Record(Record { user: Some("5".into()), attributes: Vec::new() }));
+        let named = verdict(Found::Record(Record { user: Some("5".into()), ..Record::default() }));
         assert!(matches!(&named, Verdict::Valid(principal) if principal.user == "5"), "{named:?}");
         assert_eq!(verdict(Found::Record(Record::default())), Verdict::Anonymous);
         assert_eq!(verdict(Found::Nothing), Verdict::Expired);
@@ -167,9 +158,9 @@ mod tests {
 
     #[test]
     fn a_credential_that_is_none_is_judged_without_the_store() {
-        let judged = |credential| judge(&"web".into(), &credential, Found::Unavailable("down"), &Key::new([0; 32]));
-        assert_eq!(judged(Credential::Absent), Verdict::Absent);
-        assert_eq!(judged(Credential::Rejected("duplicate cookie")), Verdict::Rejected("duplicate cookie"));
+        let judged = |presented| judge(&"web".into(), &presented, Found::Unavailable("down"), &Key::new([0; 32]));
+        assert_eq!(judged(Presented::Absent), Verdict::Absent);
+        assert_eq!(judged(Presented::Rejected("duplicate cookie")), Verdict::Rejected("duplicate cookie"));
     }
 
     #[test]
@@ -183,7 +174,7 @@ mod tests {
 
     #[test]
     fn whoever_is_believed_passes_as_who_is_logged_in_and_the_log_says_why() {
-        let Verdict::Valid(principal) = verdict(Found::Record(Record { user: Some("5".into()), attributes: vec![] }))
+        let Verdict::Valid(principal) = verdict(Found::Record(Record { user: Some("5".into()), ..Record::default() }))
         else {
             panic!("a login")
         };

@@ -248,6 +248,7 @@ mod tests {
             parameters: Vec::new(),
             answers: Answers::default(),
             plan: None,
+            presented: None,
             principal: None,
             posted: None,
             trail: trail.clone(),

@@ -241,6 +241,7 @@ fn exchange(method: &str, uri: &str, fields: &[(&str, &str)], content: Body) -> 
         parameters: vec![("id".into(), "7".into())],
         answers: Answers::default(),
         plan: None,
+        presented: None,
         principal: None,
         posted: None,
         trail: Rc::new(RefCell::new(trail)),

@@ -51,6 +51,7 @@ pub fn request() -> Exchange {
         parameters: Vec::new(),
         plan: None,
         answers: Answers::default(),
+        presented: None,
         principal: Some(Arc::new(Principal {
             session: "web".into(),
             user: "7".into(),

@@ -140,6 +140,7 @@ fn exchange(method: &str, fields: &[(&str, &str)]) -> Box<Exchange> {
         parameters: Vec::new(),
         plan: None,
         answers: Answers::default(),
+        presented: None,
         principal: None,
         posted: None,
         trail: Rc::new(RefCell::new(trail)),

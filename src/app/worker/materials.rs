@@ -195,7 +195,8 @@ pub fn gather_parts(
         routes,
     };
     let server = Arc::new(settings.server.clone());
-    let believes = |route: &RouteSettings| route.session.iter().any(|(session, _)| session.on_outage.grace().is_some());
+    let believes =
+        |route: &RouteSettings| route.session.iter().any(|session| session.definition.on_outage.grace().is_some());
     let link = link.filter(|_| settings.routes.iter().any(believes));
     let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
     let limits = Rc::new(Limits { limits: settings.limits_in_use(), settings: settings.limits, worker: limits });
@@ -242,12 +243,12 @@ impl Room<'_> {
         let in_flight = |limits: &[Arc<Limit>], quotas: &Option<Rc<RateLimit>>| {
             InFlight::new(limits, self.settings.limits, self.limits, self.register, quotas.as_ref())
         };
-        let session = route.session.as_ref().map(|(definition, mode)| {
+        let session = route.session.as_ref().map(|on_route| {
             let store = match (self.link, &self.shared.sessions) {
                 (None, Some(memory)) => Store::Memory(memory.clone()),
                 _ => Store::Redis(self.stores.near.sessions.clone()),
             };
-            Session::new(definition.clone(), *mode, store, registry, self.number)
+            Session::new(on_route.clone(), store, registry, self.number)
         });
         Ok(Route {
             label: route.label.clone(),
@@ -258,7 +259,7 @@ impl Room<'_> {
             plan: self.plan(&route.limits),
             in_flight_by_request: in_flight(&in_flight_by_request, &by_request),
             by_request,
-            session,
+            session: session.transpose()?,
             in_flight_by_principal: in_flight(&in_flight_by_principal, &by_principal),
             by_principal,
             cache: self.cache(route)?,
@@ -299,12 +300,16 @@ impl Room<'_> {
         }
         let parameters: Vec<&str> = route.pattern.parameters().map(|name| &**name).collect();
         let on_write = route.on_write.iter().map(|text| OnWrite::parse(text, &parameters));
-        let identity = route.session.iter().flat_map(|(session, _)| &session.forward).map(|(name, _)| name.clone());
+        let identity =
+            route.session.iter().flat_map(|session| &session.definition.forward).map(|(name, _)| name.clone());
         let on_route = OnRoute {
             label: route.label.clone(),
             policy: route.cache.as_ref().map(|policy| knowing_credentials(policy, self.settings)),
             credentials: route.session.is_some(),
-            bearer_first: route.session.iter().any(|(session, _)| session.carriers.first() == Some(&Carrier::Bearer)),
+            bearer_first: route
+                .session
+                .iter()
+                .any(|session| session.definition.carriers.first() == Some(&Carrier::Bearer)),
             session_fields: session_fields(self.settings),
             certificates: !told_of_certificates(self.settings).is_empty(),
             slash_is_text: route.pattern.slash_is_text,
@@ -334,7 +339,8 @@ impl Room<'_> {
 
 /// Fields in which sessions are looked for.
 fn session_fields(settings: &Settings) -> Rc<[HeaderName]> {
-    let carriers = settings.routes.iter().flat_map(|route| &route.session).flat_map(|(session, _)| &session.carriers);
+    let carriers =
+        settings.routes.iter().flat_map(|route| &route.session).flat_map(|session| &session.definition.carriers);
     carriers.filter_map(|carrier| if let Carrier::Header(name) = carrier { Some(name.clone()) } else { None }).collect()
 }
 
@@ -351,7 +357,8 @@ fn knowing_credentials(policy: &Arc<Policy>, settings: &Settings) -> Arc<Policy>
 
 /// Query parameters that carry credentials, or what clients are told apart by: never logged.
 fn secret_parameters(settings: &Settings) -> Vec<&str> {
-    let carriers = settings.routes.iter().flat_map(|route| &route.session).flat_map(|(session, _)| &session.carriers);
+    let carriers =
+        settings.routes.iter().flat_map(|route| &route.session).flat_map(|session| &session.definition.carriers);
     let of_sessions =
         carriers.filter_map(|carrier| if let Carrier::Query(name) = carrier { Some(&**name) } else { None });
     let of_limits = settings.routes.iter().flat_map(|route| &route.limits).flat_map(|limit| {
@@ -365,7 +372,7 @@ fn secret_parameters(settings: &Settings) -> Vec<&str> {
 /// Every name under which the app is told who is logged in.
 fn identity_fields(settings: &Settings) -> Vec<HeaderName> {
     let sessions = settings.routes.iter().flat_map(|route| &route.session);
-    sessions.flat_map(|(session, _)| &session.forward).map(|(name, _)| name.clone()).collect()
+    sessions.flat_map(|session| &session.definition.forward).map(|(name, _)| name.clone()).collect()
 }
 
 /// What the app is told of clients' certificates.

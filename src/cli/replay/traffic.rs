@@ -27,7 +27,7 @@ use crate::rate_limit::partition::{Part, parameters};
 use crate::rate_limit::{Cost, Count, Limit, Missing};
 use crate::route::strictness::{Strict, Strictness};
 use crate::route::table::{Found, Table};
-use crate::session::Mode;
+use crate::session::{Mode, OnRoute};
 use crate::telemetry::Record;
 
 /// What a log of ours writes in the place of a secret.
@@ -157,7 +157,9 @@ impl Traffic {
             let mut applied: Vec<Applied> = applied.collect();
             applied.sort_by_key(|applied| applied.position);
             let session = route.session.as_ref();
-            let session = session.map(|(of, mode)| (of.name.clone(), of.user.clone(), *mode == Mode::Required));
+            let session = session.map(|OnRoute { definition: of, mode, .. }| {
+                (of.name.clone(), of.user.first().cloned().unwrap_or_default(), *mode == Mode::Required)
+            });
             routes.push(Bounds { label: route.label.clone(), applied, session });
         }
         let bound = |(index, route): (usize, &RouteSettings)| {
@@ -359,6 +361,7 @@ fn exchange() -> Exchange {
         client: Client { address: nobody, trusted: false, scheme: Scheme::Http },
         parameters: Vec::new(),
         answers: Answers::default(),
+        presented: None,
         principal: None,
         posted: None,
         plan: None,

@@ -4,22 +4,18 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderName;
 use http::header;
 
-use super::process::{count, prefix, sized};
-use super::{caches, limits, plans, treatment};
+use super::process::{count, sized};
+use super::{caches, limits, plans, sessions, treatment};
 use crate::cache::Policy;
 use crate::config::quantity;
 use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
 use crate::rate_limit::{Limit, Plan};
-use crate::session::{Carrier, Definition, Format, OnOutage};
+use crate::session::Definition;
 use crate::upstream;
-
-/// The longest time for which a login is believed while Redis is away.
-const LONGEST_GRACE: Duration = Duration::from_secs(60 * 60);
 
 /// Definitions of one kind.
 pub struct Named<T> {
@@ -114,7 +110,7 @@ impl Definitions {
         }
         let limit = Named::read(root, "limit", |name, table| limits::limit(name, table, &plan, has_redis));
         let cache = Named::read(root, "cache", caches::cache);
-        let session = Named::read(root, "session", session);
+        let session = Named::read(root, "session", sessions::session);
         if let Some((name, _)) = session.entries.first()
             && !has_redis
             && !root.reading.keeps_sessions
@@ -167,85 +163,6 @@ fn upstream(name: &Placed<String>, table: &mut Table<'_>) -> Option<upstream::Se
     Some(upstream)
 }
 
-fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definition> {
-    let mut definition = Definition {
-        name: name.value.as_str().into(),
-        format: Format::Json,
-        carriers: Vec::new(),
-        prefix: "session:".into(),
-        user: "user_id".into(),
-        forward: Vec::new(),
-        attributes: Vec::new(),
-        retry_after: Duration::from_secs(5),
-        on_outage: OnOutage::Closed,
-    };
-    table.needs("format", "format = \"json\" (an object in a string key) or \"hash\"");
-    table.set("format", &mut definition.format, format);
-    definition.carriers = match table.filled("from", |value| carrier(value.text()?)) {
-        None => default_carriers(),
-        Some(carriers) => carriers.value.into_iter().map(|carrier| carrier.value).collect(),
-    };
-    table.set("prefix", &mut definition.prefix, text(prefix));
-    table.set("user", &mut definition.user, text(attribute));
-    if let Some(forward) = table.value("forward") {
-        definition.forward = identity_fields(&forward, |path| attribute(path.text()?));
-    }
-    table.set("retry_after", &mut definition.retry_after, text(quantity::duration));
-    definition.on_outage = on_outage(table);
-    Some(definition)
-}
-
-/// `on_outage` and `grace`.
-fn on_outage(table: &mut Table<'_>) -> OnOutage {
-    let mut believes = false;
-    table.set("on_outage", &mut believes, choice(&[("closed", false), ("grace", true)]));
-    let mut grace = Duration::from_secs(60);
-    table.set("grace", &mut grace, |value| {
-        let grace = quantity::duration(value.text()?)?;
-        if grace > LONGEST_GRACE {
-            let message = format!("a login that nobody confirmed for {} is too old", quantity::shown_duration(grace));
-            return Err(Fault::with_help(message, "at most an hour: a logout is not seen while Redis is away"));
-        }
-        if !believes {
-            let help = "on_outage = \"grace\" believes them for that long";
-            return Err(Fault::with_help("nobody is believed while Redis is away: `grace` does nothing", help));
-        }
-        Ok(grace)
-    });
-    if believes { OnOutage::Grace(grace) } else { OnOutage::Closed }
-}
-
-fn format(value: &Value<'_>) -> Result<Format, Fault> {
-    match value.text()? {
-        later @ ("flask" | "express" | "django" | "php" | "laravel" | "rails" | "spring") => {
-            let help = "\"json\" and \"hash\" are; others come later";
-            Err(Fault::with_help(format!("format `{later}` is not supported yet in this version"), help))
-        }
-        _ => choice(&[("json", Format::Json), ("hash", Format::Hash)])(value),
-    }
-}
-
-/// Where a session is looked for unless `from` says it.
-pub fn default_carriers() -> Vec<Carrier> {
-    vec![
-        Carrier::Bearer,
-        Carrier::Cookie("session".into()),
-        Carrier::Header(HeaderName::from_static("x-session-token")),
-    ]
-}
-
-fn carrier(text: &str) -> Result<Carrier, Fault> {
-    let help = "\"cookie:NAME\", \"bearer\", \"header:NAME\" or \"query:NAME\"";
-    match text.split_once(':') {
-        None if text == "bearer" => Ok(Carrier::Bearer),
-        Some((_, "")) => Err(Fault::with_help(format!("`{text}` names nothing after the colon"), help)),
-        Some(("cookie", name)) => Ok(Carrier::Cookie(name.to_owned())),
-        Some(("query", name)) => Ok(Carrier::Query(name.to_owned())),
-        Some(("header", name)) => Ok(Carrier::Header(field_name(name)?)),
-        _ => Err(Fault::with_help(format!("`{text}` carries no session"), help)),
-    }
-}
-
 /// `forward = { X-User-Id = "user_id" }`; `read` reads what a field tells.
 pub(super) fn identity_fields<'d, T>(
     value: &Value<'d>,
@@ -276,12 +193,12 @@ pub(super) fn identity_fields<'d, T>(
     fields
 }
 
-fn field_name(name: &str) -> Result<HeaderName, Fault> {
+pub(super) fn field_name(name: &str) -> Result<HeaderName, Fault> {
     HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a field name").into())
 }
 
 /// Fields with a meaning of their own, to the connection, the message or the proxy, tell no identity.
-fn identity_field(name: HeaderName) -> Result<HeaderName, Fault> {
+pub(super) fn identity_field(name: HeaderName) -> Result<HeaderName, Fault> {
     let taken = [
         header::CONNECTION,
         header::TRANSFER_ENCODING,
@@ -313,12 +230,4 @@ fn identity_field(name: HeaderName) -> Result<HeaderName, Fault> {
         ));
     }
     Ok(name)
-}
-
-/// A dotted path into a session record.
-fn attribute(path: &str) -> Result<String, Fault> {
-    if path.is_empty() || path.split('.').any(str::is_empty) {
-        return Err(format!("`{path}` is not the path of an attribute, like `user.id`").into());
-    }
-    Ok(path.to_owned())
 }

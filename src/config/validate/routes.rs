@@ -9,7 +9,7 @@ use super::cached;
 use super::definitions::Definitions;
 use super::limits::too_dear;
 use super::process::{count, sized};
-use super::{caches, everything, treatment};
+use super::{caches, everything, sessions, treatment};
 use crate::cache::rules::on_write::OnWrite;
 use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
 use crate::config::settings::RouteSettings;
@@ -20,7 +20,8 @@ use crate::route::fields::Edits;
 use crate::route::pattern::{self, Pattern};
 use crate::route::table;
 use crate::route::{PathCase, Paths};
-use crate::session::Mode;
+use crate::session::settings::Requirement;
+use crate::session::{Mode, OnRoute};
 use crate::upstream::balance::Balance;
 use crate::upstream::rewrite::{self, Rewrite};
 
@@ -32,7 +33,7 @@ struct Route {
     upstream: Option<usize>,
     limits: Vec<Placed<usize>>,
     cost: Option<u64>,
-    session: Option<(usize, Mode)>,
+    session: Option<Session>,
     cache: Option<usize>,
     on_write: Vec<String>,
     rewrite: Rewrite,
@@ -40,6 +41,13 @@ struct Route {
     cors: Option<usize>,
     websocket: bool,
     max_body: Option<u64>,
+}
+
+/// A route's `session`, its definition by index.
+struct Session {
+    index: usize,
+    mode: Mode,
+    require: Vec<Requirement>,
 }
 
 /// Reads all routes. `None` only if something was noted.
@@ -63,7 +71,7 @@ pub fn read(
     refuse_unreachable(reading, &routes, paths);
     warn_of_twins(reading, &routes, paths);
     definitions.warn_of_unused(reading);
-    let sessions = sessions(definitions, &routes);
+    let sessions = sessions_of(definitions, &routes);
     let settle = |route: Route| {
         let limits = route.limits.iter().map(|limit| definitions.limit.at(limit.value).cloned());
         Some(RouteSettings {
@@ -73,7 +81,9 @@ pub fn read(
             limits: limits.collect::<Option<_>>()?,
             cost: route.cost,
             session: match route.session {
-                Some((index, mode)) => Some((sessions.get(index)?.clone()?, mode)),
+                Some(Session { index, mode, require }) => {
+                    Some(OnRoute { definition: sessions.get(index)?.clone()?, mode, require })
+                }
                 None => None,
             },
             cache: match route.cache {
@@ -172,20 +182,42 @@ fn route(table: &mut Table<'_>, definitions: &Definitions, by_default: &[Placed<
 }
 
 /// `"web"` or `{ use = "web", mode = "optional" }`.
-fn session(value: &Value<'_>, definitions: &Definitions) -> Option<(usize, Mode)> {
+fn session(value: &Value<'_>, definitions: &Definitions) -> Option<Session> {
     let reading = value.reading;
     let refer = |value: &Value<'_>| named(value, |name| definitions.session.refer(reading, name, &value.at));
     if !value.is_table() {
-        return Some((refer(value)?, Mode::Required));
+        return Some(Session { index: refer(value)?, mode: Mode::Required, require: Vec::new() });
     }
     let read = |table: &mut Table<'_>| {
         table.needs("use", "use = \"NAME\" of a [session.NAME]");
         let mut mode = Mode::Required;
-        table.set("mode", &mut mode, choice(&[("required", Mode::Required), ("optional", Mode::Optional)]));
+        let modes = [("required", Mode::Required), ("optional", Mode::Optional), ("observe", Mode::Observe)];
+        table.set("mode", &mut mode, choice(&modes));
         let index = table.value("use").and_then(|value| refer(&value));
-        Some((index?, mode))
+        let require = table.value("require").map_or_else(Vec::new, |value| requirements(&value));
+        Some(Session { index: index?, mode, require })
     };
     value.read(|value| value.table("`session`", read))?.value
+}
+
+/// `require = { role = ["admin", "staff"] }`.
+fn requirements(value: &Value<'_>) -> Vec<Requirement> {
+    let read = |(path, values): (Placed<&str>, Value<'_>)| {
+        let attribute = match sessions::attribute(path.value) {
+            Ok(attribute) => attribute,
+            Err(fault) => {
+                value.reading.error(&path.at, fault);
+                return None;
+            }
+        };
+        let items = values.items();
+        if items.is_empty() {
+            value.reading.error(&values.at, format!("no value of `{attribute}` would do: nobody passes"));
+        }
+        let texts = items.iter().filter_map(|item| Some(item.read(|item| Ok(item.text()?.to_owned()))?.value));
+        Some(Requirement { attribute, values: texts.collect() })
+    };
+    value.pairs("`require`").into_iter().filter_map(read).collect()
 }
 
 /// One question finds out what a client has been promised.
@@ -327,10 +359,11 @@ fn warn_of_twins(reading: &Reading<'_>, routes: &[Route], paths: Paths) {
 }
 
 /// The sessions by index, with the attributes that the limits and upstreams of their routes are keyed by.
-fn sessions(definitions: &Definitions, routes: &[Route]) -> Vec<Option<Arc<crate::session::Definition>>> {
+fn sessions_of(definitions: &Definitions, routes: &[Route]) -> Vec<Option<Arc<crate::session::Definition>>> {
     let complete = |index: usize| {
         let mut definition = definitions.session.at(index)?.clone();
-        let its_routes = || routes.iter().filter(|route| route.session.is_some_and(|(session, _)| session == index));
+        let its_routes =
+            || routes.iter().filter(|route| route.session.as_ref().is_some_and(|session| session.index == index));
         let limits = its_routes().flat_map(|route| &route.limits);
         let limits = limits.filter_map(|limit| definitions.limit.at(limit.value)).flat_map(|limit| limit.attributes());
         let upstreams = its_routes().filter_map(|route| definitions.upstream.at(route.upstream?));
@@ -341,7 +374,9 @@ fn sessions(definitions: &Definitions, routes: &[Route]) -> Vec<Option<Arc<crate
         let balanced = balanced.flat_map(|key| &key.0);
         let balanced =
             balanced.filter_map(|part| if let Part::SessionField(field) = part { Some(field) } else { None });
-        for field in limits.chain(balanced) {
+        let demanded = its_routes().flat_map(|route| &route.session).flat_map(|session| &session.require);
+        let demanded = demanded.map(|requirement| &requirement.attribute);
+        for field in limits.chain(balanced).chain(demanded) {
             if !definition.attributes.contains(field) {
                 definition.attributes.push(field.clone());
             }

@@ -1,36 +1,59 @@
-//! The fields of a Redis hash, all texts. Pure.
+//! `hash`: the fields of a Redis hash, all texts, under an opaque token. Pure.
 //!
 //! A path is the name of a field, dots and all. Only the wanted fields are asked for, so a hash that has none of them
 //! cannot be told from one that is not there, and is treated as such.
 
-use super::{MAX_TEXT, Record, Wanted};
+use super::datum::Datum;
+use super::{Record, Stored, Wanted, Way, token};
+use crate::exchange::Located;
+
+/// Tokens, and hashes under them.
+pub struct Hash {
+    prefix: String,
+}
+
+impl Hash {
+    /// Under keys that begin with `prefix`.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+}
+
+impl Way for Hash {
+    fn locate(&self, text: &[u8]) -> Result<Located, &'static str> {
+        Ok(Located::behind(&self.prefix, token(text)?))
+    }
+
+    fn fields(&self, wanted: &Wanted) -> Option<Vec<String>> {
+        Some(wanted.paths().iter().map(String::as_str).chain(wanted.born()).map(str::to_owned).collect())
+    }
+
+    fn read(&self, wanted: &Wanted, stored: Stored<'_>, _: u64) -> Result<Option<Record>, &'static str> {
+        let Stored::Fields(values) = stored else { return Err("record is not a hash") };
+        Ok(record(wanted, values))
+    }
+}
 
 /// Reads a record from the values of the wanted fields, in their order; `None` where there is no such field, or one that
 /// is not text (UTF-8).
 ///
 /// Returns nothing if none of them is there.
-pub fn record<'v>(wanted: &Wanted, values: impl Iterator<Item = Option<&'v [u8]>>) -> Option<Record> {
-    let mut record = Record::default();
-    let mut exists = false;
-    for (index, (path, value)) in wanted.paths().iter().zip(values).enumerate() {
-        exists |= value.is_some();
-        let text = value.filter(|value| value.len() <= MAX_TEXT).and_then(|value| std::str::from_utf8(value).ok());
-        let Some(text) = text else { continue };
-        if index == 0 && !text.is_empty() {
-            record.user = Some(text.to_owned());
-        }
-        record.attributes.push((path.clone(), text.to_owned()));
-    }
-    exists.then_some(record)
+fn record(wanted: &Wanted, values: &[Option<&[u8]>]) -> Option<Record> {
+    let names = wanted.paths().iter().map(String::as_str).chain(wanted.born());
+    let there = |(name, value): (&str, &Option<&[u8]>)| Some((name.to_owned(), Datum::of_bytes((*value)?)));
+    let fields: Vec<_> = names.zip(values).filter_map(there).collect();
+    (!fields.is_empty()).then(|| Record::of(wanted, &Datum::Map(fields)))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixtures::agree;
     use super::super::tests::wanted;
     use super::*;
+    use crate::session::{Carrier, Definition, Format};
 
     fn read(values: &[Option<&[u8]>]) -> Option<Record> {
-        record(&wanted(&["user_id", "name"]), values.iter().copied())
+        record(&wanted(&["user_id", "name"]), values)
     }
 
     #[test]
@@ -46,5 +69,17 @@ mod tests {
         assert_eq!(read(&[Some(b""), None]).unwrap().user, None);
         assert_eq!(read(&[Some(b"\xff"), None]).unwrap().user, None);
         assert_eq!(read(&[None, None]), None);
+    }
+
+    #[test]
+    fn real_captures_are_judged_as_the_app_judged_them() {
+        let from = vec![
+            Carrier::Bearer,
+            Carrier::Cookie("session_token".into()),
+            Carrier::Header("x-session-token".parse().unwrap()),
+            Carrier::Query("token".into()),
+        ];
+        let definition = |format| Definition { carriers: from.clone(), ..Definition::new("web", format) };
+        assert_eq!(agree("token-hash", definition(Format::Hash)) + agree("token-json", definition(Format::Json)), 24);
     }
 }

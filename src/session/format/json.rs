@@ -1,52 +1,77 @@
-//! A JSON object (RFC 8259). Pure.
-//!
-//! A dotted path leads through objects; an attribute of the whole record whose own name has the dots comes first. Of a
-//! name given twice the last counts, as it does for nearly every app.
+//! `json`: a JSON object (RFC 8259) in a string key, under an opaque token. Pure.
 
 use serde_json::Value;
 
-use super::{MAX_RECORD, MAX_TEXT, Record, Wanted};
+use super::datum::{Budget, Datum};
+use super::{MAX_RECORD, Record, Stored, Wanted, Way, token};
+use crate::exchange::Located;
+
+/// Tokens, and JSON objects under them.
+pub struct Json {
+    prefix: String,
+}
+
+impl Json {
+    /// Under keys that begin with `prefix`.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+}
+
+impl Way for Json {
+    fn locate(&self, text: &[u8]) -> Result<Located, &'static str> {
+        Ok(Located::behind(&self.prefix, token(text)?))
+    }
+
+    fn read(&self, wanted: &Wanted, stored: Stored<'_>, _: u64) -> Result<Option<Record>, &'static str> {
+        let Stored::Text(bytes) = stored else { return Err("record is not a string") };
+        record(wanted, bytes).map(Some)
+    }
+}
 
 /// Reads a record.
 ///
 /// # Errors
-/// Why `bytes` are not a record: too large, not JSON (or nested more than 128 deep), or not an object.
+/// Why `bytes` are not a record: too large, not JSON (or nested too deeply), or not an object.
 pub fn record(wanted: &Wanted, bytes: &[u8]) -> Result<Record, &'static str> {
+    let object = decode(bytes)?;
+    if !matches!(object, Datum::Map(_)) {
+        return Err("record is not a JSON object");
+    }
+    Ok(Record::of(wanted, &object))
+}
+
+/// Decodes a value.
+///
+/// # Errors
+/// It is too large, not JSON, nested too deeply, or has too many values.
+pub fn decode(bytes: &[u8]) -> Result<Datum, &'static str> {
     if bytes.len() > MAX_RECORD {
         return Err("record too large");
     }
+    // Stops at a depth of its own, 128.
     let value: Value = serde_json::from_slice(bytes).map_err(|_| "record is not JSON")?;
-    if !value.is_object() {
-        return Err("record is not a JSON object");
-    }
-    let mut record = Record::default();
-    for (index, path) in wanted.paths().iter().enumerate() {
-        let Some(value) = at(&value, path) else { continue };
-        let Some(text) = text(value) else { continue };
-        if index == 0 && !value.is_boolean() && !text.is_empty() {
-            record.user = Some(text.clone());
-        }
-        record.attributes.push((path.clone(), text));
-    }
-    Ok(record)
+    datum(value, &mut Budget::default())
 }
 
-fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
-    value.get(path).or_else(|| path.split('.').try_fold(value, |inner, name| inner.as_object()?.get(name)))
-}
-
-/// Texts as they are, numbers and truth values as JSON writes them; `null`, lists and objects have no text.
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => (text.len() <= MAX_TEXT).then(|| text.clone()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        // Beyond 2^53 a fraction-less number has been rounded: two users could become one.
-        Value::Number(number) => {
-            let rounded = number.is_f64() && number.as_f64().is_none_or(|float| float.abs() >= 9_007_199_254_740_992.0);
-            (!rounded).then(|| number.to_string())
+fn datum(value: Value, budget: &mut Budget) -> Result<Datum, &'static str> {
+    budget.spend()?;
+    Ok(match value {
+        Value::Null => Datum::Nothing,
+        Value::Bool(truth) => Datum::Flag(truth),
+        Value::Number(number) => match number.as_i128() {
+            Some(whole) => Datum::Whole(whole),
+            None => number.as_f64().map_or(Datum::Opaque, Datum::Float),
+        },
+        Value::String(text) => Datum::Text(text),
+        Value::Array(items) => {
+            budget.within(|budget| items.into_iter().map(|item| datum(item, budget)).collect()).map(Datum::List)?
         }
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
+        Value::Object(entries) => {
+            let pair = |(name, value), budget: &mut Budget| Ok((name, datum(value, budget)?));
+            budget.within(|budget| entries.into_iter().map(|entry| pair(entry, budget)).collect()).map(Datum::Map)?
+        }
+    })
 }
 
 #[cfg(test)]
@@ -85,7 +110,7 @@ mod tests {
         let json = r#"{"id":1,"plan":{"name":"M\u00fcller"},"admin":true,"score":1.5,"list":[1],"secret":"x"}"#;
         let record = record(&wanted, json.as_bytes()).unwrap();
         let kept: Vec<_> = record.attributes.iter().map(|(path, text)| format!("{path}={text}")).collect();
-        assert_eq!(kept, ["id=1", "plan.name=Müller", "admin=true", "score=1.5"]);
+        assert_eq!(kept, ["id=1", "plan.name=Müller", "admin=true", "score=1.5", "list=1"]);
     }
 
     #[test]

@@ -1,17 +1,30 @@
-//! How session records are written: one file for each way.
+//! How sessions are written: one file for each framework, and one for each encoding of values (`datum`).
 //!
-//! 1. Of a record only the attributes that the configuration names are kept, as text.
-//! 2. A user is named by a text that is not empty, or by a number. Nothing, `null`, `""`, `true`, `false`, lists and
+//! 1. A way is pure: a credential's text and secrets in, the place of its record out; a record's bytes in, what it says out.
+//! 2. A credential is checked before any store is asked: its signature in constant time, then the alphabet and the length of the
+//!    identifier. Its text becomes part of a key, and must reach no other family of keys.
+//! 3. Of a record only the attributes that the configuration names are kept, as text.
+//! 4. A user is named by a text that is not empty, or by a number. Nothing, `null`, `""`, `true`, `false`, lists and
 //!    objects name nobody.
-//! 3. A record beyond [`MAX_RECORD`] is not read; an attribute beyond [`MAX_TEXT`] is left out.
+//! 5. A record beyond [`MAX_RECORD`] is not read; an attribute beyond [`MAX_TEXT`] is left out. Decoders are bounded in depth
+//!    and number of values, build nothing but data, and refuse what they do not know.
 //!
 //! # Why
-//! Rule 2: a flag would make one user of all who are logged in, and what is stored or counted for one would be for all.
+//! Rule 4: a flag would make one user of all who are logged in, and what is stored or counted for one would be for all.
+//! Being stricter than the app about spelling costs nothing: browsers return what they were given.
 
+pub mod datum;
 pub mod hash;
 pub mod json;
+mod usual;
 
+#[cfg(test)]
+pub mod fixtures;
+
+pub use self::usual::Usual;
 use super::Definition;
+use crate::exchange::Located;
+use std::sync::Arc;
 
 /// The largest record that is read, in bytes.
 pub const MAX_RECORD: usize = 256 * 1024;
@@ -19,43 +32,199 @@ pub const MAX_RECORD: usize = 256 * 1024;
 /// The longest text of an attribute, in bytes.
 pub const MAX_TEXT: usize = 4096;
 
+/// How credential and record of a session are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON object in a string key.
+    Json,
+    /// A Redis hash of texts.
+    Hash,
+    /// Flask-Session.
+    Flask,
+    /// express-session with connect-redis.
+    Express,
+    /// Django, its cache backend or django-redis.
+    Django,
+    /// PHP with phpredis.
+    Php(Handler),
+    /// Laravel's cache driver.
+    Laravel(Cipher),
+    /// Rails, redis-actionpack or cache_store.
+    Rails,
+    /// Spring Session.
+    Spring {
+        /// The cookie is base64 of the identifier, as in the servlet stack; WebFlux sends it as it is.
+        base64: bool,
+    },
+}
+
+/// PHP's `session.serialize_handler`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Handler {
+    /// `php`.
+    #[default]
+    Php,
+    /// `php_serialize`.
+    Serialize,
+    /// `php_binary`.
+    Binary,
+    /// `igbinary`.
+    Igbinary,
+}
+
+/// Laravel's `app.cipher`; the length of the key tells its size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cipher {
+    /// `AES-256-CBC`, `AES-128-CBC`.
+    #[default]
+    Cbc,
+    /// `AES-256-GCM`, `AES-128-GCM`.
+    Gcm,
+}
+
+/// One way in which sessions are written.
+pub trait Way: Send + Sync {
+    /// The session that a credential's text names, and the key of its record.
+    ///
+    /// # Errors
+    /// It names none: why, in a few words for logs.
+    fn locate(&self, text: &[u8]) -> Result<Located, &'static str>;
+
+    /// The fields of a hash to ask for; `None`: the record is a string.
+    fn fields(&self, wanted: &Wanted) -> Option<Vec<String>> {
+        let _ = wanted;
+        None
+    }
+
+    /// What the record says at `now` (Unix milliseconds); `None`: there is none, or it is over.
+    ///
+    /// # Errors
+    /// It cannot be read: why, in a few words for logs.
+    fn read(&self, wanted: &Wanted, stored: Stored<'_>, now: u64) -> Result<Option<Record>, &'static str>;
+}
+
+/// What a store holds under a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Stored<'a> {
+    /// A string.
+    Text(&'a [u8]),
+    /// The values of the fields that were asked for, in their order.
+    Fields(&'a [Option<&'a [u8]>]),
+}
+
 /// What a session record says, as far as it is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// Who is logged in, if anybody.
     pub user: Option<String>,
-    /// The wanted attributes that it has, by dotted path.
+    /// The wanted attributes that it has, by dotted path. A list of texts is several of one path.
     pub attributes: Vec<(String, String)>,
+    /// When the session began, in Unix milliseconds, if it is wanted and told.
+    pub born: Option<u64>,
 }
 
 /// What is wanted of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted(Vec<String>);
+pub struct Wanted {
+    users: usize,
+    paths: Vec<String>,
+    born: Option<String>,
+}
 
 impl Wanted {
-    /// The user, and whatever else `definition` forwards or counts by; each once.
+    /// The user, and whatever else `definition` forwards, demands or counts by; each once.
     pub fn of(definition: &Definition) -> Self {
-        let mut paths = vec![definition.user.clone()];
+        let mut paths: Vec<String> = Vec::new();
         let others = definition.forward.iter().map(|(_, path)| path).chain(&definition.attributes);
-        for path in others {
+        for path in definition.user.iter().chain(others) {
             if !paths.contains(path) {
                 paths.push(path.clone());
             }
         }
-        Self(paths)
+        let born = definition.lifetime.as_ref().and_then(|lifetime| lifetime.born.clone());
+        Self { users: definition.user.len(), paths, born }
     }
 
-    /// Dotted paths, that of the user first.
+    /// Dotted paths, those of the user first.
     pub fn paths(&self) -> &[String] {
-        &self.0
+        &self.paths
     }
+
+    /// How many of the first paths name the user: the first of them that does.
+    pub fn users(&self) -> usize {
+        self.users
+    }
+
+    /// The path of the session's birth, if it is wanted.
+    pub fn born(&self) -> Option<&str> {
+        self.born.as_deref()
+    }
+}
+
+/// The way of `definition`.
+///
+/// # Errors
+/// Something that it needs is missing or unusable, above all a secret; says what, in a sentence for the operator that quotes no
+/// secret.
+pub fn way(definition: &Definition) -> Result<Arc<dyn Way>, String> {
+    let prefix = definition.prefix.as_str();
+    match &definition.format {
+        Format::Json => Ok(Arc::new(json::Json::new(prefix))),
+        Format::Hash => Ok(Arc::new(hash::Hash::new(prefix))),
+        other => Err(format!("format `{}` cannot be read", other.name())),
+    }
+}
+
+/// An opaque token as apps make them: 8 to 256 of the characters of RFC 6750 §2.1.
+///
+/// # Why
+/// Without `:` an identifier cannot reach another family of keys behind the prefix, without control characters no log line
+/// is broken; shorter ones can be guessed.
+///
+/// # Errors
+/// It is none; says why.
+pub fn token(text: &[u8]) -> Result<&str, &'static str> {
+    identifier(text, 8..=256, |byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte))
+}
+
+/// `text` as an identifier of so many of these ASCII characters.
+///
+/// # Errors
+/// It is none; says why.
+pub fn identifier(
+    text: &[u8],
+    length: std::ops::RangeInclusive<usize>,
+    allowed: impl Fn(u8) -> bool,
+) -> Result<&str, &'static str> {
+    if text.len() < *length.start() {
+        return Err("identifier too short");
+    }
+    if text.len() > *length.end() {
+        return Err("identifier too long");
+    }
+    if !text.iter().all(|&byte| byte.is_ascii() && allowed(byte)) {
+        return Err("identifier has foreign characters");
+    }
+    std::str::from_utf8(text).map_err(|_| "identifier has foreign characters")
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
 
+    /// The first names the user.
     pub fn wanted(paths: &[&str]) -> Wanted {
-        Wanted(paths.iter().map(|path| (*path).to_owned()).collect())
+        Wanted { users: 1, paths: paths.iter().map(|path| (*path).to_owned()).collect(), born: None }
+    }
+
+    #[test]
+    fn a_token_has_its_length_and_alphabet() {
+        let of = |text: &str| token(text.as_bytes()).map(str::to_owned);
+        assert_eq!(of("abcdefg=").as_deref(), Ok("abcdefg="));
+        assert_eq!(of("abcdefg"), Err("identifier too short"));
+        assert_eq!(of(&"a".repeat(257)), Err("identifier too long"));
+        for foreign in ["abcd efgh", "abcd:efgh", "abcd\nefgh", "abcd\"efg\"", "abcd%3Aefgh", "abcd\u{fc}fgh"] {
+            assert_eq!(of(foreign), Err("identifier has foreign characters"), "{foreign}");
+        }
     }
 }

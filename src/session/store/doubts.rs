@@ -96,7 +96,7 @@ async fn settle(remembered: &Remembered, link: &Link) {
     }
     let mut pipeline = Pipeline::new();
     for (key, known) in &doubted {
-        ask(known.reading.format(), known.reading.wanted(), key, true, &mut pipeline);
+        ask(&known.reading, key, true, &mut pipeline);
     }
     // Redis is away: nobody is confirmed.
     let Ok(values) = link.query(&pipeline).await else { return };
@@ -110,8 +110,8 @@ async fn settle(remembered: &Remembered, link: &Link) {
 /// The login as Redis tells of it now, if it is one.
 fn confirmed(known: &Known, answer: &[Value]) -> Option<Known> {
     let reading: &Arc<Reading> = &known.reading;
-    let told = told(reading.format(), reading.wanted(), Answer::Values(answer.to_vec()));
-    let Told { found: Found::Record(Record { user: Some(user), attributes }), life: Some(life) } = told else {
+    let told = told(reading, Answer::Values(answer.to_vec()));
+    let Told { found: Found::Record(Record { user: Some(user), attributes, .. }), life: Some(life) } = told else {
         return None;
     };
     let principal = Principal { user, attributes, ..Principal::clone(&known.principal) };

@@ -13,18 +13,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::exchange::Principal;
+use crate::clock::Clock;
+use crate::exchange::{Located, Principal};
 use crate::redis_pool::bounded::{Bounded, Kind, Weigh, bounded};
 use crate::redis_pool::near::Size;
-use crate::session::format::Wanted;
-use crate::session::{Definition, Format};
+use crate::session::Definition;
+use crate::session::format::{Stored, Wanted, Way, way};
+use crate::session::verdict::Found;
 
 /// How one definition reads a record.
-#[derive(Debug, PartialEq, Eq)]
 pub struct Reading {
-    session: Arc<str>,
-    format: Format,
+    definition: Arc<Definition>,
+    way: Arc<dyn Way>,
     wanted: Wanted,
+    fields: Option<Vec<String>>,
 }
 
 /// A login as a record in Redis told it.
@@ -60,19 +62,65 @@ const READINGS: usize = 8;
 
 impl Reading {
     /// The way of `definition`.
-    pub fn of(definition: &Definition) -> Arc<Self> {
-        let wanted = Wanted::of(definition);
-        Arc::new(Self { session: definition.name.clone(), format: definition.format, wanted })
+    ///
+    /// # Errors
+    /// It has none that works; says why.
+    pub fn of(definition: &Arc<Definition>) -> Result<Arc<Self>, String> {
+        let (way, wanted) = (way(definition)?, Wanted::of(definition));
+        let fields = way.fields(&wanted);
+        Ok(Arc::new(Self { definition: definition.clone(), way, wanted, fields }))
     }
 
-    /// How the record is written.
-    pub fn format(&self) -> Format {
-        self.format
+    /// The session that a credential's text names.
+    ///
+    /// # Errors
+    /// It names none; says why.
+    pub fn locate(&self, text: &[u8]) -> Result<Located, &'static str> {
+        self.way.locate(text)
+    }
+
+    /// The fields of a hash to ask for; `None`: the record is a string.
+    pub fn fields(&self) -> Option<&[String]> {
+        self.fields.as_deref()
+    }
+
+    /// What a record says at this moment.
+    pub fn read(&self, stored: Stored<'_>) -> Found {
+        self.read_at(stored, Clock::System.unix_micros() / 1000)
+    }
+
+    /// What a record says at `now` (Unix milliseconds).
+    pub fn read_at(&self, stored: Stored<'_>, now: u64) -> Found {
+        match self.way.read(&self.wanted, stored, now) {
+            Ok(Some(record)) => Found::Record(record),
+            Ok(None) => Found::Nothing,
+            Err(reason) => Found::Unreadable(reason),
+        }
     }
 
     /// What is read of it.
     pub fn wanted(&self) -> &Wanted {
         &self.wanted
+    }
+}
+
+impl PartialEq for Reading {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, other_one) = (&self.definition, &other.definition);
+        // What a reload changes besides leaves what was read as it is.
+        let alike = || {
+            (&one.name, &one.format, &one.secrets) == (&other_one.name, &other_one.format, &other_one.secrets)
+                && self.wanted == other.wanted
+        };
+        Arc::ptr_eq(one, other_one) || alike()
+    }
+}
+
+impl Eq for Reading {}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Reading").field(&self.definition.name).finish()
     }
 }
 
@@ -149,29 +197,25 @@ impl Weigh<Box<[u8]>> for Arc<[Known]> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::super::Carrier;
+    use super::super::super::{Carrier, Format};
     use super::*;
     use crate::clock::instant;
 
     /// A definition called `name` that reads `attribute` besides the user.
     pub fn reading(name: &str, attribute: &str) -> Arc<Reading> {
-        Reading::of(&Definition {
-            name: name.into(),
-            format: Format::Json,
+        let definition = Definition {
             carriers: vec![Carrier::Bearer],
-            prefix: "session:".into(),
-            user: "id".into(),
-            forward: Vec::new(),
+            user: vec!["id".into()],
             attributes: vec![attribute.to_owned()],
-            retry_after: Duration::from_secs(5),
-            on_outage: crate::session::OnOutage::Closed,
-        })
+            ..Definition::new(name, Format::Json)
+        };
+        Reading::of(&Arc::new(definition)).unwrap()
     }
 
     /// `user`, asked for at `asked` about a key that has no end.
     pub fn known(reading: &Arc<Reading>, user: &str, asked: Instant) -> Known {
         let principal = Arc::new(Principal {
-            session: reading.session.clone(),
+            session: reading.definition.name.clone(),
             user: user.into(),
             session_digest: "d".repeat(32),
             session_key: "k".repeat(32),

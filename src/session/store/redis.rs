@@ -1,6 +1,6 @@
 //! Session records in the app's Redis: which commands ask for one, and what their answers say. No I/O: `gather` sends them.
 //!
-//! 1. One command for each request: `GET` of a JSON record, `HMGET` of the wanted fields of a hash. Where the answer may
+//! 1. One command for each request: `GET` of a string, `HMGET` of the wanted fields of a hash. Where the answer may
 //!    be remembered, `PTTL` of the same key comes with it: what is remembered never outlives its key.
 //! 2. A key of another type is no session, as is a key that is not there.
 //! 3. Any other error of Redis says nothing about the session. Loading, failing over, losing or moving its cluster's slot,
@@ -15,12 +15,11 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value};
 
-use super::known::Life;
+use super::known::{Life, Reading};
 use crate::exchange::Answer;
 use crate::redis_pool::text;
-use crate::session::format::{Wanted, hash, json};
+use crate::session::format::Stored;
 use crate::session::verdict::Found;
-use crate::session::{Definition, Format};
 
 /// What Redis says while it cannot answer anybody.
 const OUTAGES: [&str; 7] = ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "BUSY"];
@@ -34,17 +33,12 @@ pub struct Told {
     pub life: Option<Life>,
 }
 
-/// The key of the record of `identifier`.
-pub fn key(definition: &Definition, identifier: &str) -> String {
-    [definition.prefix.as_str(), identifier].concat()
-}
-
 /// Adds the commands that ask for the record under `key`, and for how long it is there if it `may_be_remembered`; says
 /// how many.
-pub fn ask(format: Format, wanted: &Wanted, key: &[u8], may_be_remembered: bool, pipeline: &mut Pipeline) -> usize {
-    match format {
-        Format::Json => pipeline.cmd("GET").arg(key),
-        Format::Hash => pipeline.cmd("HMGET").arg(key).arg(wanted.paths()),
+pub fn ask(reading: &Reading, key: &[u8], may_be_remembered: bool, pipeline: &mut Pipeline) -> usize {
+    match reading.fields() {
+        None => pipeline.cmd("GET").arg(key),
+        Some(fields) => pipeline.cmd("HMGET").arg(key).arg(fields),
     };
     if may_be_remembered {
         pipeline.cmd("PTTL").arg(key);
@@ -53,31 +47,31 @@ pub fn ask(format: Format, wanted: &Wanted, key: &[u8], may_be_remembered: bool,
 }
 
 /// What the answer says.
-pub fn told(format: Format, wanted: &Wanted, answer: Answer) -> Told {
+pub fn told(reading: &Reading, answer: Answer) -> Told {
     let values = match answer {
         Answer::NotAsked | Answer::Near(_) => return Told { found: Found::Refused("not asked"), life: None },
         Answer::Unavailable(reason) => return Told { found: Found::Unavailable(reason), life: None },
         Answer::Values(values) => values,
     };
     let mut values = values.into_iter();
-    Told { found: found(format, wanted, values.next()), life: values.next().and_then(|value| life(&value)) }
+    Told { found: found(reading, values.next()), life: values.next().and_then(|value| life(&value)) }
 }
 
-fn found(format: Format, wanted: &Wanted, value: Option<Value>) -> Found {
-    match (format, value) {
+fn found(reading: &Reading, value: Option<Value>) -> Found {
+    match (reading.fields(), value) {
         (_, None) => Found::Refused("no answer"),
         (_, Some(Value::ServerError(error))) if error.code() == "WRONGTYPE" => Found::Nothing,
         (_, Some(Value::ServerError(error))) if OUTAGES.contains(&error.code()) => Found::Unavailable("error"),
         (_, Some(Value::ServerError(_))) => Found::Refused("error"),
-        (Format::Json, Some(Value::Nil)) => Found::Nothing,
-        (Format::Json, Some(value)) => match text(&value) {
-            Some(bytes) => json::record(wanted, bytes).map_or_else(Found::Unreadable, Found::Record),
+        (None, Some(Value::Nil)) => Found::Nothing,
+        (None, Some(value)) => match text(&value) {
+            Some(bytes) => reading.read(Stored::Text(bytes)),
             None => Found::Refused("unexpected answer"),
         },
-        (Format::Hash, Some(Value::Array(values))) if values.len() == wanted.paths().len() => {
-            hash::record(wanted, values.iter().map(text)).map_or(Found::Nothing, Found::Record)
+        (Some(fields), Some(Value::Array(values))) if values.len() == fields.len() => {
+            reading.read(Stored::Fields(&values.iter().map(text).collect::<Vec<_>>()))
         }
-        (Format::Hash, Some(_)) => Found::Refused("unexpected answer"),
+        (Some(_), Some(_)) => Found::Refused("unexpected answer"),
     }
 }
 
@@ -92,11 +86,18 @@ fn life(value: &Value) -> Option<Life> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::format::tests::wanted;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::session::{Definition, Format};
+
+    fn reading(format: Format) -> Arc<Reading> {
+        let user = vec!["id".into(), "name".into()];
+        Reading::of(&Arc::new(Definition { user, ..Definition::new("web", format) })).unwrap()
+    }
 
     fn says(format: Format, value: Value) -> Found {
-        told(format, &wanted(&["id", "name"]), Answer::Values(vec![value])).found
+        told(&reading(format), Answer::Values(vec![value])).found
     }
 
     fn error(line: &str) -> Value {
@@ -122,18 +123,18 @@ mod tests {
         }
         assert_eq!(says(Format::Json, Value::Int(1)), Found::Refused("unexpected answer"));
         assert_eq!(says(Format::Hash, Value::Array(vec![])), Found::Refused("unexpected answer"));
-        let of = |answer| told(Format::Json, &wanted(&["id"]), answer).found;
+        let of = |answer| told(&reading(Format::Json), answer).found;
         assert_eq!(of(Answer::Unavailable("timeout")), Found::Unavailable("timeout"));
         assert_eq!(of(Answer::Values(vec![])), Found::Refused("no answer"));
     }
 
     #[test]
     fn the_life_of_a_key_bounds_what_is_remembered_of_it() {
-        let life = |value| told(Format::Json, &wanted(&["id"]), Answer::Values(vec![Value::Nil, value])).life;
+        let life = |value| told(&reading(Format::Json), Answer::Values(vec![Value::Nil, value])).life;
         assert_eq!(life(Value::Int(1500)), Some(Life::Left(Duration::from_millis(1500))));
         assert_eq!(life(Value::Int(-1)), Some(Life::Endless));
         assert_eq!(life(error("NOPERM no permissions to run the 'pttl' command")), Some(Life::Endless));
         assert_eq!((life(Value::Int(-2)), life(Value::Nil)), (None, None), "it ended between the two answers");
-        assert_eq!(told(Format::Json, &wanted(&["id"]), Answer::Values(vec![Value::Nil])).life, None);
+        assert_eq!(told(&reading(Format::Json), Answer::Values(vec![Value::Nil])).life, None);
     }
 }

@@ -1,0 +1,103 @@
+//! What a format's framework does unless it is told otherwise.
+
+use http::HeaderName;
+
+use super::Format;
+use crate::session::Carrier;
+
+/// What `[session.NAME]` says of a format unless it says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usual {
+    /// Where the credential is.
+    pub carriers: Vec<Carrier>,
+    /// What stands before the identifier in the key.
+    pub prefix: &'static str,
+    /// Paths of the attribute that says who is logged in.
+    pub user: &'static [&'static str],
+    /// Whether the framework always signs or encrypts: there is no session without a secret.
+    pub signed: bool,
+}
+
+impl Format {
+    /// Its name in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Hash => "hash",
+            Self::Flask => "flask",
+            Self::Express => "express",
+            Self::Django => "django",
+            Self::Php(_) => "php",
+            Self::Laravel(_) => "laravel",
+            Self::Rails => "rails",
+            Self::Spring { .. } => "spring",
+        }
+    }
+
+    /// What its framework does unless it is told otherwise.
+    pub fn usual(&self) -> Usual {
+        let of = |cookie: &str, prefix, user, signed| Usual {
+            carriers: vec![Carrier::Cookie(cookie.to_owned())],
+            prefix,
+            user,
+            signed,
+        };
+        match self {
+            Self::Json | Self::Hash => Usual {
+                carriers: vec![
+                    Carrier::Bearer,
+                    Carrier::Cookie("session".into()),
+                    Carrier::Header(HeaderName::from_static("x-session-token")),
+                ],
+                prefix: "session:",
+                user: &["user_id"],
+                signed: false,
+            },
+            // Flask-Login's own attribute, or the app's.
+            Self::Flask => of("session", "session:", &["_user_id", "user_id"], false),
+            Self::Express => of("connect.sid", "sess:", &["passport.user", "user_id"], true),
+            Self::Django => of("sessionid", ":1:django.contrib.sessions.cache", &["_auth_user_id"], false),
+            Self::Php(_) => of("PHPSESSID", "PHPREDIS_SESSION:", &["user_id"], false),
+            // The guard `web`; the digits are SHA-1 of `Illuminate\\Auth\\SessionGuard`.
+            Self::Laravel(_) => of(
+                "laravel_session",
+                "laravel_database_laravel_cache:",
+                &["login_web_59ba36addc2b2f9401580f014c7f58ea4e30989d"],
+                true,
+            ),
+            // Devise's own attribute, or the app's.
+            Self::Rails => of("_session_id", "session:", &["warden.user.user.key.0.0", "user_id"], false),
+            // What a principal-name index reads, or the app's own.
+            Self::Spring { .. } => of(
+                "SESSION",
+                "spring:session:sessions:",
+                &["org.springframework.session.FindByIndexNameSessionRepository.PRINCIPAL_NAME_INDEX_NAME", "user_id"],
+                false,
+            ),
+        }
+    }
+
+    /// Whether the app takes a cookie called `sent` for the one called `name`, although it is spelt otherwise.
+    ///
+    /// # Why
+    /// PHP makes variables of cookies, and `.`, space and `[` in a name become `_`.
+    pub fn confuses(&self, name: &str, sent: &str) -> bool {
+        let php = |name: &str| name.replace(['.', ' ', '['], "_");
+        matches!(self, Self::Php(_) | Self::Laravel(_)) && name != sent && php(name) == php(sent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cipher, Handler};
+    use super::*;
+
+    #[test]
+    fn php_takes_cookies_for_others() {
+        let php = Format::Php(Handler::Php);
+        assert!(php.confuses("my_session", "my.session") && php.confuses("my_session", "my session"));
+        assert!(!php.confuses("my_session", "my_session") && !php.confuses("my_session", "My.session"));
+        assert!(Format::Laravel(Cipher::Cbc).confuses("laravel_session", "laravel[session"));
+        assert!(!Format::Express.confuses("connect_sid", "connect.sid"));
+    }
+}
