@@ -16,6 +16,7 @@
 pub mod datum;
 pub mod hash;
 pub mod json;
+pub mod sign;
 mod usual;
 
 #[cfg(test)]
