@@ -14,8 +14,14 @@
 //! Being stricter than the app about spelling costs nothing: browsers return what they were given.
 
 pub mod datum;
+pub mod django;
+pub mod flask;
 pub mod hash;
+pub mod inflate;
 pub mod json;
+pub mod msgpack;
+pub mod pickle;
+pub mod python;
 pub mod sign;
 mod usual;
 
@@ -172,6 +178,8 @@ pub fn way(definition: &Definition) -> Result<Arc<dyn Way>, String> {
     match &definition.format {
         Format::Json => Ok(Arc::new(json::Json::new(prefix))),
         Format::Hash => Ok(Arc::new(hash::Hash::new(prefix))),
+        Format::Flask => Ok(Arc::new(flask::Flask::new(prefix, &definition.secrets))),
+        Format::Django => Ok(Arc::new(django::Django::new(prefix))),
         other => Err(format!("format `{}` cannot be read", other.name())),
     }
 }
