@@ -14,8 +14,13 @@
 //! Being stricter than the app about spelling costs nothing: browsers return what they were given.
 
 pub mod datum;
+mod envelope;
 pub mod hash;
+mod igbinary;
 pub mod json;
+mod laravel;
+mod php;
+mod serialized;
 pub mod sign;
 mod usual;
 
@@ -172,6 +177,8 @@ pub fn way(definition: &Definition) -> Result<Arc<dyn Way>, String> {
     match &definition.format {
         Format::Json => Ok(Arc::new(json::Json::new(prefix))),
         Format::Hash => Ok(Arc::new(hash::Hash::new(prefix))),
+        Format::Php(handler) => Ok(Arc::new(php::Php::new(prefix, *handler))),
+        Format::Laravel(cipher) => Ok(Arc::new(laravel::Laravel::new(definition, *cipher)?)),
         other => Err(format!("format `{}` cannot be read", other.name())),
     }
 }
