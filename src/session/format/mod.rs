@@ -15,13 +15,18 @@
 
 pub mod datum;
 pub mod django;
+mod envelope;
 pub mod flask;
 pub mod hash;
+mod igbinary;
 pub mod inflate;
 pub mod json;
+mod laravel;
 pub mod msgpack;
+mod php;
 pub mod pickle;
 pub mod python;
+mod serialized;
 pub mod sign;
 mod usual;
 
@@ -180,6 +185,8 @@ pub fn way(definition: &Definition) -> Result<Arc<dyn Way>, String> {
         Format::Hash => Ok(Arc::new(hash::Hash::new(prefix))),
         Format::Flask => Ok(Arc::new(flask::Flask::new(prefix, &definition.secrets))),
         Format::Django => Ok(Arc::new(django::Django::new(prefix))),
+        Format::Php(handler) => Ok(Arc::new(php::Php::new(prefix, *handler))),
+        Format::Laravel(cipher) => Ok(Arc::new(laravel::Laravel::new(definition, *cipher)?)),
         other => Err(format!("format `{}` cannot be read", other.name())),
     }
 }
