@@ -14,8 +14,13 @@
 //! Being stricter than the app about spelling costs nothing: browsers return what they were given.
 
 pub mod datum;
+pub mod express;
 pub mod hash;
+pub mod inflate;
 pub mod json;
+pub mod marshal;
+pub mod percent;
+pub mod rails;
 pub mod sign;
 mod usual;
 
@@ -172,6 +177,8 @@ pub fn way(definition: &Definition) -> Result<Arc<dyn Way>, String> {
     match &definition.format {
         Format::Json => Ok(Arc::new(json::Json::new(prefix))),
         Format::Hash => Ok(Arc::new(hash::Hash::new(prefix))),
+        Format::Express => Ok(Arc::new(express::Express::new(prefix, &definition.secrets)?)),
+        Format::Rails => Ok(Arc::new(rails::Rails::new(prefix))),
         other => Err(format!("format `{}` cannot be read", other.name())),
     }
 }
