@@ -1,44 +1,50 @@
-//! Records that were deflated: zlib (RFC 1950) and gzip (RFC 1952). Pure.
+//! Records that were compressed before they were stored. Pure.
 //!
-//! What comes out is bounded by [`MAX_RECORD`], whatever the bytes promise; bytes behind the end are refused.
+//! 1. What comes out is a record, and no larger than one may be: a bomb is refused when it has grown to that.
+//! 2. There is nothing behind the end.
 
-use std::io::{BufRead, Read};
+use std::io::Read;
 
 use flate2::bufread::{GzDecoder, ZlibDecoder};
 
 use super::MAX_RECORD;
 
-/// Undoes zlib.
+/// zlib (RFC 1950).
 ///
 /// # Errors
-/// It is none, damaged, or too large.
+/// It is not, is damaged, or is too large.
 pub fn zlib(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut decoder = ZlibDecoder::new(bytes);
-    let content = bounded(&mut decoder)?;
-    ended(decoder.into_inner(), content)
+    let plain = bounded(&mut decoder, "record is not zlib")?;
+    ended(decoder.into_inner(), plain)
 }
 
-/// Undoes gzip, of one member.
+/// gzip (RFC 1952), one member.
 ///
 /// # Errors
-/// It is none, damaged, or too large.
+/// It is not, is damaged, or is too large.
 pub fn gzip(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut decoder = GzDecoder::new(bytes);
-    let content = bounded(&mut decoder)?;
-    ended(decoder.into_inner(), content)
+    let plain = bounded(&mut decoder, "record is not gzip")?;
+    ended(decoder.into_inner(), plain)
 }
 
-fn bounded(decoder: &mut impl Read) -> Result<Vec<u8>, &'static str> {
-    let mut content = Vec::new();
-    decoder.take(MAX_RECORD as u64 + 1).read_to_end(&mut content).map_err(|_| "record cannot be inflated")?;
-    if content.len() > MAX_RECORD { Err("record too large") } else { Ok(content) }
+/// zstd (RFC 8878).
+///
+/// # Errors
+/// It is not, is damaged, or is too large.
+pub fn zstd(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+    zstd::bulk::decompress(bytes, MAX_RECORD).map_err(|_| "record is not zstd, or is too large")
 }
 
-fn ended(mut rest: impl BufRead, content: Vec<u8>) -> Result<Vec<u8>, &'static str> {
-    match rest.fill_buf() {
-        Ok([]) => Ok(content),
-        _ => Err("record goes on behind its end"),
-    }
+fn bounded(decoder: &mut impl Read, fault: &'static str) -> Result<Vec<u8>, &'static str> {
+    let mut plain = Vec::new();
+    decoder.take(MAX_RECORD as u64 + 1).read_to_end(&mut plain).map_err(|_| fault)?;
+    if plain.len() > MAX_RECORD { Err("record too large") } else { Ok(plain) }
+}
+
+fn ended(left: &[u8], plain: Vec<u8>) -> Result<Vec<u8>, &'static str> {
+    if left.is_empty() { Ok(plain) } else { Err("record goes on behind its end") }
 }
 
 #[cfg(test)]
@@ -63,7 +69,7 @@ mod tests {
         encoder.write_all(b"{}").unwrap();
         let zipped = encoder.finish().unwrap();
         assert_eq!((gzip(&zipped), zlib(&deflated(b"{}"))), (Ok(b"{}".to_vec()), Ok(b"{}".to_vec())));
-        assert_eq!(gzip(&deflated(b"{}")), Err("record cannot be inflated"));
+        assert_eq!(gzip(&deflated(b"{}")), Err("record is not gzip"));
         assert_eq!(gzip(&[&zipped[..], b"x"].concat()), Err("record goes on behind its end"));
     }
 
@@ -75,7 +81,7 @@ mod tests {
         assert_eq!(zlib(&bomb), Err("record too large"));
         let whole = deflated(b"{\"user_id\":5}");
         for end in 0..whole.len() {
-            assert_eq!(zlib(&whole[..end]), Err("record cannot be inflated"), "{end} bytes");
+            assert_eq!(zlib(&whole[..end]), Err("record is not zlib"), "{end} bytes");
         }
     }
 

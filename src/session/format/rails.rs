@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(read(b"\x04\x08o:\x08Foo\x06:\x08@idi\x06"), Err("record is not a hash"));
         assert_eq!(read(b"\x04\x07{\x00"), Err("record is not JSON"));
         assert_eq!(read(b"\xcc\x80\x81"), Err("record is Rails' MessagePack, which is not read"));
-        assert_eq!(read(b"\x01\x78\x9c"), Err("record cannot be inflated"));
+        assert_eq!(read(b"\x01\x78\x9c"), Err("record is not zlib"));
         assert_eq!(Rails::new("").read(&wanted(&["id"]), Stored::Fields(&[]), 0), Err("record is not a string"));
     }
 
