@@ -91,7 +91,10 @@ impl Definition {
             name: name.into(),
             secrets: Secrets::default(),
             carriers: usual.carriers,
-            prefix: usual.prefix.to_owned(),
+            prefix: match &format {
+                Format::Custom(custom) => custom.key.prefix().to_owned(),
+                _ => usual.prefix.to_owned(),
+            },
             user: usual.user.iter().map(|path| (*path).to_owned()).collect(),
             format,
             forward: Vec::new(),

@@ -13,6 +13,7 @@
 //! Rule 4: a flag would make one user of all who are logged in, and what is stored or counted for one would be for all.
 //! Being stricter than the app about spelling costs nothing: browsers return what they were given.
 
+pub mod custom;
 pub mod datum;
 pub mod django;
 pub mod express;
@@ -69,6 +70,8 @@ pub enum Format {
         /// The cookie is base64 of the identifier, as in the servlet stack; WebFlux sends it as it is.
         base64: bool,
     },
+    /// As the configuration describes it.
+    Custom(Arc<custom::Custom>),
 }
 
 /// PHP's `session.serialize_handler`.
@@ -189,6 +192,7 @@ pub fn way(definition: &Definition) -> Result<Arc<dyn Way>, String> {
         Format::Django => Ok(Arc::new(django::Django::new(prefix))),
         Format::Rails => Ok(Arc::new(rails::Rails::new(prefix))),
         Format::Spring { base64 } => Ok(Arc::new(spring::Spring::new(prefix, *base64))),
+        Format::Custom(custom) => Ok(Arc::new(custom::CustomWay::new(custom, &definition.secrets)?)),
         other => Err(format!("format `{}` cannot be read", other.name())),
     }
 }
