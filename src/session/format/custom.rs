@@ -103,7 +103,8 @@ impl Way for CustomWay {
         let record = self.custom.value.decode(bytes)?;
         let session = match &self.custom.root {
             Some(root) => record.at(root).unwrap_or(&Datum::Nothing),
-            None if matches!(record, Datum::Map(_)) => &record,
+            // PHP writes no attributes as an empty list.
+            None if matches!(record, Datum::Map(_) | Datum::List(_)) => &record,
             None => return Err("record has no attributes"),
         };
         Ok(Some(Record::of(wanted, session)))

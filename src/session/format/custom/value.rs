@@ -6,7 +6,7 @@ use base64::engine::general_purpose::GeneralPurpose;
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 
 use crate::session::format::datum::Datum;
-use crate::session::format::{MAX_RECORD, inflate, json, marshal, msgpack, pickle, sign};
+use crate::session::format::{Handler, MAX_RECORD, igbinary, inflate, json, marshal, msgpack, php, pickle, serialized, sign};
 
 /// How a value is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,11 @@ enum Decoder {
     Msgpack,
     Pickle,
     Marshal,
+    /// One value of PHP's `serialize`.
+    Serialized,
+    Igbinary,
+    /// The variables of a PHP session.
+    Php(Handler),
     /// One attribute, called `text`.
     Text,
 }
@@ -52,7 +57,8 @@ pub enum Encoding {
 }
 
 /// All words there are, for the operator.
-pub const WORDS: &str = "any of base64, base64url, hex, zlib, gzip, and at the end json, msgpack, pickle, marshal or text; or \"hash\"";
+pub const WORDS: &str = "any of base64, base64url, hex, zlib, gzip, and at the end json, msgpack, pickle, marshal, php, php-session, \
+                         php-binary, igbinary or text; or \"hash\"";
 
 impl Value {
     /// As these words say.
@@ -70,6 +76,10 @@ impl Value {
             "msgpack" => Decoder::Msgpack,
             "pickle" => Decoder::Pickle,
             "marshal" => Decoder::Marshal,
+            "php" => Decoder::Serialized,
+            "igbinary" => Decoder::Igbinary,
+            "php-session" => Decoder::Php(Handler::Php),
+            "php-binary" => Decoder::Php(Handler::Binary),
             "text" => Decoder::Text,
             "hash" => return Err("a hash is wrapped in nothing".into()),
             other => return Err(format!("`{other}` says nothing of what a value is in the end")),
@@ -114,6 +124,9 @@ impl Value {
             Decoder::Msgpack => msgpack::decode(&unwrapped),
             Decoder::Pickle => pickle::decode(&unwrapped),
             Decoder::Marshal => marshal::decode(&unwrapped).map(|marshalled| marshalled.datum),
+            Decoder::Serialized => serialized::decode(&unwrapped),
+            Decoder::Igbinary => igbinary::decode(&unwrapped),
+            Decoder::Php(handler) => php::decode(*handler, &unwrapped),
             Decoder::Text => Ok(Datum::Map(vec![("text".into(), Datum::of_bytes(&unwrapped))])),
         }
     }
@@ -193,7 +206,13 @@ mod tests {
         assert_eq!(decode(&["hex", "msgpack"], b"81a2696405"), Ok(five.clone()));
         assert_eq!(decode(&["base64", "base64url", "json"], b"ZXlKcFpDSTZOWDA="), Ok(five.clone()));
         assert_eq!(decode(&["marshal"], b"\x04\x08{\x06:\x07idi\x0a"), Ok(five.clone()));
-        assert_eq!(decode(&["pickle"], b"\x80\x04}\x8c\x02idK\x05s."), Ok(five));
+        assert_eq!(decode(&["pickle"], b"\x80\x04}\x8c\x02idK\x05s."), Ok(five.clone()));
+        let php: [(&str, &[u8]); 3] =
+            [("php", b"a:1:{s:2:\"id\";i:5;}"), ("php-session", b"id|i:5;"), ("php-binary", b"\x02idi:5;")];
+        for (word, bytes) in php {
+            assert_eq!(decode(&[word], bytes), Ok(five.clone()), "{word}");
+        }
+        assert_eq!(decode(&["igbinary"], b"\0\0\0\x02\x14\x01\x11\x02id\x06\x05"), Ok(five));
         let text = Datum::Map(vec![("text".into(), Datum::Text("alice".into()))]);
         assert_eq!(decode(&["text"], b"alice"), Ok(text));
         assert_eq!(decode(&["zlib", "json"], b"{}"), Err("record is not zlib"));
