@@ -105,7 +105,9 @@ impl KeyTemplate {
             return Err(format!("`{written}` is the key of one record: {{id}}, {{sha1}} or {{sha256}} is missing"));
         };
         if before.is_empty() {
-            return Err(format!("`{written}` begins with the identifier: nothing keeps sessions apart from other keys"));
+            return Err(format!(
+                "`{written}` begins with the identifier: nothing keeps sessions apart from other keys"
+            ));
         }
         let strange = |each: char| each.is_whitespace() || each.is_control() || matches!(each, '{' | '}');
         if before.contains(strange) || after.contains(strange) {

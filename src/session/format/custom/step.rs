@@ -203,7 +203,8 @@ mod tests {
         for (step, text) in [("prefix:s:", "abc"), ("suffix:x", "abc"), ("before:.", "abc"), ("after:.", "")] {
             assert_eq!(apply(step, text), Err("credential has another form"), "{step}");
         }
-        for (step, text) in [("base64", "YWI_Pw"), ("base64", "YWJ"), ("base64url", "YWI/Pw"), ("hex", "616"), ("hex", "6g")]
+        for (step, text) in
+            [("base64", "YWI_Pw"), ("base64", "YWJ"), ("base64url", "YWI/Pw"), ("hex", "616"), ("hex", "6g")]
         {
             let what = "credential is not encoded as it should be";
             assert_eq!(apply(step, text), Err(what), "{step} {text}");
@@ -216,7 +217,8 @@ mod tests {
         // Python: hmac.new(b"old", b"a.b", hashlib.sha512).hexdigest()
         let hex = sign::hex(sign::tag(&Key::new(HMAC_SHA512, b"old"), &[b"a.b"]).as_ref());
         assert_eq!(apply("signed:hmac-sha512:hex:.", &format!("a.b.{hex}")).as_deref(), Ok("a.b"));
-        for bent in [format!("a.b.{}", hex.to_uppercase()), format!("a.c.{hex}"), format!("a.b.{hex}0"), "a.b.".into()] {
+        for bent in [format!("a.b.{}", hex.to_uppercase()), format!("a.c.{hex}"), format!("a.b.{hex}0"), "a.b.".into()]
+        {
             assert_eq!(apply("signed:hmac-sha512:hex:.", &bent), Err("bad signature"), "{bent}");
         }
         assert_eq!(apply("signed:hmac-sha512:hex:.", "ab"), Err("credential is not signed"));

@@ -6,7 +6,9 @@ use base64::engine::general_purpose::GeneralPurpose;
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 
 use crate::session::format::datum::Datum;
-use crate::session::format::{Handler, MAX_RECORD, igbinary, inflate, json, marshal, msgpack, php, pickle, serialized, sign};
+use crate::session::format::{
+    Handler, MAX_RECORD, igbinary, inflate, json, marshal, msgpack, php, pickle, serialized, sign,
+};
 
 /// How a value is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +69,9 @@ impl Value {
     /// They say nothing; in a sentence for the operator.
     pub fn parse(words: &[&str]) -> Result<Self, String> {
         let written = words.join(", ");
-        let Some((last, before)) = words.split_last() else { return Err("nothing says how the value is written".into()) };
+        let Some((last, before)) = words.split_last() else {
+            return Err("nothing says how the value is written".into());
+        };
         if *last == "hash" && before.is_empty() {
             return Ok(Self { written, is: Is::Hash });
         }
@@ -224,7 +228,9 @@ mod tests {
 
     #[test]
     fn what_says_nothing_is_refused() {
-        for wrong in [&[][..], &["zlib"], &["json", "zlib"], &["json", "json"], &["zlib", "hash"], &["yaml"], &["br", "json"]] {
+        for wrong in
+            [&[][..], &["zlib"], &["json", "zlib"], &["json", "json"], &["zlib", "hash"], &["yaml"], &["br", "json"]]
+        {
             assert!(Value::parse(wrong).is_err(), "{wrong:?}");
         }
     }
