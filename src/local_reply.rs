@@ -89,6 +89,8 @@ pub enum LocalReply {
     /// 401: a credential was sent, but it is unknown, expired, malformed or not logged in. One answer for all, so that
     /// it tells nobody which (RFC 6750 §3.1).
     SessionInvalid,
+    /// 403: the session stays with the device that it was first seen on, and the request comes from another.
+    SessionElsewhere,
     /// 503: the sessions cannot be read. An outage is not a logout.
     SessionStoreDown {
         /// Seconds until trying again makes sense.
@@ -233,7 +235,7 @@ impl LocalReply {
         match self {
             Self::BadRequest { .. } | Self::LimitKeyMissing { .. } => StatusCode::BAD_REQUEST,
             Self::SessionMissing | Self::SessionInvalid | Self::UnknownApiKey => StatusCode::UNAUTHORIZED,
-            Self::UpgradeRefused | Self::PurgeRefused => StatusCode::FORBIDDEN,
+            Self::SessionElsewhere | Self::UpgradeRefused | Self::PurgeRefused => StatusCode::FORBIDDEN,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -275,6 +277,7 @@ impl LocalReply {
             Self::LimitStoreDown { .. } => ("limit-store-down", "Limits cannot be checked at the moment"),
             Self::SessionMissing => ("session-missing", "A login is needed"),
             Self::SessionInvalid => ("session-invalid", "The login is not valid"),
+            Self::SessionElsewhere => ("session-elsewhere", "The login is for another device"),
             Self::SessionStoreDown { .. } => ("session-store-down", "Logins cannot be checked at the moment"),
             Self::UpgradeRefused => ("upgrade-refused", "The connection cannot be upgraded here"),
             Self::PurgeRefused => ("purge-refused", "Not everybody may purge"),
@@ -313,6 +316,7 @@ impl LocalReply {
             }
             Self::SessionMissing => "The request carries no session.",
             Self::SessionInvalid => "The session has ended or is unknown. Log in again.",
+            Self::SessionElsewhere => "The session began on another device. Log in on this one.",
             Self::UpgradeRefused => "This route takes neither WebSockets nor other upgrades.",
             Self::PurgeRefused => "This address is not trusted with it.",
             Self::NotStored => "The request takes only a stored response (only-if-cached).",
@@ -579,7 +583,7 @@ mod tests {
             LocalReply::BadRequest { .. } => (400, None, true),
             LocalReply::LimitKeyMissing { .. } => (400, None, false),
             LocalReply::SessionMissing | LocalReply::SessionInvalid | LocalReply::UnknownApiKey => (401, None, false),
-            LocalReply::UpgradeRefused | LocalReply::PurgeRefused => (403, None, false),
+            LocalReply::SessionElsewhere | LocalReply::UpgradeRefused | LocalReply::PurgeRefused => (403, None, false),
             LocalReply::NoRoute => (404, None, false),
             LocalReply::MethodNotAllowed { .. } => (405, None, false),
             LocalReply::RequestTimeout => (408, None, true),

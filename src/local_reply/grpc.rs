@@ -61,7 +61,7 @@ fn code(reply: &LocalReply) -> u16 {
         LocalReply::BadRequest { .. } | LocalReply::VersionNotSupported => INTERNAL,
         LocalReply::LimitKeyMissing { .. } => INVALID_ARGUMENT,
         LocalReply::SessionMissing | LocalReply::SessionInvalid | LocalReply::UnknownApiKey => UNAUTHENTICATED,
-        LocalReply::UpgradeRefused | LocalReply::PurgeRefused => PERMISSION_DENIED,
+        LocalReply::SessionElsewhere | LocalReply::UpgradeRefused | LocalReply::PurgeRefused => PERMISSION_DENIED,
         LocalReply::NoRoute | LocalReply::MethodNotAllowed { .. } => UNIMPLEMENTED,
         LocalReply::RateLimited(_)
         | LocalReply::TooManyInFlight(_)

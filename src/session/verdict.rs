@@ -15,6 +15,8 @@ pub enum Found {
     Record(Record),
     /// There is none, or what is there is no session.
     Nothing,
+    /// There is a login that has lasted its time; says why.
+    Outlived(&'static str),
     /// There is something that cannot be read; says why.
     Unreadable(&'static str),
     /// A login that is remembered, and certain.
@@ -38,6 +40,10 @@ pub enum Verdict {
     Anonymous,
     /// The session has ended, or never was.
     Expired,
+    /// The login has lasted its time (`max_age`); says why.
+    Outlived(&'static str),
+    /// The login stays with another device, and this one is refused (`bind`).
+    Elsewhere,
     /// No credential was sent.
     Absent,
     /// What was sent, or what is stored under it, is no session; says why.
@@ -70,6 +76,7 @@ pub fn judge(session: &Arc<str>, presented: &Presented, found: Found, key: &Key)
         Found::Unavailable(reason) | Found::Refused(reason) => Verdict::Unknown(reason),
         Found::Unreadable(reason) => Verdict::Rejected(reason),
         Found::Nothing => Verdict::Expired,
+        Found::Outlived(reason) => Verdict::Outlived(reason),
         Found::Record(Record { user: None, .. }) => Verdict::Anonymous,
         Found::Record(Record { user: Some(user), attributes, .. }) => Verdict::Valid(Arc::new(Principal {
             session: session.clone(),
@@ -90,9 +97,10 @@ pub fn admit(definition: &Definition, mode: Mode, verdict: Verdict) -> Admission
             let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             Admission::Refuse(LocalReply::SessionStoreDown { retry_after: retry_after.max(1) })
         }
+        (Verdict::Elsewhere, Mode::Required | Mode::Optional) => Admission::Refuse(LocalReply::SessionElsewhere),
         (_, Mode::Optional | Mode::Observe) => Admission::Pass,
         (Verdict::Absent, Mode::Required) => Admission::Refuse(LocalReply::SessionMissing),
-        (Verdict::Anonymous | Verdict::Expired | Verdict::Rejected(_), Mode::Required) => {
+        (Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(_) | Verdict::Rejected(_), Mode::Required) => {
             Admission::Refuse(LocalReply::SessionInvalid)
         }
     }
@@ -112,9 +120,9 @@ impl Verdict {
         match self {
             Self::Valid(_) | Self::Believed(_) => 0,
             Self::Anonymous => 1,
-            Self::Expired => 2,
+            Self::Expired | Self::Outlived(_) => 2,
             Self::Absent => 3,
-            Self::Rejected(_) => 4,
+            Self::Rejected(_) | Self::Elsewhere => 4,
             Self::Unknown(_) => 5,
         }
     }
@@ -122,7 +130,8 @@ impl Verdict {
     /// Why, where it is not obvious.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::Rejected(reason) | Self::Unknown(reason) => Some(reason),
+            Self::Rejected(reason) | Self::Outlived(reason) | Self::Unknown(reason) => Some(reason),
+            Self::Elsewhere => Some("another device"),
             Self::Believed(_) => Some("grace"),
             _ => None,
         }

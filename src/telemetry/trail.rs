@@ -44,6 +44,8 @@ pub struct Record {
     pub session: Option<&'static str>,
     /// Why, where it is not obvious.
     pub session_reason: Option<&'static str>,
+    /// `mismatch`: from another device than the session's; `unknown`: Redis did not tell which that is.
+    pub session_device: Option<&'static str>,
     /// The user, if logged in.
     pub user: Option<String>,
     /// `hit`, `miss`, `bypass` … as in `X-Cache`, lower case.
@@ -103,6 +105,7 @@ impl Record {
             limit: None,
             session: None,
             session_reason: None,
+            session_device: None,
             user: None,
             cache: None,
             cache_reason: None,

@@ -29,8 +29,10 @@ const OUTAGES: [&str; 7] = ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "AS
 pub struct Told {
     /// What it is.
     pub found: Found,
-    /// How long it is there, if that was asked and the record may be remembered.
+    /// How long it is there and counts, if that was asked and the record may be remembered.
     pub life: Option<Life>,
+    /// What `max_age` leaves it.
+    pub most: Option<Duration>,
 }
 
 /// Adds the commands that ask for the record under `key`, and for how long it is there if it `may_be_remembered`; says
@@ -48,13 +50,16 @@ pub fn ask(reading: &Reading, key: &[u8], may_be_remembered: bool, pipeline: &mu
 
 /// What the answer says.
 pub fn told(reading: &Reading, answer: Answer) -> Told {
+    let without = |found| Told { found, life: None, most: None };
     let values = match answer {
-        Answer::NotAsked | Answer::Near(_) => return Told { found: Found::Refused("not asked"), life: None },
-        Answer::Unavailable(reason) => return Told { found: Found::Unavailable(reason), life: None },
+        Answer::NotAsked | Answer::Near(_) => return without(Found::Refused("not asked")),
+        Answer::Unavailable(reason) => return without(Found::Unavailable(reason)),
         Answer::Values(values) => values,
     };
     let mut values = values.into_iter();
-    Told { found: found(reading, values.next()), life: values.next().and_then(|value| life(&value)) }
+    let (found, most) = reading.in_time(found(reading, values.next()));
+    let life = values.next().and_then(|value| life(&value)).map(|life| life.within(most));
+    Told { found, life, most }
 }
 
 fn found(reading: &Reading, value: Option<Value>) -> Found {
