@@ -1,7 +1,10 @@
 //! `[session.NAME]`.
 
 mod custom;
+mod doors;
 mod uses;
+
+pub use doors::Doors;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -142,6 +142,8 @@ pub struct Record {
     pub attributes: Vec<(String, String)>,
     /// When the session began, in Unix milliseconds, if it is wanted and told.
     pub born: Option<u64>,
+    /// When it is over by its own word, in Unix milliseconds, although its key may stand longer.
+    pub ends: Option<u64>,
 }
 
 /// What is wanted of a record.
