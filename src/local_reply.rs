@@ -91,6 +91,8 @@ pub enum LocalReply {
     /// 401: a credential was sent, but it is unknown, expired, malformed or not logged in. One answer for all, so that
     /// it tells nobody which (RFC 6750 §3.1).
     SessionInvalid,
+    /// 403: the session stays with the device that it was first seen on, and the request comes from another.
+    SessionElsewhere,
     /// 302: as either of these, to somebody who navigates: the way to the login (RFC 9110 §15.4.3).
     LoginNeeded {
         /// The whole `Location`.
@@ -243,7 +245,9 @@ impl LocalReply {
             Self::BadRequest { .. } | Self::LimitKeyMissing { .. } => StatusCode::BAD_REQUEST,
             Self::SessionMissing | Self::SessionInvalid | Self::UnknownApiKey => StatusCode::UNAUTHORIZED,
             Self::LoginNeeded { .. } => StatusCode::FOUND,
-            Self::SessionForbidden | Self::UpgradeRefused | Self::PurgeRefused => StatusCode::FORBIDDEN,
+            Self::SessionForbidden | Self::SessionElsewhere | Self::UpgradeRefused | Self::PurgeRefused => {
+                StatusCode::FORBIDDEN
+            }
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -285,6 +289,7 @@ impl LocalReply {
             Self::LimitStoreDown { .. } => ("limit-store-down", "Limits cannot be checked at the moment"),
             Self::SessionMissing => ("session-missing", "A login is needed"),
             Self::SessionInvalid => ("session-invalid", "The login is not valid"),
+            Self::SessionElsewhere => ("session-elsewhere", "The login is for another device"),
             Self::LoginNeeded { .. } => ("login-needed", "A login is needed"),
             Self::SessionForbidden => ("session-forbidden", "This login may not do that"),
             Self::SessionStoreDown { .. } => ("session-store-down", "Logins cannot be checked at the moment"),
@@ -325,6 +330,7 @@ impl LocalReply {
             }
             Self::SessionMissing => "The request carries no session.",
             Self::SessionInvalid => "The session has ended or is unknown. Log in again.",
+            Self::SessionElsewhere => "The session began on another device. Log in on this one.",
             Self::LoginNeeded { .. } => "The way leads over the login.",
             Self::SessionForbidden => "The login is valid, but not one of those that are let in here.",
             Self::UpgradeRefused => "This route takes neither WebSockets nor other upgrades.",
@@ -529,6 +535,7 @@ mod tests {
             LimitStoreDown { retry_after: 0 },
             SessionMissing,
             SessionInvalid,
+            SessionElsewhere,
             LoginNeeded { location: HeaderValue::from_static("/login?next=/a") },
             SessionForbidden,
             SessionStoreDown { retry_after: 2 },
@@ -599,7 +606,10 @@ mod tests {
             LocalReply::LimitKeyMissing { .. } => (400, None, false),
             LocalReply::SessionMissing | LocalReply::SessionInvalid | LocalReply::UnknownApiKey => (401, None, false),
             LocalReply::LoginNeeded { .. } => (302, None, false),
-            LocalReply::SessionForbidden | LocalReply::UpgradeRefused | LocalReply::PurgeRefused => (403, None, false),
+            LocalReply::SessionForbidden
+            | LocalReply::SessionElsewhere
+            | LocalReply::UpgradeRefused
+            | LocalReply::PurgeRefused => (403, None, false),
             LocalReply::NoRoute => (404, None, false),
             LocalReply::MethodNotAllowed { .. } => (405, None, false),
             LocalReply::RequestTimeout => (408, None, true),

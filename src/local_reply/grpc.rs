@@ -64,7 +64,10 @@ fn code(reply: &LocalReply) -> u16 {
         | LocalReply::SessionInvalid
         | LocalReply::LoginNeeded { .. }
         | LocalReply::UnknownApiKey => UNAUTHENTICATED,
-        LocalReply::SessionForbidden | LocalReply::UpgradeRefused | LocalReply::PurgeRefused => PERMISSION_DENIED,
+        LocalReply::SessionForbidden
+        | LocalReply::SessionElsewhere
+        | LocalReply::UpgradeRefused
+        | LocalReply::PurgeRefused => PERMISSION_DENIED,
         LocalReply::NoRoute | LocalReply::MethodNotAllowed { .. } => UNIMPLEMENTED,
         LocalReply::RateLimited(_)
         | LocalReply::TooManyInFlight(_)

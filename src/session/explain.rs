@@ -37,6 +37,9 @@ impl Session {
                 told["missed"] = json!({ "attribute": missed.attribute, "values": missed.values });
             }
         }
+        if let Some(device) = exchange.trail.borrow().session_device {
+            told["device"] = device.into();
+        }
         match self.admit(exchange, verdict) {
             Admission::Pass { principal, would } => {
                 self.pass_on(exchange, principal);

@@ -11,7 +11,8 @@ use super::credential::{Credential, credential, without_credentials};
 use super::digest::Key;
 use super::format::json;
 use super::seldom::Seldom;
-use super::store::known::{Known, Reading};
+use super::sightings::Following;
+use super::store::known::{Bound, Known, Reading};
 use super::store::memory::MemoryStore;
 use super::store::redis::{self, Told};
 use super::store::remembered::Remembered;
@@ -40,6 +41,8 @@ pub struct Session {
     /// Logins may be remembered near.
     near: bool,
     near_counts: Counts,
+    /// What is done as sessions pass, if anything is.
+    following: Option<Following>,
     verdicts: [Counter; Verdict::LABELS.len()],
     believed: Counter,
     seldom: Seldom,
@@ -50,7 +53,13 @@ impl Session {
     ///
     /// # Errors
     /// Its records cannot be read; says why.
-    pub fn new(on_route: OnRoute, store: Store, registry: &Arc<Registry>, worker: usize) -> Result<Rc<Self>, String> {
+    pub fn new(
+        on_route: OnRoute,
+        store: Store,
+        following: Option<Following>,
+        registry: &Arc<Registry>,
+        worker: usize,
+    ) -> Result<Rc<Self>, String> {
         let definition = on_route.definition.clone();
         let session = ("session", &*definition.name);
         let verdicts = Verdict::LABELS.map(|verdict| {
@@ -63,7 +72,18 @@ impl Session {
         let near_counts = Counts::new(registry, worker, "session");
         let reading = Reading::of(&definition)?;
         let seldom = Seldom::new(registry, worker, &definition.name);
-        Ok(Rc::new(Self { definition, on_route, store, reading, near, near_counts, verdicts, believed, seldom }))
+        Ok(Rc::new(Self {
+            definition,
+            on_route,
+            store,
+            reading,
+            near,
+            near_counts,
+            following,
+            verdicts,
+            believed,
+            seldom,
+        }))
     }
 
     /// Finds out which session the client says is its own, once.
@@ -83,33 +103,57 @@ impl Session {
 
     pub(super) fn judge(&self, exchange: &mut Exchange) -> Verdict {
         self.look(exchange);
+        let verdict = self.judge_record(exchange);
+        match &self.following {
+            Some(following) => following.at_home(verdict, exchange),
+            None => verdict,
+        }
+    }
+
+    fn judge_record(&self, exchange: &mut Exchange) -> Verdict {
         let answer = exchange.answers.take(Slot::Session);
         let presented = exchange.presented.as_deref().unwrap_or(&Presented::Absent);
         let judge = |found| judge(&self.definition.name, presented, found, Key::of_process());
         let Presented::Located(located) = presented else { return judge(Found::Nothing) };
         match (&self.store, answer) {
-            (Store::Memory(memory), _) => judge(memory.record(&located.identifier).map_or(Found::Nothing, |bytes| {
-                json::record(self.reading.wanted(), &bytes).map_or_else(Found::Unreadable, Found::Record)
-            })),
-            (Store::Redis(_), Answer::Near(login)) => {
-                judge(login.downcast::<Principal>().map_or(Found::Refused("not asked"), Found::Known))
+            (Store::Memory(memory), _) => {
+                let found = memory.record(&located.identifier).map_or(Found::Nothing, |bytes| {
+                    json::record(self.reading.wanted(), &bytes).map_or_else(Found::Unreadable, Found::Record)
+                });
+                judge(self.reading.in_time(found).0)
             }
-            (Store::Redis(remembered), answer) => {
+            (Store::Redis(_), Answer::Near(login)) => match login.downcast::<Known>() {
+                Err(_) => judge(Found::Refused("not asked")),
+                Ok(known) => {
+                    let verdict = judge(Found::Known(known.principal.clone()));
+                    exchange.answers.keep_login(known);
+                    verdict
+                }
+            },
+            (Store::Redis(remembered), mut answer) => {
                 let key = &located.key;
+                let bound = self.following.as_ref().map_or(Bound::Unknown, |following| following.bound(&mut answer));
                 let mut told = redis::told(&self.reading, answer);
-                self.believe(remembered, key, &mut told);
-                let life = told.life;
+                let believed = self.believe(remembered, key, &mut told);
+                let (life, most) = (told.life, told.most);
                 let verdict = judge(told.found);
                 match &verdict {
                     Verdict::Valid(principal) => {
                         if let Some(life) = life {
                             let (reading, asked) = (self.reading.clone(), exchange.trail.borrow().started);
-                            let known = Known { reading, principal: principal.clone(), asked, life, era: 0 };
-                            self.remember(remembered, key, known, exchange);
+                            let principal = principal.clone();
+                            let known = Known { reading, principal, asked, life, most, bound, era: 0 };
+                            self.remember(remembered, key, &known, exchange);
+                            if self.following.is_some() {
+                                exchange.answers.keep_login(Arc::new(known));
+                            }
                         }
                     }
-                    Verdict::Anonymous | Verdict::Expired | Verdict::Rejected(_) => remembered.forget(key.as_bytes()),
-                    Verdict::Believed(_) | Verdict::Absent | Verdict::Unknown(_) => {}
+                    Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(_) | Verdict::Rejected(_) => {
+                        remembered.forget(key.as_bytes());
+                    }
+                    Verdict::Believed(_) => believed.into_iter().for_each(|known| exchange.answers.keep_login(known)),
+                    Verdict::Elsewhere | Verdict::Absent | Verdict::Unknown(_) => {}
                 }
                 verdict
             }
@@ -117,20 +161,22 @@ impl Session {
     }
 
     /// While Redis is away: who was logged in a short while ago, if the configuration says so.
-    fn believe(&self, remembered: &Remembered, key: &str, told: &mut Told) {
-        if let (Found::Unavailable(_), Some(grace)) = (&told.found, self.definition.on_outage.grace())
-            && let Some(principal) = remembered.believed(key.as_bytes(), &self.reading, grace)
-        {
-            told.found = Found::Believed(principal);
-        }
+    fn believe(&self, remembered: &Remembered, key: &str, told: &mut Told) -> Option<Arc<Known>> {
+        let (Found::Unavailable(_), Some(grace)) = (&told.found, self.definition.on_outage.grace()) else {
+            return None;
+        };
+        let known = remembered.believed(key.as_bytes(), &self.reading, grace)?;
+        told.found = Found::Believed(known.principal.clone());
+        Some(known)
     }
 
-    fn remember(&self, remembered: &Remembered, key: &str, known: Known, exchange: &Exchange) {
+    fn remember(&self, remembered: &Remembered, key: &str, known: &Known, exchange: &Exchange) {
         if self.definition.on_outage.grace().is_some() {
             remembered.keep_for_grace(key.as_bytes(), known.clone());
         }
         if let Some(note) = exchange.answers.note(Slot::Session)
-            && !remembered.keep_near(key.as_bytes(), note, known)
+            && self.following.as_ref().is_none_or(|following| following.is_settled(&known.bound))
+            && !remembered.keep_near(key.as_bytes(), note, known.clone())
         {
             self.near_counts.raced();
         }
@@ -138,6 +184,9 @@ impl Session {
 
     fn record(&self, verdict: &Verdict, exchange: &Exchange) {
         self.verdicts[verdict.index()].inc();
+        if let Some(following) = &self.following {
+            following.record(verdict, exchange);
+        }
         let mut trail = exchange.trail.borrow_mut();
         trail.session = Some(verdict.label());
         trail.session_reason = verdict.reason();
@@ -220,8 +269,10 @@ impl Ask for Session {
             }
             exchange.answers.set_note(Slot::Session, note);
         }
-        let may_be_remembered = note.is_some() || self.definition.on_outage.grace().is_some();
-        redis::ask(&self.reading, key.as_bytes(), may_be_remembered, pipeline)
+        let following = self.following.as_ref();
+        let with_life = note.is_some() || self.definition.on_outage.grace().is_some() || following.is_some();
+        let asked = redis::ask(&self.reading, key.as_bytes(), with_life, pipeline);
+        asked + following.map_or(0, |following| following.ask(key, pipeline))
     }
 }
 

@@ -12,7 +12,8 @@
 //! 7. A CORS preflight (Fetch §4.8) carries no credentials by design and passes without any.
 //! 8. The app learns who is logged in from the identity fields. What a client sends under their names, in any
 //!    spelling, is removed on every route.
-//! 9. Records are read, never written, and their TTL is left alone: they are the app's.
+//! 9. Records are read, never written, and their TTL is left alone: they are the app's. Where `touch` is set, a session in use is
+//!    prolonged, and an operator may have one removed (`operate`).
 //! 10. A login that Redis told of is remembered while it is certain that it stands, and Redis is not asked again (`near`).
 //! 11. Where `on_outage = "grace"`, rule 6 has an exception: a login that Redis confirmed a short while ago, and that
 //!     nothing has contradicted since, is believed while Redis is away (`grace`). Whoever else asks gets 503.
@@ -20,6 +21,8 @@
 //! 13. Observed: everybody passes as where it is optional, a store that cannot be read refuses nobody, and what would have been
 //!     refused by the rules for `required` is counted, logged and explained.
 //! 14. A credential in the query goes on to the app, or no further than here (`forward_query`), as the configuration says.
+//! 15. By setting, a login ends so long after its birth (`lifetime`), stays with its device (`device`), and is noted as its
+//!     user's (`sightings`).
 //!
 //! # Why
 //! Rule 6: a client that gets 401 forgets its login, and a second of trouble has logged everybody out.
@@ -30,17 +33,23 @@
 //! is nobody's costs the same trip.
 
 pub mod credential;
+pub mod device;
 pub mod digest;
 mod explain;
 pub mod format;
 mod identity;
 mod layer;
+mod lifetime;
 pub mod login;
+pub mod operate;
+mod recent;
 pub mod require;
 pub mod secrets;
 mod seldom;
 pub mod settings;
+pub mod sightings;
 pub mod store;
+mod touch;
 pub mod verdict;
 
 use std::sync::Arc;
@@ -103,7 +112,10 @@ impl Definition {
             name: name.into(),
             secrets: Secrets::default(),
             carriers: usual.carriers,
-            prefix: usual.prefix.to_owned(),
+            prefix: match &format {
+                Format::Custom(custom) => custom.key.prefix().to_owned(),
+                _ => usual.prefix.to_owned(),
+            },
             user: usual.user.iter().map(|path| (*path).to_owned()).collect(),
             format,
             forward: Vec::new(),

@@ -15,6 +15,8 @@ pub enum Found {
     Record(Record),
     /// There is none, or what is there is no session.
     Nothing,
+    /// There is a login that has lasted its time; says why.
+    Outlived(&'static str),
     /// There is something that cannot be read; says why.
     Unreadable(&'static str),
     /// A login that is remembered, and certain.
@@ -38,6 +40,10 @@ pub enum Verdict {
     Anonymous,
     /// The session has ended, or never was.
     Expired,
+    /// The login has lasted its time (`max_age`); says why.
+    Outlived(&'static str),
+    /// The login stays with another device, and this one is refused (`bind`).
+    Elsewhere,
     /// No credential was sent.
     Absent,
     /// What was sent, or what is stored under it, is no session; says why.
@@ -73,6 +79,7 @@ pub fn judge(session: &Arc<str>, presented: &Presented, found: Found, key: &Key)
         Found::Unavailable(reason) | Found::Refused(reason) => Verdict::Unknown(reason),
         Found::Unreadable(reason) => Verdict::Rejected(reason),
         Found::Nothing => Verdict::Expired,
+        Found::Outlived(reason) => Verdict::Outlived(reason),
         Found::Record(Record { user: None, .. }) => Verdict::Anonymous,
         Found::Record(Record { user: Some(user), attributes, .. }) => Verdict::Valid(Arc::new(Principal {
             session: session.clone(),
@@ -106,9 +113,12 @@ fn refusal(OnRoute { definition, mode, require }: &OnRoute, verdict: &Verdict) -
             let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             Some(LocalReply::SessionStoreDown { retry_after: retry_after.max(1) })
         }
+        Verdict::Elsewhere => Some(LocalReply::SessionElsewhere),
         _ if *mode == Mode::Optional => None,
         Verdict::Absent => Some(LocalReply::SessionMissing),
-        Verdict::Anonymous | Verdict::Expired | Verdict::Rejected(_) => Some(LocalReply::SessionInvalid),
+        Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(_) | Verdict::Rejected(_) => {
+            Some(LocalReply::SessionInvalid)
+        }
     }
 }
 
@@ -126,9 +136,9 @@ impl Verdict {
         match self {
             Self::Valid(_) | Self::Believed(_) => 0,
             Self::Anonymous => 1,
-            Self::Expired => 2,
+            Self::Expired | Self::Outlived(_) => 2,
             Self::Absent => 3,
-            Self::Rejected(_) => 4,
+            Self::Rejected(_) | Self::Elsewhere => 4,
             Self::Unknown(_) => 5,
         }
     }
@@ -136,7 +146,8 @@ impl Verdict {
     /// Why, where it is not obvious.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::Rejected(reason) | Self::Unknown(reason) => Some(reason),
+            Self::Rejected(reason) | Self::Outlived(reason) | Self::Unknown(reason) => Some(reason),
+            Self::Elsewhere => Some("another device"),
             Self::Believed(_) => Some("grace"),
             _ => None,
         }

@@ -60,6 +60,7 @@ fn format(format: &Format) -> String {
         Format::Php(Handler::Igbinary) => " (igbinary)",
         Format::Laravel(Cipher::Gcm) => " (GCM)",
         Format::Spring { base64: false } => " (not base64)",
+        Format::Custom(custom) => return format!("custom: {custom}"),
         _ => "",
     };
     format!("{}{option}", format.name())

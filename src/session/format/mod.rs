@@ -13,21 +13,28 @@
 //! Rule 4: a flag would make one user of all who are logged in, and what is stored or counted for one would be for all.
 //! Being stricter than the app about spelling costs nothing: browsers return what they were given.
 
+pub mod custom;
 pub mod datum;
 pub mod django;
 mod envelope;
+pub mod express;
 pub mod flask;
 pub mod hash;
 mod igbinary;
 pub mod inflate;
+pub mod java;
 pub mod json;
 mod laravel;
+pub mod marshal;
 pub mod msgpack;
+pub mod percent;
 mod php;
 pub mod pickle;
 pub mod python;
+pub mod rails;
 mod serialized;
 pub mod sign;
+pub mod spring;
 mod usual;
 
 #[cfg(test)]
@@ -68,6 +75,8 @@ pub enum Format {
         /// The cookie is base64 of the identifier, as in the servlet stack; WebFlux sends it as it is.
         base64: bool,
     },
+    /// As the configuration describes it.
+    Custom(Arc<custom::Custom>),
 }
 
 /// PHP's `session.serialize_handler`.
@@ -133,6 +142,8 @@ pub struct Record {
     pub attributes: Vec<(String, String)>,
     /// When the session began, in Unix milliseconds, if it is wanted and told.
     pub born: Option<u64>,
+    /// When it is over by its own word, in Unix milliseconds, although its key may stand longer.
+    pub ends: Option<u64>,
 }
 
 /// What is wanted of a record.
@@ -184,10 +195,13 @@ pub fn way(definition: &Definition) -> Result<Arc<dyn Way>, String> {
         Format::Json => Ok(Arc::new(json::Json::new(prefix))),
         Format::Hash => Ok(Arc::new(hash::Hash::new(prefix))),
         Format::Flask => Ok(Arc::new(flask::Flask::new(prefix, &definition.secrets))),
+        Format::Express => Ok(Arc::new(express::Express::new(prefix, &definition.secrets)?)),
         Format::Django => Ok(Arc::new(django::Django::new(prefix))),
         Format::Php(handler) => Ok(Arc::new(php::Php::new(prefix, *handler))),
         Format::Laravel(cipher) => Ok(Arc::new(laravel::Laravel::new(definition, *cipher)?)),
-        other => Err(format!("format `{}` cannot be read", other.name())),
+        Format::Rails => Ok(Arc::new(rails::Rails::new(prefix))),
+        Format::Spring { base64 } => Ok(Arc::new(spring::Spring::new(prefix, *base64))),
+        Format::Custom(custom) => Ok(Arc::new(custom::CustomWay::new(custom, &definition.secrets)?)),
     }
 }
 

@@ -61,7 +61,7 @@ impl Way for Php {
 ///
 /// # Errors
 /// They cannot be read; says why.
-fn decode(handler: Handler, bytes: &[u8]) -> Result<Datum, &'static str> {
+pub fn decode(handler: Handler, bytes: &[u8]) -> Result<Datum, &'static str> {
     if bytes.is_empty() {
         return Ok(Datum::Map(Vec::new()));
     }

@@ -31,6 +31,7 @@ impl Format {
             Self::Laravel(_) => "laravel",
             Self::Rails => "rails",
             Self::Spring { .. } => "spring",
+            Self::Custom(_) => "custom",
         }
     }
 
@@ -74,6 +75,10 @@ impl Format {
                 &["org.springframework.session.FindByIndexNameSessionRepository.PRINCIPAL_NAME_INDEX_NAME", "user_id"],
                 false,
             ),
+            // Nobody knows where its credential is; its prefix is in its key.
+            Self::Custom(custom) => {
+                Usual { carriers: Vec::new(), prefix: "", user: &["user_id"], signed: custom.is_signed() }
+            }
         }
     }
 
