@@ -32,8 +32,8 @@ pub struct Shared {
     pub health: Arc<admin::Health>,
     /// Open connections.
     pub admission: Arc<Admission>,
-    /// Session records in process memory; the demo has them, nobody else.
-    pub sessions: Option<Arc<session::store::memory::MemoryStore>>,
+    /// Session records in process memory: the demo's, or those that sidegate issues; used where there is no Redis.
+    pub sessions: Arc<session::store::memory::MemoryStore>,
     /// Turns true when the process is to stop.
     pub draining: watch::Sender<bool>,
     /// What is known of the apps' endpoints.
@@ -139,7 +139,9 @@ impl Shared {
             sink,
             health: admin::Health::new(),
             admission: Admission::new(bounds),
-            sessions,
+            sessions: sessions.unwrap_or_else(|| {
+                session::store::memory::MemoryStore::new(Clock::System, settings.memory.issued.max_bytes)
+            }),
             draining: watch::Sender::new(false),
             workers: server.workers,
             stores: Mutex::new(Stores::new(settings)),
@@ -164,6 +166,7 @@ impl Shared {
     /// Puts `stores` in force.
     pub fn adopt(&self, stores: Stores) {
         let (old, new) = (self.stores().near, stores.near.clone());
+        self.sessions.rebound(stores.bounds.issued.max_bytes);
         *self.stores.lock() = stores;
         if !Arc::ptr_eq(&old, &new) {
             old.stop();

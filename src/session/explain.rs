@@ -30,6 +30,9 @@ impl Session {
         if let Verdict::Valid(principal) | Verdict::Believed(principal) = &verdict {
             (told["user"], told["digest"]) = (principal.user.as_str().into(), principal.session_digest.as_str().into());
         }
+        if let Some(issue) = &self.definition.issue {
+            told["issues"] = json!({ "cookie": issue.cookie, "for": issue.ttl.as_secs() });
+        }
         match admit(&self.definition, self.on_route.mode, verdict) {
             Admission::Pass => told["passes"] = true.into(),
             Admission::PassAs(principal) => {

@@ -83,7 +83,7 @@ impl Session {
         let judge = |found| judge(&self.definition.name, presented, found, Key::of_process());
         let Presented::Located(located) = presented else { return judge(Found::Nothing) };
         match (&self.store, answer) {
-            (Store::Memory(memory), _) => judge(memory.record(&located.identifier).map_or(Found::Nothing, |bytes| {
+            (Store::Memory(memory), _) => judge(memory.record(&located.key).map_or(Found::Nothing, |bytes| {
                 json::record(self.reading.wanted(), &bytes).map_or_else(Found::Unreadable, Found::Record)
             })),
             (Store::Redis(_), Answer::Near(login)) => {
