@@ -124,6 +124,9 @@ fn of_session(session: &Value) -> String {
     if let Some(user) = session["user"].as_str() {
         let _ = write!(words, ", user {user}");
     }
+    if let Some(cookie) = session["issues"]["cookie"].as_str() {
+        let _ = write!(words, ", issued in cookie {cookie}");
+    }
     words
 }
 
