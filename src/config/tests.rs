@@ -137,6 +137,7 @@ fn what_the_reference_shows_without_default_is_good_too() {
         "is of format `php`",
         "is of format `laravel`",
         "is of format `spring`",
+        "nobody can log in",
     ];
     let known = |message: &String| {
         example.iter().any(|start| message.starts_with(start)) || either.iter().any(|end| message.ends_with(end))

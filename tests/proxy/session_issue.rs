@@ -5,7 +5,7 @@ use http::Response;
 
 use crate::harness::http2_app::Http2App;
 use crate::harness::origin::Request;
-use crate::harness::{Answer, Configuration, Origin, RedisServer, Reply, Sidegate};
+use crate::harness::{Answer, Configuration, Origin, RedisServer, Reply, Sidegate, until};
 use crate::session_story::given;
 
 /// The path says what the app orders.
@@ -283,4 +283,19 @@ fn issued_sessions_in_memory_outlast_a_reload() {
     let bounded = format!("{TABLES}\n[memory]\nissued_sessions = \"1 MiB\"\n");
     sidegate.reload(&configuration.with(&bounded).text());
     assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 200);
+}
+
+#[test]
+fn a_logout_is_not_forgotten_when_redis_goes_away_after_it() {
+    let (app, mut redis) = (app(), RedisServer::start());
+    let tables = TABLES.replace("max_age = \"10h\"", "max_age = \"10h\"\non_outage = \"grace\"");
+    let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+    let [out, still] = [given(&sidegate.get("/login")).0, given(&sidegate.get("/login")).0];
+    for identifier in [&out, &still] {
+        assert_eq!(with_cookie(&sidegate, "GET", "/account", identifier).status, 200);
+    }
+    assert_eq!(with_cookie(&sidegate, "GET", "/logout", &out).status, 200);
+    redis.kill();
+    until("who is logged in still is believed", || with_cookie(&sidegate, "GET", "/account", &still).status == 200);
+    assert_eq!(with_cookie(&sidegate, "GET", "/account", &out).status, 503, "whoever logged out is not believed");
 }
