@@ -153,7 +153,7 @@ fn an_order_never_leaves_the_gate_wherever_it_stands_and_a_client_gives_none() {
         while wire.request()?.is_some() {
             wire.send(
                 b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX-Session-Create: {}\r\n\r\n\
-                  HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\nx-session-destroy: 1\r\nX-SESSION-EXTEND: 5\r\n\r\n\
+                  HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\nx-session-destroy: 1\r\nX-SESSION-DESTROY: 2\r\n\r\n\
                   0\r\nX-Session-Create: {}\r\nX-Sum: 1\r\n\r\n",
             )?;
         }
