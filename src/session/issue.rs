@@ -133,10 +133,11 @@ impl Issuing {
         let own = || cookies(fields, &self.issue.cookie);
         let named = match exchange.presented.as_deref() {
             Some(Presented::Located(located)) => vec![located.clone()],
-            Some(Presented::Rejected(_)) => {
+            Some(Presented::Absent) => Vec::new(),
+            // It contradicts itself, or the session's own layer let it pass unread.
+            Some(Presented::Rejected(_)) | None => {
                 own().filter_map(|text| self.records.locate(text)).take(MOST_NAMED).collect()
             }
-            Some(Presented::Absent) | None => Vec::new(),
         };
         let by_cookie = named.first().is_some_and(|first| own().any(|text| text == first.identifier.as_bytes()));
         let mut head = Request::new(Body::empty());
