@@ -34,7 +34,7 @@ mod certificate;
 mod session;
 
 pub use certificate::{CertificateFact, ClientCertificate};
-pub use session::{Located, Presented, Principal};
+pub use session::{Located, Orders, Presented, Principal};
 
 /// A service of the stack: takes an [`Exchange`], always answers, never fails.
 pub trait Next:

@@ -30,6 +30,7 @@ use crate::route::pattern::Pattern;
 use crate::route::strictness::Strictness;
 use crate::route::table::Table;
 use crate::route::{self, Bound, Paths, Refusals};
+use crate::session::issue::{self, Issuing};
 use crate::session::{self, IdentityFields, Session};
 use crate::telemetry::{self, Telemetry};
 use crate::upstream::forward::{self, Terms};
@@ -75,6 +76,8 @@ pub struct Route {
     pub in_flight_by_request: Option<Rc<InFlight>>,
     /// Who may pass.
     pub session: Option<Rc<Session>>,
+    /// Makes sessions, for an app that has none.
+    pub issuing: Option<Rc<Issuing>>,
     /// Limits that depend on who is logged in.
     pub by_principal: Option<Rc<RateLimit>>,
     /// Limits on requests in flight that depend on who is logged in.
@@ -117,7 +120,7 @@ pub fn build(parts: Parts) -> impl Next {
 
 /// The stack of one route, from the app outwards: a layer that the route does not use is not there.
 fn of_route(link: Option<Link>, route: Route) -> Seam {
-    let Route { cors, response_fields, plan, by_request, session, by_principal, .. } = route;
+    let Route { cors, response_fields, plan, by_request, session, issuing, by_principal, .. } = route;
     let Route { cache, encode, forwarded, upstream, terms, .. } = route;
     let (in_flight, in_flight_by_principal) = (route.in_flight_by_request, route.in_flight_by_principal);
     let redirects = terms.rewrite.clone().filter(|rewrite| rewrite.location);
@@ -150,6 +153,8 @@ fn of_route(link: Option<Link>, route: Route) -> Seam {
         .under(in_flight_by_principal.map(in_flight::layer))
         // All of these in one trip, and the stored response with them where its key holds who is logged in.
         .under(second.map(|link| gather::layer(Some(link), asks_by_principal.into())))
+        // What the app orders about sessions is carried out where it is known which one the client has.
+        .under(issuing.map(issue::layer))
         // Nobody who is not logged in gets further, not even to a stored response.
         .under(session.map(session::layer))
         // The cheapest refusal first: a flood costs neither a session nor a stored response.

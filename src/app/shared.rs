@@ -32,8 +32,8 @@ pub struct Shared {
     pub health: Arc<admin::Health>,
     /// Open connections.
     pub admission: Arc<Admission>,
-    /// Session records in process memory; the demo has them, nobody else.
-    pub sessions: Option<Arc<session::store::memory::MemoryStore>>,
+    /// Session records in process memory: the demo's, or those that sidegate issues; used where there is no Redis.
+    pub sessions: Arc<session::store::memory::MemoryStore>,
     /// What has been done for sessions lately.
     pub sightings: Arc<session::sightings::Done>,
     /// Turns true when the process is to stop.
@@ -141,7 +141,9 @@ impl Shared {
             sink,
             health: admin::Health::new(),
             admission: Admission::new(bounds),
-            sessions,
+            sessions: sessions.unwrap_or_else(|| {
+                session::store::memory::MemoryStore::new(Clock::System, settings.memory.issued.max_bytes)
+            }),
             sightings: Arc::default(),
             draining: watch::Sender::new(false),
             workers: server.workers,
@@ -167,6 +169,7 @@ impl Shared {
     /// Puts `stores` in force.
     pub fn adopt(&self, stores: Stores) {
         let (old, new) = (self.stores().near, stores.near.clone());
+        self.sessions.rebound(stores.bounds.issued.max_bytes);
         *self.stores.lock() = stores;
         if !Arc::ptr_eq(&old, &new) {
             old.stop();

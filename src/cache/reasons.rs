@@ -30,7 +30,7 @@ pub fn detail(word: &str) -> String {
     }
 }
 
-const ALL: [(&str, &str, &str); 45] = [
+const ALL: [(&str, &str, &str); 46] = [
     // The request passes the store by.
     ("method", "the method is neither GET nor HEAD", "RFC 9111 §4"),
     ("request-content", "the request has content, and the key does not", "RFC 9110 §9.3.1"),
@@ -71,6 +71,7 @@ const ALL: [(&str, &str, &str); 45] = [
     ("no-store", "the response says no-store", "RFC 9111 §5.2.2.5"),
     ("private", "the response says private, and the key has no principal", "RFC 9111 §5.2.2.7"),
     ("set-cookie", "the response sets a cookie", "cache.set_cookie"),
+    ("session-order", "the app orders something about this client's session", "session.issue"),
     ("vary", "Vary is *, or names more fields than are kept apart", "RFC 9111 §4.1"),
     ("event-stream", "an event stream has no end to wait for", "HTML §9.2"),
     (
@@ -102,6 +103,7 @@ mod tests {
             Private,
             NoCache,
             SetCookie,
+            SessionOrder,
             Vary,
             EventStream,
             Credentials,

@@ -18,7 +18,7 @@ use crate::session::store::memory::MemoryStore;
 
 const DEFAULT_FILE: &str = "sidegate.toml";
 /// Session records that the demo keeps in process memory.
-const DEMO_SESSIONS: usize = 1_000;
+const DEMO_SESSIONS: u64 = 1 << 20;
 
 /// A policy sidecar in front of an HTTP API: rate limits, response caching and session validation over Redis.
 #[derive(Debug, Parser)]

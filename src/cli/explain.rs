@@ -137,6 +137,9 @@ fn of_session(session: &Value) -> String {
     if let Some(status) = session["would"]["status"].as_u64() {
         let _ = write!(words, ", only observed: would be {status}");
     }
+    if let Some(cookie) = session["issues"]["cookie"].as_str() {
+        let _ = write!(words, ", issued in cookie {cookie}");
+    }
     words
 }
 

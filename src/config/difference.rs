@@ -101,6 +101,7 @@ pub fn sections(settings: &Settings) -> Vec<Section> {
         ("filling", plain(size(memory.cache.max_filling))),
         ("encoding", plain(size(memory.coders.max_bytes))),
         ("grace_sessions", plain(size(memory.sessions.max_bytes))),
+        ("issued_sessions", plain(size(memory.issued.max_bytes))),
     ];
     sections.push(Section { name: "memory".into(), lines: memory });
     let from = list(settings.purge.from.iter().map(ToString::to_string));

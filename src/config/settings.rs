@@ -68,6 +68,8 @@ pub struct MemorySettings {
     pub coders: cache::encode::MemorySettings,
     /// `grace_sessions`.
     pub sessions: session::MemorySettings,
+    /// `issued_sessions`.
+    pub issued: session::IssuedSettings,
 }
 
 /// `[[route]]`.

@@ -118,14 +118,15 @@ fn what_the_reference_shows_without_default_is_good_too() {
         Ok(loaded) => loaded.warnings.into_iter().map(|warning| warning.message).collect(),
         Err(report) => report.diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect::<Vec<_>>(),
     };
-    // The certificates are an example's names; the example's server speaks http, its Redis stands alone, and its session
-    // believes nobody.
+    // The certificates are an example's names; the example's server speaks http, its Redis stands alone, its session
+    // believes nobody, and its only route needs a login.
     let example = [
         "cannot read config/",
         "`tls` is for https",
         "`tls` is for rediss",
         "this login is for sentinels",
         "`max_delay` goes with",
+        "nobody can log in",
     ];
     // A limit has a quota or counts requests in flight, and the reference shows both; and its cache stands under a session.
     let either = [

@@ -1,6 +1,8 @@
-//! What is found out about sessions.
+//! What is found out about sessions, and what the app orders about them.
 
 use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
 
 /// What a client sends to say which session is its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,5 +77,57 @@ mod tests {
         assert_eq!((principal.attribute("plan"), principal.attribute("role")), (Some("pro"), None));
         assert_eq!(principal.texts("role").collect::<Vec<_>>(), ["admin", "staff"]);
         assert_eq!((principal.attribute("name"), principal.texts("name").count()), (None, 0));
+    }
+}
+
+/// What the app orders about the session of its client, by fields of its answer. `upstream` takes them out of the answer as it
+/// reads it, whatever route it is of, and leaves this among the answer's extensions: no client and no store ever sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    create: [Option<HeaderValue>; 2],
+    destroy: bool,
+    extend: [Option<HeaderValue>; 2],
+}
+
+/// The fields by which the app orders.
+const ORDERS: [&str; 3] = ["x-session-create", "x-session-destroy", "x-session-extend"];
+
+impl Orders {
+    /// The fields by which the app orders: a client's own are removed where sessions are issued.
+    pub fn fields() -> impl Iterator<Item = HeaderName> {
+        ORDERS.into_iter().map(HeaderName::from_static)
+    }
+
+    /// Whether a field of this name is an order.
+    pub fn names(name: &HeaderName) -> bool {
+        // Most names are told apart by their length.
+        matches!(name.as_str(), "x-session-create" | "x-session-destroy" | "x-session-extend")
+    }
+
+    /// Notes a line of such a field. Of more than two lines of one name, which are one too many already, the rest is let go of.
+    pub fn note(&mut self, name: &HeaderName, value: HeaderValue) {
+        let lines = match name.as_str() {
+            "x-session-create" => &mut self.create,
+            "x-session-extend" => &mut self.extend,
+            _ => return self.destroy = true,
+        };
+        if let Some(free) = lines.iter_mut().find(|line| line.is_none()) {
+            *free = Some(value);
+        }
+    }
+
+    /// The lines of `X-Session-Create`: none, one, or too many.
+    pub fn create(&self) -> (Option<&HeaderValue>, bool) {
+        (self.create[0].as_ref(), self.create[1].is_some())
+    }
+
+    /// Whether there is `X-Session-Destroy`, whatever it says.
+    pub fn destroy(&self) -> bool {
+        self.destroy
+    }
+
+    /// The lines of `X-Session-Extend`: none, one, or too many.
+    pub fn extend(&self) -> (Option<&HeaderValue>, bool) {
+        (self.extend[0].as_ref(), self.extend[1].is_some())
     }
 }

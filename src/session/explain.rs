@@ -40,6 +40,9 @@ impl Session {
         if let Some(device) = exchange.trail.borrow().session_device {
             told["device"] = device.into();
         }
+        if let Some(issue) = &self.definition.issue {
+            told["issues"] = json!({ "cookie": issue.cookie, "for": issue.ttl.as_secs() });
+        }
         match self.admit(exchange, verdict) {
             Admission::Pass { principal, would } => {
                 self.pass_on(exchange, principal);

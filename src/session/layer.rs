@@ -117,7 +117,7 @@ impl Session {
         let Presented::Located(located) = presented else { return judge(Found::Nothing) };
         match (&self.store, answer) {
             (Store::Memory(memory), _) => {
-                let found = memory.record(&located.identifier).map_or(Found::Nothing, |bytes| {
+                let found = memory.record(&located.key).map_or(Found::Nothing, |bytes| {
                     json::record(self.reading.wanted(), &bytes).map_or_else(Found::Unreadable, Found::Record)
                 });
                 judge(self.reading.in_time(found).0)

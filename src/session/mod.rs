@@ -13,7 +13,8 @@
 //! 8. The app learns who is logged in from the identity fields. What a client sends under their names, in any
 //!    spelling, is removed on every route.
 //! 9. Records are read, never written, and their TTL is left alone: they are the app's. Where `touch` is set, a session in use is
-//!    prolonged, and an operator may have one removed (`operate`).
+//!    prolonged, and an operator may have one removed (`operate`). Where the app has no sessions, sidegate issues them as the app
+//!    orders (`issue`).
 //! 10. A login that Redis told of is remembered while it is certain that it stands, and Redis is not asked again (`near`).
 //! 11. Where `on_outage = "grace"`, rule 6 has an exception: a login that Redis confirmed a short while ago, and that
 //!     nothing has contradicted since, is believed while Redis is away (`grace`). Whoever else asks gets 503.
@@ -38,6 +39,7 @@ pub mod digest;
 mod explain;
 pub mod format;
 mod identity;
+pub mod issue;
 mod layer;
 mod lifetime;
 pub mod login;
@@ -173,6 +175,19 @@ pub struct MemorySettings {
 }
 
 impl Default for MemorySettings {
+    fn default() -> Self {
+        Self { max_bytes: 16 * 1024 * 1024 }
+    }
+}
+
+/// `[memory]`, as far as sessions are concerned that sidegate issues where there is no Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IssuedSettings {
+    /// Bytes of records.
+    pub max_bytes: u64,
+}
+
+impl Default for IssuedSettings {
     fn default() -> Self {
         Self { max_bytes: 16 * 1024 * 1024 }
     }

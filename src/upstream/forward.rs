@@ -370,6 +370,9 @@ fn receive(
     }
     *response.status_mut() = head.status;
     *response.headers_mut() = head.fields;
+    if let Some(orders) = head.orders {
+        response.extensions_mut().insert(*orders);
+    }
     if let Some(reason) = head.reason.and_then(|reason| ReasonPhrase::try_from(reason).ok()) {
         response.extensions_mut().insert(reason);
     }

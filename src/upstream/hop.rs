@@ -16,6 +16,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue};
 
 use crate::client_addr::claims::is_claim;
+use crate::exchange::Orders;
 use crate::session::IdentityFields;
 
 /// `X-Forwarded-For`.
@@ -91,7 +92,8 @@ pub fn request(fields: &mut HeaderMap, trusted: bool, identity: &IdentityFields)
     switch
 }
 
-/// Whether a field of an answer stops here: it is about the connection to the app (RFC 9110 §7.6.1).
+/// Whether a field of an answer stops here: it is about the connection to the app (RFC 9110 §7.6.1), or an order to us
+/// about the client's session.
 pub fn stops_here(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -103,7 +105,7 @@ pub fn stops_here(name: &HeaderName) -> bool {
             | "proxy-connection"
             | "proxy-authorization"
             | "http2-settings"
-    )
+    ) || Orders::names(name)
 }
 
 /// The name that a word of an answer's `Connection` removes, if it may.

@@ -54,7 +54,7 @@ struct OverRedis {
 impl Shelf {
     fn memory() -> Self {
         let (clock, hand) = Clock::manual(1_000_000);
-        Self::Memory(MemoryStore::new(clock, 100), hand)
+        Self::Memory(MemoryStore::new(clock, 1 << 20), hand)
     }
 
     async fn redis(format: Format) -> Self {
@@ -144,7 +144,9 @@ impl Shelf {
     /// The app logs somebody in, or gives a visitor a session.
     async fn put(&self, identifier: &str, attributes: &Json) {
         match self {
-            Self::Memory(store, _) => store.put(identifier, attributes.to_string(), Duration::from_secs(60)),
+            Self::Memory(store, _) => {
+                assert!(store.put(&format!("session:{identifier}"), attributes.to_string(), Duration::from_secs(60)));
+            }
             Self::Redis(over) if over.format == Format::Json => {
                 self.run(&["SET", &format!("session:{identifier}"), &attributes.to_string(), "EX", "60"]).await;
                 self.heard().await;
@@ -162,7 +164,7 @@ impl Shelf {
     /// The app logs somebody out.
     async fn remove(&self, identifier: &str) {
         match self {
-            Self::Memory(store, _) => assert!(store.remove(identifier)),
+            Self::Memory(store, _) => assert!(store.remove(&format!("session:{identifier}"))),
             Self::Redis(_) => self.run(&["DEL", &format!("session:{identifier}")]).await,
         }
     }

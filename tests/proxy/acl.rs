@@ -211,6 +211,40 @@ fn they_are_enough_to_prolong_bind_list_and_revoke_sessions_that_it_may_write() 
     assert_eq!(refused(&redis), "");
 }
 
+/// As README says: `~session:*` in the place of `%R~session:*`.
+#[test]
+fn sessions_are_issued_with_those_rights_once_their_keys_may_be_written() {
+    let options: Vec<_> = options().into_iter().map(|word| word.replace("%R~session", "~session")).collect();
+    let redis = RedisServer::start_with(&options.iter().map(String::as_str).collect::<Vec<_>>());
+    let app = Origin::answering(|request| match request.path() {
+        "/json" | "/hash" => Reply::text("in").field("X-Session-Create", r#"{"user_id":7}"#),
+        "/json/longer" | "/hash/longer" => Reply::text("longer").field("X-Session-Extend", "2h"),
+        _ => Reply::text("out").field("X-Session-Destroy", "true"),
+    });
+    let session = |format: &str| {
+        format!(
+            "[session.{format}]\nformat = \"{format}\"\nfrom = [\"cookie:{format}\"]\nmax_age = \"1h\"\nborn = \"created_at\"\n\
+             issue = {{ ttl = \"30m\" }}\n[[route]]\npath = \"/{format}/{{*rest}}\"\n\
+             session = \"{format}\"\n[[route]]\npath = \"/{format}\"\nsession = {{ use = \"{format}\", mode = \"optional\" }}\n"
+        )
+    };
+    let tables = session("json") + &session("hash");
+    let sidegate = Configuration::of(&app).redis_at(&url(&redis)).with(&tables).start();
+    let mut client = sidegate.client();
+    for format in ["json", "hash"] {
+        let path = format!("/{format}");
+        let mut cookie = String::new();
+        for (path, status) in [(path.clone(), 200), (path.clone(), 200), (format!("{path}/longer"), 200)] {
+            let answer = client.get_with(&path, &[("Cookie", &cookie)]);
+            assert_eq!(answer.status, status, "{answer:?}");
+            cookie = answer.field("set-cookie").and_then(|line| line.split(';').next()).expect("a cookie").to_owned();
+        }
+        assert_eq!(client.get_with(&format!("{path}/out"), &[("Cookie", &cookie)]).status, 200);
+        assert_eq!(client.get_with(&format!("{path}/out"), &[("Cookie", &cookie)]).status, 401);
+    }
+    assert_eq!(refused(&redis), "");
+}
+
 #[test]
 fn those_rights_do_not_let_it_touch_what_is_not_its_own() {
     let redis = redis();

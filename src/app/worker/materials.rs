@@ -17,7 +17,7 @@ use crate::cache::rules::on_write::OnWrite;
 use crate::cache::store::Wildcards;
 use crate::cache::{self, Cache, OnRoute, Policy};
 use crate::config::settings::{RouteSettings, Settings};
-use crate::exchange::CertificateFact;
+use crate::exchange::{CertificateFact, Orders};
 use crate::listener;
 use crate::rate_limit::in_flight::{self, InFlight, Register};
 use crate::rate_limit::lease::{Giving, Tending};
@@ -29,12 +29,13 @@ use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
 use crate::route::cors::Cors;
+use crate::session::issue::{self, Issuing};
 use crate::session::operate::Operating;
 use crate::session::sightings::Following;
 use crate::session::store::doubts::Asking;
 use crate::session::store::known::Reading;
 use crate::session::store::sightings;
-use crate::session::{Carrier, IdentityFields, Session, Store};
+use crate::session::{self, Carrier, IdentityFields, Session, Store};
 use crate::stack::{Parts, Route};
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLog;
@@ -110,6 +111,7 @@ pub fn gather_parts(
             &[fleet::SCRIPT],
             &sightings::SCRIPTS,
             &[cache::store::SCRIPT, cache::store::LOCK, cache::store::TRIM],
+            &[issue::records::SCRIPT],
         ]
         .concat();
         let new = || Link::new(redis, &scripts, registry, number);
@@ -253,16 +255,20 @@ impl Room<'_> {
         let in_flight = |limits: &[Arc<Limit>], quotas: &Option<Rc<RateLimit>>| {
             InFlight::new(limits, self.settings.limits, self.limits, self.register, quotas.as_ref())
         };
+        let store = || match self.link {
+            None => Store::Memory(self.shared.sessions.clone()),
+            Some(_) => Store::Redis(self.stores.near.sessions.clone()),
+        };
         let session = route.session.as_ref().map(|on_route| {
-            let store = match (self.link, &self.shared.sessions) {
-                (None, Some(memory)) => Store::Memory(memory.clone()),
-                _ => Store::Redis(self.stores.near.sessions.clone()),
-            };
             let following = self.link.clone().and_then(|link| {
                 let (definition, done) = (&on_route.definition, self.shared.sightings.clone());
                 Following::new(definition, link, self.prefix(), done, registry, self.number)
             });
-            Session::new(on_route.clone(), store, following, registry, self.number)
+            Session::new(on_route.clone(), store(), following, registry, self.number)
+        });
+        let issuing = route.session.as_ref().map(|session::OnRoute { definition, .. }| {
+            let clock = self.shared.clock.clone();
+            Issuing::new(definition, store(), self.link.clone(), clock, (registry, self.number))
         });
         Ok(Route {
             label: route.label.clone(),
@@ -274,6 +280,7 @@ impl Room<'_> {
             in_flight_by_request: in_flight(&in_flight_by_request, &by_request),
             by_request,
             session: session.transpose()?,
+            issuing: issuing.transpose()?.flatten(),
             in_flight_by_principal: in_flight(&in_flight_by_principal, &by_principal),
             by_principal,
             cache: self.cache(route)?,
@@ -392,10 +399,12 @@ fn secret_parameters(settings: &Settings) -> Vec<&str> {
     of_sessions.chain(of_limits).collect()
 }
 
-/// Every name under which the app is told who is logged in.
+/// Every name under which the app is told who is logged in, or orders something about it.
 fn identity_fields(settings: &Settings) -> Vec<HeaderName> {
     let sessions = settings.routes.iter().flat_map(|route| &route.session);
-    sessions.flat_map(|session| &session.definition.forward).map(|(name, _)| name.clone()).collect()
+    let issues = sessions.clone().any(|session| session.definition.issue.is_some());
+    let orders = issues.then(Orders::fields).into_iter().flatten();
+    sessions.flat_map(|session| &session.definition.forward).map(|(name, _)| name.clone()).chain(orders).collect()
 }
 
 /// What the app is told of clients' certificates.

@@ -34,7 +34,7 @@ use crate::cache::rules::validation::HeadSays;
 use crate::cache::rules::{age, validation, vary};
 use crate::cache::stored::{StoredResponse, has_room_for, into_stored_head};
 use crate::cache::{Policy, SetCookie};
-use crate::exchange::{Exchange, Next, pass};
+use crate::exchange::{Exchange, Next, Orders, pass};
 use crate::rate_limit::fields;
 use crate::telemetry::Trail;
 
@@ -75,8 +75,12 @@ impl Cache {
         let own = trail.borrow().local_reply.is_some();
         if conditional && response.status() == StatusCode::NOT_MODIFIED && !own {
             if validation::selects(&stored.head, response.headers())
-                && let Some(freshened) = self.freshened(&errand, asked, &stored, &as_sent, response.headers()).await
+                && let Some(mut freshened) = self.freshened(&errand, asked, &stored, &as_sent, response.headers()).await
             {
+                // For this client alone.
+                if let Some(orders) = response.extensions_mut().remove::<Orders>() {
+                    freshened.extensions_mut().insert(orders);
+                }
                 return freshened;
             }
             asked = self.asked(&errand, &as_sent.request);
@@ -311,6 +315,9 @@ impl Cache {
         let status = response.status();
         if trail.borrow().local_reply.is_some() {
             return Err(NotStored::LocalReply.as_str());
+        }
+        if response.extensions().get::<Orders>().is_some() {
+            return Err(NotStored::SessionOrder.as_str());
         }
         let received = self.clock.unix_seconds();
         let storable = storable(asked, status, response.headers(), policy, received).map_err(NotStored::as_str)?;

@@ -17,7 +17,7 @@ use super::decide::Errand;
 use crate::body::Body;
 use crate::cache::rules::validation;
 use crate::cache::stored::{Known, StoredResponse};
-use crate::exchange::{Exchange, Next, pass};
+use crate::exchange::{Exchange, Next, Orders, pass};
 
 impl Cache {
     /// Asks for a variant that is not stored, and offers those that are `known`.
@@ -40,8 +40,12 @@ impl Cache {
         let mut response = pass(next.clone(), exchange).await;
         if response.status() == StatusCode::NOT_MODIFIED && trail.borrow().local_reply.is_none() {
             if let Some(named) = self.named(&errand, &known, response.headers()).await
-                && let Some(freshened) = self.freshened(&errand, asked, &named, &as_sent, response.headers()).await
+                && let Some(mut freshened) = self.freshened(&errand, asked, &named, &as_sent, response.headers()).await
             {
+                // For this client alone.
+                if let Some(orders) = response.extensions_mut().remove::<Orders>() {
+                    freshened.extensions_mut().insert(orders);
+                }
                 return freshened;
             }
             asked = self.asked(&errand, &as_sent.request);

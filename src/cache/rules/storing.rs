@@ -51,6 +51,8 @@ pub enum NotStored {
     NoCache,
     /// `Set-Cookie`.
     SetCookie,
+    /// The app orders something about the client's session.
+    SessionOrder,
     /// `Vary: *`, or more selecting fields than are kept apart.
     Vary,
     /// `text/event-stream`.
@@ -67,7 +69,7 @@ pub enum NotStored {
 
 impl NotStored {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::RequestNoStore,
         Self::LocalReply,
         Self::Status,
@@ -75,6 +77,7 @@ impl NotStored {
         Self::Private,
         Self::NoCache,
         Self::SetCookie,
+        Self::SessionOrder,
         Self::Vary,
         Self::EventStream,
         Self::Credentials,
@@ -93,6 +96,7 @@ impl NotStored {
             Self::Private => "private",
             Self::NoCache => "no-cache",
             Self::SetCookie => "set-cookie",
+            Self::SessionOrder => "session-order",
             Self::Vary => "vary",
             Self::EventStream => "event-stream",
             Self::Credentials => "credentials",
@@ -111,6 +115,7 @@ impl NotStored {
             Self::Private => "RFC 9111 §5.2.2.7",
             Self::NoCache => "RFC 9111 §5.2.2.4",
             Self::SetCookie => "cache.set_cookie",
+            Self::SessionOrder => "session.issue",
             Self::Vary => "RFC 9111 §4.1",
             Self::EventStream => "HTML §9.2",
             Self::Credentials => "RFC 9111 §3.5",

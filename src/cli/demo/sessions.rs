@@ -32,12 +32,12 @@ pub trait Sessions: Send + Sync {
 /// In process memory, shared with sidegate.
 impl Sessions for MemoryStore {
     fn put(&self, id: &str, record: &Value, ttl: Duration) -> io::Result<()> {
-        MemoryStore::put(self, id, record.to_string(), ttl);
-        Ok(())
+        let kept = MemoryStore::put(self, &format!("{PREFIX}{id}"), record.to_string(), ttl);
+        if kept { Ok(()) } else { Err(io::ErrorKind::OutOfMemory.into()) }
     }
 
     fn remove(&self, id: &str) -> io::Result<()> {
-        MemoryStore::remove(self, id);
+        MemoryStore::remove(self, &format!("{PREFIX}{id}"));
         Ok(())
     }
 }

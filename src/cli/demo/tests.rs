@@ -27,7 +27,7 @@ impl Sessions for Away {
 }
 
 fn started() -> (Running, Arc<MemoryStore>) {
-    let sessions = MemoryStore::new(Clock::System, 100);
+    let sessions = MemoryStore::new(Clock::System, 1 << 20);
     (app::start(sessions.clone(), 0).unwrap(), sessions)
 }
 
@@ -94,11 +94,11 @@ fn login_leaves_a_record_and_logout_takes_it_away() {
     let answer = ask(&app, "POST /login", "", r#"{"user":"alice","password":"wonderland"}"#);
     let token = content(&answer)["token"].as_str().unwrap().to_owned();
     assert!(answer.contains(&format!("set-cookie: session={token}; HttpOnly; SameSite=Lax; Path=/\r\n")), "{answer}");
-    let record: Value = serde_json::from_slice(&sessions.record(&token).unwrap()).unwrap();
+    let record: Value = serde_json::from_slice(&sessions.record(&format!("session:{token}")).unwrap()).unwrap();
     assert_eq!(record, json!({ "user_id": 1, "name": "Alice" }));
 
     assert_eq!(status(&ask(&app, "POST /logout", &format!("Cookie: a=b; session={token}\r\n"), "")), "204");
-    assert!(sessions.record(&token).is_none());
+    assert!(sessions.record(&format!("session:{token}")).is_none());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::cache::Policy;
 use crate::config::quantity;
 use crate::config::raw::{Fault, Placed, Reading, Table, Value, choice, did_you_mean, text};
 use crate::rate_limit::{Limit, Plan};
-use crate::session::Definition;
+use crate::session::{Definition, Mode};
 use crate::upstream;
 
 /// Definitions of one kind.
@@ -117,13 +117,22 @@ impl Definitions {
             doors.push((name.value.clone(), sessions::Doors::read(table)));
             sessions::session(name, table)
         });
-        if let Some((name, _)) = session.entries.first()
+        let of_redis = |definition: &Option<Definition>| definition.as_ref().is_none_or(|one| one.issue.is_none());
+        if let Some((name, _)) = session.entries.iter().find(|(_, definition)| of_redis(definition))
             && !has_redis
             && !root.reading.keeps_sessions
         {
             let help = "add [redis] with its url, or set the environment variable REDIS_URL";
             root.reading
                 .error(&name.at, Fault::with_help("sessions are read from Redis, and no Redis is configured", help));
+        }
+        for (name, definition) in &session.entries {
+            let Some(Definition { issue: Some(_), touch, index, binding, .. }) = definition else { continue };
+            if !has_redis && (touch.is_some() || index.is_some() || binding.is_some()) {
+                let message = "sessions in process memory have no `touch`, `index` or `bind`: these are kept in Redis";
+                let help = "add [redis] with its url; or X-Session-Extend prolongs a session";
+                root.reading.error(&name.at, Fault::with_help(message, help));
+            }
         }
         let cors = Named::read(root, "cors", treatment::cors);
         Self { upstream: upstreams, plan, limit, cache, session, doors, cors }
@@ -143,6 +152,19 @@ impl Definitions {
         self.cache.warn_of_unused(reading);
         self.session.warn_of_unused(reading);
         self.cors.warn_of_unused(reading);
+    }
+
+    /// Warns of sessions that sidegate issues where none could ever begin. `modes`: of their routes, by index of the definition.
+    pub fn warn_of_unissued(&self, reading: &Reading<'_>, modes: impl Fn(usize) -> Vec<Mode>) {
+        for (index, (name, definition)) in self.session.entries.iter().enumerate() {
+            let modes = modes(index);
+            let issues = definition.as_ref().is_some_and(|definition| definition.issue.is_some());
+            if issues && !modes.is_empty() && modes.iter().all(|mode| *mode == Mode::Required) {
+                let message = format!("nobody can log in: every route of session `{}` needs a login", name.value);
+                let help = "the route of the login: session = { use = \"NAME\", mode = \"optional\" }";
+                reading.warning(&name.at, Fault::with_help(message, help));
+            }
+        }
     }
 
     /// All upstreams, if none is wrong and there is one.

@@ -175,11 +175,14 @@ pub fn memory(table: &mut Table<'_>) -> MemorySettings {
     table.set("encoding", &mut coders.max_bytes, sized(0, 1 << 40));
     let mut sessions = session::MemorySettings::default();
     table.set("grace_sessions", &mut sessions.max_bytes, sized(64 << 10, 1 << 40));
+    let mut issued = session::IssuedSettings::default();
+    table.set("issued_sessions", &mut issued.max_bytes, sized(64 << 10, 1 << 40));
     MemorySettings {
         limits: rate_limit::store::MemorySettings { max_keys },
         cache: cache::MemorySettings { max_bytes, max_filling },
         coders,
         sessions,
+        issued,
     }
 }
 

@@ -76,6 +76,10 @@ pub fn read(
     warn_of_twins(reading, &routes, paths);
     doors::open(reading, definitions, &mut routes, paths);
     definitions.warn_of_unused(reading);
+    definitions.warn_of_unissued(reading, |index| {
+        let sessions = routes.iter().flat_map(|route| &route.session);
+        sessions.filter(|session| session.index == index).map(|session| session.mode).collect()
+    });
     let sessions = sessions_of(definitions, &routes);
     let settle = |route: Route| {
         let limits = route.limits.iter().map(|limit| definitions.limit.at(limit.value).cloned());

@@ -11,6 +11,7 @@
 //! 4. Answers to HEAD, and 1xx, 204 and 304, have no content (§6.3). What 1xx and 204 say of its length is dropped
 //!    (RFC 9110 §8.6).
 //! 5. Hop-by-hop fields are read here and go no further (RFC 9110 §7.6.1); nor does what `Connection` names.
+//!    Orders about the client's session ([`Orders`]) are kept beside them.
 //! 6. A head is bounded in bytes and in fields.
 //!
 //! # Why
@@ -23,6 +24,7 @@ use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
 use memchr::memchr;
 
+use crate::exchange::Orders;
 use crate::upstream::hop;
 
 /// How large the head of an answer may be.
@@ -58,6 +60,8 @@ pub struct Head {
     pub fields: HeaderMap,
     /// The protocol that a 101 switches to.
     pub upgrade: Option<HeaderValue>,
+    /// What the app orders about the client's session.
+    pub orders: Option<Box<Orders>>,
     /// How its content ends.
     pub framing: Framing,
     /// The connection may carry another request after it (RFC 9112 §9.3).
@@ -119,7 +123,10 @@ pub fn read(bytes: &Bytes, to_head: bool, bounds: Bounds) -> Result<Option<(Head
         true => Framing::Length(0),
         false => framing,
     };
-    Ok(Some((Head { status, version, reason, fields, upgrade: hops.upgrade, framing, persistent }, at)))
+    Ok(Some((
+        Head { status, version, reason, fields, upgrade: hops.upgrade, orders: hops.orders, framing, persistent },
+        at,
+    )))
 }
 
 /// Room for the fields of most answers.
@@ -196,6 +203,7 @@ struct Hops {
     keep_alive: bool,
     named: Vec<HeaderName>,
     upgrade: Option<HeaderValue>,
+    orders: Option<Box<Orders>>,
 }
 
 impl Hops {
@@ -222,6 +230,7 @@ impl Hops {
                 self.chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
             }
             "upgrade" => self.upgrade = Some(value),
+            _ if Orders::names(name) => self.orders.get_or_insert_default().note(name, value),
             _ => {}
         }
     }

@@ -10,6 +10,7 @@ use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::response::Parts;
 
+use crate::exchange::Orders;
 use crate::upstream::forward::NoAnswer;
 use crate::upstream::hop;
 use crate::upstream::http1::{Bounds, Framing, Head, content_length};
@@ -25,7 +26,12 @@ pub fn read(parts: Parts, to_head: bool, whole: bool, bounds: Bounds) -> Result<
     }
     let sound = !status.is_informational() && fields.values().all(is_trimmed);
     let length = length(&fields).filter(|_| sound).ok_or(NoAnswer::Malformed)?;
+    let mut orders: Option<Box<Orders>> = None;
     for name in fields.keys().filter(|name| hop::stops_here(name)).cloned().collect::<Vec<_>>() {
+        if Orders::names(&name) {
+            let orders = orders.get_or_insert_default();
+            fields.get_all(&name).iter().for_each(|value| orders.note(&name, value.clone()));
+        }
         fields.remove(name);
     }
     if status == StatusCode::NO_CONTENT {
@@ -38,7 +44,7 @@ pub fn read(parts: Parts, to_head: bool, whole: bool, bounds: Bounds) -> Result<
         // Also a length of 0 with trailers to follow.
         _ => Framing::UntilClose,
     };
-    Ok(Head { status, version, reason: None, fields, upgrade: None, framing, persistent: true })
+    Ok(Head { status, version, reason: None, fields, upgrade: None, orders, framing, persistent: true })
 }
 
 fn is_trimmed(value: &HeaderValue) -> bool {

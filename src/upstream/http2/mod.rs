@@ -39,6 +39,7 @@ use super::pool::Lease;
 use super::tls;
 use super::waiting::Waiting;
 use crate::body::Body;
+use crate::exchange::Orders;
 use crate::telemetry::Trail;
 
 pub use connection::{Connection, Room, Stream, open};
@@ -97,7 +98,11 @@ pub async fn ask(stream: &mut Stream, outgoing: &mut Outgoing, asked: &Asked<'_>
                 outgoing.release();
                 cx.waker().wake_by_ref();
             } else if let Some(client) = asked.exchange.interim.as_ref().filter(|_| asked.tells) {
-                client.send(interim.status(), interim.headers());
+                let mut fields = interim.headers().clone();
+                for name in Orders::fields() {
+                    fields.remove(name);
+                }
+                client.send(interim.status(), &fields);
             }
         }
         if let Poll::Ready(answer) = Pin::new(&mut response).poll(cx) {

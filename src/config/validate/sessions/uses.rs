@@ -155,6 +155,10 @@ fn issue(table: &mut Table<'_>, format: &Format, carriers: &[Carrier]) -> Option
         let help = "from = [\"cookie:__Host-session\"]";
         table.reading.error(&table.at, Fault::with_help("`from` names no cookie to give to clients", help));
     }
+    let is_token = |name: &str| !name.is_empty() && name.parse::<HeaderName>().is_ok();
+    if let Some(name) = cookie.as_ref().filter(|name| !is_token(name)) {
+        table.reading.error(&table.at, format!("`{name}` is no name for a cookie"));
+    }
     let ttl = table.require("ttl", "ttl = \"30m\": how long a session lasts", text(quantity::duration));
     let mut issue = Issue {
         ttl: ttl?.value,

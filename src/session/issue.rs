@@ -1,0 +1,276 @@
+//! Sessions for apps that have none: the app says who has logged in, sidegate does the rest.
+//!
+//! 1. The app orders by fields of its answer: `X-Session-Create: {json}`, `X-Session-Destroy`, `X-Session-Extend: 8h` (`order`).
+//!    `upstream` takes them out of every answer, on every route, with trailers and interim answers; they count on routes whose
+//!    session has `issue`, and nowhere else. What a client sends under these names is removed where sessions are issued.
+//! 2. A new session has an identifier of 256 bits from the operating system. What a client presents is never adopted, whether
+//!    there is a record under it or not: nobody can have another log in to a session that he knows (fixation).
+//! 3. The record is written, and acknowledged, before the client is given the cookie. Then the session that the request came
+//!    with is ended: at a login, and at each change of privilege, the identifier changes.
+//! 4. Whatever of that cannot be done is answered by 503 with `Retry-After`, and the app's content is dropped: no login that
+//!    is none, no logout that is none. The client's cookie stays as it was, and with it the session it had. What was
+//!    written for nobody is taken back.
+//! 5. A session that is destroyed is gone, and known to be gone in this process, before the client is told; only then is its
+//!    cookie cleared.
+//! 6. An order that can be read in two ways, or in none, is the app's bug: 502, and nothing is done (`order`, `record`).
+//! 7. The answer that carries out an order is for this client alone: `Cache-Control: no-store`, and no cookie of the app's own of
+//!    the same name. Nothing that carries an order is stored by us. What is done behind an answer (a refresh of what is
+//!    stored) has no client, and its orders are for nobody.
+//! 8. Two cookies of the session's name say nothing about who it is; all sessions that they name are ended with it.
+//!
+//! # Why
+//! It stands inside of the session's own layer: it is that which finds out which session the client has, and whoever it refuses
+//! has no answer of the app.
+
+pub mod cookie;
+pub mod order;
+pub mod record;
+pub mod records;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, EXPIRES, SET_COOKIE};
+use http::{HeaderName, HeaderValue, Request, Response};
+use tower::Layer;
+
+use self::order::Order;
+use self::records::Records;
+use super::settings::Issue;
+use super::{Definition, Format, Store};
+use crate::body::Body;
+use crate::clock::Clock;
+use crate::exchange::{self, Connection, Exchange, Located, Next, Orders, Presented, pass};
+use crate::local_reply::LocalReply;
+use crate::rate_limit::partition::cookies;
+use crate::redis_pool::Link;
+use crate::telemetry::Trail;
+use crate::telemetry::registry::{Counter, Registry};
+
+/// Sessions that are ended at once where a client names several.
+const MOST_NAMED: usize = 8;
+
+/// A shared cache between us and the client goes by this first (RFC 9213 §3.1).
+const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+
+/// What issues the sessions of one definition, on one worker.
+pub struct Issuing {
+    definition: Arc<Definition>,
+    issue: Issue,
+    records: Rc<Records>,
+    outcomes: [Counter; Outcome::LABELS.len()],
+}
+
+/// What became of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Created,
+    Rotated,
+    Destroyed,
+    Extended,
+    /// There was nothing to do: an error status, or no session to extend.
+    Nothing,
+    /// The app's fault.
+    Malformed,
+    /// Ours, or that of Redis.
+    Failed,
+}
+
+impl Outcome {
+    const LABELS: [&str; 7] = ["created", "rotated", "destroyed", "extended", "nothing", "malformed", "failed"];
+}
+
+/// Why an order was not carried out.
+enum Trouble {
+    /// It makes no sense; says why.
+    App(&'static str),
+    /// It could not be done; says why.
+    Store(&'static str),
+}
+
+/// What is known of a request whose answer may carry an order.
+struct Asked {
+    /// The session that it came with; several only where it contradicts itself.
+    named: Vec<Located>,
+    /// The cookie names it.
+    by_cookie: bool,
+    /// As far as an answer of ours goes by it.
+    head: Request<Body>,
+    connection: Rc<Connection>,
+    trail: Trail,
+}
+
+impl Issuing {
+    /// What issues the sessions of `definition` in `store`, over `link` if that is Redis; `None`: nobody does.
+    ///
+    /// # Errors
+    /// They cannot be read, or their cookie cannot be written; says why.
+    pub fn new(
+        definition: &Arc<Definition>,
+        store: Store,
+        link: Option<Link>,
+        clock: Clock,
+        (registry, worker): (&Registry, usize),
+    ) -> Result<Option<Rc<Self>>, String> {
+        let Some(issue) = definition.issue.clone() else { return Ok(None) };
+        if cookie::cleared(&issue).is_none() {
+            return Err(format!("session `{}`: its cookie cannot be written", definition.name));
+        }
+        let outcomes = Outcome::LABELS.map(|outcome| {
+            let help = "Orders of apps about sessions that sidegate issues, by what became of them.";
+            let labels = [("session", &*definition.name), ("outcome", outcome)];
+            registry.counter(worker, "sidegate_session_orders_total", help, &labels)
+        });
+        let records = Records::new(definition.clone(), store, link, clock)?;
+        Ok(Some(Rc::new(Self { definition: definition.clone(), issue, records, outcomes })))
+    }
+
+    fn asked(&self, exchange: &Exchange) -> Asked {
+        let fields = exchange.request.headers();
+        let own = || cookies(fields, &self.issue.cookie);
+        let named = match exchange.presented.as_deref() {
+            Some(Presented::Located(located)) => vec![located.clone()],
+            Some(Presented::Absent) => Vec::new(),
+            // It contradicts itself, or the session's own layer let it pass unread.
+            Some(Presented::Rejected(_)) | None => {
+                own().filter_map(|text| self.records.locate(text)).take(MOST_NAMED).collect()
+            }
+        };
+        let by_cookie = named.first().is_some_and(|first| own().any(|text| text == first.identifier.as_bytes()));
+        let mut head = Request::new(Body::empty());
+        head.method_mut().clone_from(exchange.request.method());
+        *head.version_mut() = exchange.request.version();
+        for name in [ACCEPT, CONTENT_TYPE] {
+            if let Some(value) = fields.get(&name) {
+                head.headers_mut().insert(name, value.clone());
+            }
+        }
+        Asked { named, by_cookie, head, connection: exchange.connection.clone(), trail: exchange.trail.clone() }
+    }
+
+    async fn carry_out(&self, orders: Orders, asked: &Asked, mut response: Response<Body>) -> Response<Body> {
+        let done = match order::read(&orders, response.status()) {
+            Err(fault) => Err(Trouble::App(fault)),
+            Ok(Order::Nothing) => Ok((Outcome::Nothing, None)),
+            Ok(Order::Create(line, life)) => self.create(&line, life, asked).await,
+            Ok(Order::Destroy) => self.destroy(asked).await,
+            Ok(Order::Extend(life)) => self.extend(life, asked).await,
+        };
+        match done {
+            Ok((outcome, cookie)) => {
+                self.count(outcome);
+                if outcome != Outcome::Nothing {
+                    self.mark(&mut response, cookie);
+                }
+                response
+            }
+            Err(trouble) => self.refuse(trouble, asked),
+        }
+    }
+
+    /// Rules 2 and 3.
+    async fn create(&self, line: &HeaderValue, life: Option<Duration>, asked: &Asked) -> Done {
+        let as_hash = self.definition.format == Format::Hash;
+        let made = record::made(line.as_bytes(), as_hash, self.records.now()).map_err(Trouble::App)?;
+        let most = self.definition.lifetime.as_ref().map_or(order::LONGEST, |lifetime| lifetime.most);
+        let life = life.unwrap_or(self.issue.ttl).min(most);
+        let identifier = identifier().ok_or(Trouble::Store("no randomness"))?;
+        let cookie = cookie::given(&self.issue, &identifier, life).ok_or(Trouble::Store("no cookie"))?;
+        let located = Located::behind(&self.definition.prefix, &identifier);
+        self.records.write(&located.key, made, life).await.map_err(Trouble::Store)?;
+        if let Err(reason) = self.records.end(&asked.named).await {
+            self.records.take_back(&located.key);
+            return Err(Trouble::Store(reason));
+        }
+        let outcome = if asked.named.is_empty() { Outcome::Created } else { Outcome::Rotated };
+        Ok((outcome, Some(cookie)))
+    }
+
+    /// Rule 5.
+    async fn destroy(&self, asked: &Asked) -> Done {
+        self.records.end(&asked.named).await.map_err(Trouble::Store)?;
+        Ok((Outcome::Destroyed, cookie::cleared(&self.issue)))
+    }
+
+    /// The client's session ends later, or sooner; a persistent cookie with it.
+    async fn extend(&self, life: Duration, asked: &Asked) -> Done {
+        let [located] = &asked.named[..] else { return Ok((Outcome::Nothing, None)) };
+        let Some(life) = self.records.extend(located, life).await.map_err(Trouble::Store)? else {
+            return Ok((Outcome::Nothing, None));
+        };
+        let kept = (self.issue.persistent && asked.by_cookie).then_some(&located.identifier);
+        Ok((Outcome::Extended, kept.and_then(|identifier| cookie::given(&self.issue, identifier, life))))
+    }
+
+    /// Rule 7.
+    fn mark(&self, response: &mut Response<Body>, cookie: Option<HeaderValue>) {
+        let fields = response.headers_mut();
+        if cookie::drop_own(fields, &self.issue.cookie) {
+            let session = &*self.definition.name;
+            tracing::warn!(session, "the app's own cookie of the session's name is dropped: sidegate sets it");
+        }
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        fields.remove(EXPIRES);
+        fields.remove(CDN_CACHE_CONTROL);
+        if let Some(cookie) = cookie {
+            fields.append(SET_COOKIE, cookie);
+        }
+    }
+
+    /// Rules 4 and 6.
+    fn refuse(&self, trouble: Trouble, asked: &Asked) -> Response<Body> {
+        // No tunnel was agreed upon, if there was to be one.
+        drop(asked.connection.tunnel.borrow_mut().take());
+        let (reply, reason) = match trouble {
+            Trouble::App(fault) => {
+                self.count(Outcome::Malformed);
+                tracing::warn!(session = &*self.definition.name, fault, "the app's session order is not carried out");
+                asked.trail.borrow_mut().upstream_error = Some("http_protocol_error");
+                (LocalReply::UpstreamBroken { error: "http_protocol_error" }, fault)
+            }
+            Trouble::Store(reason) => {
+                self.count(Outcome::Failed);
+                let wait = self.definition.retry_after;
+                let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                (LocalReply::SessionStoreDown { retry_after: retry_after.max(1) }, reason)
+            }
+        };
+        let mut record = asked.trail.borrow_mut();
+        (record.local_reply, record.local_reply_reason) = (Some(reply.kind()), Some(reason));
+        drop(record);
+        reply.respond(&asked.head)
+    }
+
+    fn count(&self, outcome: Outcome) {
+        self.outcomes[outcome as usize].inc();
+    }
+}
+
+/// What was done, and the cookie that says so.
+type Done = Result<(Outcome, Option<HeaderValue>), Trouble>;
+
+/// 256 bits that nobody can guess; `None`: the operating system has none to give.
+fn identifier() -> Option<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Carries out what the app orders about the session of its client.
+pub fn layer<S: Next>(issuing: Rc<Issuing>) -> impl Layer<S, Service = impl Next> + Clone {
+    exchange::layer(move |exchange: Box<Exchange>, next: S| {
+        let issuing = issuing.clone();
+        let asked = Box::new(issuing.asked(&exchange));
+        let answer = pass(next, exchange);
+        async move {
+            let mut response = answer.await;
+            match response.extensions_mut().remove::<Orders>() {
+                None => response,
+                Some(orders) => Box::pin(issuing.carry_out(orders, &asked, response)).await,
+            }
+        }
+    })
+}

@@ -1,0 +1,207 @@
+//! Where the records of sessions that sidegate issues are written, and how.
+//!
+//! 1. What is written is acknowledged before anybody is told. Redis that is away, refuses or says something else: a failure,
+//!    with a word for the log. Whether it was done all the same is not known then: a new record is taken back behind.
+//! 2. A record and its end are one step: `SET … PX`, or a script for a hash.
+//! 3. A session that has ended, or ends otherwise, is forgotten by this process before that is told, also what is on its way
+//!    from Redis; other instances are told by Redis itself (`near`).
+
+use std::rc::Rc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use redis::{Pipeline, Value};
+
+use super::record::Made;
+use crate::clock::Clock;
+use crate::exchange::{Answer, Located};
+use crate::redis_pool::Link;
+use crate::redis_pool::near::Tier as _;
+use crate::session::format::json;
+use crate::session::store::known::Reading;
+use crate::session::store::redis::{ask, told};
+use crate::session::store::remembered::Remembered;
+use crate::session::verdict::Found;
+use crate::session::{Definition, Store};
+
+/// Writes a hash; a link over which sessions are issued is made with it.
+pub const SCRIPT: &str = include_str!("../store/scripts/issue.lua");
+
+/// What Redis knows it by.
+static HASH: LazyLock<String> = LazyLock::new(|| redis::Script::new(SCRIPT).get_hash().to_owned());
+
+/// The records of one definition, on one worker.
+pub struct Records {
+    definition: Arc<Definition>,
+    reading: Arc<Reading>,
+    store: Store,
+    link: Option<Link>,
+    clock: Clock,
+}
+
+impl Records {
+    /// Those of `definition`, in `store`; over `link`, if that is Redis.
+    ///
+    /// # Errors
+    /// They cannot be read; says why.
+    pub fn new(
+        definition: Arc<Definition>,
+        store: Store,
+        link: Option<Link>,
+        clock: Clock,
+    ) -> Result<Rc<Self>, String> {
+        Ok(Rc::new(Self { reading: Reading::of(&definition)?, definition, store, link, clock }))
+    }
+
+    /// Since 1970.
+    pub fn now(&self) -> Duration {
+        Duration::from_micros(self.clock.unix_micros())
+    }
+
+    /// The session that a credential's text names, if any.
+    pub fn locate(&self, text: &[u8]) -> Option<Located> {
+        self.reading.locate(text).ok()
+    }
+
+    /// Writes a new record, which ends after `life`.
+    ///
+    /// # Errors
+    /// It is not there for certain; a word.
+    pub async fn write(&self, key: &str, made: Made, life: Duration) -> Result<(), &'static str> {
+        let link = match &self.store {
+            Store::Memory(memory) => return if memory.put(key, made.into_json(), life) { Ok(()) } else { Err("full") },
+            Store::Redis(_) => self.link()?,
+        };
+        let mut pipeline = Pipeline::with_capacity(1);
+        match made {
+            Made::Json(text) => pipeline.cmd("SET").arg(key).arg(text).arg("PX").arg(millis(life)),
+            Made::Fields(fields) => {
+                pipeline.cmd("EVALSHA").arg(&*HASH).arg(1).arg(key).arg(millis(life));
+                fields.iter().fold(&mut pipeline, |pipeline, (name, text)| pipeline.arg(name).arg(text))
+            }
+        };
+        let written = match link.query(&pipeline).await?.first() {
+            Some(Value::Okay | Value::Int(1)) => return Ok(()),
+            said => Err(refusal(said)),
+        };
+        self.take_back(key);
+        written
+    }
+
+    /// Ends these sessions.
+    ///
+    /// # Errors
+    /// They may still be there; a word.
+    pub async fn end(&self, ended: &[Located]) -> Result<(), &'static str> {
+        let remembered = match &self.store {
+            Store::Memory(memory) => {
+                for located in ended {
+                    memory.remove(&located.key);
+                }
+                return Ok(());
+            }
+            Store::Redis(remembered) => remembered,
+        };
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let mut pipeline = Pipeline::with_capacity(ended.len());
+        for located in ended {
+            pipeline.cmd("DEL").arg(&located.key);
+        }
+        let said = self.link()?.query(&pipeline).await;
+        // Also where it is not known whether they are gone: then Redis is asked again.
+        forget(remembered, ended);
+        match said?.iter().find(|said| !matches!(said, Value::Int(_))) {
+            None => Ok(()),
+            said => Err(refusal(said)),
+        }
+    }
+
+    /// Has a session end after `life` from now, and not after the longest that its definition allows; says how long that is.
+    /// `None`: there is no such session, or it is too old already.
+    ///
+    /// # Errors
+    /// Its end is as it was, for all that is known; a word.
+    pub async fn extend(&self, located: &Located, life: Duration) -> Result<Option<Duration>, &'static str> {
+        let Some(life) = self.allowed(located, life).await?.filter(|life| !life.is_zero()) else { return Ok(None) };
+        let remembered = match &self.store {
+            Store::Memory(memory) => return Ok(memory.extend(&located.key, life).then_some(life)),
+            Store::Redis(remembered) => remembered,
+        };
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd("PEXPIRE").arg(&located.key).arg(millis(life));
+        let said = self.link()?.query(&pipeline).await;
+        // It may end sooner now than is remembered.
+        forget(remembered, std::slice::from_ref(located));
+        match said?.first() {
+            Some(Value::Int(1)) => Ok(Some(life)),
+            Some(Value::Int(_)) => Ok(None),
+            said => Err(refusal(said)),
+        }
+    }
+
+    /// As much of `life` as is left until the session is too old (`max_age`), if its record tells its birth; `None`: there is
+    /// no record.
+    async fn allowed(&self, located: &Located, life: Duration) -> Result<Option<Duration>, &'static str> {
+        let Some(lifetime) = &self.definition.lifetime else { return Ok(Some(life)) };
+        let found = match &self.store {
+            Store::Memory(memory) => {
+                let read = |bytes: bytes::Bytes| json::record(self.reading.wanted(), &bytes);
+                memory
+                    .record(&located.key)
+                    .map_or(Found::Nothing, |bytes| read(bytes).map_or_else(Found::Unreadable, Found::Record))
+            }
+            Store::Redis(_) => {
+                let mut pipeline = Pipeline::with_capacity(1);
+                ask(&self.reading, located.key.as_bytes(), false, &mut pipeline);
+                told(&self.reading, Answer::Values(self.link()?.query(&pipeline).await?)).found
+            }
+        };
+        match found {
+            Found::Record(record) => Ok(Some(record.born.map_or(life, |born| {
+                let end = Duration::from_millis(born).saturating_add(lifetime.most);
+                life.min(end.saturating_sub(self.now()))
+            }))),
+            Found::Unavailable(reason) | Found::Refused(reason) => Err(reason),
+            _ => Ok(None),
+        }
+    }
+
+    /// Removes a record that nobody is told of, without waiting. If that fails, it ends by itself.
+    pub fn take_back(&self, key: &str) {
+        match (&self.store, &self.link) {
+            (Store::Memory(memory), _) => {
+                memory.remove(key);
+            }
+            (Store::Redis(_), Some(link)) => {
+                let mut pipeline = Pipeline::with_capacity(1);
+                pipeline.cmd("DEL").arg(key);
+                link.send(pipeline);
+            }
+            (Store::Redis(_), None) => {}
+        }
+    }
+
+    fn link(&self) -> Result<&Link, &'static str> {
+        self.link.as_ref().ok_or("down")
+    }
+}
+
+fn forget(remembered: &Remembered, ended: &[Located]) {
+    for located in ended {
+        remembered.changed(located.key.as_bytes());
+    }
+}
+
+fn refusal(said: Option<&Value>) -> &'static str {
+    match said {
+        Some(Value::ServerError(_)) => "error",
+        _ => "unexpected answer",
+    }
+}
+
+/// At least one.
+fn millis(life: Duration) -> u64 {
+    u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1)
+}

@@ -1,0 +1,301 @@
+//! Orders of apps about sessions, in every shape, and what becomes of them when Redis does not do its part.
+
+use bytes::Bytes;
+use http::Response;
+
+use crate::harness::http2_app::Http2App;
+use crate::harness::origin::Request;
+use crate::harness::{Answer, Configuration, Origin, RedisServer, Reply, Sidegate, until};
+use crate::session_story::given;
+
+/// The path says what the app orders.
+fn app() -> Origin {
+    Origin::answering(|request: &Request| {
+        let create = |record: &str| Reply::text("secret of the app").field("X-Session-Create", record);
+        match request.path() {
+            "/login" | "/page" => {
+                create(r#"{"user_id":7}"#).field("Cache-Control", "max-age=600").field("Expires", "0")
+            }
+            "/logout" => Reply::text("bye").field("X-Session-Destroy", "1"),
+            "/extend" => Reply::text("stay").field("X-Session-Extend", "2h"),
+            "/broken" => create("{\"user_id\":"),
+            "/list" => create("[7]"),
+            "/large" => create(&format!("{{\"user_id\":\"{}\"}}", "x".repeat(17 * 1024))),
+            "/twice" => create("{}").field("X-Session-Create", "{}"),
+            "/both" => create("{}").field("X-Session-Destroy", ""),
+            "/never" => Reply::text("secret of the app").field("X-Session-Extend", "never"),
+            "/failed" => create("{").status("500 Internal Server Error"),
+            "/denied" => Reply::text("no").field("X-Session-Destroy", "").status("403 Forbidden"),
+            "/unmodified" => create("{\"user_id\":7}").status("304 Not Modified"),
+            "/long" => create("{\"user_id\":7}").field("X-Session-Extend", "1h 30m"),
+            "/own" => create("{\"user_id\":7}").field("Set-Cookie", "session=own").field("Set-Cookie", "theme=dark"),
+            _ => Reply::text(request.field("x-session-create").unwrap_or("nothing")),
+        }
+    })
+}
+
+const TABLES: &str = r#"
+[session.web]
+format = "json"
+from = ["cookie:session"]
+max_age = "10h"
+born = "created_at"
+forward = { X-User-Id = "user_id" }
+issue = { ttl = "30m", secure = false }
+
+[cache.pages]
+ttl = "60s"
+
+[[route]]
+path = "/account"
+session = "web"
+
+[[route]]
+path = "/page"
+session = { use = "web", mode = "optional" }
+cache = "pages"
+
+[[route]]
+path = "/plain/{*rest}"
+
+[[route]]
+path = "/{*rest}"
+session = { use = "web", mode = "optional" }
+"#;
+
+fn cookie(identifier: &str) -> String {
+    format!("session={identifier}")
+}
+
+fn with_cookie(sidegate: &Sidegate, method: &str, path: &str, identifier: &str) -> Answer {
+    sidegate.client().ask(method, path, &[("Cookie", &cookie(identifier))], b"")
+}
+
+fn is_silent(answer: &Answer) -> bool {
+    let orders = ["x-session-create", "x-session-destroy", "x-session-extend"];
+    !orders.iter().any(|name| answer.fields.has(name) || answer.trailers.has(name))
+}
+
+#[test]
+fn an_order_that_makes_no_sense_is_502_and_does_nothing() {
+    let app = app();
+    let sidegate = Configuration::of(&app).with(TABLES).start();
+    let (identifier, _) = given(&sidegate.get("/login"));
+    for path in ["/broken", "/list", "/large", "/twice", "/both", "/never"] {
+        let answer = with_cookie(&sidegate, "GET", path, &identifier);
+        assert!(answer.status == 502 && !answer.fields.has("set-cookie"), "{path}: {answer:?}");
+        assert!(!answer.text().contains("secret") && is_silent(&answer), "{path}: {answer:?}");
+        assert_eq!(answer.field("proxy-status"), Some("sidegate; error=http_protocol_error"), "{path}");
+    }
+    assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 200, "the session is as it was");
+    let said = sidegate.access_log(|line| line["target"] == "/twice");
+    assert_eq!(said["local_reply_reason"], "two lines of X-Session-Create", "{said}");
+    assert!(sidegate.metric("sidegate_session_orders_total{session=\"web\",outcome=\"malformed\"}") >= 6.0);
+    assert!(!sidegate.errors().contains("user_id"), "no content in the log");
+}
+
+#[test]
+fn an_error_of_the_app_makes_no_session_and_may_end_one() {
+    let app = app();
+    let sidegate = Configuration::of(&app).with(TABLES).start();
+    let failed = sidegate.get("/failed");
+    assert_eq!((failed.status, failed.text().as_str()), (500, "secret of the app"));
+    assert!(!failed.fields.has("set-cookie") && is_silent(&failed));
+    let (identifier, _) = given(&sidegate.get("/login"));
+    let denied = with_cookie(&sidegate, "GET", "/denied", &identifier);
+    assert_eq!((denied.status, given(&denied).0.as_str()), (403, ""));
+    assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 401);
+}
+
+#[test]
+fn a_session_is_made_with_head_and_304_and_lasts_as_the_app_says() {
+    let app = app();
+    let sidegate = Configuration::of(&app).with(TABLES).start();
+    for (method, path, age) in [
+        ("HEAD", "/login", "Max-Age=1800;"),
+        ("GET", "/unmodified", "Max-Age=1800;"),
+        ("GET", "/long", "Max-Age=5400;"),
+    ] {
+        let answer = sidegate.client().ask(method, path, &[], b"");
+        let (identifier, attributes) = given(&answer);
+        assert!(attributes.contains(age), "{path}: {attributes}");
+        assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 200, "{path}");
+    }
+}
+
+#[test]
+fn the_apps_own_cookie_of_that_name_is_dropped_and_others_stay() {
+    let app = app();
+    let sidegate = Configuration::of(&app).with(TABLES).start();
+    let answer = sidegate.get("/own");
+    let cookies: Vec<_> = answer.fields.all("set-cookie").collect();
+    assert!(cookies.len() == 2 && cookies[0] == "theme=dark" && cookies[1].starts_with("session="), "{cookies:?}");
+    assert!(!cookies[1].starts_with("session=own"));
+}
+
+#[test]
+fn what_carries_an_order_is_never_stored_and_says_so() {
+    let app = app();
+    let sidegate = Configuration::of(&app).with(TABLES).start();
+    let answers = [sidegate.get("/page"), sidegate.get("/page")];
+    for answer in &answers {
+        assert_eq!((answer.field("x-cache"), answer.field("cache-control")), (Some("MISS"), Some("no-store")));
+        assert!(answer.field("cache-status").is_some_and(|said| said.contains("session-order")), "{answer:?}");
+        assert!(!answer.fields.has("expires") && is_silent(answer));
+    }
+    assert_ne!(given(&answers[0]).0, given(&answers[1]).0);
+    assert_eq!(app.count(), 2);
+}
+
+#[test]
+fn an_order_never_leaves_the_gate_wherever_it_stands_and_a_client_gives_none() {
+    let sneaky = Origin::scripted(|wire| {
+        while wire.request()?.is_some() {
+            wire.send(
+                b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX-Session-Create: {}\r\n\r\n\
+                  HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\nx-session-destroy: 1\r\nX-SESSION-DESTROY: 2\r\n\r\n\
+                  0\r\nX-Session-Create: {}\r\nX-Sum: 1\r\n\r\n",
+            )?;
+        }
+        Ok(())
+    });
+    let sidegate = Configuration::of(&sneaky).with(TABLES).start();
+    for path in ["/plain/x", "/other"] {
+        let mut client = sidegate.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n"));
+        let answer = client.answer();
+        assert!(answer.status == 200 && is_silent(&answer) && answer.trailers.has("x-sum"), "{answer:?}");
+        assert_eq!(answer.interim.len(), 1);
+        assert!(answer.interim[0].1.has("link") && !answer.interim[0].1.has("x-session-create"), "{answer:?}");
+    }
+    assert!(!sidegate.get("/plain/x").fields.has("set-cookie"), "no session of this route");
+
+    let app = app();
+    let sidegate = Configuration::of(&app).with(TABLES).start();
+    for name in ["X-Session-Create", "x_session_create"] {
+        let answer = sidegate.client().get_with("/echo", &[(name, "{\"user_id\":1}")]);
+        assert_eq!((answer.text().as_str(), answer.fields.has("set-cookie")), ("nothing", false));
+        assert!(!app.last().fields.has(name), "{:?}", app.last());
+    }
+}
+
+#[test]
+fn apps_that_speak_http_2_order_the_same() {
+    let app = Http2App::answering(|mut call| async move {
+        let order = if call.request.uri().path() == "/login" { "x-session-create" } else { "x-session-destroy" };
+        let answer = Response::builder().header(order, "{\"user_id\":7}").body(()).expect("an answer");
+        if let Ok(mut stream) = call.respond.send_response(answer, false) {
+            let _ = stream.send_data(Bytes::from_static(b"app"), true);
+        }
+    });
+    let sidegate = Configuration::to(&app.url()).with(TABLES).start();
+    let welcome = sidegate.get("/login");
+    let (identifier, _) = given(&welcome);
+    assert!(is_silent(&welcome) && welcome.text() == "app");
+    assert_eq!(given(&with_cookie(&sidegate, "GET", "/account", &identifier)).0, "", "logged in, and out");
+    assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 401);
+}
+
+#[test]
+fn a_websocket_is_no_place_for_orders() {
+    let app = Origin::scripted(|wire| {
+        while wire.request()?.is_some() {
+            wire.send(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+                  X-Session-Create: {}\r\n\r\n",
+            )?;
+        }
+        Ok(())
+    });
+    let sidegate = Configuration::of(&app).with(TABLES).start();
+    let mut client = sidegate.client();
+    client.send(
+        "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    let answer = client.answer();
+    assert!(answer.status == 502 && !answer.fields.has("set-cookie"), "{answer:?}");
+    assert_eq!(sidegate.get("/socket").status, 502, "no tunnel was left behind");
+}
+
+#[test]
+fn a_session_is_not_extended_beyond_its_longest_life() {
+    let (app, redis) = (app(), RedisServer::start());
+    for configuration in [Configuration::of(&app), Configuration::of(&app).redis(&redis)] {
+        let tables = TABLES.replace("\"10h\"", "\"1h\"");
+        let sidegate = configuration.with(&tables).start();
+        let (identifier, _) = given(&sidegate.get("/login"));
+        let (same, attributes) = given(&with_cookie(&sidegate, "GET", "/extend", &identifier));
+        assert_eq!(same, identifier);
+        let age = attributes.split("Max-Age=").nth(1).and_then(|rest| rest.split(';').next()?.parse::<u64>().ok());
+        assert!(age.is_some_and(|age| (1..=3600).contains(&age)), "two hours were asked for: {attributes}");
+    }
+}
+
+#[test]
+fn a_login_that_redis_did_not_take_is_503_and_no_login() {
+    let (app, mut redis) = (app(), RedisServer::start());
+    let sidegate = Configuration::of(&app).redis(&redis).with(TABLES).start();
+    let (identifier, _) = given(&sidegate.get("/login"));
+    redis.kill();
+    let answer = sidegate.get("/login");
+    assert!(answer.status == 503 && answer.number("retry-after") >= 1, "{answer:?}");
+    assert!(!answer.fields.has("set-cookie") && !answer.text().contains("secret"), "{answer:?}");
+    let logout = with_cookie(&sidegate, "POST", "/logout", &identifier);
+    assert!(logout.status == 503 && !logout.fields.has("set-cookie"), "a logout that did not happen: {logout:?}");
+}
+
+#[test]
+fn what_redis_refuses_to_end_is_not_said_to_have_ended() {
+    let app = app();
+    let redis = RedisServer::start_with(&["--user", "gate", "on", ">secret", "~*", "&*", "+@all", "-del"]);
+    let url = format!("redis://gate:secret@127.0.0.1:{}", redis.port());
+    let sidegate = Configuration::of(&app).redis_at(&url).with(TABLES).start();
+    let (identifier, _) = given(&sidegate.get("/login"));
+    for path in ["/logout", "/login"] {
+        let answer = with_cookie(&sidegate, "GET", path, &identifier);
+        assert!(answer.status == 503 && !answer.fields.has("set-cookie"), "{path}: {answer:?}");
+        assert!(!answer.text().contains("secret of the app"), "{answer:?}");
+        assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 200, "{path}: the session stays");
+    }
+    assert!(sidegate.metric("sidegate_session_orders_total{session=\"web\",outcome=\"failed\"}") >= 2.0);
+}
+
+#[test]
+fn of_two_cookies_neither_is_believed_and_both_sessions_end_at_logout() {
+    let app = app();
+    let sidegate = Configuration::of(&app).with(TABLES).start();
+    let [one, other] = [given(&sidegate.get("/login")).0, given(&sidegate.get("/login")).0];
+    let both = format!("{}; {}", cookie(&one), cookie(&other));
+    let answer = sidegate.client().get_with("/logout", &[("Cookie", &both)]);
+    assert_eq!((answer.status, given(&answer).0.as_str()), (200, ""));
+    for identifier in [one, other] {
+        assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 401);
+    }
+}
+
+#[test]
+fn issued_sessions_in_memory_outlast_a_reload() {
+    let app = app();
+    let configuration = Configuration::of(&app);
+    let mut sidegate = configuration.clone().with(TABLES).start();
+    let (identifier, _) = given(&sidegate.get("/login"));
+    let bounded = format!("{TABLES}\n[memory]\nissued_sessions = \"1 MiB\"\n");
+    sidegate.reload(&configuration.with(&bounded).text());
+    assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 200);
+}
+
+#[test]
+fn a_logout_is_not_forgotten_when_redis_goes_away_after_it() {
+    let (app, mut redis) = (app(), RedisServer::start());
+    let tables = TABLES.replace("max_age = \"10h\"", "max_age = \"10h\"\non_outage = \"grace\"");
+    let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+    let [out, still] = [given(&sidegate.get("/login")).0, given(&sidegate.get("/login")).0];
+    for identifier in [&out, &still] {
+        assert_eq!(with_cookie(&sidegate, "GET", "/account", identifier).status, 200);
+    }
+    assert_eq!(with_cookie(&sidegate, "GET", "/logout", &out).status, 200);
+    redis.kill();
+    until("who is logged in still is believed", || with_cookie(&sidegate, "GET", "/account", &still).status == 200);
+    assert_eq!(with_cookie(&sidegate, "GET", "/account", &out).status, 503, "whoever logged out is not believed");
+}
