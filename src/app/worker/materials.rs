@@ -30,7 +30,7 @@ use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
 use crate::route::cors::Cors;
 use crate::session::store::doubts::Asking;
-use crate::session::{Carrier, IdentityFields, Session, Store};
+use crate::session::{Carrier, Definition, IdentityFields, Session, Store, signatures};
 use crate::stack::{Parts, Route};
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLog;
@@ -144,8 +144,8 @@ pub fn gather_parts(
         AccessLog::new(sink, Redaction::new(secret_parameters(settings)), shared.clock.clone(), registry, number)
     });
     let labels: Vec<Arc<str>> = settings.routes.iter().map(|route| route.label.clone()).collect();
-    let identity =
-        Rc::new(IdentityFields::new(identity_fields(settings)).telling(told_of_certificates(settings).to_vec()));
+    let identity = IdentityFields::of(sessions(settings), shared.clock.clone());
+    let identity = Rc::new(identity.telling(told_of_certificates(settings).to_vec()));
     let limits = rate_limit::Worker {
         memory: stores.limits.clone(),
         link: link.clone(),
@@ -344,14 +344,16 @@ fn session_fields(settings: &Settings) -> Rc<[HeaderName]> {
     carriers.filter_map(|carrier| if let Carrier::Header(name) = carrier { Some(name.clone()) } else { None }).collect()
 }
 
-/// A cache's policy, and what it may not leave out of a key.
+/// A cache's policy, what it may not leave out of a key, and what no answer that is stored may vary by.
 fn knowing_credentials(policy: &Arc<Policy>, settings: &Settings) -> Arc<Policy> {
     let names = secret_parameters(settings);
-    if names.is_empty() {
+    let signatures: Vec<HeaderName> = signatures(sessions(settings)).cloned().collect();
+    if names.is_empty() && signatures.is_empty() {
         return policy.clone();
     }
     let mut policy = Policy::clone(policy);
     policy.keying.query.credentials = names.into_iter().map(str::to_owned).collect();
+    policy.written = signatures;
     policy.into()
 }
 
@@ -369,10 +371,9 @@ fn secret_parameters(settings: &Settings) -> Vec<&str> {
     of_sessions.chain(of_limits).collect()
 }
 
-/// Every name under which the app is told who is logged in.
-fn identity_fields(settings: &Settings) -> Vec<HeaderName> {
-    let sessions = settings.routes.iter().flat_map(|route| &route.session);
-    sessions.flat_map(|session| &session.definition.forward).map(|(name, _)| name.clone()).collect()
+/// The sessions of all routes; one for each route that has it.
+fn sessions(settings: &Settings) -> impl Iterator<Item = &Definition> + Clone {
+    settings.routes.iter().flat_map(|route| &route.session).map(|session| &*session.definition)
 }
 
 /// What the app is told of clients' certificates.

@@ -15,6 +15,7 @@ use crate::route::cors::{self, Field, Origin};
 use crate::route::fields::{Edits, Message, only_added, reserved};
 use crate::route::pattern::{self, Pattern, Segment};
 use crate::route::{OnAmbiguity, PathCase, Paths};
+use crate::clock::Clock;
 use crate::session::IdentityFields;
 use crate::upstream::rewrite::{Path, Rewrite};
 use crate::upstream::{self, Place};
@@ -172,7 +173,7 @@ pub fn rewrite(
 ) -> Rewrite {
     let reading = table.reading;
     let sessions = (0..definitions.session.len()).filter_map(|index| definitions.session.at(index));
-    let identity = IdentityFields::new(sessions.flat_map(|session| &session.forward).map(|(name, _)| name.clone()));
+    let identity = IdentityFields::of(sessions, Clock::System);
     let fields = request_fields(table, &identity);
     let strip = table.read("strip_prefix", |value| prefix(value.text()?)).filter(|prefix| !prefix.value.is_empty());
     if let (Some(strip), Some(pattern)) = (&strip, pattern)
