@@ -126,7 +126,14 @@ pub fn vary(response: &HeaderMap, written: &[HeaderName]) -> Vary {
                 continue;
             }
             match HeaderName::from_bytes(member) {
-                Ok(name) if member != b"*" && !is_written(&name) && !written.contains(&name) && names.len() < 4 * MAX_FIELDS => names.push(name),
+                Ok(name)
+                    if member != b"*"
+                        && !is_written(&name)
+                        && !written.contains(&name)
+                        && names.len() < 4 * MAX_FIELDS =>
+                {
+                    names.push(name)
+                }
                 _ => return Vary::Everything,
             }
         }

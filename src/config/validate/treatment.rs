@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 
 use super::definitions::Definitions;
 use crate::cache::rules::invalidation::{Template, TemplateError};
+use crate::clock::Clock;
 use crate::config::quantity;
 use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
 use crate::config::secret::secret;
@@ -15,7 +16,6 @@ use crate::route::cors::{self, Field, Origin};
 use crate::route::fields::{Edits, Message, only_added, reserved};
 use crate::route::pattern::{self, Pattern, Segment};
 use crate::route::{OnAmbiguity, PathCase, Paths};
-use crate::clock::Clock;
 use crate::session::IdentityFields;
 use crate::upstream::rewrite::{Path, Rewrite};
 use crate::upstream::{self, Place};

@@ -173,15 +173,13 @@ mod tests {
     }
 
     fn fields(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        fields
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-            .collect()
+        fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
     }
 
     #[test]
     fn a_mac_is_over_the_lines_of_rule_two() {
-        let voucher = voucher(SignatureKind::Hmac, &[("x-user-name", "name"), ("x-plan", "plan"), ("x-user-id", "user_id")]);
+        let voucher =
+            voucher(SignatureKind::Hmac, &[("x-user-name", "name"), ("x-plan", "plan"), ("x-user-id", "user_id")]);
         let fields = fields(&[("x-user-id", "5"), ("x-user-name", "M%C3%BCller%2C A."), ("accept", "*/*")]);
         let sent = Sent { method: "GET", target: "/account?a=b", fields: &fields };
         let text = "1795300000\nGET\n/account?a=b\nweb\nx-user-id:5\nx-user-name:M%C3%BCller%2C A.";
