@@ -4,17 +4,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ::redis::Pipeline;
+use http::uri::PathAndQuery;
 use tower::Layer;
 
-use super::credential::{Credential, credential};
+use super::credential::{Credential, credential, without_credentials};
 use super::digest::Key;
 use super::format::json;
+use super::seldom::Seldom;
 use super::store::known::{Known, Reading};
 use super::store::memory::MemoryStore;
 use super::store::redis::{self, Told};
 use super::store::remembered::Remembered;
 use super::verdict::{Admission, Found, Verdict, admit, judge};
-use super::{Definition, OnRoute, identity};
+use super::{Definition, OnRoute, identity, login};
 use crate::exchange::{self, Answer, Exchange, Next, Presented, Principal, Slot, pass};
 use crate::gather::Ask;
 use crate::redis_pool::near::Counts;
@@ -40,6 +42,7 @@ pub struct Session {
     near_counts: Counts,
     verdicts: [Counter; Verdict::LABELS.len()],
     believed: Counter,
+    seldom: Seldom,
 }
 
 impl Session {
@@ -47,7 +50,7 @@ impl Session {
     ///
     /// # Errors
     /// Its records cannot be read; says why.
-    pub fn new(on_route: OnRoute, store: Store, registry: &Registry, worker: usize) -> Result<Rc<Self>, String> {
+    pub fn new(on_route: OnRoute, store: Store, registry: &Arc<Registry>, worker: usize) -> Result<Rc<Self>, String> {
         let definition = on_route.definition.clone();
         let session = ("session", &*definition.name);
         let verdicts = Verdict::LABELS.map(|verdict| {
@@ -59,7 +62,8 @@ impl Session {
         let near = matches!(&store, Store::Redis(remembered) if remembered.hears_of(&definition.prefix));
         let near_counts = Counts::new(registry, worker, "session");
         let reading = Reading::of(&definition)?;
-        Ok(Rc::new(Self { definition, on_route, store, reading, near, near_counts, verdicts, believed }))
+        let seldom = Seldom::new(registry, worker, &definition.name);
+        Ok(Rc::new(Self { definition, on_route, store, reading, near, near_counts, verdicts, believed, seldom }))
     }
 
     /// Finds out which session the client says is its own, once.
@@ -68,7 +72,8 @@ impl Session {
             return;
         }
         let fields = exchange.request.headers();
-        let presented = match credential(&self.definition.carriers, fields, exchange.request.uri().query()) {
+        let Definition { format, carriers, .. } = &*self.definition;
+        let presented = match credential(format, carriers, fields, exchange.request.uri().query()) {
             Credential::Absent => Presented::Absent,
             Credential::Rejected(reason) => Presented::Rejected(reason),
             Credential::Sent(text) => self.reading.locate(&text).map_or_else(Presented::Rejected, Presented::Located),
@@ -136,11 +141,55 @@ impl Session {
         let mut trail = exchange.trail.borrow_mut();
         trail.session = Some(verdict.label());
         trail.session_reason = verdict.reason();
-        if let Verdict::Valid(principal) | Verdict::Believed(principal) = verdict {
-            trail.user = Some(principal.user.clone());
+        match (verdict, exchange.presented.as_deref()) {
+            (Verdict::Valid(principal) | Verdict::Believed(principal), _) => {
+                trail.user = Some(principal.user.clone());
+                trail.session_digest = Some(principal.session_digest.clone());
+            }
+            (Verdict::Anonymous | Verdict::Expired, Some(Presented::Located(located))) => {
+                trail.session_digest = Some(Key::of_process().digest(&located.identifier));
+            }
+            (Verdict::Rejected(reason), _) => self.seldom.rejected(reason),
+            _ => {}
         }
         if matches!(verdict, Verdict::Believed(_)) {
             self.believed.inc();
+        }
+    }
+}
+
+impl Session {
+    /// What becomes of a request that was judged so.
+    pub(super) fn admit(&self, exchange: &Exchange, verdict: Verdict) -> Admission {
+        let instead = |reply| login::instead(&self.definition, &exchange.request, reply);
+        match admit(&self.on_route, verdict) {
+            Admission::Pass { principal, would } => Admission::Pass { principal, would: would.map(instead) },
+            Admission::Refuse(reply) => Admission::Refuse(instead(reply)),
+        }
+    }
+
+    /// Makes the request one of `principal`, as the app is to see it.
+    pub(super) fn pass_on(&self, exchange: &mut Exchange, principal: Option<Arc<Principal>>) {
+        self.keep_credential(exchange);
+        if let Some(principal) = principal {
+            identity::forward(&self.definition, &principal, exchange.request.headers_mut());
+            exchange.principal = Some(principal);
+        }
+    }
+
+    /// A credential in the query goes no further, if the configuration says so.
+    fn keep_credential(&self, exchange: &mut Exchange) {
+        let uri = exchange.request.uri();
+        if self.definition.keep_query {
+            return;
+        }
+        let Some(left) = uri.query().and_then(|query| without_credentials(&self.definition.carriers, query)) else {
+            return;
+        };
+        let target = if left.is_empty() { uri.path().to_owned() } else { [uri.path(), "?", &left].concat() };
+        // Part of a target is one.
+        if let Ok(target) = PathAndQuery::try_from(target) {
+            *exchange.request.uri_mut() = target.into();
         }
     }
 }
@@ -182,15 +231,18 @@ pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next
         let session = session.clone();
         async move {
             if exchange.is_preflight() {
+                session.keep_credential(&mut exchange);
                 return pass(next, exchange).await;
             }
             let verdict = session.judge(&mut exchange);
             session.record(&verdict, &exchange);
-            match admit(&session.definition, session.on_route.mode, verdict) {
-                Admission::Pass => pass(next, exchange).await,
-                Admission::PassAs(principal) => {
-                    identity::forward(&session.definition, &principal, exchange.request.headers_mut());
-                    exchange.principal = Some(principal);
+            match session.admit(&exchange, verdict) {
+                Admission::Pass { principal, would } => {
+                    if let Some(would) = would {
+                        session.seldom.would_refuse(would.status());
+                        exchange.trail.borrow_mut().session_would = Some(would.status());
+                    }
+                    session.pass_on(&mut exchange, principal);
                     pass(next, exchange).await
                 }
                 Admission::Refuse(reply) => exchange.refuse(&reply),

@@ -73,6 +73,8 @@ pub fn json(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending, 
     }
     quoted(out, member!("session"), record.session, redact::text);
     quoted(out, member!("session_reason"), record.session_reason, redact::text);
+    quoted(out, member!("session_digest"), record.session_digest.as_deref(), redact::text);
+    number(out, member!("session_would"), record.session_would.map(|status| status.as_u16().into()));
     quoted(out, member!("user"), record.user.as_deref(), redact::text);
     quoted(out, member!("cache"), record.cache, redact::text);
     quoted(out, member!("cache_reason"), record.cache_reason, redact::text);

@@ -1,6 +1,9 @@
 //! `[session.NAME]`.
 
+mod doors;
 mod uses;
+
+pub use doors::Doors;
 
 use std::ops::Range;
 use std::time::Duration;
