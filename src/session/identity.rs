@@ -139,15 +139,10 @@ pub fn signatures<'a>(
 /// Tells the app who is logged in.
 pub(super) fn forward(definition: &Definition, principal: &Principal, fields: &mut HeaderMap) {
     for (name, path) in &definition.forward {
-        if let Some(value) = listed(definition.identity.encoding, texts(principal, path)) {
+        if let Some(value) = listed(definition.identity.encoding, principal.texts(path)) {
             fields.insert(name, value);
         }
     }
-}
-
-/// What the record says under a dotted path: several texts if it is a list.
-fn texts<'a>(principal: &'a Principal, path: &str) -> impl Iterator<Item = &'a str> {
-    principal.attributes.iter().filter(move |(name, _)| name == path).map(|(_, text)| text.as_str())
 }
 
 #[cfg(test)]
