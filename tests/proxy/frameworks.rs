@@ -91,7 +91,8 @@ fn put(redis: &mut redis::Connection, row: &Value) {
     match row["redis_type"].as_str().expect("a type") {
         "none" => return,
         "string" => {
-            redis::cmd("SET").arg(key).arg(bytes(&row["redis_value_base64"])).exec(redis).expect("SET");
+            let value = made_now(bytes(&row["redis_value_base64"]));
+            redis::cmd("SET").arg(key).arg(value).exec(redis).expect("SET");
         }
         "hash" => {
             for (field, value) in row["redis_hash_base64"].as_object().expect("fields") {
@@ -103,6 +104,20 @@ fn put(redis: &mut redis::Connection, row: &Value) {
     if let Some(life) = row["ttl_seconds"].as_i64().filter(|life| *life > 0) {
         redis::cmd("EXPIRE").arg(key).arg(life).exec(redis).expect("EXPIRE");
     }
+}
+
+/// The value; if it is a Rails cache entry, which tells its own end, one that was made now.
+fn made_now(mut value: Vec<u8>) -> Vec<u8> {
+    let name = b":\x10@created_atf";
+    if let Some(at) = value.windows(name.len()).position(|window| window == name) {
+        // Marshal writes the length of a short text as one byte that is 5 more.
+        let text = at + name.len() + 1;
+        let length = usize::from(value[text - 1]) - 5;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs();
+        let now = format!("{now}.{:01$}", 0, length - 11);
+        value[text..text + length].copy_from_slice(now.as_bytes());
+    }
+    value
 }
 
 /// What the browser sent: the target, and its fields.
