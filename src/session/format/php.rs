@@ -67,9 +67,9 @@ fn decode(handler: Handler, bytes: &[u8]) -> Result<Datum, &'static str> {
     }
     match handler {
         Handler::Php => variables(bytes, |values| values.until(b'|')),
-        Handler::Binary => variables(bytes, |values| {
-            let length = values.bytes(1)?.iter().map(|byte| usize::from(*byte)).sum::<usize>();
-            if length > 127 { Err("variable without a value") } else { values.bytes(length) }
+        Handler::Binary => variables(bytes, |values| match values.byte()? {
+            length @ 0..=127 => values.bytes(length.into()),
+            _ => Err("variable without a value"),
         }),
         Handler::Serialize => serialized::decode(bytes).and_then(array),
         Handler::Igbinary => igbinary::decode(bytes).and_then(array),
