@@ -187,9 +187,10 @@ fn policies(route: &RouteSettings, settings: &Settings) -> String {
             Mode::Optional => " (optional)",
             Mode::Observe => " (only observes)",
         };
-        let demands = session.require.iter().map(|Requirement { attribute, values }| {
-            format!(", {attribute} {}", values.join(" or "))
-        });
+        let demands = session
+            .require
+            .iter()
+            .map(|Requirement { attribute, values }| format!(", {attribute} {}", values.join(" or ")));
         said.push(format!("session {}{mode}{}", session.definition.name, demands.collect::<String>()));
     }
     if let Some(policy) = &route.cache {

@@ -180,7 +180,9 @@ mod tests {
         };
         assert_eq!(sent("laravel_session=abcdefgh; theme.dark=1"), "abcdefgh");
         assert_eq!(sent("laravel_session=abcdefgh; laravel.session=abcdefgh"), "abcdefgh");
-        for line in ["laravel.session=hgfedcba", "laravel_session=abcdefgh; laravel[session=hgfedcba", "laravel_session[]="] {
+        for line in
+            ["laravel.session=hgfedcba", "laravel_session=abcdefgh; laravel[session=hgfedcba", "laravel_session[]="]
+        {
             assert_eq!(sent(line), "Rejected(\"duplicate cookie\")", "{line}");
         }
     }

@@ -197,7 +197,9 @@ mod tests {
         for target in ["//evil.test", "//evil.test/a", "/./a", "/a/../..//evil.test"] {
             assert_eq!(browsed(target), "/login", "{target}");
         }
-        for target in ["/?next=//evil.test", "/%5cevil.test", "/a//b", "/.a", "/%2F/evil.test", "/a?x=%0d%0aSet-Cookie:b"] {
+        for target in
+            ["/?next=//evil.test", "/%5cevil.test", "/a//b", "/.a", "/%2F/evil.test", "/a?x=%0d%0aSet-Cookie:b"]
+        {
             assert!(browsed(target).starts_with("/login?next=/"), "{target}: {}", browsed(target));
         }
         let (just, over) = (format!("/{}", "a".repeat(LONGEST - 1)), format!("/{}", "a".repeat(LONGEST)));
@@ -229,7 +231,8 @@ mod tests {
                 let mut digit = || char::from(bytes.next().unwrap()).to_digit(16).unwrap() as u8;
                 decoded.push(if byte == b'%' { digit() << 4 | digit() } else { byte });
             }
-            let sent = target.strip_suffix('?').unwrap_or(&target);
+            // A query without anything in it is left out.
+            let sent = target.strip_suffix('?').filter(|path| !path.contains('?')).unwrap_or(&target);
             prop_assert_eq!(String::from_utf8(decoded).unwrap(), sent);
         }
     }

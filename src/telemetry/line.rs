@@ -119,6 +119,7 @@ pub fn human(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending,
         parts.limit(limit);
     }
     parts.words("session", &[record.session, record.user.as_deref(), record.session_reason]);
+    parts.words("observed: would be", &[record.session_would.as_ref().map(StatusCode::as_str)]);
     parts.words("cache", &[record.cache, record.cache_reason]);
     parts.words("endpoint", &[record.endpoint.as_deref()]);
     parts.words("upstream", &[record.upstream_error]);

@@ -128,7 +128,9 @@ mod tests {
         for sent in ["my.session", "my session", "my[session", "my_session[]", "my_session[a][b]", "%6dy%2Esession"] {
             assert!(php.confuses("my_session", sent.as_bytes()), "{sent}");
         }
-        for sent in ["my_session", "My.session", "my_sessio", "my_session2", "my-session", "%my_session", "", "[my_session"] {
+        for sent in
+            ["my_session", "My.session", "my_sessio", "my_session2", "my-session", "%my_session", "", "[my_session"]
+        {
             assert!(!php.confuses("my_session", sent.as_bytes()), "{sent}");
         }
         assert!(Format::Laravel(Cipher::Cbc).confuses("laravel_session", b"laravel[session"));

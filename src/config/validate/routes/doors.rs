@@ -78,8 +78,7 @@ fn copied(reading: &Reading<'_>, routes: &[Route], sharing: &[&Public<'_>], case
     let requires = |route: &Route, session: usize| {
         route.session.as_ref().is_some_and(|own| own.index == session && own.mode == Mode::Required)
     };
-    let (written, around): (Vec<_>, Vec<_>) =
-        met.into_iter().partition(|(_, own)| is_same(own, pattern, case));
+    let (written, around): (Vec<_>, Vec<_>) = met.into_iter().partition(|(_, own)| is_same(own, pattern, case));
     let mut opened = Vec::new();
     for (session, Placed { value: (path, _), at }) in sharing {
         if written.iter().any(|(route, _)| requires(route, *session)) {
@@ -119,7 +118,8 @@ fn is_same(one: &Pattern, other: &Pattern, case: PathCase) -> bool {
 
 /// Whether no request for a path of both is left to `other`, which is not more specific.
 fn takes_all_of(one: &Pattern, other: &Pattern) -> bool {
-    let hosts = one.hosts.is_empty() == other.hosts.is_empty() && other.hosts.iter().all(|host| one.hosts.contains(host));
+    let hosts =
+        one.hosts.is_empty() == other.hosts.is_empty() && other.hosts.iter().all(|host| one.hosts.contains(host));
     let methods = match (&one.methods[..], &other.methods[..]) {
         ([], _) => true,
         (_, []) => false,
@@ -150,9 +150,8 @@ impl Strict for Place {
 
 /// Whether a GET of `path`, on a host where `session` is required, meets a route that requires it.
 fn is_closed(routes: &[Route], session: usize, path: &str, paths: Paths) -> bool {
-    let requires = |route: &Route| {
-        route.session.as_ref().is_some_and(|own| own.index == session && own.mode == Mode::Required)
-    };
+    let requires =
+        |route: &Route| route.session.as_ref().is_some_and(|own| own.index == session && own.mode == Mode::Required);
     let patterns = routes.iter().enumerate().filter_map(|(at, route)| Some((route.pattern.clone()?, Place(at))));
     let table = Table::new(paths, patterns.collect());
     let meets = |host: Option<&str>| match table.find(host, &Method::GET, path) {
