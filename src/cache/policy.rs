@@ -42,6 +42,8 @@ pub struct Policy {
     pub max_tags: usize,
     /// `Cache-Status` tells the key, too.
     pub status_key: bool,
+    /// Request fields that are written after the store was asked; what the app chose by one of them is not stored.
+    pub written: Vec<HeaderName>,
 }
 
 /// `mode`.
@@ -202,6 +204,7 @@ impl Policy {
             tags: vec![HeaderName::from_static("cache-tag"), HeaderName::from_static("surrogate-key")],
             max_tags: 64,
             status_key: false,
+            written: Vec::new(),
         }
     }
 

@@ -1,22 +1,31 @@
 //! The fields by which the app learns who is logged in, or who presented a certificate.
 //!
 //! 1. Before anything else looks at a request, every field that an app could take for one of them is removed: on all
-//!    routes, those without a session too, and whichever session the name belongs to.
+//!    routes, those without a session too, and whichever session the name belongs to. A signature is one of them.
 //! 2. Spelling does not matter: case, and every character that is neither letter nor digit, are alike.
-//! 3. Values are visible ASCII and inner spaces; all other bytes of the UTF-8 text, and `%`, are percent-encoded, so that
-//!    percent-decoding gives the text back.
-//! 4. The alternative names of a certificate are a list with `,` between, each name encoded for itself, its own commas too.
+//! 3. How an attribute is written, and a list, is [`written`]'s to say; an attribute that the record lacks gives no field.
+//! 4. The alternative names of a certificate are a list, too. Of its other facts a comma is a character like any.
+//! 5. By setting, a field vouches for the others ([`vouched`]). It is made as the request leaves, for it may hold the
+//!    target that the app gets, and only of a login: what passes as nobody has none.
 //!
 //! # Why
 //! Rule 2: WSGI, Rack and PHP read `X_User_Id` and `X-User-Id` as one variable, some servers any punctuation.
 
+mod vouched;
+mod written;
+
 use std::rc::Rc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, Request};
 use tower::Layer;
 
+use self::vouched::{Sent, Voucher};
+use self::written::{listed, percent};
 use super::Definition;
-use crate::exchange::{self, CertificateFact, ClientCertificate, Exchange, Next, Principal, pass};
+use super::settings::Encoding;
+use crate::clock::Clock;
+use crate::exchange::{self, CertificateFact, ClientCertificate, Exchange, Next, Orders, Principal, pass};
 
 /// The identity fields of a configuration.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +33,9 @@ pub struct IdentityFields {
     names: Vec<HeaderName>,
     /// What the app is told of clients' certificates.
     certificate: Vec<(HeaderName, CertificateFact)>,
+    /// What vouches for them, of each session that wants it.
+    vouchers: Rc<[Voucher]>,
+    clock: Clock,
 }
 
 impl IdentityFields {
@@ -32,7 +44,22 @@ impl IdentityFields {
         let mut names: Vec<HeaderName> = names.into_iter().collect();
         names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
-        Self { names, certificate: Vec::new() }
+        Self { names, ..Self::default() }
+    }
+
+    /// Those of all `definitions`, their signatures too, and what an app orders of sessions by. `clock` tells when they are made.
+    pub fn of<'a>(definitions: impl Iterator<Item = &'a Definition> + Clone, clock: Clock) -> Self {
+        let told = definitions.clone().flat_map(|session| &session.forward).map(|(name, _)| name);
+        let orders = definitions.clone().any(|session| session.issue.is_some()).then(Orders::fields);
+        let names = told.chain(signatures(definitions.clone())).cloned().chain(orders.into_iter().flatten());
+        let mut vouchers: Vec<Voucher> = Vec::new();
+        for definition in definitions {
+            // One session stands on many routes.
+            if !vouchers.iter().any(|voucher| voucher.is_of(&definition.name)) {
+                vouchers.extend(Voucher::of(definition));
+            }
+        }
+        Self { vouchers: vouchers.into(), clock, ..Self::new(names) }
     }
 
     /// Also tells these facts of a client's certificate, under names that are identity fields too.
@@ -40,7 +67,7 @@ impl IdentityFields {
     pub fn telling(self, certificate: Vec<(HeaderName, CertificateFact)>) -> Self {
         let names = self.names.into_iter().chain(certificate.iter().map(|(name, _)| name.clone()));
         let names = Self::new(names).names;
-        Self { names, certificate }
+        Self { names, certificate, ..self }
     }
 
     /// Removes what a client sent under these names, in any spelling. Costs nothing if there are no names.
@@ -59,12 +86,23 @@ impl IdentityFields {
         for (name, fact) in &self.certificate {
             let texts = fact.of(certificate);
             let value = match fact {
-                CertificateFact::AlternativeNames => listed(texts),
-                _ => texts.first().and_then(|text| encoded(text)),
+                CertificateFact::AlternativeNames => listed(Encoding::Percent, texts.iter().map(String::as_str)),
+                _ => texts.first().and_then(|text| percent(text)),
             };
             if let Some(value) = value {
                 fields.insert(name, value);
             }
+        }
+    }
+
+    /// Vouches for what `request`, as it goes to the app, says of `principal` (rule 5).
+    pub fn vouch<B>(&self, principal: &Principal, request: &mut Request<B>) {
+        let Some(voucher) = self.vouchers.iter().find(|voucher| voucher.is_of(&principal.session)) else { return };
+        let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        let sent = Sent { method: request.method().as_str(), target, fields: request.headers() };
+        let value = voucher.vouch(principal, &sent, self.clock.unix_seconds());
+        if let Some(value) = value {
+            request.headers_mut().insert(voucher.field(), value);
         }
     }
 
@@ -92,56 +130,25 @@ pub fn strip_layer<S: Next>(identity: Rc<IdentityFields>) -> impl Layer<S, Servi
     })
 }
 
-/// Tells the app who is logged in. An attribute that the record lacks gives no field.
+/// Names of the fields that vouch for others. They are written as a request leaves: nothing before it can go by them.
+pub fn signatures<'a>(
+    definitions: impl Iterator<Item = &'a Definition> + Clone,
+) -> impl Iterator<Item = &'a HeaderName> + Clone {
+    definitions.filter_map(|session| session.identity.signature.as_ref()).map(|signature| &signature.field)
+}
+
+/// Tells the app who is logged in.
 pub(super) fn forward(definition: &Definition, principal: &Principal, fields: &mut HeaderMap) {
     for (name, path) in &definition.forward {
-        if let Some(value) = principal.attribute(path).and_then(encoded) {
+        if let Some(value) = listed(definition.identity.encoding, principal.texts(path)) {
             fields.insert(name, value);
         }
     }
 }
 
-/// Rule 4.
-fn listed(texts: &[String]) -> Option<HeaderValue> {
-    let mut list = Vec::new();
-    for text in texts {
-        if !list.is_empty() {
-            list.push(b',');
-        }
-        for &byte in encoded(text)?.as_bytes() {
-            if byte == b',' { list.extend_from_slice(b"%2C") } else { list.push(byte) }
-        }
-    }
-    (!list.is_empty()).then(|| HeaderValue::from_maybe_shared(bytes::Bytes::from(list)).ok())?
-}
-
-/// Rule 3.
-fn encoded(text: &str) -> Option<HeaderValue> {
-    let bytes = text.as_bytes();
-    let last = bytes.len().saturating_sub(1);
-    let plain = |at: usize, byte: u8| match byte {
-        b'%' => false,
-        b' ' => at > 0 && at < last,
-        _ => byte.is_ascii_graphic(),
-    };
-    if bytes.iter().enumerate().all(|(at, byte)| plain(at, *byte)) {
-        return HeaderValue::from_bytes(bytes).ok();
-    }
-    let mut out = Vec::with_capacity(bytes.len() * 2);
-    for (at, &byte) in bytes.iter().enumerate() {
-        if plain(at, byte) {
-            out.push(byte);
-        } else {
-            let digit = |half: u8| b"0123456789ABCDEF"[usize::from(half & 15)];
-            out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte)]);
-        }
-    }
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(out)).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use http::HeaderValue;
 
     use super::*;
 
@@ -165,41 +172,19 @@ mod tests {
     }
 
     #[test]
-    fn values_cannot_break_out_of_their_field() {
-        let text = |text| encoded(text).unwrap().to_str().unwrap().to_owned();
-        assert_eq!(text("alice smith"), "alice smith");
-        assert_eq!(text("a\r\nX-Admin: 1"), "a%0D%0AX-Admin: 1");
-        assert_eq!(text("Müller"), "M%C3%BCller");
-        assert_eq!(text(" 100% "), "%20100%25%20");
-        assert_eq!(text(""), "");
-    }
-
-    #[test]
-    fn a_list_of_names_is_split_at_its_commas_and_nowhere_else() {
-        let list = |texts: &[&str]| {
-            let value = listed(&texts.iter().map(ToString::to_string).collect::<Vec<_>>());
-            value.map(|value| value.to_str().unwrap().to_owned())
-        };
-        assert_eq!(list(&[]), None);
-        assert_eq!(list(&["DNS:a", "URI:b,c", "URI:%"]).as_deref(), Some("DNS:a,URI:b%2Cc,URI:%25"));
-    }
-
-    proptest! {
-        #[test]
-        fn percent_decoding_gives_the_text_back(original in ".{0,40}") {
-            let value = encoded(&original).unwrap();
-            let (mut bytes, mut rest) = (Vec::new(), value.as_bytes());
-            while let Some((&byte, after)) = rest.split_first() {
-                if byte == b'%' {
-                    bytes.push(u8::from_str_radix(std::str::from_utf8(&after[..2]).unwrap(), 16).unwrap());
-                    rest = &after[2..];
-                } else {
-                    prop_assert!(byte == b' ' || byte.is_ascii_graphic());
-                    bytes.push(byte);
-                    rest = after;
-                }
-            }
-            prop_assert_eq!(bytes, original.into_bytes());
+    fn a_signature_is_an_identity_field_that_nobody_else_can_send() {
+        let field = HeaderName::from_static("x-signed");
+        let secrets = super::super::Secrets::new(["secret".into()]);
+        let ttl = std::time::Duration::from_secs(60);
+        let signature = super::super::settings::Signature { field, kind: Default::default(), secrets, ttl };
+        let mut definition = Definition::new("web", super::super::Format::Json);
+        definition.forward = vec![(HeaderName::from_static("x-user-id"), "user_id".into())];
+        definition.identity.signature = Some(signature);
+        let identity = IdentityFields::of([&definition, &definition].into_iter(), Clock::System);
+        for spelling in ["x-signed", "x_signed", "x.signed", "x-user_id"] {
+            assert!(identity.names(&HeaderName::from_static(spelling)), "{spelling}");
         }
+        assert!(!identity.names(&HeaderName::from_static("x-identity-signature")));
+        assert_eq!(identity.vouchers.len(), 1);
     }
 }

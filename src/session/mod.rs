@@ -60,7 +60,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 pub use format::Format;
-pub use identity::{IdentityFields, strip_layer};
+pub use identity::{IdentityFields, signatures, strip_layer};
 pub use layer::{Session, Store, layer};
 pub use secrets::Secrets;
 

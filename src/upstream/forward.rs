@@ -262,6 +262,9 @@ fn prepare(upstream: &Upstream, exchange: &mut Exchange, terms: &Terms) -> Resul
     if let Some(rewrite) = &terms.rewrite {
         rewrite.request(request, &exchange.parameters)?;
     }
+    if let Some(principal) = &exchange.principal {
+        terms.identity.vouch(principal, request);
+    }
     Ok(switching)
 }
 

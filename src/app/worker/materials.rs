@@ -17,7 +17,7 @@ use crate::cache::rules::on_write::OnWrite;
 use crate::cache::store::Wildcards;
 use crate::cache::{self, Cache, OnRoute, Policy};
 use crate::config::settings::{RouteSettings, Settings};
-use crate::exchange::{CertificateFact, Orders};
+use crate::exchange::CertificateFact;
 use crate::listener;
 use crate::rate_limit::in_flight::{self, InFlight, Register};
 use crate::rate_limit::lease::{Giving, Tending};
@@ -35,7 +35,7 @@ use crate::session::sightings::Following;
 use crate::session::store::doubts::Asking;
 use crate::session::store::known::Reading;
 use crate::session::store::sightings;
-use crate::session::{self, Carrier, IdentityFields, Session, Store};
+use crate::session::{self, Carrier, Definition, IdentityFields, Session, Store, signatures};
 use crate::stack::{Parts, Route};
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLog;
@@ -152,8 +152,8 @@ pub fn gather_parts(
         AccessLog::new(sink, Redaction::new(secret_parameters(settings)), shared.clock.clone(), registry, number)
     });
     let labels: Vec<Arc<str>> = settings.routes.iter().map(|route| route.label.clone()).collect();
-    let identity =
-        Rc::new(IdentityFields::new(identity_fields(settings)).telling(told_of_certificates(settings).to_vec()));
+    let identity = IdentityFields::of(sessions(settings), shared.clock.clone());
+    let identity = Rc::new(identity.telling(told_of_certificates(settings).to_vec()));
     let limits = rate_limit::Worker {
         memory: stores.limits.clone(),
         link: link.clone(),
@@ -374,14 +374,16 @@ fn session_fields(settings: &Settings) -> Rc<[HeaderName]> {
     carriers.filter_map(|carrier| if let Carrier::Header(name) = carrier { Some(name.clone()) } else { None }).collect()
 }
 
-/// A cache's policy, and what it may not leave out of a key.
+/// A cache's policy, what it may not leave out of a key, and what no answer that is stored may vary by.
 fn knowing_credentials(policy: &Arc<Policy>, settings: &Settings) -> Arc<Policy> {
     let names = secret_parameters(settings);
-    if names.is_empty() {
+    let signatures: Vec<HeaderName> = signatures(sessions(settings)).cloned().collect();
+    if names.is_empty() && signatures.is_empty() {
         return policy.clone();
     }
     let mut policy = Policy::clone(policy);
     policy.keying.query.credentials = names.into_iter().map(str::to_owned).collect();
+    policy.written = signatures;
     policy.into()
 }
 
@@ -399,12 +401,9 @@ fn secret_parameters(settings: &Settings) -> Vec<&str> {
     of_sessions.chain(of_limits).collect()
 }
 
-/// Every name under which the app is told who is logged in, or orders something about it.
-fn identity_fields(settings: &Settings) -> Vec<HeaderName> {
-    let sessions = settings.routes.iter().flat_map(|route| &route.session);
-    let issues = sessions.clone().any(|session| session.definition.issue.is_some());
-    let orders = issues.then(Orders::fields).into_iter().flatten();
-    sessions.flat_map(|session| &session.definition.forward).map(|(name, _)| name.clone()).chain(orders).collect()
+/// The sessions of all routes; one for each route that has it.
+fn sessions(settings: &Settings) -> impl Iterator<Item = &Definition> + Clone {
+    settings.routes.iter().flat_map(|route| &route.session).map(|session| &*session.definition)
 }
 
 /// What the app is told of clients' certificates.

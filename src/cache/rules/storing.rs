@@ -216,7 +216,7 @@ pub fn storable(
     if policy.set_cookie == SetCookie::Refuse && head.contains_key(SET_COOKIE) {
         return Err(NotStored::SetCookie);
     }
-    let selecting = match vary::vary(head) {
+    let selecting = match vary::vary(head, &policy.written) {
         Vary::Nothing => None,
         Vary::By(selecting) => Some(selecting),
         Vary::Everything => return Err(NotStored::Vary),

@@ -117,8 +117,8 @@ fn join(request: &HeaderMap, name: &HeaderName, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads all `Vary` lines of a response.
-pub fn vary(response: &HeaderMap) -> Vary {
+/// Reads all `Vary` lines of a response. `written`: fields that sidegate writes besides those of rule 1.
+pub fn vary(response: &HeaderMap, written: &[HeaderName]) -> Vary {
     let mut names = Vec::new();
     for line in response.get_all(VARY) {
         for member in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
@@ -126,7 +126,14 @@ pub fn vary(response: &HeaderMap) -> Vary {
                 continue;
             }
             match HeaderName::from_bytes(member) {
-                Ok(name) if member != b"*" && !is_written(&name) && names.len() < 4 * MAX_FIELDS => names.push(name),
+                Ok(name)
+                    if member != b"*"
+                        && !is_written(&name)
+                        && !written.contains(&name)
+                        && names.len() < 4 * MAX_FIELDS =>
+                {
+                    names.push(name)
+                }
                 _ => return Vary::Everything,
             }
         }
@@ -160,9 +167,9 @@ mod tests {
 
     #[test]
     fn vary_lines_are_one_list_without_repetition() {
-        assert_eq!(vary(&head(&[])), Vary::Nothing);
-        assert_eq!(vary(&head(&[("vary", " , ")])), Vary::Nothing);
-        let Vary::By(selecting) = vary(&head(&[("vary", "Origin, accept"), ("vary", "ACCEPT")])) else { panic!() };
+        assert_eq!(vary(&head(&[]), &[]), Vary::Nothing);
+        assert_eq!(vary(&head(&[("vary", " , ")]), &[]), Vary::Nothing);
+        let Vary::By(selecting) = vary(&head(&[("vary", "Origin, accept"), ("vary", "ACCEPT")]), &[]) else { panic!() };
         assert_eq!(selecting.names(), ["accept", "origin"]);
     }
 
@@ -178,10 +185,14 @@ mod tests {
             "Traceparent",
             "x-real-ip",
         ] {
-            assert_eq!(vary(&head(&[("vary", value)])), Vary::Everything, "{value:?}");
+            assert_eq!(vary(&head(&[("vary", value)]), &[]), Vary::Everything, "{value:?}");
         }
-        assert_eq!(vary(&head(&[("vary", "accept"), ("vary", "*")])), Vary::Everything);
-        assert!(matches!(vary(&head(&[("vary", "x-forwarded-proto")])), Vary::By(_)), "the scheme is in the key");
+        assert_eq!(vary(&head(&[("vary", "accept"), ("vary", "*")]), &[]), Vary::Everything);
+        assert!(matches!(vary(&head(&[("vary", "x-forwarded-proto")]), &[]), Vary::By(_)), "the scheme is in the key");
+        let signature = [HeaderName::from_static("x-identity-signature")];
+        let by_signature = head(&[("vary", "Accept, X-Identity-Signature")]);
+        assert_eq!(vary(&by_signature, &signature), Vary::Everything);
+        assert!(matches!(vary(&by_signature, &[]), Vary::By(_)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 
 use super::definitions::Definitions;
 use crate::cache::rules::invalidation::{Template, TemplateError};
+use crate::clock::Clock;
 use crate::config::quantity;
 use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
 use crate::config::secret::secret;
@@ -172,7 +173,7 @@ pub fn rewrite(
 ) -> Rewrite {
     let reading = table.reading;
     let sessions = (0..definitions.session.len()).filter_map(|index| definitions.session.at(index));
-    let identity = IdentityFields::new(sessions.flat_map(|session| &session.forward).map(|(name, _)| name.clone()));
+    let identity = IdentityFields::of(sessions, Clock::System);
     let fields = request_fields(table, &identity);
     let strip = table.read("strip_prefix", |value| prefix(value.text()?)).filter(|prefix| !prefix.value.is_empty());
     if let (Some(strip), Some(pattern)) = (&strip, pattern)

@@ -39,6 +39,8 @@ mod usual;
 
 #[cfg(test)]
 pub mod fixtures;
+#[cfg(test)]
+mod fuzz;
 
 pub use self::usual::Usual;
 use super::Definition;

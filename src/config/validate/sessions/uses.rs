@@ -12,13 +12,13 @@ use crate::config::validate::process::count;
 use crate::session::settings::{
     Binding, Encoding, Identity, Index, Issue, Lifetime, Login, Mismatch, SameSite, Signature, SignatureKind, Touch,
 };
-use crate::session::{Carrier, Definition, Format, Secrets};
+use crate::session::{Carrier, Definition, Format, IdentityFields, Secrets};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Reads them.
 pub fn read(table: &mut Table<'_>, definition: &mut Definition) {
-    table.section("identity", |table| definition.identity = identity(table));
+    table.section("identity", |table| definition.identity = identity(table, &definition.forward));
     definition.login = login(table);
     table.set("forward_query", &mut definition.keep_query, Value::flag);
     definition.touch = touch(table);
@@ -30,7 +30,7 @@ pub fn read(table: &mut Table<'_>, definition: &mut Definition) {
 }
 
 /// `identity = { … }`.
-fn identity(table: &mut Table<'_>) -> Identity {
+fn identity(table: &mut Table<'_>, forward: &[(HeaderName, String)]) -> Identity {
     let mut identity = Identity::default();
     let encodings = [("percent", Encoding::Percent), ("rfc8187", Encoding::Rfc8187), ("base64", Encoding::Base64)];
     table.set("encoding", &mut identity.encoding, choice(&encodings));
@@ -38,6 +38,11 @@ fn identity(table: &mut Table<'_>) -> Identity {
     let secrets = secrets(table, "secrets");
     let mut field = HeaderName::from_static("x-identity-signature");
     table.set("field", &mut field, |value| field_name(value.text()?).and_then(identity_field));
+    if let Some(kind) = &kind
+        && let Some((other, _)) = forward.iter().find(|(name, _)| IdentityFields::new([field.clone()]).names(name))
+    {
+        table.reading.error(&kind.at, format!("the signature would replace `{other}`: `field` is another"));
+    }
     let mut ttl = MINUTE;
     table.set("ttl", &mut ttl, text(quantity::duration));
     let Some(kind) = kind else { return identity };

@@ -1,0 +1,132 @@
+//! Every format against what stands in no capture: damaged credentials, damaged records, and records of one another.
+//!
+//! By a fixed seed and count; for longer, `SIDEGATE_FUZZ_SECONDS` (`make fuzz`), and to repeat a run `SIDEGATE_FUZZ_SEED`.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fastrand::Rng;
+use serde_json::Value as Json;
+
+use super::{Cipher, Format, Handler, MAX_TEXT, Stored, Wanted, Way, way};
+use crate::clock::instant;
+use crate::session::{Definition, Secrets};
+
+/// Turns of a run that is not told how long it may take.
+const COUNT: usize = 4_000;
+
+const LARAVEL_KEY: &str = "base64:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// All formats, signed ones with the secret of their captures.
+fn formats() -> Vec<(Box<dyn Fn(&[u8])>, String)> {
+    let php = [Handler::Php, Handler::Serialize, Handler::Binary, Handler::Igbinary]
+        .map(|handler| (Format::Php(handler), ""));
+    let laravel = [Cipher::Cbc, Cipher::Gcm].map(|cipher| (Format::Laravel(cipher), LARAVEL_KEY));
+    let spring = [true, false].map(|base64| (Format::Spring { base64 }, ""));
+    let signing = "session-signing-key-0123456789";
+    let others = [
+        (Format::Json, ""),
+        (Format::Hash, ""),
+        (Format::Flask, ""),
+        (Format::Flask, signing),
+        (Format::Express, signing),
+        (Format::Django, ""),
+        (Format::Rails, ""),
+    ];
+    let all = others.into_iter().chain(php).chain(laravel).chain(spring);
+    all.map(|(format, secret)| {
+        let mut definition = Definition::new("web", format);
+        definition.secrets = Secrets::new(Some(secret).filter(|secret| !secret.is_empty()).map(Into::into));
+        definition.attributes = ["roles", "cart", "data.0.name", "name"].map(str::to_owned).into();
+        let (name, prefix) = (format!("{:?}", definition.format), definition.prefix.clone());
+        let (way, wanted) = (way(&definition).unwrap(), Wanted::of(&definition));
+        let meets: Box<dyn Fn(&[u8])> = Box::new(move |bytes| meet(&*way, &wanted, &prefix, bytes));
+        (meets, name)
+    })
+    .collect()
+}
+
+/// Takes `bytes` for a credential, and for a record: nothing fails but by a reason, and what is told is bounded.
+fn meet(way: &dyn Way, wanted: &Wanted, prefix: &str, bytes: &[u8]) {
+    if let Ok(located) = way.locate(bytes) {
+        let behind = located.key.strip_prefix(prefix).expect("the key is behind the prefix");
+        let safe = |byte: u8| byte.is_ascii_graphic() && byte != b'*';
+        assert!(
+            behind.bytes().all(safe) && (8..=512).contains(&behind.len()),
+            "{behind:?} from {}",
+            bytes.escape_ascii()
+        );
+        assert!(!located.identifier.contains(':'), "{located:?} may be of another family of keys");
+    }
+    let record = match way.fields(wanted) {
+        None => way.read(wanted, Stored::Text(bytes), 1_795_300_000_000),
+        Some(names) => {
+            let fields = vec![Some(bytes); names.len()];
+            way.read(wanted, Stored::Fields(&fields), 1_795_300_000_000)
+        }
+    };
+    if let Ok(Some(record)) = record {
+        assert!(record.user.is_none_or(|user| !user.is_empty() && user.len() <= MAX_TEXT));
+        assert!(record.attributes.iter().all(|(_, text)| text.len() <= MAX_TEXT));
+    }
+}
+
+/// All that clients sent and Redis held when the captures were taken.
+fn captured() -> Vec<Vec<u8>> {
+    let rows: Vec<Json> =
+        serde_json::from_str(include_str!("../../../tests/fixtures/sessions/frameworks.json")).unwrap();
+    let decoded = |value: &Json| STANDARD.decode(value.as_str()?).ok();
+    let all = rows.iter().flat_map(|row| {
+        let credential = row["cookie_value_raw"].as_str().or(row["carrier_value_raw"].as_str());
+        let fields = row["redis_hash_base64"].as_object().into_iter().flat_map(serde_json::Map::values);
+        let held = fields.chain([&row["redis_value_base64"]]).filter_map(decoded);
+        credential.map(|text| text.as_bytes().to_vec()).into_iter().chain(held).collect::<Vec<_>>()
+    });
+    let all: Vec<_> = all.filter(|bytes| !bytes.is_empty()).collect();
+    assert!(all.len() > 400, "{}", all.len());
+    all
+}
+
+/// One of the captured, with up to four changes.
+fn spoilt(random: &mut Rng, captured: &[Vec<u8>]) -> Vec<u8> {
+    let any = |random: &mut Rng| captured[random.usize(..captured.len())].clone();
+    let mut bytes = any(random);
+    for _ in 0..random.usize(0..5) {
+        let at = random.usize(..=bytes.len());
+        match random.u8(..6) {
+            0 => bytes.truncate(at),
+            1 => bytes.insert(at, random.u8(..)),
+            2 => bytes.extend_from_within(at..),
+            3 => {
+                let other = any(random);
+                bytes.truncate(at);
+                bytes.extend_from_slice(&other[random.usize(..other.len())..]);
+            }
+            _ => {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = [0, 0x7f, 0x80, 0xff, b'.', b':', b'"', random.u8(..)][random.usize(..8)];
+                }
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn fuzz_all_formats() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let deadline = number("SIDEGATE_FUZZ_SECONDS").map(|seconds| instant() + Duration::from_secs(seconds));
+    let seed = number("SIDEGATE_FUZZ_SEED").unwrap_or_else(|| deadline.map_or(3154, |_| fastrand::u64(..)));
+    println!("fuzz_all_formats: SIDEGATE_FUZZ_SEED={seed}");
+    let (mut random, captured, formats) = (Rng::with_seed(seed), captured(), formats());
+    let mut turn = 0;
+    while deadline.map_or(turn < COUNT, |deadline| instant() < deadline) {
+        let bytes = spoilt(&mut random, &captured);
+        for (meets, format) in &formats {
+            let met = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| meets(&bytes)));
+            assert!(met.is_ok(), "{format} met {}", bytes.escape_ascii());
+        }
+        turn += 1;
+    }
+}
