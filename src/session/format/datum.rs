@@ -1,7 +1,8 @@
 //! What a decoded record is made of, whatever encoding it came in; and what is read of it. Pure.
 //!
 //! 1. A dotted path leads through maps by name and through lists by number; an attribute of the whole record whose own name
-//!    has the dots comes first. Of a name given twice the last counts, as it does for nearly every app.
+//!    has dots comes first (Rails keeps `warden.user.user.key`), the longest such name before others. Of a name given twice
+//!    the last counts, as it does for nearly every app.
 //! 2. Texts are as they are, numbers and truth values as JSON writes them; nothing, maps, bytes that are no text, and what
 //!    is opaque have no text. A list of texts is several texts of one attribute.
 //! 3. A number that has lost digits on the way has no text.
@@ -83,7 +84,12 @@ impl Datum {
 
     /// What is under `path` (rule 1).
     pub fn at(&self, path: &str) -> Option<&Self> {
-        self.named(path).or_else(|| path.split('.').try_fold(self, Self::named))
+        let ends = std::iter::once(path.len()).chain(path.rmatch_indices('.').map(|(dot, _)| dot));
+        let mut led = ends.filter_map(|end| {
+            let (name, further) = path.split_at_checked(end)?;
+            further.split('.').skip(1).try_fold(self.named(name)?, Self::named)
+        });
+        led.next()
     }
 
     fn named(&self, name: &str) -> Option<&Self> {
@@ -164,6 +170,16 @@ mod tests {
         assert_eq!(text("warden.key.0.0").as_deref(), Some("5"));
         assert_eq!(text("a.b").as_deref(), Some("7"));
         assert_eq!((text("a"), text("warden.key.1.0"), text("warden.key.7")), (None, None, None));
+    }
+
+    #[test]
+    fn the_longest_name_with_dots_leads_first() {
+        let five = || Datum::List(vec![Datum::Whole(5)]);
+        let inner = map(&[("user", map(&[("key", Datum::List(vec![Datum::Whole(6)]))]))]);
+        let text = |record: &Datum| record.at("warden.user.key.0").and_then(Datum::text);
+        assert_eq!(text(&map(&[("warden.user.key", five()), ("warden", inner.clone())])).as_deref(), Some("5"));
+        assert_eq!(text(&map(&[("warden.user", map(&[("key", five())]))])).as_deref(), Some("5"));
+        assert_eq!(text(&map(&[("warden.user.key", Datum::Nothing), ("warden", inner)])).as_deref(), Some("6"));
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn check(row: &Json, mut definition: Definition) {
     let id = row["id"].as_str().unwrap();
     let expected = &row["expected"];
     let attributes = expected["attributes"].as_object();
-    let opaque: Vec<&Json> = row["opaque_attributes"].as_array().into_iter().flatten().collect();
+    let opaque: Vec<&Json> = expected["opaque_attributes"].as_array().into_iter().flatten().collect();
     let told = |(name, value): (&String, &Json)| {
         (!opaque.iter().any(|opaque| *opaque == name)).then(|| (name.clone(), texts(value)))
     };

@@ -14,9 +14,21 @@
 //! Being stricter than the app about spelling costs nothing: browsers return what they were given.
 
 pub mod datum;
+pub mod django;
+pub mod express;
+pub mod flask;
 pub mod hash;
+pub mod inflate;
+pub mod java;
 pub mod json;
+pub mod marshal;
+pub mod msgpack;
+pub mod percent;
+pub mod pickle;
+pub mod python;
+pub mod rails;
 pub mod sign;
+pub mod spring;
 mod usual;
 
 #[cfg(test)]
@@ -172,6 +184,11 @@ pub fn way(definition: &Definition) -> Result<Arc<dyn Way>, String> {
     match &definition.format {
         Format::Json => Ok(Arc::new(json::Json::new(prefix))),
         Format::Hash => Ok(Arc::new(hash::Hash::new(prefix))),
+        Format::Flask => Ok(Arc::new(flask::Flask::new(prefix, &definition.secrets))),
+        Format::Express => Ok(Arc::new(express::Express::new(prefix, &definition.secrets)?)),
+        Format::Django => Ok(Arc::new(django::Django::new(prefix))),
+        Format::Rails => Ok(Arc::new(rails::Rails::new(prefix))),
+        Format::Spring { base64 } => Ok(Arc::new(spring::Spring::new(prefix, *base64))),
         other => Err(format!("format `{}` cannot be read", other.name())),
     }
 }

@@ -1,0 +1,149 @@
+//! `flask`: Flask-Session (0.5 to 0.8, captured) with its Redis interface. Pure.
+//!
+//! 1. An identifier is 22 to 256 of `[A-Za-z0-9_-]`: 43 as 0.6 and later make it, or a UUID as 0.5 does.
+//! 2. With secrets (`SESSION_USE_SIGNER`), a credential is an identifier, a dot and its signature by any of them:
+//!    itsdangerous' `Signer`, HMAC-SHA1 under a key derived by HMAC-SHA1 with the salt `flask-session`, in base64url without
+//!    padding. Only the one spelling that the app itself sends is taken.
+//! 3. Without secrets a credential is an identifier. One with a dot has foreign characters.
+//! 4. A record is MessagePack, JSON or a pickle (`python`).
+//!
+//! # Why
+//! 22 characters are 128 bits (`SESSION_ID_LENGTH = 16`): shorter identifiers can be guessed. The framework would take the
+//! last character of a signature in four spellings, as two of its bits mean nothing; browsers return what they were given.
+
+use aws_lc_rs::hmac::Key;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::sign::{same, sha1_key, tag};
+use super::{Record, Stored, Wanted, Way, identifier, python};
+use crate::exchange::Located;
+use crate::session::Secrets;
+
+/// Identifiers, signed or not, and what Flask-Session writes under them.
+pub struct Flask {
+    prefix: String,
+    keys: Vec<Key>,
+}
+
+impl Flask {
+    /// Under keys that begin with `prefix`; signed by one of `secrets`, if there are any.
+    pub fn new(prefix: &str, secrets: &Secrets) -> Self {
+        let derived = |secret: &str| sha1_key(tag(&sha1_key(secret.as_bytes()), &[b"flask-session"]).as_ref());
+        Self { prefix: prefix.to_owned(), keys: secrets.exposed().map(derived).collect() }
+    }
+
+    /// The identifier in `text`, if one of the secrets vouches for it (rule 2).
+    fn verified<'a>(&self, text: &'a [u8]) -> Result<&'a [u8], &'static str> {
+        let dot = text.iter().rposition(|byte| *byte == b'.').ok_or("signature is missing")?;
+        let (id, signature) = (&text[..dot], &text[dot + 1..]);
+        let vouches = |key: &Key| same(URL_SAFE_NO_PAD.encode(tag(key, &[id])).as_bytes(), signature);
+        if self.keys.iter().any(vouches) { Ok(id) } else { Err("signature is wrong") }
+    }
+}
+
+impl Way for Flask {
+    fn locate(&self, text: &[u8]) -> Result<Located, &'static str> {
+        let id = if self.keys.is_empty() { text } else { self.verified(text)? };
+        let id = identifier(id, 22..=256, |byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))?;
+        Ok(Located::behind(&self.prefix, id))
+    }
+
+    fn read(&self, wanted: &Wanted, stored: Stored<'_>, _: u64) -> Result<Option<Record>, &'static str> {
+        let Stored::Text(bytes) = stored else { return Err("record is not a string") };
+        python::decode(bytes).map(|record| Some(Record::of(wanted, &record)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::agree;
+    use super::super::tests::wanted;
+    use super::*;
+    use crate::session::{Definition, Format};
+
+    const ID: &str = "CttPtIgpm-S2RgCwvQdF1NpY1_iheyc2edaSGahIB2Q";
+
+    fn flask(secrets: &[&str]) -> Flask {
+        Flask::new("session:", &Secrets::new(secrets.iter().map(|secret| (*secret).into())))
+    }
+
+    fn signature(secret: &str, id: &str) -> String {
+        URL_SAFE_NO_PAD.encode(tag(&flask(&[secret]).keys[0], &[id.as_bytes()]))
+    }
+
+    #[test]
+    fn real_captures_are_judged_as_the_app_judged_them() {
+        let definition =
+            |prefix: &str| Definition { prefix: prefix.to_owned(), ..Definition::new("web", Format::Flask) };
+        let profiles = [
+            "flask-msgpack",
+            "flask-json",
+            "flask-msgpack-signed",
+            "flask-json-signed",
+            "flask-not-permanent",
+            "flask-no-refresh",
+            "flask-login",
+            "flask-old-pickle",
+            "flask-old-pickle-signed",
+        ];
+        let usual: usize = profiles.iter().map(|profile| agree(profile, definition("session:"))).sum();
+        assert_eq!(usual + agree("flask-key-prefix", definition("shop:sess:")), 81);
+    }
+
+    #[test]
+    fn a_signature_by_any_secret_vouches_in_one_spelling_only() {
+        let located = |secrets: &[&str], text: &str| {
+            flask(secrets).locate(text.as_bytes()).map(|located| located.key.replace(ID, "ID"))
+        };
+        let signed = format!("{ID}.{}", signature("new", ID));
+        assert_eq!(located(&["new"], &signed).as_deref(), Ok("session:ID"));
+        assert_eq!(located(&["newest", "new"], &signed).as_deref(), Ok("session:ID"));
+        assert_eq!(located(&["newest"], &signed), Err("signature is wrong"));
+        assert_eq!(located(&["new"], ID), Err("signature is missing"));
+        assert_eq!(located(&["new"], &format!("{ID}.")), Err("signature is wrong"));
+        assert_eq!(located(&[], ID).as_deref(), Ok("session:ID"));
+        assert_eq!(located(&[], &signed), Err("identifier has foreign characters"));
+
+        let (all, last) = signed.split_at(signed.len() - 1);
+        let taken = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
+            .iter()
+            .filter(|other| located(&["new"], &format!("{all}{}", char::from(**other))).is_ok());
+        assert_eq!(taken.map(|byte| char::from(*byte)).collect::<String>(), last);
+        assert_eq!(located(&["new"], &format!("{signed}=")), Err("signature is wrong"));
+        assert_eq!(located(&["new"], &format!("\"{signed}\"")), Err("signature is wrong"));
+    }
+
+    #[test]
+    fn a_signature_does_not_make_an_identifier() {
+        for (id, reason) in [
+            ("short", "identifier too short"),
+            ("", "identifier too short"),
+            ("../../../../etc/passwd/and/more", "identifier has foreign characters"),
+            ("abcdefghijklmnopqrstuvwxyz:LOCK", "identifier has foreign characters"),
+            ("abcdefghijklmnopqrstuvwxyz.dots", "identifier has foreign characters"),
+        ] {
+            let signed = format!("{id}.{}", signature("s", id));
+            assert_eq!(flask(&["s"]).locate(signed.as_bytes()), Err(reason), "{id}");
+        }
+        assert!(flask(&[]).locate(b"0ec87e4e-a8d3-4704-bc52-f0dada269ede").is_ok());
+        assert_eq!(flask(&[]).locate(&[b'a'; 21]), Err("identifier too short"));
+        assert_eq!(flask(&[]).locate(&[b'a'; 257]), Err("identifier too long"));
+    }
+
+    #[test]
+    fn one_redis_may_hold_all_three_encodings() {
+        let user = |bytes: &[u8]| {
+            let read = flask(&[]).read(&wanted(&["user_id"]), Stored::Text(bytes), 0);
+            read.map(|record| record.unwrap().user.unwrap_or_default())
+        };
+        assert_eq!(user(br#"{"user_id":5}"#).as_deref(), Ok("5"));
+        assert_eq!(user(b"\x81\xa7user_id\x05").as_deref(), Ok("5"));
+        assert_eq!(user(b"\x80\x04}\x8c\x07user_idK\x05s.").as_deref(), Ok("5"));
+        assert_eq!(user(b"\x80").as_deref(), Ok(""), "an empty map");
+        assert_eq!(user(b"\x80\x04]."), Err("record is not a map"));
+        for other in [&b""[..], b"[]", b"\x91\x05", b"5", b" {}", b"\xff"] {
+            assert_eq!(user(other), Err("record is neither JSON nor MessagePack nor a pickle"), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Records that were compressed before they were stored. Pure.
+//!
+//! 1. What comes out is a record, and no larger than one may be: a bomb is refused when it has grown to that.
+//! 2. There is nothing behind the end.
+
+use std::io::Read;
+
+use flate2::bufread::{GzDecoder, ZlibDecoder};
+
+use super::MAX_RECORD;
+
+/// zlib (RFC 1950).
+///
+/// # Errors
+/// It is not, is damaged, or is too large.
+pub fn zlib(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let mut decoder = ZlibDecoder::new(bytes);
+    let plain = bounded(&mut decoder, "record is not zlib")?;
+    ended(decoder.into_inner(), plain)
+}
+
+/// gzip (RFC 1952), one member.
+///
+/// # Errors
+/// It is not, is damaged, or is too large.
+pub fn gzip(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let mut decoder = GzDecoder::new(bytes);
+    let plain = bounded(&mut decoder, "record is not gzip")?;
+    ended(decoder.into_inner(), plain)
+}
+
+/// zstd (RFC 8878).
+///
+/// # Errors
+/// It is not, is damaged, or is too large.
+pub fn zstd(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+    zstd::bulk::decompress(bytes, MAX_RECORD).map_err(|_| "record is not zstd, or is too large")
+}
+
+fn bounded(decoder: &mut impl Read, fault: &'static str) -> Result<Vec<u8>, &'static str> {
+    let mut plain = Vec::new();
+    decoder.take(MAX_RECORD as u64 + 1).read_to_end(&mut plain).map_err(|_| fault)?;
+    if plain.len() > MAX_RECORD { Err("record too large") } else { Ok(plain) }
+}
+
+fn ended(left: &[u8], plain: Vec<u8>) -> Result<Vec<u8>, &'static str> {
+    if left.is_empty() { Ok(plain) } else { Err("record goes on behind its end") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn deflated(content: &[u8]) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn what_was_deflated_comes_back() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(b"{}").unwrap();
+        let zipped = encoder.finish().unwrap();
+        assert_eq!((gzip(&zipped), zlib(&deflated(b"{}"))), (Ok(b"{}".to_vec()), Ok(b"{}".to_vec())));
+        assert_eq!(gzip(&deflated(b"{}")), Err("record is not gzip"));
+        assert_eq!(gzip(&[&zipped[..], b"x"].concat()), Err("record goes on behind its end"));
+    }
+
+    #[test]
+    fn bombs_and_fragments_are_refused() {
+        assert_eq!(zlib(&deflated(&vec![0; MAX_RECORD])).map(|content| content.len()), Ok(MAX_RECORD));
+        let bomb = deflated(&vec![0; 64 * MAX_RECORD]);
+        assert!(bomb.len() < MAX_RECORD / 10);
+        assert_eq!(zlib(&bomb), Err("record too large"));
+        let whole = deflated(b"{\"user_id\":5}");
+        for end in 0..whole.len() {
+            assert_eq!(zlib(&whole[..end]), Err("record is not zlib"), "{end} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_bring_it_down(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let inflated = [zlib(&bytes), gzip(&bytes), zlib(&[b"\x78\x9c", &bytes[..]].concat())];
+            prop_assert!(inflated.iter().flatten().all(|content| content.len() <= MAX_RECORD));
+        }
+    }
+}
