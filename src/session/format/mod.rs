@@ -15,18 +15,23 @@
 
 pub mod datum;
 pub mod django;
+mod envelope;
 pub mod express;
 pub mod flask;
 pub mod hash;
+mod igbinary;
 pub mod inflate;
 pub mod java;
 pub mod json;
+mod laravel;
 pub mod marshal;
 pub mod msgpack;
 pub mod percent;
+mod php;
 pub mod pickle;
 pub mod python;
 pub mod rails;
+mod serialized;
 pub mod sign;
 pub mod spring;
 mod usual;
@@ -187,9 +192,10 @@ pub fn way(definition: &Definition) -> Result<Arc<dyn Way>, String> {
         Format::Flask => Ok(Arc::new(flask::Flask::new(prefix, &definition.secrets))),
         Format::Express => Ok(Arc::new(express::Express::new(prefix, &definition.secrets)?)),
         Format::Django => Ok(Arc::new(django::Django::new(prefix))),
+        Format::Php(handler) => Ok(Arc::new(php::Php::new(prefix, *handler))),
+        Format::Laravel(cipher) => Ok(Arc::new(laravel::Laravel::new(definition, *cipher)?)),
         Format::Rails => Ok(Arc::new(rails::Rails::new(prefix))),
         Format::Spring { base64 } => Ok(Arc::new(spring::Spring::new(prefix, *base64))),
-        other => Err(format!("format `{}` cannot be read", other.name())),
     }
 }
 
