@@ -52,7 +52,8 @@ class Debian:
         self.versions, self.packages = versions, packages
 
     def install(self, scratch):
-        state = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status}\n", *self.packages], capture_output=True, text=True)
+        query = ["dpkg-query", "-W", "-f", "${db:Status-Status}\n", *self.packages]
+        state = subprocess.run(query, capture_output=True, text=True)
         if state.returncode != 0 or set(state.stdout.split()) != {"installed"}:
             command = ["apt-get", "install", "--yes", "--no-install-recommends", *self.packages]
             if os.getuid() != 0:
@@ -67,7 +68,8 @@ def run(*command):
         raise Failed(f"{' '.join(map(str, command))}:\n{done.stdout[-2000:]}")
 
 
-FLASK = Python("flask", "Flask 3.1.3, Flask-Session 0.8.0", "flask==3.1.3", "flask-session==0.8.0", "flask-login==0.6.3", "redis")
+FLASK = Python("flask", "Flask 3.1.3, Flask-Session 0.8.0", "flask==3.1.3", "flask-session==0.8.0",
+               "flask-login==0.6.3", "redis")
 FLASK_0_5 = Python("flask-0.5", "Flask 2.3.3, Flask-Session 0.5.0", "flask==2.3.3", "flask-session==0.5.0", "werkzeug==2.3.8", "redis")
 DJANGO = Python("django", "Django 5.2.19, django-redis 7.0.0", "django==5.2.19", "django-redis==7.0.0", "redis")
 TOKEN = Python("token", "FastAPI 0.165.0", "fastapi==0.165.0", "uvicorn", "redis")
