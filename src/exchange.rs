@@ -373,6 +373,7 @@ pub struct Answers {
     notes: [Option<Note>; 4],
     undos: [Option<Undo>; 4],
     aside: Option<Aside>,
+    login: Option<Arc<dyn Any + Send + Sync>>,
     kept: Option<Box<dyn Any>>,
     places: Option<Box<dyn Any>>,
 }
@@ -410,6 +411,16 @@ impl Answers {
     /// Leaves that.
     pub fn set_aside(&mut self, aside: Aside) {
         self.aside = Some(aside);
+    }
+
+    /// Leaves what is known of the login; of the type that its room keeps.
+    pub fn keep_login(&mut self, login: Arc<dyn Any + Send + Sync>) {
+        self.login = Some(login);
+    }
+
+    /// The same again, if it is a `T`.
+    pub fn login<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.login.clone()?.downcast().ok()
     }
 
     /// Leaves what the limits made of the request when they asked; of the type that their room keeps.

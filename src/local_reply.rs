@@ -1,6 +1,7 @@
 //! The answers sidegate gives itself, and the one place that turns them into status, fields and content.
 //!
-//! 1. A variant says what happened and carries the facts; nothing that a client sent is repeated to it.
+//! 1. A variant says what happened and carries the facts; nothing that a client sent is repeated to it, save the way back from
+//!    a login.
 //! 2. Content is `application/problem+json` (RFC 9457). A client that prefers `text/html`, as a browser's navigation
 //!    does, gets a small page with the same words (`page`). A limit may say something else (`limits`). To HEAD: the same
 //!    fields, no content.
@@ -30,7 +31,8 @@ use http::{Method, Request, Response, StatusCode, Version};
 use serde::Serialize;
 
 pub use self::limits::{Refusal, Refused};
-use self::page::{page, prefers_html};
+use self::page::page;
+pub use self::page::prefers_html;
 use self::request_id::Unnamed;
 pub use self::request_id::name;
 use crate::body::Body;
@@ -89,6 +91,15 @@ pub enum LocalReply {
     /// 401: a credential was sent, but it is unknown, expired, malformed or not logged in. One answer for all, so that
     /// it tells nobody which (RFC 6750 §3.1).
     SessionInvalid,
+    /// 403: the session stays with the device that it was first seen on, and the request comes from another.
+    SessionElsewhere,
+    /// 302: as either of these, to somebody who navigates: the way to the login (RFC 9110 §15.4.3).
+    LoginNeeded {
+        /// The whole `Location`.
+        location: HeaderValue,
+    },
+    /// 403: the login is valid, and lacks what the route demands of it. Does not say what.
+    SessionForbidden,
     /// 503: the sessions cannot be read. An outage is not a logout.
     SessionStoreDown {
         /// Seconds until trying again makes sense.
@@ -233,7 +244,10 @@ impl LocalReply {
         match self {
             Self::BadRequest { .. } | Self::LimitKeyMissing { .. } => StatusCode::BAD_REQUEST,
             Self::SessionMissing | Self::SessionInvalid | Self::UnknownApiKey => StatusCode::UNAUTHORIZED,
-            Self::UpgradeRefused | Self::PurgeRefused => StatusCode::FORBIDDEN,
+            Self::LoginNeeded { .. } => StatusCode::FOUND,
+            Self::SessionForbidden | Self::SessionElsewhere | Self::UpgradeRefused | Self::PurgeRefused => {
+                StatusCode::FORBIDDEN
+            }
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -275,6 +289,9 @@ impl LocalReply {
             Self::LimitStoreDown { .. } => ("limit-store-down", "Limits cannot be checked at the moment"),
             Self::SessionMissing => ("session-missing", "A login is needed"),
             Self::SessionInvalid => ("session-invalid", "The login is not valid"),
+            Self::SessionElsewhere => ("session-elsewhere", "The login is for another device"),
+            Self::LoginNeeded { .. } => ("login-needed", "A login is needed"),
+            Self::SessionForbidden => ("session-forbidden", "This login may not do that"),
             Self::SessionStoreDown { .. } => ("session-store-down", "Logins cannot be checked at the moment"),
             Self::UpgradeRefused => ("upgrade-refused", "The connection cannot be upgraded here"),
             Self::PurgeRefused => ("purge-refused", "Not everybody may purge"),
@@ -313,6 +330,9 @@ impl LocalReply {
             }
             Self::SessionMissing => "The request carries no session.",
             Self::SessionInvalid => "The session has ended or is unknown. Log in again.",
+            Self::SessionElsewhere => "The session began on another device. Log in on this one.",
+            Self::LoginNeeded { .. } => "The way leads over the login.",
+            Self::SessionForbidden => "The login is valid, but not one of those that are let in here.",
             Self::UpgradeRefused => "This route takes neither WebSockets nor other upgrades.",
             Self::PurgeRefused => "This address is not trusted with it.",
             Self::NotStored => "The request takes only a stored response (only-if-cached).",
@@ -405,6 +425,9 @@ impl LocalReply {
                 if let Ok(allow) = HeaderValue::from_str(allow) {
                     fields.insert(header::ALLOW, allow);
                 }
+            }
+            Self::LoginNeeded { location } => {
+                fields.insert(header::LOCATION, location.clone());
             }
             // RFC 6750 §3.1: no error code where no credential was sent.
             Self::SessionMissing => {
@@ -512,6 +535,9 @@ mod tests {
             LimitStoreDown { retry_after: 0 },
             SessionMissing,
             SessionInvalid,
+            SessionElsewhere,
+            LoginNeeded { location: HeaderValue::from_static("/login?next=/a") },
+            SessionForbidden,
             SessionStoreDown { retry_after: 2 },
             UpgradeRefused,
             PurgeRefused,
@@ -579,7 +605,11 @@ mod tests {
             LocalReply::BadRequest { .. } => (400, None, true),
             LocalReply::LimitKeyMissing { .. } => (400, None, false),
             LocalReply::SessionMissing | LocalReply::SessionInvalid | LocalReply::UnknownApiKey => (401, None, false),
-            LocalReply::UpgradeRefused | LocalReply::PurgeRefused => (403, None, false),
+            LocalReply::LoginNeeded { .. } => (302, None, false),
+            LocalReply::SessionForbidden
+            | LocalReply::SessionElsewhere
+            | LocalReply::UpgradeRefused
+            | LocalReply::PurgeRefused => (403, None, false),
             LocalReply::NoRoute => (404, None, false),
             LocalReply::MethodNotAllowed { .. } => (405, None, false),
             LocalReply::RequestTimeout => (408, None, true),

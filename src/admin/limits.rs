@@ -20,14 +20,14 @@ const ROWS: usize = 10;
 
 /// What a request asks.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Asks {
+pub enum Asks<T = Order> {
     /// This.
-    Order(Order),
+    Order(T),
     /// Something that is asked for with this method.
     With(&'static str),
     /// Something that cannot be; why.
     Wrong(String),
-    /// Nothing of limits.
+    /// Nothing of the kind.
     Nothing,
 }
 

@@ -8,6 +8,7 @@
 //! | `GET /readyz` | JSON; 200 ready, 503 not: see [`Health`] |
 //! | `POST /reload` | reads the configuration again; 200 with what changed, 422 with the errors |
 //! | `/limits…` | what operators ask of limits: see [`limits`] |
+//! | `/sessions…` | what operators ask of sessions: see [`sessions`] |
 //! | `POST /cache/purge` | stored responses are taken back: see [`Wanted`](crate::cache::purge::Wanted) |
 //! | `POST /explain` | what would become of a request, and why: see [`explain`] |
 //!
@@ -26,6 +27,7 @@ mod health;
 pub mod limits;
 mod process;
 mod server;
+pub mod sessions;
 
 pub use health::{Health, Probe, REDIS_DOWN, REDIS_NONE, REDIS_UP};
 pub use server::{Handle, spawn};
@@ -38,6 +40,7 @@ use tokio::sync::oneshot;
 
 use crate::cache::purge;
 use crate::rate_limit::operate::{self, Trouble};
+use crate::session;
 use crate::telemetry::registry::Registry;
 
 /// `[admin]`.
@@ -66,6 +69,8 @@ pub type Reload = Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
 pub enum Order {
     /// Something about limits.
     Limits(operate::Order),
+    /// Something about sessions.
+    Sessions(session::operate::Order),
     /// Stored responses are taken back.
     Purge(purge::Order),
     /// To know what would become of a request.
@@ -83,6 +88,6 @@ pub struct State {
     pub health: Arc<Health>,
     /// For `/reload`.
     pub reload: Reload,
-    /// For `/limits`, `/cache/purge` and `/explain`.
+    /// For `/limits`, `/sessions`, `/cache/purge` and `/explain`.
     pub orders: Orders,
 }

@@ -27,7 +27,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::guard::{self, Verdict};
 use super::limits::{self, Asks};
-use super::{Order, Settings, State, explain, process};
+use super::{Order, Settings, State, explain, process, sessions};
 use crate::cache::purge;
 
 const CONNECTIONS: usize = 64;
@@ -47,6 +47,8 @@ const INDEX: &str = "sidegate\n\n\
     POST /reload   read the configuration again\n\
     GET  /limits   limits; /limits/NAME/top: who is refused; /limits/NAME/key?key=…: where a key stands\n\
     POST /limits/NAME/reset?key=…, /limits/NAME/grant?key=…&units=N: what it has spent is forgotten, or given back\n\
+    GET  /sessions?user=USER  the sessions of a user\n\
+    POST /sessions/HANDLE/revoke, /sessions/revoke?user=USER  they are over; `sidegate sessions` asks it\n\
     POST /cache/purge  stored responses are taken back: {\"urls\": [\"https://example.com/\"]}; `sidegate purge` asks it\n\
     POST /explain  what would become of a request: {\"method\": \"GET\", \"url\": \"/\"}; `sidegate explain` asks it\n";
 
@@ -196,6 +198,7 @@ impl Serving {
             ("/reload", _) if request.method == Method::POST => self.reload().await,
             ("/reload", _) => not_allowed("POST"),
             (path, _) if path.starts_with("/limits") => self.limits(&request).await,
+            (path, _) if path.starts_with("/sessions") => self.sessions(&request).await,
             ("/cache/purge" | "/explain", _) if request.method != Method::POST => not_allowed("POST"),
             ("/cache/purge", _) => self.purge(content).await,
             ("/explain", _) => self.explain(content).await,
@@ -205,13 +208,21 @@ impl Serving {
 
     async fn limits(&self, request: &http::request::Parts) -> Response<Full<Bytes>> {
         let (path, query) = (request.uri.path(), request.uri.query().unwrap_or_default());
-        let order = match limits::read(&request.method, path, query) {
-            Asks::Order(order) => order,
-            Asks::With(methods) => return not_allowed(methods),
-            Asks::Wrong(why) => return failed(StatusCode::BAD_REQUEST, &why),
-            Asks::Nothing => return nothing(),
-        };
-        self.done(Order::Limits(order)).await
+        self.asked(limits::read(&request.method, path, query), Order::Limits).await
+    }
+
+    async fn sessions(&self, request: &http::request::Parts) -> Response<Full<Bytes>> {
+        let (path, query) = (request.uri.path(), request.uri.query().unwrap_or_default());
+        self.asked(sessions::read(&request.method, path, query), Order::Sessions).await
+    }
+
+    async fn asked<T>(&self, asks: Asks<T>, order: fn(T) -> Order) -> Response<Full<Bytes>> {
+        match asks {
+            Asks::Order(asked) => self.done(order(asked)).await,
+            Asks::With(methods) => not_allowed(methods),
+            Asks::Wrong(why) => failed(StatusCode::BAD_REQUEST, &why),
+            Asks::Nothing => nothing(),
+        }
     }
 
     async fn purge(&self, content: Incoming) -> Response<Full<Bytes>> {

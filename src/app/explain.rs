@@ -148,7 +148,9 @@ impl Explaining {
         }
         if stopped {
             let status = told["session"]["status"].as_u64().and_then(|status| status.try_into().ok());
-            return refused(told, "session", status.unwrap_or(401), "no session that passes");
+            let lacks = told["session"]["missed"].is_object();
+            let why = if lacks { "the login lacks what is demanded" } else { "no session that passes" };
+            return refused(told, "session", status.unwrap_or(401), why);
         }
         if let Some(cache) = &route.cache {
             told["cache"] = cache.explain(exchange, has_content).await;

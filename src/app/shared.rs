@@ -34,6 +34,8 @@ pub struct Shared {
     pub admission: Arc<Admission>,
     /// Session records in process memory; the demo has them, nobody else.
     pub sessions: Option<Arc<session::store::memory::MemoryStore>>,
+    /// What has been done for sessions lately.
+    pub sightings: Arc<session::sightings::Done>,
     /// Turns true when the process is to stop.
     pub draining: watch::Sender<bool>,
     /// What is known of the apps' endpoints.
@@ -140,6 +142,7 @@ impl Shared {
             health: admin::Health::new(),
             admission: Admission::new(bounds),
             sessions,
+            sightings: Arc::default(),
             draining: watch::Sender::new(false),
             workers: server.workers,
             stores: Mutex::new(Stores::new(settings)),

@@ -151,11 +151,12 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
                 // Nobody to hear it: then it was too late.
                 Some(Command::Answer(reply)) => drop(reply.send(())),
                 Some(Command::Order(Ordered { order, reply })) => {
-                    let (limits, purging, explaining) = current.borrow().materials.for_operators();
+                    let (limits, purging, explaining, sessions) = current.borrow().materials.for_operators();
                     let stack = current.borrow().stack.clone();
                     tokio::task::spawn_local(async move {
                         let done = match order {
                             Order::Limits(order) => limits.carry_out(order).await,
+                            Order::Sessions(order) => sessions.carry_out(order).await,
                             Order::Purge(order) => purging.carry_out(order).await,
                             Order::Explain(asked) => explaining.explain(*asked, stack).await,
                         };

@@ -1,5 +1,6 @@
 //! One request to a running sidegate's admin listener, and its answer on a terminal.
 
+use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
@@ -91,6 +92,19 @@ fn send(
     let content = answer.split_once("\r\n\r\n").map_or("", |(_, content)| content);
     // Whatever answers there, it is printed on one line of a terminal.
     Ok((status, content.chars().filter(|character| !character.is_control()).collect()))
+}
+
+/// Percent-encoded, all but letters and digits.
+pub fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
+            out.push(byte as char);
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
 }
 
 /// Tries each address of the name in turn.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::{check, demo, explain, health, init, limits, purge, redis_report, replay};
+use super::{check, demo, explain, health, init, limits, purge, redis_report, replay, sessions};
 use crate::app::{self, Failure, Source, Start};
 use crate::clock::Clock;
 use crate::config;
@@ -81,6 +81,8 @@ enum Command {
     },
     /// Who is limited by a running sidegate; show, reset or grant a key
     Limits(limits::Arguments),
+    /// Which sessions a user has; end one, or all
+    Sessions(sessions::Arguments),
     /// Have a running sidegate take stored responses back
     Purge(purge::Arguments),
     /// Ask a running sidegate what would become of a request: route, limits, session, cache, and why
@@ -108,6 +110,7 @@ pub fn run() -> ExitCode {
         Some(Command::Demo { redis, listen, app_port }) => demonstrate(redis.as_deref(), listen, app_port),
         Some(Command::Health { admin }) => health::health(&admin),
         Some(Command::Limits(arguments)) => limits::limits(&arguments),
+        Some(Command::Sessions(arguments)) => sessions::sessions(&arguments),
         Some(Command::Purge(arguments)) => purge::purge(arguments),
         Some(Command::Explain(arguments)) => explain::explain(arguments),
         Some(Command::RedisReport(arguments)) => redis_report::report(&arguments),

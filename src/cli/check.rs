@@ -20,6 +20,7 @@ use crate::redis_pool::near::{Mode as Told, covering};
 use crate::redis_pool::topology::roll_call;
 use crate::redis_pool::tracking::probe;
 use crate::session::Mode;
+use crate::session::settings::Requirement;
 use crate::upstream::hop;
 
 /// Exit code for a configuration that cannot be used.
@@ -186,7 +187,11 @@ fn policies(route: &RouteSettings, settings: &Settings) -> String {
             Mode::Optional => " (optional)",
             Mode::Observe => " (only observes)",
         };
-        said.push(format!("session {}{mode}", session.definition.name));
+        let demands = session
+            .require
+            .iter()
+            .map(|Requirement { attribute, values }| format!(", {attribute} {}", values.join(" or ")));
+        said.push(format!("session {}{mode}{}", session.definition.name, demands.collect::<String>()));
     }
     if let Some(policy) = &route.cache {
         let mode = if policy.mode == cache::Mode::Observe { " (only observes)" } else { "" };

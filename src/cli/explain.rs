@@ -121,8 +121,21 @@ fn of_session(session: &Value) -> String {
     if let Some(reason) = session["reason"].as_str() {
         let _ = write!(words, " ({reason})");
     }
+    if let Some(carrier) = session["carrier"].as_str() {
+        let _ = write!(words, ", found in {carrier}");
+    }
     if let Some(user) = session["user"].as_str() {
         let _ = write!(words, ", user {user}");
+    }
+    if let Some(missed) = session["missed"]["attribute"].as_str() {
+        let values: Vec<String> = session["missed"]["values"].as_array().into_iter().flatten().map(text).collect();
+        let _ = write!(words, ", {missed} is not {}", values.join(" or "));
+    }
+    if let Some(location) = session["location"].as_str() {
+        let _ = write!(words, ", sent to {location}");
+    }
+    if let Some(status) = session["would"]["status"].as_u64() {
+        let _ = write!(words, ", only observed: would be {status}");
     }
     words
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::admin::tell;
+use super::admin::{escaped, tell};
 
 /// `sidegate limits …`.
 #[derive(Debug, Args)]
@@ -82,18 +82,6 @@ fn request(wanted: &Wanted, reveal: bool) -> String {
         Wanted::Reset(key) => of("POST", key, "reset"),
         Wanted::Grant { key, units } => format!("{}&units={units}", of("POST", key, "grant")),
     }
-}
-
-/// Percent-encoded, all but letters and digits.
-fn escaped(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
-            out.push(byte as char);
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
 }
 
 /// The answer for people.

@@ -11,5 +11,6 @@ pub mod limits;
 pub mod purge;
 pub mod redis_report;
 pub mod replay;
+pub mod sessions;
 
 pub use arguments::run;

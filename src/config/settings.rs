@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::route::strictness::Strictness;
+use crate::route::strictness::{Hold, Strictness};
 use crate::telemetry::logs;
 use crate::{admin, cache, client_addr, listener, rate_limit, redis_pool, session, upstream};
 
@@ -101,6 +101,14 @@ pub struct RouteSettings {
     pub max_body: Option<u64>,
 }
 
+fn hold(mode: session::Mode) -> Hold {
+    match mode {
+        session::Mode::Required => Hold::Required,
+        session::Mode::Optional => Hold::Optional,
+        session::Mode::Observe => Hold::Observed,
+    }
+}
+
 impl RouteSettings {
     /// How strict it is. `among`: all routes, itself included.
     pub fn strictness(&self, among: &[Self]) -> Strictness {
@@ -114,7 +122,8 @@ impl RouteSettings {
         };
         Strictness {
             treatment: among.iter().position(alike).unwrap_or(among.len()),
-            session: self.session.as_ref().map(|of| (of.definition.name.clone(), of.mode == session::Mode::Required)),
+            session: self.session.as_ref().map(|of| (of.definition.name.clone(), hold(of.mode))),
+            demands: self.session.iter().flat_map(|of| &of.require).map(|demand| format!("{demand:?}")).collect(),
             limits: self.limits.iter().map(|limit| limit.name.clone()).collect(),
             cache: self.cache.as_ref().map(|policy| policy.name.clone()),
             websocket: self.websocket,

@@ -45,8 +45,35 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// An attribute by its dotted path.
+    /// The attribute under a dotted path; `None` also where it is a list of several texts: none of them stands for all.
     pub fn attribute(&self, path: &str) -> Option<&str> {
-        self.attributes.iter().find(|(name, _)| name == path).map(|(_, value)| value.as_str())
+        let mut texts = self.texts(path);
+        let first = texts.next()?;
+        texts.next().is_none().then_some(first)
+    }
+
+    /// Each text under a dotted path: one, or the items of a list.
+    pub fn texts(&self, path: &str) -> impl Iterator<Item = &str> {
+        self.attributes.iter().filter(move |(name, _)| name == path).map(|(_, value)| value.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_list_no_item_stands_for_all() {
+        let attributes = [("role", "admin"), ("plan", "pro"), ("role", "staff")];
+        let principal = Principal {
+            session: "web".into(),
+            user: "5".into(),
+            session_digest: String::new(),
+            session_key: String::new(),
+            attributes: attributes.map(|(path, text)| (path.to_owned(), text.to_owned())).to_vec(),
+        };
+        assert_eq!((principal.attribute("plan"), principal.attribute("role")), (Some("pro"), None));
+        assert_eq!(principal.texts("role").collect::<Vec<_>>(), ["admin", "staff"]);
+        assert_eq!((principal.attribute("name"), principal.texts("name").count()), (None, 0));
     }
 }

@@ -60,8 +60,14 @@ fn code(reply: &LocalReply) -> u16 {
     match reply {
         LocalReply::BadRequest { .. } | LocalReply::VersionNotSupported => INTERNAL,
         LocalReply::LimitKeyMissing { .. } => INVALID_ARGUMENT,
-        LocalReply::SessionMissing | LocalReply::SessionInvalid | LocalReply::UnknownApiKey => UNAUTHENTICATED,
-        LocalReply::UpgradeRefused | LocalReply::PurgeRefused => PERMISSION_DENIED,
+        LocalReply::SessionMissing
+        | LocalReply::SessionInvalid
+        | LocalReply::LoginNeeded { .. }
+        | LocalReply::UnknownApiKey => UNAUTHENTICATED,
+        LocalReply::SessionForbidden
+        | LocalReply::SessionElsewhere
+        | LocalReply::UpgradeRefused
+        | LocalReply::PurgeRefused => PERMISSION_DENIED,
         LocalReply::NoRoute | LocalReply::MethodNotAllowed { .. } => UNIMPLEMENTED,
         LocalReply::RateLimited(_)
         | LocalReply::TooManyInFlight(_)

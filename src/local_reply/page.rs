@@ -56,7 +56,7 @@ pub(super) fn page<B>(reply: &LocalReply, request: &Request<B>) -> Vec<u8> {
 }
 
 /// Whether `Accept` (RFC 9110 §12.5.1) names `text/html` with more weight than any JSON it names. A wildcard is no wish.
-pub(super) fn prefers_html(fields: &HeaderMap) -> bool {
+pub fn prefers_html(fields: &HeaderMap) -> bool {
     let (mut html, mut json) = (0, 0);
     let lines = fields.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     for member in lines.flat_map(|line| line.split(',')).take(64) {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::PathCase;
 use super::canonical::{Ambiguity, canonical};
+use super::case::folded;
 
 /// What a route matches: host, method, path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Pattern {
     pub captures: bool,
     /// The app takes `%2F` in these paths for text, not for a slash.
     pub slash_is_text: bool,
+    /// The pattern whose parameters it gives instead of its own: one that takes all of its paths, too.
+    pub read_as: Option<Arc<[Segment]>>,
 }
 
 /// One segment of a path pattern.
@@ -62,13 +66,13 @@ impl Pattern {
                 _ => segments.push(segment),
             }
         }
-        Ok(Self { hosts, methods, segments, captures: true, slash_is_text: false })
+        Ok(Self { hosts, methods, segments, captures: true, slash_is_text: false, read_as: None })
     }
 
     /// Everything; captures nothing.
     pub fn everything() -> Self {
         let segments = vec![Segment::Rest("rest".into())];
-        Self { hosts: Vec::new(), methods: Vec::new(), segments, captures: false, slash_is_text: false }
+        Self { hosts: Vec::new(), methods: Vec::new(), segments, captures: false, slash_is_text: false, read_as: None }
     }
 
     /// Whether it matches this method: HEAD as GET.
@@ -78,9 +82,19 @@ impl Pattern {
             || (method == Method::HEAD && self.methods.contains(&Method::GET))
     }
 
+    /// The segments whose parameters it gives.
+    pub fn given(&self) -> &[Segment] {
+        self.read_as.as_deref().unwrap_or(&self.segments)
+    }
+
+    /// Whether it takes every path that `other` takes, whatever the hosts and methods.
+    pub fn takes_paths_of(&self, other: &Self, case: PathCase) -> bool {
+        covers(&self.segments, &other.segments, case)
+    }
+
     /// The names of its parameters, in order.
     pub fn parameters(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.segments.iter().filter_map(|segment| match segment {
+        self.given().iter().filter_map(|segment| match segment {
             Segment::Literal(_) => None,
             Segment::One(name) | Segment::Rest(name) => Some(name),
         })
@@ -164,6 +178,24 @@ fn parameter(name: &str) -> Result<Arc<str>, String> {
     }
 }
 
+fn covers(outer: &[Segment], inner: &[Segment], case: PathCase) -> bool {
+    let alike = |one: &str, other: &str| match case {
+        PathCase::Sensitive => one == other,
+        PathCase::Insensitive => folded(one) == folded(other),
+    };
+    match (outer, inner) {
+        // The rest may also be nothing.
+        ([Segment::Rest(_)], _) | ([], []) => true,
+        ([Segment::Literal(one), outer @ ..], [Segment::Literal(other), inner @ ..]) => {
+            alike(one, other) && covers(outer, inner, case)
+        }
+        ([Segment::One(_), outer @ ..], [Segment::One(_) | Segment::Literal(_), inner @ ..]) => {
+            covers(outer, inner, case)
+        }
+        _ => false,
+    }
+}
+
 fn named(segment: &Segment, wanted: &str) -> bool {
     matches!(segment, Segment::One(name) | Segment::Rest(name) if **name == *wanted)
 }
@@ -211,5 +243,30 @@ mod tests {
         for bad in ["a:80", "http://a", "a.*.b", "*", "", "a..b", "a b"] {
             assert!(host(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_pattern_takes_the_paths_of_narrower_ones() {
+        let takes = |outer: &str, inner: &str, case| {
+            let pattern = |path| Pattern::parse(path, Vec::new(), Vec::new()).unwrap();
+            pattern(outer).takes_paths_of(&pattern(inner), case)
+        };
+        for (outer, inner) in [
+            ("/{*rest}", "/login"),
+            ("/{*rest}", "/"),
+            ("/{*rest}", "/static/{*rest}"),
+            ("/{tenant}/{*rest}", "/{t}/login"),
+            ("/a/{*rest}", "/a"),
+            ("/a/{id}", "/a/b/"),
+            ("/a", "/a"),
+        ] {
+            assert!(takes(outer, inner, PathCase::Sensitive), "{outer} {inner}");
+        }
+        for (outer, inner) in
+            [("/a", "/A"), ("/a/{id}", "/a/{*rest}"), ("/{id}", "/{*rest}"), ("/a/b", "/a/{id}"), ("/a/{id}", "/a")]
+        {
+            assert!(!takes(outer, inner, PathCase::Sensitive), "{outer} {inner}");
+        }
+        assert!(takes("/a", "/A", PathCase::Insensitive));
     }
 }

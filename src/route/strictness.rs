@@ -2,7 +2,8 @@
 //!
 //! A route is as strict as another, in every respect, if
 //! 1. both lead to the same place in the same way: upstream, rewriting, fields, CORS and what a write invalidates;
-//! 2. the other has no session, or this one has the same, and requires it if the other does;
+//! 2. the other has no session, or this one has the same, holds to it as firmly, and demands all that the other demands of a
+//!    login;
 //! 3. all limits of the other are its own, too;
 //! 4. it stores nothing, or in the same cache as the other;
 //! 5. it lets WebSockets pass only if the other does;
@@ -21,13 +22,26 @@ pub trait Strict {
     fn is_as_strict_as(&self, other: &Self) -> bool;
 }
 
+/// How firmly a route holds to its session, the loosest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hold {
+    /// Nobody is refused.
+    Observed,
+    /// Who is not logged in passes.
+    Optional,
+    /// Who is not logged in is refused.
+    Required,
+}
+
 /// What of a route's policies is stricter or looser than another's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Strictness {
     /// Routes that treat a request alike, but for what follows, have the same number.
     pub treatment: usize,
-    /// Name of the session, and whether a login is required.
-    pub session: Option<(Arc<str>, bool)>,
+    /// Name of the session, and how firmly it is held to.
+    pub session: Option<(Arc<str>, Hold)>,
+    /// What is demanded of a login, each in words of its own.
+    pub demands: Vec<String>,
     /// Names of the limits.
     pub limits: Vec<Arc<str>>,
     /// Name of the cache.
@@ -43,7 +57,7 @@ impl Strict for Strictness {
         let session = match (&self.session, &other.session) {
             (_, None) => true,
             (None, Some(_)) => false,
-            (Some((own, required)), Some((theirs, also))) => own == theirs && (*required || !also),
+            (Some((own, hold)), Some((theirs, other))) => own == theirs && hold >= other,
         };
         let content = match (self.max_body, other.max_body) {
             (_, None) => true,
@@ -52,6 +66,7 @@ impl Strict for Strictness {
         };
         self.treatment == other.treatment
             && session
+            && other.demands.iter().all(|demand| self.demands.contains(demand))
             && other.limits.iter().all(|limit| self.limits.contains(limit))
             && (self.cache.is_none() || self.cache == other.cache)
             && (!self.websocket || other.websocket)
@@ -66,7 +81,9 @@ mod tests {
     #[test]
     fn stricter_is_stricter_in_every_respect() {
         let loose = Strictness { websocket: true, cache: Some("pages".into()), ..Strictness::default() };
-        let web = |required| Strictness { session: Some(("web".into(), required)), ..Strictness::default() };
+        let web = |hold| Strictness { session: Some(("web".into(), hold)), ..Strictness::default() };
+        let (required, optional) = (web(Hold::Required), web(Hold::Optional));
+        let admins = Strictness { demands: vec!["role admin".into()], ..required.clone() };
         let limits = |names: &[&str]| Strictness {
             limits: names.iter().map(|name| Arc::from(*name)).collect(),
             ..Strictness::default()
@@ -75,8 +92,10 @@ mod tests {
         let none = Strictness::default;
         for (strict, lax) in [
             (none(), loose.clone()),
-            (web(false), none()),
-            (web(true), web(false)),
+            (web(Hold::Observed), none()),
+            (optional.clone(), web(Hold::Observed)),
+            (required.clone(), optional),
+            (admins.clone(), required.clone()),
             (limits(&["a", "b"]), limits(&["b"])),
             (bound(1), bound(2)),
             (bound(1), none()),
@@ -84,10 +103,10 @@ mod tests {
             assert!(strict.is_as_strict_as(&lax) && !lax.is_as_strict_as(&strict), "{strict:?} {lax:?}");
             assert!(strict.is_as_strict_as(&strict));
         }
-        let other = Strictness { session: Some(("other".into(), true)), ..none() };
+        let other = Strictness { session: Some(("other".into(), Hold::Required)), ..none() };
         let elsewhere = Strictness { treatment: 1, ..none() };
         for (one, other) in
-            [(web(true), other), (limits(&["a"]), limits(&["b"])), (web(true), bound(1)), (none(), elsewhere)]
+            [(required.clone(), other), (limits(&["a"]), limits(&["b"])), (required, bound(1)), (none(), elsewhere)]
         {
             assert!(!one.is_as_strict_as(&other) && !other.is_as_strict_as(&one), "{one:?} {other:?}");
         }

@@ -215,7 +215,7 @@ impl<T: Strict> Table<T> {
     fn route(&self, index: usize, path: &str) -> Found<'_, T> {
         let (pattern, target) = &self.routes[index];
         let parameters = match pattern.captures {
-            true => parameters(&pattern.segments, below_root(path)),
+            true => parameters(pattern.given(), below_root(path)),
             false => Parameters::new(),
         };
         Found::Route { target, parameters }

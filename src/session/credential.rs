@@ -1,15 +1,20 @@
 //! Finds the credential in a request. Pure.
 //!
-//! 1. The carriers are looked at in the configured order; an empty value counts as none.
-//! 2. Two different values of one name in one carrier: refused. Twice the same is once.
-//! 3. What the text says is the format's to tell.
+//! 1. The carriers are looked at in the configured order; an empty value counts as none. The first that has one decides, whatever
+//!    the others hold: where the app looks in another order, that is the order to configure.
+//! 2. Two different values of one name in one carrier: refused. Twice the same is once. Over several lines as in one, and over
+//!    HTTP/2 as over HTTP/1.1.
+//! 3. A cookie that the app takes for this one although it is spelt otherwise (`Format::confuses`) is one of the same name: of
+//!    another value, or alone, it is refused.
+//! 4. What the text says is the format's to tell.
+//! 5. A parameter of the query is one in whatever spelling, when it is read as when it is taken away.
 
 use std::borrow::Cow;
 
 use http::{HeaderMap, header};
 
-use super::Carrier;
-use crate::rate_limit::partition::{cookies, parameters};
+use super::{Carrier, Format};
+use crate::rate_limit::partition::{all_cookies, cookies, parameters};
 
 /// What the client presents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,24 +28,51 @@ pub enum Credential<'a> {
 }
 
 /// The credential among `fields` and in `query` (without its `?`), by the first of `carriers` that has one.
-pub fn credential<'a>(carriers: &[Carrier], fields: &'a HeaderMap, query: Option<&'a str>) -> Credential<'a> {
-    for carrier in carriers {
-        let found = match carrier {
-            Carrier::Cookie(name) => single(cookies(fields, name).map(Cow::Borrowed), "duplicate cookie"),
-            Carrier::Bearer => bearer(fields),
-            Carrier::Header(name) => {
-                let values = fields.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes()));
-                single(values, "duplicate field")
-            }
-            Carrier::Query(name) => single(parameters(query.unwrap_or_default(), name), "duplicate parameter"),
-        };
-        match found {
-            Err(reason) => return Credential::Rejected(reason),
-            Ok(Some(value)) if !value.is_empty() => return Credential::Sent(value),
-            Ok(_) => {}
-        }
+pub fn credential<'a>(
+    format: &Format,
+    carriers: &[Carrier],
+    fields: &'a HeaderMap,
+    query: Option<&'a str>,
+) -> Credential<'a> {
+    let mut found = carriers.iter().map(|carrier| carried(format, carrier, fields, query));
+    found.find(|found| *found != Credential::Absent).unwrap_or(Credential::Absent)
+}
+
+/// The carrier that decides (rule 1), if there is a credential at all.
+pub fn carrier<'c>(
+    format: &Format,
+    carriers: &'c [Carrier],
+    fields: &HeaderMap,
+    query: Option<&str>,
+) -> Option<&'c Carrier> {
+    carriers.iter().find(|carrier| carried(format, carrier, fields, query) != Credential::Absent)
+}
+
+/// `query` without the parameters in which `carriers` look; `None`: it has none of them.
+pub fn without_credentials(carriers: &[Carrier], query: &str) -> Option<String> {
+    let names = || carriers.iter().filter_map(|one| if let Carrier::Query(name) = one { Some(name) } else { None });
+    let carries = |pair: &&str| names().any(|name| parameters(pair, name).next().is_some());
+    if !query.split('&').any(|pair| carries(&pair)) {
+        return None;
     }
-    Credential::Absent
+    Some(query.split('&').filter(|pair| !carries(pair)).collect::<Vec<_>>().join("&"))
+}
+
+fn carried<'a>(format: &Format, carrier: &Carrier, fields: &'a HeaderMap, query: Option<&'a str>) -> Credential<'a> {
+    let found = match carrier {
+        Carrier::Cookie(name) => cookie(format, name, fields),
+        Carrier::Bearer => bearer(fields),
+        Carrier::Header(name) => {
+            let values = fields.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes()));
+            single(values, "duplicate field")
+        }
+        Carrier::Query(name) => single(parameters(query.unwrap_or_default(), name), "duplicate parameter"),
+    };
+    match found {
+        Err(reason) => Credential::Rejected(reason),
+        Ok(Some(value)) if !value.is_empty() => Credential::Sent(value),
+        Ok(_) => Credential::Absent,
+    }
 }
 
 type Value<'a> = Cow<'a, [u8]>;
@@ -52,6 +84,19 @@ fn single<'a>(
 ) -> Result<Option<Value<'a>>, &'static str> {
     let first = values.next();
     if values.any(|other| Some(&other) != first.as_ref()) { Err(reason) } else { Ok(first) }
+}
+
+/// Rules 2 and 3.
+fn cookie<'a>(format: &Format, name: &str, fields: &'a HeaderMap) -> Result<Option<Value<'a>>, &'static str> {
+    const DUPLICATE: &str = "duplicate cookie";
+    let value = single(cookies(fields, name).map(Cow::Borrowed), DUPLICATE)?;
+    if format.has_aliases() {
+        let mut aliases = all_cookies(fields).filter(|(sent, _)| format.confuses(name, sent));
+        if aliases.any(|(_, other)| value.as_deref() != Some(other)) {
+            return Err(DUPLICATE);
+        }
+    }
+    Ok(value)
 }
 
 /// RFC 6750 §2.1, the scheme in any case (RFC 9110 §11.1). Another scheme is no credential of ours.
@@ -73,7 +118,7 @@ mod tests {
         for (name, value) in fields {
             map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        match credential(&[carrier], &map, Some(query)) {
+        match credential(&Format::Json, &[carrier], &map, Some(query)) {
             Credential::Absent => "absent".into(),
             Credential::Sent(text) => String::from_utf8_lossy(&text).into_owned(),
             Credential::Rejected(reason) => format!("rejected: {reason}"),
@@ -124,12 +169,63 @@ mod tests {
     }
 
     #[test]
+    fn what_php_takes_for_the_cookie_counts_as_the_cookie() {
+        let sent = |line: &'static str| {
+            let fields = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_static(line))]);
+            let carriers = [Carrier::Cookie("laravel_session".into())];
+            match credential(&Format::Laravel(crate::session::format::Cipher::Cbc), &carriers, &fields, None) {
+                Credential::Sent(text) => String::from_utf8(text.into_owned()).unwrap(),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(sent("laravel_session=abcdefgh; theme.dark=1"), "abcdefgh");
+        assert_eq!(sent("laravel_session=abcdefgh; laravel.session=abcdefgh"), "abcdefgh");
+        for line in
+            ["laravel.session=hgfedcba", "laravel_session=abcdefgh; laravel[session=hgfedcba", "laravel_session[]="]
+        {
+            assert_eq!(sent(line), "Rejected(\"duplicate cookie\")", "{line}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_taken_out_of_the_query_in_every_spelling_and_nothing_else() {
+        let left = |query: &str| {
+            let carriers = [Carrier::Bearer, Carrier::Query("token".into()), Carrier::Query("t 2".into())];
+            without_credentials(&carriers, query)
+        };
+        assert_eq!(left("a=1&tokens=2&atoken=3&token%3D=4&token;x=5&token%20=6"), None);
+        assert_eq!(left(""), None);
+        for (query, rest) in [
+            ("token=abc", ""),
+            ("a=1&token=abc&b=%41", "a=1&b=%41"),
+            ("t%6Fken=abc&a", "a"),
+            ("%74%6f%6B%65%6e=x&&a=b=c", "&a=b=c"),
+            ("token&token=&a", "a"),
+            ("t+2=x&t%202=y", ""),
+        ] {
+            assert_eq!(left(query).as_deref(), Some(rest), "{query}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_taken_away_is_what_would_have_been_found(query in "([a-c%467=&+;]|token|t%6fken){0,12}") {
+            let carriers = [Carrier::Query("token".into())];
+            let find = |query: &str| credential(&Format::Json, &carriers, &HeaderMap::new(), Some(query)) != Credential::Absent;
+            match without_credentials(&carriers, &query) {
+                None => proptest::prop_assert!(!find(&query)),
+                Some(left) => proptest::prop_assert!(!find(&left) && without_credentials(&carriers, &left).is_none()),
+            }
+        }
+    }
+
+    #[test]
     fn first_carrier_that_has_a_credential_decides() {
         let carriers = [Carrier::Header("x-token".parse().unwrap()), Carrier::Cookie("sid".into())];
         let mut fields = HeaderMap::new();
         fields.insert("cookie", HeaderValue::from_static("sid=abcdefgh"));
-        assert_eq!(credential(&carriers, &fields, None), Credential::Sent(Cow::Borrowed(b"abcdefgh")));
+        assert_eq!(credential(&Format::Json, &carriers, &fields, None), Credential::Sent(Cow::Borrowed(b"abcdefgh")));
         fields.insert("x-token", HeaderValue::from_static("no"));
-        assert_eq!(credential(&carriers, &fields, None), Credential::Sent(Cow::Borrowed(b"no")));
+        assert_eq!(credential(&Format::Json, &carriers, &fields, None), Credential::Sent(Cow::Borrowed(b"no")));
     }
 }

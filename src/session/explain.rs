@@ -3,11 +3,12 @@
 use ::redis::Pipeline;
 use serde_json::{Value, json};
 
-use super::identity;
 use super::layer::Session;
-use super::verdict::{Admission, Verdict, admit};
+use super::verdict::{Admission, Verdict};
+use super::{Carrier, Definition, credential, require};
 use crate::exchange::{Answer, Exchange, Slot};
 use crate::gather::Ask as _;
+use crate::local_reply::LocalReply;
 use crate::redis_pool::Link;
 
 impl Session {
@@ -27,20 +28,48 @@ impl Session {
         if let Some(reason) = verdict.reason() {
             told["reason"] = reason.into();
         }
+        if let Some(carrier) = self.carrier(exchange) {
+            told["carrier"] = carrier.to_string().into();
+        }
         if let Verdict::Valid(principal) | Verdict::Believed(principal) = &verdict {
             (told["user"], told["digest"]) = (principal.user.as_str().into(), principal.session_digest.as_str().into());
+            if let Some(missed) = require::missed(&self.on_route.require, principal) {
+                told["missed"] = json!({ "attribute": missed.attribute, "values": missed.values });
+            }
         }
-        match admit(&self.definition, self.on_route.mode, verdict) {
-            Admission::Pass => told["passes"] = true.into(),
-            Admission::PassAs(principal) => {
-                identity::forward(&self.definition, &principal, exchange.request.headers_mut());
-                exchange.principal = Some(principal);
+        if let Some(device) = exchange.trail.borrow().session_device {
+            told["device"] = device.into();
+        }
+        match self.admit(exchange, verdict) {
+            Admission::Pass { principal, would } => {
+                self.pass_on(exchange, principal);
                 told["passes"] = true.into();
+                if let Some(would) = would {
+                    told["would"] = answer(&would);
+                }
             }
             Admission::Refuse(reply) => {
-                (told["passes"], told["status"]) = (false.into(), reply.status().as_u16().into());
+                told["passes"] = false.into();
+                if let (Value::Object(told), Value::Object(answer)) = (&mut told, answer(&reply)) {
+                    told.extend(answer);
+                }
             }
         }
         told
     }
+
+    /// Where the credential is that decides, if there is one.
+    fn carrier(&self, exchange: &Exchange) -> Option<&Carrier> {
+        let Definition { format, carriers, .. } = &*self.definition;
+        credential::carrier(format, carriers, exchange.request.headers(), exchange.request.uri().query())
+    }
+}
+
+/// Status of an answer, and where it leads.
+fn answer(reply: &LocalReply) -> Value {
+    let mut told = json!({ "status": reply.status().as_u16() });
+    if let LocalReply::LoginNeeded { location } = reply {
+        told["location"] = String::from_utf8_lossy(location.as_bytes()).into();
+    }
+    told
 }

@@ -4,17 +4,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ::redis::Pipeline;
+use http::uri::PathAndQuery;
 use tower::Layer;
 
-use super::credential::{Credential, credential};
+use super::credential::{Credential, credential, without_credentials};
 use super::digest::Key;
 use super::format::json;
-use super::store::known::{Known, Reading};
+use super::seldom::Seldom;
+use super::sightings::Following;
+use super::store::known::{Bound, Known, Reading};
 use super::store::memory::MemoryStore;
 use super::store::redis::{self, Told};
 use super::store::remembered::Remembered;
 use super::verdict::{Admission, Found, Verdict, admit, judge};
-use super::{Definition, OnRoute, identity};
+use super::{Definition, OnRoute, identity, login};
 use crate::exchange::{self, Answer, Exchange, Next, Presented, Principal, Slot, pass};
 use crate::gather::Ask;
 use crate::redis_pool::near::Counts;
@@ -38,8 +41,11 @@ pub struct Session {
     /// Logins may be remembered near.
     near: bool,
     near_counts: Counts,
+    /// What is done as sessions pass, if anything is.
+    following: Option<Following>,
     verdicts: [Counter; Verdict::LABELS.len()],
     believed: Counter,
+    seldom: Seldom,
 }
 
 impl Session {
@@ -47,7 +53,13 @@ impl Session {
     ///
     /// # Errors
     /// Its records cannot be read; says why.
-    pub fn new(on_route: OnRoute, store: Store, registry: &Registry, worker: usize) -> Result<Rc<Self>, String> {
+    pub fn new(
+        on_route: OnRoute,
+        store: Store,
+        following: Option<Following>,
+        registry: &Arc<Registry>,
+        worker: usize,
+    ) -> Result<Rc<Self>, String> {
         let definition = on_route.definition.clone();
         let session = ("session", &*definition.name);
         let verdicts = Verdict::LABELS.map(|verdict| {
@@ -59,7 +71,19 @@ impl Session {
         let near = matches!(&store, Store::Redis(remembered) if remembered.hears_of(&definition.prefix));
         let near_counts = Counts::new(registry, worker, "session");
         let reading = Reading::of(&definition)?;
-        Ok(Rc::new(Self { definition, on_route, store, reading, near, near_counts, verdicts, believed }))
+        let seldom = Seldom::new(registry, worker, &definition.name);
+        Ok(Rc::new(Self {
+            definition,
+            on_route,
+            store,
+            reading,
+            near,
+            near_counts,
+            following,
+            verdicts,
+            believed,
+            seldom,
+        }))
     }
 
     /// Finds out which session the client says is its own, once.
@@ -68,7 +92,8 @@ impl Session {
             return;
         }
         let fields = exchange.request.headers();
-        let presented = match credential(&self.definition.carriers, fields, exchange.request.uri().query()) {
+        let Definition { format, carriers, .. } = &*self.definition;
+        let presented = match credential(format, carriers, fields, exchange.request.uri().query()) {
             Credential::Absent => Presented::Absent,
             Credential::Rejected(reason) => Presented::Rejected(reason),
             Credential::Sent(text) => self.reading.locate(&text).map_or_else(Presented::Rejected, Presented::Located),
@@ -78,33 +103,57 @@ impl Session {
 
     pub(super) fn judge(&self, exchange: &mut Exchange) -> Verdict {
         self.look(exchange);
+        let verdict = self.judge_record(exchange);
+        match &self.following {
+            Some(following) => following.at_home(verdict, exchange),
+            None => verdict,
+        }
+    }
+
+    fn judge_record(&self, exchange: &mut Exchange) -> Verdict {
         let answer = exchange.answers.take(Slot::Session);
         let presented = exchange.presented.as_deref().unwrap_or(&Presented::Absent);
         let judge = |found| judge(&self.definition.name, presented, found, Key::of_process());
         let Presented::Located(located) = presented else { return judge(Found::Nothing) };
         match (&self.store, answer) {
-            (Store::Memory(memory), _) => judge(memory.record(&located.identifier).map_or(Found::Nothing, |bytes| {
-                json::record(self.reading.wanted(), &bytes).map_or_else(Found::Unreadable, Found::Record)
-            })),
-            (Store::Redis(_), Answer::Near(login)) => {
-                judge(login.downcast::<Principal>().map_or(Found::Refused("not asked"), Found::Known))
+            (Store::Memory(memory), _) => {
+                let found = memory.record(&located.identifier).map_or(Found::Nothing, |bytes| {
+                    json::record(self.reading.wanted(), &bytes).map_or_else(Found::Unreadable, Found::Record)
+                });
+                judge(self.reading.in_time(found).0)
             }
-            (Store::Redis(remembered), answer) => {
+            (Store::Redis(_), Answer::Near(login)) => match login.downcast::<Known>() {
+                Err(_) => judge(Found::Refused("not asked")),
+                Ok(known) => {
+                    let verdict = judge(Found::Known(known.principal.clone()));
+                    exchange.answers.keep_login(known);
+                    verdict
+                }
+            },
+            (Store::Redis(remembered), mut answer) => {
                 let key = &located.key;
+                let bound = self.following.as_ref().map_or(Bound::Unknown, |following| following.bound(&mut answer));
                 let mut told = redis::told(&self.reading, answer);
-                self.believe(remembered, key, &mut told);
-                let life = told.life;
+                let believed = self.believe(remembered, key, &mut told);
+                let (life, most) = (told.life, told.most);
                 let verdict = judge(told.found);
                 match &verdict {
                     Verdict::Valid(principal) => {
                         if let Some(life) = life {
                             let (reading, asked) = (self.reading.clone(), exchange.trail.borrow().started);
-                            let known = Known { reading, principal: principal.clone(), asked, life, era: 0 };
-                            self.remember(remembered, key, known, exchange);
+                            let principal = principal.clone();
+                            let known = Known { reading, principal, asked, life, most, bound, era: 0 };
+                            self.remember(remembered, key, &known, exchange);
+                            if self.following.is_some() {
+                                exchange.answers.keep_login(Arc::new(known));
+                            }
                         }
                     }
-                    Verdict::Anonymous | Verdict::Expired | Verdict::Rejected(_) => remembered.forget(key.as_bytes()),
-                    Verdict::Believed(_) | Verdict::Absent | Verdict::Unknown(_) => {}
+                    Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(_) | Verdict::Rejected(_) => {
+                        remembered.forget(key.as_bytes());
+                    }
+                    Verdict::Believed(_) => believed.into_iter().for_each(|known| exchange.answers.keep_login(known)),
+                    Verdict::Elsewhere | Verdict::Absent | Verdict::Unknown(_) => {}
                 }
                 verdict
             }
@@ -112,20 +161,22 @@ impl Session {
     }
 
     /// While Redis is away: who was logged in a short while ago, if the configuration says so.
-    fn believe(&self, remembered: &Remembered, key: &str, told: &mut Told) {
-        if let (Found::Unavailable(_), Some(grace)) = (&told.found, self.definition.on_outage.grace())
-            && let Some(principal) = remembered.believed(key.as_bytes(), &self.reading, grace)
-        {
-            told.found = Found::Believed(principal);
-        }
+    fn believe(&self, remembered: &Remembered, key: &str, told: &mut Told) -> Option<Arc<Known>> {
+        let (Found::Unavailable(_), Some(grace)) = (&told.found, self.definition.on_outage.grace()) else {
+            return None;
+        };
+        let known = remembered.believed(key.as_bytes(), &self.reading, grace)?;
+        told.found = Found::Believed(known.principal.clone());
+        Some(known)
     }
 
-    fn remember(&self, remembered: &Remembered, key: &str, known: Known, exchange: &Exchange) {
+    fn remember(&self, remembered: &Remembered, key: &str, known: &Known, exchange: &Exchange) {
         if self.definition.on_outage.grace().is_some() {
             remembered.keep_for_grace(key.as_bytes(), known.clone());
         }
         if let Some(note) = exchange.answers.note(Slot::Session)
-            && !remembered.keep_near(key.as_bytes(), note, known)
+            && self.following.as_ref().is_none_or(|following| following.is_settled(&known.bound))
+            && !remembered.keep_near(key.as_bytes(), note, known.clone())
         {
             self.near_counts.raced();
         }
@@ -133,14 +184,61 @@ impl Session {
 
     fn record(&self, verdict: &Verdict, exchange: &Exchange) {
         self.verdicts[verdict.index()].inc();
+        if let Some(following) = &self.following {
+            following.record(verdict, exchange);
+        }
         let mut trail = exchange.trail.borrow_mut();
         trail.session = Some(verdict.label());
         trail.session_reason = verdict.reason();
-        if let Verdict::Valid(principal) | Verdict::Believed(principal) = verdict {
-            trail.user = Some(principal.user.clone());
+        match (verdict, exchange.presented.as_deref()) {
+            (Verdict::Valid(principal) | Verdict::Believed(principal), _) => {
+                trail.user = Some(principal.user.clone());
+                trail.session_digest = Some(principal.session_digest.clone());
+            }
+            (Verdict::Anonymous | Verdict::Expired, Some(Presented::Located(located))) => {
+                trail.session_digest = Some(Key::of_process().digest(&located.identifier));
+            }
+            (Verdict::Rejected(reason), _) => self.seldom.rejected(reason),
+            _ => {}
         }
         if matches!(verdict, Verdict::Believed(_)) {
             self.believed.inc();
+        }
+    }
+}
+
+impl Session {
+    /// What becomes of a request that was judged so.
+    pub(super) fn admit(&self, exchange: &Exchange, verdict: Verdict) -> Admission {
+        let instead = |reply| login::instead(&self.definition, &exchange.request, reply);
+        match admit(&self.on_route, verdict) {
+            Admission::Pass { principal, would } => Admission::Pass { principal, would: would.map(instead) },
+            Admission::Refuse(reply) => Admission::Refuse(instead(reply)),
+        }
+    }
+
+    /// Makes the request one of `principal`, as the app is to see it.
+    pub(super) fn pass_on(&self, exchange: &mut Exchange, principal: Option<Arc<Principal>>) {
+        self.keep_credential(exchange);
+        if let Some(principal) = principal {
+            identity::forward(&self.definition, &principal, exchange.request.headers_mut());
+            exchange.principal = Some(principal);
+        }
+    }
+
+    /// A credential in the query goes no further, if the configuration says so.
+    fn keep_credential(&self, exchange: &mut Exchange) {
+        let uri = exchange.request.uri();
+        if self.definition.keep_query {
+            return;
+        }
+        let Some(left) = uri.query().and_then(|query| without_credentials(&self.definition.carriers, query)) else {
+            return;
+        };
+        let target = if left.is_empty() { uri.path().to_owned() } else { [uri.path(), "?", &left].concat() };
+        // Part of a target is one.
+        if let Ok(target) = PathAndQuery::try_from(target) {
+            *exchange.request.uri_mut() = target.into();
         }
     }
 }
@@ -171,8 +269,10 @@ impl Ask for Session {
             }
             exchange.answers.set_note(Slot::Session, note);
         }
-        let may_be_remembered = note.is_some() || self.definition.on_outage.grace().is_some();
-        redis::ask(&self.reading, key.as_bytes(), may_be_remembered, pipeline)
+        let following = self.following.as_ref();
+        let with_life = note.is_some() || self.definition.on_outage.grace().is_some() || following.is_some();
+        let asked = redis::ask(&self.reading, key.as_bytes(), with_life, pipeline);
+        asked + following.map_or(0, |following| following.ask(key, pipeline))
     }
 }
 
@@ -182,15 +282,18 @@ pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next
         let session = session.clone();
         async move {
             if exchange.is_preflight() {
+                session.keep_credential(&mut exchange);
                 return pass(next, exchange).await;
             }
             let verdict = session.judge(&mut exchange);
             session.record(&verdict, &exchange);
-            match admit(&session.definition, session.on_route.mode, verdict) {
-                Admission::Pass => pass(next, exchange).await,
-                Admission::PassAs(principal) => {
-                    identity::forward(&session.definition, &principal, exchange.request.headers_mut());
-                    exchange.principal = Some(principal);
+            match session.admit(&exchange, verdict) {
+                Admission::Pass { principal, would } => {
+                    if let Some(would) = would {
+                        session.seldom.would_refuse(would.status());
+                        exchange.trail.borrow_mut().session_would = Some(would.status());
+                    }
+                    session.pass_on(&mut exchange, principal);
                     pass(next, exchange).await
                 }
                 Admission::Refuse(reply) => exchange.refuse(&reply),

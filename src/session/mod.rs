@@ -5,30 +5,51 @@
 //! 2. A credential that cannot be a session identifier never reaches the store: its text becomes part of a key.
 //! 3. A record is not a login. It must say who, under the configured attribute.
 //! 4. Required: only a login passes. No credential is 401; an unknown, ended, malformed or anonymous session is 401 too,
-//!    in one and the same answer, which tells nobody which it was.
+//!    in one and the same answer, which tells nobody which it was. Who navigates may be sent to the login instead (`login`).
 //! 5. Optional: everybody passes, with identity fields only if there is a login.
-//! 6. A store that cannot be read is 503 with `Retry-After` in both modes, never 401 and never a pass: an outage is
+//! 6. A store that cannot be read is 503 with `Retry-After` in either mode, never 401 and never a pass: an outage is
 //!    neither a logout nor a reason to show somebody the page of a stranger.
 //! 7. A CORS preflight (Fetch §4.8) carries no credentials by design and passes without any.
 //! 8. The app learns who is logged in from the identity fields. What a client sends under their names, in any
 //!    spelling, is removed on every route.
-//! 9. Records are read, never written, and their TTL is left alone: they are the app's.
+//! 9. Records are read, never written, and their TTL is left alone: they are the app's. Where `touch` is set, a session in use is
+//!    prolonged, and an operator may have one removed (`operate`).
 //! 10. A login that Redis told of is remembered while it is certain that it stands, and Redis is not asked again (`near`).
 //! 11. Where `on_outage = "grace"`, rule 6 has an exception: a login that Redis confirmed a short while ago, and that
 //!     nothing has contradicted since, is believed while Redis is away (`grace`). Whoever else asks gets 503.
+//! 12. What a route demands of a login (`require`) is demanded of every login, also where the session is optional: 403.
+//! 13. Observed: everybody passes as where it is optional, a store that cannot be read refuses nobody, and what would have been
+//!     refused by the rules for `required` is counted, logged and explained.
+//! 14. A credential in the query goes on to the app, or no further than here (`forward_query`), as the configuration says.
+//! 15. By setting, a login ends so long after its birth (`lifetime`), stays with its device (`device`), and is noted as its
+//!     user's (`sightings`).
 //!
 //! # Why
 //! Rule 6: a client that gets 401 forgets its login, and a second of trouble has logged everybody out.
+//!
+//! Rule 4 hides what a credential was in the answer, not in its time: what cannot name a session is refused without a trip to the
+//! store (rule 2), and what might costs one. Who measures that learns whether a text has the form of an identifier, and if it is
+//! signed, whether the signature is right: that is public, or cannot be forged. Whether a session of that name exists, ended or
+//! is nobody's costs the same trip.
 
 pub mod credential;
+pub mod device;
 pub mod digest;
 mod explain;
 pub mod format;
 mod identity;
 mod layer;
+mod lifetime;
+pub mod login;
+pub mod operate;
+mod recent;
+pub mod require;
 pub mod secrets;
+mod seldom;
 pub mod settings;
+pub mod sightings;
 pub mod store;
+mod touch;
 pub mod verdict;
 
 use std::sync::Arc;
@@ -91,7 +112,10 @@ impl Definition {
             name: name.into(),
             secrets: Secrets::default(),
             carriers: usual.carriers,
-            prefix: usual.prefix.to_owned(),
+            prefix: match &format {
+                Format::Custom(custom) => custom.key.prefix().to_owned(),
+                _ => usual.prefix.to_owned(),
+            },
             user: usual.user.iter().map(|path| (*path).to_owned()).collect(),
             format,
             forward: Vec::new(),
@@ -177,4 +201,16 @@ pub enum Mode {
     Optional,
     /// As optional, and what would have been refused if it were required is counted and logged.
     Observe,
+}
+
+impl std::fmt::Display for Carrier {
+    /// As the configuration has it: `cookie:NAME`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Bearer => f.write_str("bearer"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::digest::Key;
 use super::format::Record;
-use super::{Definition, Mode};
+use super::{Mode, OnRoute, require};
 use crate::exchange::{Presented, Principal};
 use crate::local_reply::LocalReply;
 
@@ -15,6 +15,8 @@ pub enum Found {
     Record(Record),
     /// There is none, or what is there is no session.
     Nothing,
+    /// There is a login that has lasted its time; says why.
+    Outlived(&'static str),
     /// There is something that cannot be read; says why.
     Unreadable(&'static str),
     /// A login that is remembered, and certain.
@@ -38,6 +40,10 @@ pub enum Verdict {
     Anonymous,
     /// The session has ended, or never was.
     Expired,
+    /// The login has lasted its time (`max_age`); says why.
+    Outlived(&'static str),
+    /// The login stays with another device, and this one is refused (`bind`).
+    Elsewhere,
     /// No credential was sent.
     Absent,
     /// What was sent, or what is stored under it, is no session; says why.
@@ -49,10 +55,13 @@ pub enum Verdict {
 /// What becomes of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It goes on in this name.
-    PassAs(Arc<Principal>),
-    /// It goes on in nobody's.
-    Pass,
+    /// It goes on.
+    Pass {
+        /// In this name; `None`: in nobody's.
+        principal: Option<Arc<Principal>>,
+        /// How it would be answered, were the session not only observed.
+        would: Option<LocalReply>,
+    },
     /// It is answered here.
     Refuse(LocalReply),
 }
@@ -70,6 +79,7 @@ pub fn judge(session: &Arc<str>, presented: &Presented, found: Found, key: &Key)
         Found::Unavailable(reason) | Found::Refused(reason) => Verdict::Unknown(reason),
         Found::Unreadable(reason) => Verdict::Rejected(reason),
         Found::Nothing => Verdict::Expired,
+        Found::Outlived(reason) => Verdict::Outlived(reason),
         Found::Record(Record { user: None, .. }) => Verdict::Anonymous,
         Found::Record(Record { user: Some(user), attributes, .. }) => Verdict::Valid(Arc::new(Principal {
             session: session.clone(),
@@ -81,19 +91,33 @@ pub fn judge(session: &Arc<str>, presented: &Presented, found: Found, key: &Key)
     }
 }
 
-/// Rules 4 to 6 of the room.
-pub fn admit(definition: &Definition, mode: Mode, verdict: Verdict) -> Admission {
-    match (verdict, mode) {
-        (Verdict::Valid(principal) | Verdict::Believed(principal), _) => Admission::PassAs(principal),
-        (Verdict::Unknown(_), _) => {
+/// Rules 4 to 6, 12 and 13 of the room.
+pub fn admit(on_route: &OnRoute, verdict: Verdict) -> Admission {
+    match (refusal(on_route, &verdict), on_route.mode, verdict) {
+        (Some(reply), Mode::Required | Mode::Optional, _) => Admission::Refuse(reply),
+        (would, _, Verdict::Valid(principal) | Verdict::Believed(principal)) => {
+            Admission::Pass { principal: Some(principal), would }
+        }
+        (would, ..) => Admission::Pass { principal: None, would },
+    }
+}
+
+/// The answer to whoever does not pass; where a session is observed, to whoever would not if it were required.
+fn refusal(OnRoute { definition, mode, require }: &OnRoute, verdict: &Verdict) -> Option<LocalReply> {
+    match verdict {
+        Verdict::Valid(principal) | Verdict::Believed(principal) => {
+            require::missed(require, principal).map(|_| LocalReply::SessionForbidden)
+        }
+        Verdict::Unknown(_) => {
             let wait = definition.retry_after;
             let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            Admission::Refuse(LocalReply::SessionStoreDown { retry_after: retry_after.max(1) })
+            Some(LocalReply::SessionStoreDown { retry_after: retry_after.max(1) })
         }
-        (_, Mode::Optional | Mode::Observe) => Admission::Pass,
-        (Verdict::Absent, Mode::Required) => Admission::Refuse(LocalReply::SessionMissing),
-        (Verdict::Anonymous | Verdict::Expired | Verdict::Rejected(_), Mode::Required) => {
-            Admission::Refuse(LocalReply::SessionInvalid)
+        Verdict::Elsewhere => Some(LocalReply::SessionElsewhere),
+        _ if *mode == Mode::Optional => None,
+        Verdict::Absent => Some(LocalReply::SessionMissing),
+        Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(_) | Verdict::Rejected(_) => {
+            Some(LocalReply::SessionInvalid)
         }
     }
 }
@@ -112,9 +136,9 @@ impl Verdict {
         match self {
             Self::Valid(_) | Self::Believed(_) => 0,
             Self::Anonymous => 1,
-            Self::Expired => 2,
+            Self::Expired | Self::Outlived(_) => 2,
             Self::Absent => 3,
-            Self::Rejected(_) => 4,
+            Self::Rejected(_) | Self::Elsewhere => 4,
             Self::Unknown(_) => 5,
         }
     }
@@ -122,7 +146,8 @@ impl Verdict {
     /// Why, where it is not obvious.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::Rejected(reason) | Self::Unknown(reason) => Some(reason),
+            Self::Rejected(reason) | Self::Outlived(reason) | Self::Unknown(reason) => Some(reason),
+            Self::Elsewhere => Some("another device"),
             Self::Believed(_) => Some("grace"),
             _ => None,
         }
@@ -133,7 +158,8 @@ impl Verdict {
 mod tests {
     use std::time::Duration;
 
-    use super::super::Format;
+    use super::super::settings::Requirement;
+    use super::super::{Definition, Format};
     use super::*;
     use crate::exchange::Located;
 
@@ -141,10 +167,18 @@ mod tests {
         judge(&"web".into(), &Presented::Located(Located::behind("session:", "abcdefgh")), found, &Key::new([0; 32]))
     }
 
-    fn admitted(verdict: Verdict, mode: Mode) -> Admission {
+    fn on_route(mode: Mode) -> OnRoute {
         let retry_after = Duration::from_millis(1500);
         let definition = Definition { retry_after, ..Definition::new("web", Format::Json) };
-        admit(&definition, mode, verdict)
+        OnRoute { definition: definition.into(), mode, require: Vec::new() }
+    }
+
+    fn admitted(verdict: Verdict, mode: Mode) -> Admission {
+        admit(&on_route(mode), verdict)
+    }
+
+    fn pass_as(principal: Option<&Arc<Principal>>) -> Admission {
+        Admission::Pass { principal: principal.cloned(), would: None }
     }
 
     #[test]
@@ -182,7 +216,7 @@ mod tests {
         let believed = verdict(Found::Believed(principal.clone()));
         assert_eq!((believed.label(), believed.reason()), ("valid", Some("grace")));
         for mode in [Mode::Required, Mode::Optional] {
-            assert_eq!(admitted(believed.clone(), mode), Admission::PassAs(principal.clone()));
+            assert_eq!(admitted(believed.clone(), mode), pass_as(Some(&principal)));
         }
     }
 
@@ -190,9 +224,48 @@ mod tests {
     fn whoever_is_not_logged_in_gets_one_answer_or_passes_as_nobody() {
         for verdict in [Verdict::Anonymous, Verdict::Expired, Verdict::Rejected("duplicate cookie")] {
             assert_eq!(admitted(verdict.clone(), Mode::Required), Admission::Refuse(LocalReply::SessionInvalid));
-            assert_eq!(admitted(verdict, Mode::Optional), Admission::Pass);
+            assert_eq!(admitted(verdict, Mode::Optional), pass_as(None));
         }
         assert_eq!(admitted(Verdict::Absent, Mode::Required), Admission::Refuse(LocalReply::SessionMissing));
-        assert_eq!(admitted(Verdict::Absent, Mode::Optional), Admission::Pass);
+        assert_eq!(admitted(Verdict::Absent, Mode::Optional), pass_as(None));
+    }
+
+    #[test]
+    fn what_a_route_demands_is_demanded_of_every_login_and_of_nobody_else() {
+        let record = |role: &str| {
+            let attributes = vec![("role".to_owned(), role.to_owned())];
+            verdict(Found::Record(Record { user: Some("5".into()), attributes, ..Record::default() }))
+        };
+        let require = vec![Requirement { attribute: "role".into(), values: vec!["admin".into()] }];
+        for mode in [Mode::Required, Mode::Optional] {
+            let admins = OnRoute { require: require.clone(), ..on_route(mode) };
+            let Verdict::Valid(principal) = record("admin") else { panic!("a login") };
+            assert_eq!(admit(&admins, record("admin")), pass_as(Some(&principal)));
+            assert_eq!(admit(&admins, Verdict::Believed(principal.clone())), pass_as(Some(&principal)));
+            assert_eq!(admit(&admins, record("user")), Admission::Refuse(LocalReply::SessionForbidden));
+        }
+        let optional = OnRoute { require, ..on_route(Mode::Optional) };
+        assert_eq!(admit(&optional, Verdict::Absent), pass_as(None));
+    }
+
+    #[test]
+    fn who_is_only_observed_passes_and_it_is_told_what_would_have_been() {
+        let login = verdict(Found::Record(Record { user: Some("5".into()), ..Record::default() }));
+        let Verdict::Valid(principal) = login.clone() else { panic!("a login") };
+        let observed = |verdict| admitted(verdict, Mode::Observe);
+        assert_eq!(observed(login.clone()), pass_as(Some(&principal)));
+        for (verdict, reply) in [
+            (Verdict::Absent, LocalReply::SessionMissing),
+            (Verdict::Expired, LocalReply::SessionInvalid),
+            (Verdict::Anonymous, LocalReply::SessionInvalid),
+            (Verdict::Rejected("duplicate cookie"), LocalReply::SessionInvalid),
+            (Verdict::Unknown("down"), LocalReply::SessionStoreDown { retry_after: 2 }),
+        ] {
+            assert_eq!(observed(verdict), Admission::Pass { principal: None, would: Some(reply) });
+        }
+        let require = vec![Requirement { attribute: "role".into(), values: vec!["admin".into()] }];
+        let admins = OnRoute { require, ..on_route(Mode::Observe) };
+        let would = Some(LocalReply::SessionForbidden);
+        assert_eq!(admit(&admins, login), Admission::Pass { principal: Some(principal), would });
     }
 }

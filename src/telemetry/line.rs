@@ -73,6 +73,9 @@ pub fn json(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending, 
     }
     quoted(out, member!("session"), record.session, redact::text);
     quoted(out, member!("session_reason"), record.session_reason, redact::text);
+    quoted(out, member!("session_device"), record.session_device, redact::text);
+    quoted(out, member!("session_digest"), record.session_digest.as_deref(), redact::text);
+    number(out, member!("session_would"), record.session_would.map(|status| status.as_u16().into()));
     quoted(out, member!("user"), record.user.as_deref(), redact::text);
     quoted(out, member!("cache"), record.cache, redact::text);
     quoted(out, member!("cache_reason"), record.cache_reason, redact::text);
@@ -117,6 +120,7 @@ pub fn human(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending,
         parts.limit(limit);
     }
     parts.words("session", &[record.session, record.user.as_deref(), record.session_reason]);
+    parts.words("device", &[record.session_device]);
     parts.words("cache", &[record.cache, record.cache_reason]);
     parts.words("endpoint", &[record.endpoint.as_deref()]);
     parts.words("upstream", &[record.upstream_error]);
@@ -362,6 +366,7 @@ mod tests {
             limit: Some(limit),
             session: Some("absent"),
             session_reason: Some("no_credential"),
+            session_device: None,
             upstream_error: Some("connection_timeout"),
             retries: 2,
             local_reply: Some("upstream-unavailable"),

@@ -44,6 +44,12 @@ pub struct Record {
     pub session: Option<&'static str>,
     /// Why, where it is not obvious.
     pub session_reason: Option<&'static str>,
+    /// `mismatch`: from another device than the session's; `unknown`: Redis did not tell which that is.
+    pub session_device: Option<&'static str>,
+    /// A keyed digest of the session identifier.
+    pub session_digest: Option<String>,
+    /// The status that it would have been answered with, were the session not only observed.
+    pub session_would: Option<StatusCode>,
     /// The user, if logged in.
     pub user: Option<String>,
     /// `hit`, `miss`, `bypass` … as in `X-Cache`, lower case.
@@ -103,6 +109,9 @@ impl Record {
             limit: None,
             session: None,
             session_reason: None,
+            session_device: None,
+            session_digest: None,
+            session_would: None,
             user: None,
             cache: None,
             cache_reason: None,

@@ -187,6 +187,30 @@ fn they_are_enough_for_a_cluster_too() {
     }
 }
 
+/// README: what is written of the app's sessions needs the right to write them.
+#[test]
+fn they_are_enough_to_prolong_bind_list_and_revoke_sessions_that_it_may_write() {
+    let rule: Vec<_> = options().into_iter().map(|word| word.replace("%R~session:*", "~session:*")).collect();
+    let redis = RedisServer::start_with(&rule.iter().map(String::as_str).collect::<Vec<_>>());
+    log_in(&redis);
+    let app = Origin::saying("app");
+    let more = "touch = \"1h\"\nindex = true\nbind = { agent = true }\n";
+    let tables = TABLES.replace("[session.web]\n", &format!("[session.web]\n{more}"));
+    let sidegate = Configuration::of(&app).redis_at(&url(&redis)).with(&tables).start();
+    until("each worker connected to Redis", || sidegate.ask_admin("/readyz").json()["redis"]["state"] == "up");
+    let alice = [("Authorization", "Bearer alice-0123456789")];
+    assert_eq!(sidegate.client().get_with("/me/x", &alice).status, 200);
+    let touched = "sidegate_session_touches_total{session=\"web\",result=\"prolonged\"}";
+    until("a prolonged session", || sidegate.metric(touched) == 1.0);
+    let listed = || sidegate.ask_admin("/sessions?user=7").json()["sessions"].as_array().map_or(0, Vec::len);
+    until("it is known", || listed() == 1);
+    let arguments = ["sessions", "--admin", sidegate.admin(), "revoke", "--user", "7"];
+    let (code, said, errors) = run(&arguments, Path::new("."));
+    assert!(code == 0 && said.starts_with("revoked "), "{said}{errors}");
+    until("its end", || sidegate.client().get_with("/me/x", &alice).status == 401);
+    assert_eq!(refused(&redis), "");
+}
+
 #[test]
 fn those_rights_do_not_let_it_touch_what_is_not_its_own() {
     let redis = redis();

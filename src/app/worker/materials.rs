@@ -29,7 +29,11 @@ use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
 use crate::route::cors::Cors;
+use crate::session::operate::Operating;
+use crate::session::sightings::Following;
 use crate::session::store::doubts::Asking;
+use crate::session::store::known::Reading;
+use crate::session::store::sightings;
 use crate::session::{Carrier, IdentityFields, Session, Store};
 use crate::stack::{Parts, Route};
 use crate::telemetry::Telemetry;
@@ -55,6 +59,7 @@ pub struct Materials {
     limits: Rc<Limits>,
     purging: Rc<Purging>,
     explaining: Rc<Explaining>,
+    sessions: Rc<Operating>,
     /// Held for as long as limits are to notice that Redis is lost.
     _vigil: Option<rate_limit::Vigil>,
     /// Held for as long as Redis is to be asked about doubted logins.
@@ -77,8 +82,8 @@ impl Limits {
 
 impl Materials {
     /// Who does what operators want.
-    pub fn for_operators(&self) -> (Rc<Limits>, Rc<Purging>, Rc<Explaining>) {
-        (self.limits.clone(), self.purging.clone(), self.explaining.clone())
+    pub fn for_operators(&self) -> (Rc<Limits>, Rc<Purging>, Rc<Explaining>, Rc<Operating>) {
+        (self.limits.clone(), self.purging.clone(), self.explaining.clone(), self.sessions.clone())
     }
 
     /// What it sees of Redis.
@@ -103,6 +108,7 @@ pub fn gather_parts(
             &rate_limit::store::redis::SCRIPTS[..],
             &in_flight::SCRIPTS,
             &[fleet::SCRIPT],
+            &sightings::SCRIPTS,
             &[cache::store::SCRIPT, cache::store::LOCK, cache::store::TRIM],
         ]
         .concat();
@@ -184,6 +190,8 @@ pub fn gather_parts(
     });
     let routes = routes.collect::<Result<Vec<_>, _>>()?;
     let explaining = Explaining::new(settings, &routes, &identity, &link, &limits);
+    let prefix = settings.redis.as_ref().map_or("", |redis| &redis.prefix);
+    let sessions = Operating::new(readings(settings)?, link.clone(), prefix, stores.near.sessions.clone());
     let parts = Parts {
         telemetry: Telemetry::new(number, registry, &labels, access.clone()),
         client_addr: Rc::new(settings.client_addr.clone()),
@@ -200,6 +208,7 @@ pub fn gather_parts(
     let link = link.filter(|_| settings.routes.iter().any(believes));
     let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
     let limits = Rc::new(Limits { limits: settings.limits_in_use(), settings: settings.limits, worker: limits });
+    let sessions = Rc::new(sessions);
     let (_vigil, _asking) = (vigil, asking);
     let materials = Materials {
         server,
@@ -212,6 +221,7 @@ pub fn gather_parts(
         limits,
         purging,
         explaining,
+        sessions,
         _vigil,
         _asking,
     };
@@ -248,7 +258,11 @@ impl Room<'_> {
                 (None, Some(memory)) => Store::Memory(memory.clone()),
                 _ => Store::Redis(self.stores.near.sessions.clone()),
             };
-            Session::new(on_route.clone(), store, registry, self.number)
+            let following = self.link.clone().and_then(|link| {
+                let (definition, done) = (&on_route.definition, self.shared.sightings.clone());
+                Following::new(definition, link, self.prefix(), done, registry, self.number)
+            });
+            Session::new(on_route.clone(), store, following, registry, self.number)
         });
         Ok(Route {
             label: route.label.clone(),
@@ -335,6 +349,15 @@ impl Room<'_> {
             number: self.number,
         }
     }
+}
+
+/// How each session definition that a route uses is read.
+fn readings(settings: &Settings) -> Result<Vec<Arc<Reading>>, String> {
+    let mut definitions: Vec<_> =
+        settings.routes.iter().flat_map(|route| &route.session).map(|session| &session.definition).collect();
+    definitions.sort_by(|one, other| one.name.cmp(&other.name));
+    definitions.dedup_by(|one, other| one.name == other.name);
+    definitions.into_iter().map(Reading::of).collect()
 }
 
 /// Fields in which sessions are looked for.

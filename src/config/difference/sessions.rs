@@ -5,7 +5,7 @@ use crate::session::format::{Cipher, Handler};
 use crate::session::settings::{
     Binding, Encoding, Identity, Index, Issue, Lifetime, Login, Mismatch, Requirement, SameSite, SignatureKind, Touch,
 };
-use crate::session::{Carrier, Definition, Format, Mode, OnOutage, OnRoute, Secrets};
+use crate::session::{Definition, Format, Mode, OnOutage, OnRoute, Secrets};
 
 /// `[session.NAME]`.
 pub fn lines(session: &Definition) -> Section {
@@ -13,7 +13,7 @@ pub fn lines(session: &Definition) -> Section {
     let lines = vec![
         ("format", plain(format(&session.format))),
         ("secrets", secretly(&session.secrets)),
-        ("from", list(session.carriers.iter().map(carrier))),
+        ("from", list(session.carriers.iter().map(ToString::to_string))),
         ("prefix", plain(&session.prefix)),
         ("user", list(session.user.iter().cloned())),
         ("forward", list(forward)),
@@ -60,6 +60,7 @@ fn format(format: &Format) -> String {
         Format::Php(Handler::Igbinary) => " (igbinary)",
         Format::Laravel(Cipher::Gcm) => " (GCM)",
         Format::Spring { base64: false } => " (not base64)",
+        Format::Custom(custom) => return format!("custom: {custom}"),
         _ => "",
     };
     format!("{}{option}", format.name())
@@ -116,13 +117,4 @@ fn issue(issue: &Issue) -> String {
     let kind = if *persistent { "persistent" } else { "until the browser ends" };
     let secure = if *secure { "secure" } else { "not secure" };
     format!("{} in {cookie} for {path} of {domain}, {secure}, SameSite={same_site}, {kind}", time(*ttl))
-}
-
-fn carrier(carrier: &Carrier) -> String {
-    match carrier {
-        Carrier::Cookie(name) => format!("cookie:{name}"),
-        Carrier::Bearer => "bearer".into(),
-        Carrier::Header(name) => format!("header:{name}"),
-        Carrier::Query(name) => format!("query:{name}"),
-    }
 }

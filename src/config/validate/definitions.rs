@@ -36,6 +36,8 @@ pub struct Definitions {
     pub cache: Named<Arc<Policy>>,
     /// `[session.NAME]`; attributes that limits need are not yet among them.
     pub session: Named<Definition>,
+    /// What each of these says of paths, by its name.
+    pub doors: Vec<(String, sessions::Doors)>,
     /// `[cors.NAME]`.
     pub cors: Named<Arc<crate::route::cors::Policy>>,
 }
@@ -110,7 +112,11 @@ impl Definitions {
         }
         let limit = Named::read(root, "limit", |name, table| limits::limit(name, table, &plan, has_redis));
         let cache = Named::read(root, "cache", caches::cache);
-        let session = Named::read(root, "session", sessions::session);
+        let mut doors = Vec::new();
+        let session = Named::read(root, "session", |name, table| {
+            doors.push((name.value.clone(), sessions::Doors::read(table)));
+            sessions::session(name, table)
+        });
         if let Some((name, _)) = session.entries.first()
             && !has_redis
             && !root.reading.keeps_sessions
@@ -120,7 +126,13 @@ impl Definitions {
                 .error(&name.at, Fault::with_help("sessions are read from Redis, and no Redis is configured", help));
         }
         let cors = Named::read(root, "cors", treatment::cors);
-        Self { upstream: upstreams, plan, limit, cache, session, cors }
+        Self { upstream: upstreams, plan, limit, cache, session, doors, cors }
+    }
+
+    /// What each session says of paths, with its index.
+    pub fn doors(&self) -> impl Iterator<Item = (usize, &sessions::Doors)> {
+        let index = |name: &str| self.session.entries.iter().position(|(known, _)| known.value == name);
+        self.doors.iter().filter_map(move |(name, doors)| Some((index(name)?, doors)))
     }
 
     /// Warns of definitions that no route refers to.

@@ -1,5 +1,7 @@
 //! `[[route]]`: what it says, whether the names in it exist, and whether any request can reach it.
 
+mod doors;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ use crate::upstream::balance::Balance;
 use crate::upstream::rewrite::{self, Rewrite};
 
 /// A route as the file has it: names instead of what they name.
+#[derive(Clone)]
 struct Route {
     at: Range<usize>,
     label: Arc<str>,
@@ -44,6 +47,7 @@ struct Route {
 }
 
 /// A route's `session`, its definition by index.
+#[derive(Clone)]
 struct Session {
     index: usize,
     mode: Mode,
@@ -58,7 +62,7 @@ pub fn read(
     by_default: &[Placed<String>],
 ) -> Option<Vec<RouteSettings>> {
     let reading = root.reading;
-    let routes = root.repeated("route", |table| route(table, definitions, by_default));
+    let mut routes = root.repeated("route", |table| route(table, definitions, by_default));
     if routes.is_empty() {
         if definitions.upstream.len() > 1 {
             let help = "[[route]] with path and upstream";
@@ -70,6 +74,7 @@ pub fn read(
     }
     refuse_unreachable(reading, &routes, paths);
     warn_of_twins(reading, &routes, paths);
+    doors::open(reading, definitions, &mut routes, paths);
     definitions.warn_of_unused(reading);
     let sessions = sessions_of(definitions, &routes);
     let settle = |route: Route| {

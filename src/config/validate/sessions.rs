@@ -1,8 +1,13 @@
 //! `[session.NAME]`.
 
+mod custom;
+mod doors;
 mod uses;
 
+pub use doors::Doors;
+
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::definitions::{field_name, identity_fields};
@@ -28,7 +33,11 @@ pub fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definitio
     if let Some(carriers) = table.filled("from", |value| carrier(value.text()?)) {
         definition.carriers = carriers.value.into_iter().map(|carrier| carrier.value).collect();
     }
-    table.set("prefix", &mut definition.prefix, text(prefix));
+    if matches!(definition.format, Format::Custom(_)) {
+        custom::needs(table);
+    } else {
+        table.set("prefix", &mut definition.prefix, text(prefix));
+    }
     if let Some(user) = table.filled("user", |value| attribute(value.text()?)) {
         definition.user = user.value.into_iter().map(|path| path.value).collect();
     }
@@ -68,6 +77,7 @@ fn format(value: &Value<'_>) -> Result<Format, Fault> {
         ("laravel", Format::Laravel(Cipher::Cbc)),
         ("rails", Format::Rails),
         ("spring", Format::Spring { base64: true }),
+        ("custom", Format::Custom(Arc::default())),
     ];
     choice(&formats)(value)
 }
@@ -89,6 +99,7 @@ fn with_options(table: &mut Table<'_>, placed: Option<&Placed<Format>>) -> Forma
     ];
     let cipher = table.read("cipher", choice(&ciphers));
     let base64 = table.read("base64", Value::flag);
+    let custom = table.read("custom", |value| value.table("`custom`", custom::custom));
     let Some(Placed { value: format, .. }) = placed else { return Format::Json };
     let strange = |key: &str, at: &Range<usize>, of: &str| {
         table.reading.error(at, format!("`{key}` is of format `{of}`"));
@@ -102,7 +113,11 @@ fn with_options(table: &mut Table<'_>, placed: Option<&Placed<Format>>) -> Forma
     if let Some(base64) = base64.as_ref().filter(|_| !matches!(format, Format::Spring { .. })) {
         strange("base64", &base64.at, "spring");
     }
+    if let Some(custom) = custom.as_ref().filter(|_| !matches!(format, Format::Custom(_))) {
+        strange("custom", &custom.at, "custom");
+    }
     match format.clone() {
+        Format::Custom(none) => Format::Custom(custom.and_then(|custom| custom.value).map_or(none, Arc::new)),
         Format::Php(usual) => Format::Php(handler.map_or(usual, |handler| handler.value)),
         Format::Laravel(usual) => Format::Laravel(cipher.map_or(usual, |cipher| cipher.value)),
         Format::Spring { base64: usual } => Format::Spring { base64: base64.map_or(usual, |base64| base64.value) },

@@ -33,6 +33,8 @@ pub enum Feature {
     Generation,
     /// Who else is running.
     Instances,
+    /// What is kept of sessions besides their records: devices, and which a user has.
+    Sighting,
     /// A session record.
     Session(usize),
     /// A record of what a client has been promised.
@@ -70,6 +72,9 @@ impl Features {
             b"instances" => Feature::Instances,
             _ if rest.starts_with(b"cache:{") && rest.ends_with(b"}:g") => Feature::Generation,
             _ if rest.starts_with(b"cache:{") => Feature::Response,
+            _ if [&b"device:{"[..], b"session:{", b"user:{"].iter().any(|kind| rest.starts_with(kind)) => {
+                Feature::Sighting
+            }
             _ => Feature::Unknown,
         }
     }
@@ -98,6 +103,7 @@ impl Features {
             Feature::Response => ("stored responses", None),
             Feature::Generation => ("generations", None),
             Feature::Instances => ("instances", None),
+            Feature::Sighting => ("devices and users", None),
             Feature::Session(index) => ("session", self.sessions.get(index).map(|(name, _)| name.as_str())),
             Feature::Plan(index) => ("plan", self.plans.get(index).map(|(name, _)| name.as_str())),
             Feature::Unknown => ("unknown", None),
@@ -136,6 +142,9 @@ mod tests {
         assert_eq!(of("sidegate:cache:{a.test/b}:g"), Some(Feature::Generation));
         assert_eq!(of("sidegate:cache:{a.test/b}:0Fg"), Some(Feature::Response));
         assert_eq!(of("sidegate:instances"), Some(Feature::Instances));
+        for key in ["sidegate:device:{0f}", "sidegate:session:{0f}", "sidegate:user:{web:0f}"] {
+            assert_eq!(of(key), Some(Feature::Sighting), "{key}");
+        }
         assert_eq!(of("sidegate:instances2"), Some(Feature::Unknown));
         assert_eq!(of("sidegate:plan:abc"), Some(Feature::Plan(0)));
         assert_eq!(of("session:abc"), Some(Feature::Session(0)));

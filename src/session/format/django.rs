@@ -4,6 +4,7 @@
 //! 2. A record is what the cache writes, whatever `SESSION_SERIALIZER` says: a pickle, JSON, or MessagePack (`python`).
 //! 3. It may be compressed by django-redis: zlib, gzip and zstd are read, other compressors are named and refused.
 //! 4. A plain number is no session: both caches write numbers as text, and a session is a dictionary.
+//! 5. With the engine `cached_db` a session whose key is gone is over here, although Django would find it in its database.
 //!
 //! # Why
 //! Values too short to gain are stored as they are, so the first bytes tell whether a value is compressed, and by what; brotli

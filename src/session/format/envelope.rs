@@ -30,8 +30,14 @@ pub struct Keys(Vec<Key>);
 
 /// One `APP_KEY`.
 enum Key {
-    Cbc { mac: hmac::Key, cipher: PaddedBlockDecryptingKey },
+    Cbc(Box<Cbc>),
     Gcm(LessSafeKey),
+}
+
+/// What vouches for an envelope, and what opens it.
+struct Cbc {
+    mac: hmac::Key,
+    cipher: PaddedBlockDecryptingKey,
 }
 
 /// Rule 1.
@@ -104,7 +110,7 @@ impl Key {
             Cipher::Cbc => {
                 let algorithm = if long { &cipher::AES_256 } else { &cipher::AES_128 };
                 let cipher = PaddedBlockDecryptingKey::cbc_pkcs7(UnboundCipherKey::new(algorithm, key)?)?;
-                Ok(Self::Cbc { mac: sign::sha256_key(key), cipher })
+                Ok(Self::Cbc(Box::new(Cbc { mac: sign::sha256_key(key), cipher })))
             }
             Cipher::Gcm => {
                 let algorithm = if long { &aead::AES_256_GCM } else { &aead::AES_128_GCM };
@@ -116,14 +122,14 @@ impl Key {
     /// Rules 2 and 3.
     fn open(&self, sealed: &Sealed<'_>) -> Option<Vec<u8>> {
         match self {
-            Self::Cbc { mac, cipher } => {
-                if !sealed.tag.0.is_empty() || !vouches(mac, sealed) {
+            Self::Cbc(key) => {
+                if !sealed.tag.0.is_empty() || !vouches(&key.mac, sealed) {
                     return None;
                 }
                 let iv: [u8; 16] = sealed.iv.bytes()?.try_into().ok()?;
                 let mut value = sealed.value.bytes()?;
                 let context = DecryptionContext::Iv128(FixedLength::from(iv));
-                let length = cipher.decrypt(&mut value, context).ok()?.len();
+                let length = key.cipher.decrypt(&mut value, context).ok()?.len();
                 value.truncate(length);
                 Some(value)
             }

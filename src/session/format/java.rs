@@ -36,12 +36,12 @@ pub fn decode(bytes: &[u8]) -> Result<Datum, &'static str> {
     let whole = |number: i64| Datum::Whole(number.into());
     Ok(match stream {
         [b'p'] => Datum::Nothing,
-        [b't', short @ ..] => short.split_first_chunk().map_or(Err(DAMAGED), |(length, text)| {
-            written(u16::from_be_bytes(*length).into(), text)
-        })?,
-        [b'|', long @ ..] => long.split_first_chunk().map_or(Err(DAMAGED), |(length, text)| {
-            written(u64::from_be_bytes(*length), text)
-        })?,
+        [b't', short @ ..] => short
+            .split_first_chunk()
+            .map_or(Err(DAMAGED), |(length, text)| written(u16::from_be_bytes(*length).into(), text))?,
+        [b'|', long @ ..] => long
+            .split_first_chunk()
+            .map_or(Err(DAMAGED), |(length, text)| written(u64::from_be_bytes(*length), text))?,
         _ => {
             let number = |class: &[u8]| stream.strip_prefix(class)?.strip_prefix(NUMBER);
             let long = number(LONG).and_then(|value| value.try_into().ok()).map(i64::from_be_bytes).map(whole);
@@ -119,8 +119,7 @@ pub mod tests {
     /// `"Müller \u0000 \ud83d\ude00"`
     const ODD: &str = "aced00057400114dc3bc6c6c657220c08020eda0bdedb880";
     /// `true`
-    const TRUE: &str =
-        "aced0005737200116a6176612e6c616e672e426f6f6c65616ecd207280d59cfaee0200015a000576616c7565787001";
+    const TRUE: &str = "aced0005737200116a6176612e6c616e672e426f6f6c65616ecd207280d59cfaee0200015a000576616c7565787001";
     /// `1.5`
     const DOUBLE: &str = "aced0005737200106a6176612e6c616e672e446f75626c6580b3c24a296bfb0402000144000576616c7565787200106a6176612e6c616e\
         672e4e756d62657286ac951d0b94e08b02000078703ff8000000000000";
@@ -131,8 +130,7 @@ pub mod tests {
     const UUID: &str = "aced00057372000e6a6176612e7574696c2e55554944bc9903f7986d852f0200024a000c6c65617374536967426974734a000b6d6f73\
         745369674269747378709b0c2f1e4d3c5b6a6f1d3a528d6e4a5f";
     /// `enum E { ADMIN }`
-    const ENUM: &str =
-        "aced00057e72000347244500000000000000001200007872000e6a6176612e6c616e672e456e756d0000000000000000120000787074000541444d494e";
+    const ENUM: &str = "aced00057e72000347244500000000000000001200007872000e6a6176612e6c616e672e456e756d0000000000000000120000787074000541444d494e";
 
     fn read(hex: &str) -> Datum {
         decode(&bytes(hex)).unwrap()

@@ -250,9 +250,10 @@ impl<'a> Reader<'a> {
         let pairs = self.count()?;
         let bytes = self.take(pairs.saturating_mul(2))?;
         let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-        let magnitude = bytes[..used].iter().rev().try_fold(0_i128, |number, byte| {
-            number.checked_mul(256)?.checked_add(i128::from(*byte))
-        });
+        let magnitude = bytes[..used]
+            .iter()
+            .rev()
+            .try_fold(0_i128, |number, byte| number.checked_mul(256)?.checked_add(i128::from(*byte)));
         Ok(magnitude.map_or(Datum::Opaque, |magnitude| Datum::Whole(sign * magnitude)))
     }
 

@@ -13,6 +13,7 @@
 //! Rule 4: a flag would make one user of all who are logged in, and what is stored or counted for one would be for all.
 //! Being stricter than the app about spelling costs nothing: browsers return what they were given.
 
+pub mod custom;
 pub mod datum;
 pub mod django;
 mod envelope;
@@ -74,6 +75,8 @@ pub enum Format {
         /// The cookie is base64 of the identifier, as in the servlet stack; WebFlux sends it as it is.
         base64: bool,
     },
+    /// As the configuration describes it.
+    Custom(Arc<custom::Custom>),
 }
 
 /// PHP's `session.serialize_handler`.
@@ -139,6 +142,8 @@ pub struct Record {
     pub attributes: Vec<(String, String)>,
     /// When the session began, in Unix milliseconds, if it is wanted and told.
     pub born: Option<u64>,
+    /// When it is over by its own word, in Unix milliseconds, although its key may stand longer.
+    pub ends: Option<u64>,
 }
 
 /// What is wanted of a record.
@@ -196,6 +201,7 @@ pub fn way(definition: &Definition) -> Result<Arc<dyn Way>, String> {
         Format::Laravel(cipher) => Ok(Arc::new(laravel::Laravel::new(definition, *cipher)?)),
         Format::Rails => Ok(Arc::new(rails::Rails::new(prefix))),
         Format::Spring { base64 } => Ok(Arc::new(spring::Spring::new(prefix, *base64))),
+        Format::Custom(custom) => Ok(Arc::new(custom::CustomWay::new(custom, &definition.secrets)?)),
     }
 }
 

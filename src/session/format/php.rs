@@ -61,15 +61,15 @@ impl Way for Php {
 ///
 /// # Errors
 /// They cannot be read; says why.
-fn decode(handler: Handler, bytes: &[u8]) -> Result<Datum, &'static str> {
+pub fn decode(handler: Handler, bytes: &[u8]) -> Result<Datum, &'static str> {
     if bytes.is_empty() {
         return Ok(Datum::Map(Vec::new()));
     }
     match handler {
         Handler::Php => variables(bytes, |values| values.until(b'|')),
-        Handler::Binary => variables(bytes, |values| {
-            let length = values.bytes(1)?.iter().map(|byte| usize::from(*byte)).sum::<usize>();
-            if length > 127 { Err("variable without a value") } else { values.bytes(length) }
+        Handler::Binary => variables(bytes, |values| match values.byte()? {
+            length @ 0..=127 => values.bytes(length.into()),
+            _ => Err("variable without a value"),
         }),
         Handler::Serialize => serialized::decode(bytes).and_then(array),
         Handler::Igbinary => igbinary::decode(bytes).and_then(array),

@@ -13,6 +13,7 @@ mod entry;
 
 use sha2::{Digest as _, Sha256};
 
+use self::entry::Held;
 use super::datum::Datum;
 use super::marshal::{self, Marshalled};
 use super::{Record, Stored, Wanted, Way, identifier, json, sign};
@@ -40,25 +41,25 @@ impl Way for Rails {
     fn read(&self, wanted: &Wanted, stored: Stored<'_>, now: u64) -> Result<Option<Record>, &'static str> {
         let Stored::Text(bytes) = stored else { return Err("record is not a string") };
         match session(bytes, now)? {
-            Some(record @ Datum::Map(_)) => Ok(Some(Record::of(wanted, &record))),
+            Some((record @ Datum::Map(_), ends)) => Ok(Some(Record { ends, ..Record::of(wanted, &record) })),
             Some(_) => Err("record is not a hash"),
             None => Ok(None),
         }
     }
 }
 
-/// What a record holds; nothing if it is an entry that is over.
-fn session(bytes: &[u8], now: u64) -> Result<Option<Datum>, &'static str> {
+/// What a record holds, and when that is over, if it says; nothing if it is over.
+fn session(bytes: &[u8], now: u64) -> Result<Option<Held>, &'static str> {
     match bytes {
         [4, 8, ..] => match marshal::decode(bytes)? {
             Marshalled { class: Some(b"ActiveSupport::Cache::Entry"), datum } => entry::of_object(&datum, now),
-            whole => value(whole).map(Some),
+            whole => Ok(Some((value(whole)?, None))),
         },
         [0, 0x11, framed @ ..] => entry::framed(framed, now),
         [0, packed @ ..] => entry::packed(packed, now),
         [1, deflated @ ..] => entry::packed(&super::inflate::zlib(deflated)?, now),
         [0xcc, 0x80, ..] => Err("record is Rails' MessagePack, which is not read"),
-        _ => json::decode(bytes).map(Some),
+        _ => Ok(Some((json::decode(bytes)?, None))),
     }
 }
 

@@ -67,6 +67,14 @@ impl<'a> Values<'a> {
         value(&mut self.input, &mut self.budget)
     }
 
+    /// The next byte.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn byte(&mut self) -> Result<u8, &'static str> {
+        self.input.0.split_off_first().copied().ok_or("record ends too early")
+    }
+
     /// The next `length` bytes.
     ///
     /// # Errors

@@ -65,7 +65,8 @@ impl Way for Spring {
         }
         let (Some(created), Some(accessed), Some(interval)) = (created, accessed, interval) else { return Ok(None) };
         let (created, accessed, interval) = (number(created)?, number(accessed)?, number(interval)?);
-        if interval >= 0 && accessed.saturating_add(interval.saturating_mul(1000)) <= now.into() {
+        let ends = (interval >= 0).then(|| accessed.saturating_add(interval.saturating_mul(1000)));
+        if ends.is_some_and(|ends| ends <= now.into()) {
             return Ok(None);
         }
         let told = |(name, value): (&str, &Option<&[u8]>)| Some((name.to_owned(), attribute((*value)?)));
@@ -74,6 +75,7 @@ impl Way for Spring {
         if wanted.born().is_none() {
             record.born = u64::try_from(created).ok();
         }
+        record.ends = ends.and_then(|ends| u64::try_from(ends).ok());
         Ok(Some(record))
     }
 }
@@ -185,6 +187,7 @@ mod tests {
         let attributes = [(&*format!("{ATTRIBUTE}{PRINCIPAL}"), bytes(ALICE))];
         let record = read(&definition(), &session(HALF_AN_HOUR, &attributes), ACCESSED).unwrap().unwrap();
         assert_eq!((record.user.as_deref(), record.born), (Some("alice"), Some(ACCESSED)));
+        assert_eq!(record.ends, Some(ACCESSED + 1_800_000));
         let anonymous = |value: Vec<u8>| {
             let hash = session(HALF_AN_HOUR, &[("sessionAttr:user_id", value)]);
             read(&definition(), &hash, ACCESSED).unwrap().unwrap().user

@@ -31,6 +31,7 @@ impl Format {
             Self::Laravel(_) => "laravel",
             Self::Rails => "rails",
             Self::Spring { .. } => "spring",
+            Self::Custom(_) => "custom",
         }
     }
 
@@ -74,17 +75,51 @@ impl Format {
                 &["org.springframework.session.FindByIndexNameSessionRepository.PRINCIPAL_NAME_INDEX_NAME", "user_id"],
                 false,
             ),
+            // Nobody knows where its credential is; its prefix is in its key.
+            Self::Custom(custom) => {
+                Usual { carriers: Vec::new(), prefix: "", user: &["user_id"], signed: custom.is_signed() }
+            }
         }
+    }
+
+    /// Whether the app may take a cookie for one that is spelt otherwise ([`Self::confuses`]).
+    pub fn has_aliases(&self) -> bool {
+        matches!(self, Self::Php(_) | Self::Laravel(_))
     }
 
     /// Whether the app takes a cookie called `sent` for the one called `name`, although it is spelt otherwise.
     ///
     /// # Why
-    /// PHP makes variables of cookies, and `.`, space and `[` in a name become `_`.
-    pub fn confuses(&self, name: &str, sent: &str) -> bool {
-        let php = |name: &str| name.replace(['.', ' ', '['], "_");
-        matches!(self, Self::Php(_) | Self::Laravel(_)) && name != sent && php(name) == php(sent)
+    /// PHP makes variables of cookies: `.`, space and `[` in a name become `_`, and `name[x]` is an item of a list called `name`.
+    /// Before 7.4.11 it percent-decoded names as well (CVE-2020-7070).
+    pub fn confuses(&self, name: &str, sent: &[u8]) -> bool {
+        if !self.has_aliases() || sent == name.as_bytes() {
+            return false;
+        }
+        let as_variable = |byte: u8| if matches!(byte, b'.' | b' ' | b'[') { b'_' } else { byte };
+        let mut own = name.bytes().map(as_variable);
+        let mut rest = sent;
+        loop {
+            let next = match rest {
+                [b'%', high, low, after @ ..] => match (hex(*high), hex(*low)) {
+                    (Some(high), Some(low)) => Some((high << 4 | low, after)),
+                    _ => Some((b'%', &rest[1..])),
+                },
+                [byte, after @ ..] => Some((*byte, after)),
+                [] => None,
+            };
+            match (next, own.next()) {
+                (None, None) | (Some((b'[', _)), None) => return true,
+                (Some((byte, after)), Some(wanted)) if as_variable(byte) == wanted => rest = after,
+                _ => return false,
+            }
+        }
     }
+}
+
+/// What a hexadecimal digit stands for.
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]
@@ -95,9 +130,15 @@ mod tests {
     #[test]
     fn php_takes_cookies_for_others() {
         let php = Format::Php(Handler::Php);
-        assert!(php.confuses("my_session", "my.session") && php.confuses("my_session", "my session"));
-        assert!(!php.confuses("my_session", "my_session") && !php.confuses("my_session", "My.session"));
-        assert!(Format::Laravel(Cipher::Cbc).confuses("laravel_session", "laravel[session"));
-        assert!(!Format::Express.confuses("connect_sid", "connect.sid"));
+        for sent in ["my.session", "my session", "my[session", "my_session[]", "my_session[a][b]", "%6dy%2Esession"] {
+            assert!(php.confuses("my_session", sent.as_bytes()), "{sent}");
+        }
+        for sent in
+            ["my_session", "My.session", "my_sessio", "my_session2", "my-session", "%my_session", "", "[my_session"]
+        {
+            assert!(!php.confuses("my_session", sent.as_bytes()), "{sent}");
+        }
+        assert!(Format::Laravel(Cipher::Cbc).confuses("laravel_session", b"laravel[session"));
+        assert!(!Format::Express.confuses("connect_sid", b"connect.sid"));
     }
 }

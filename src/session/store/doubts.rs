@@ -20,7 +20,7 @@ use redis::{Pipeline, Value};
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::known::{Known, Reading};
+use super::known::{Known, Logins, Reading};
 use super::redis::{Told, ask, told};
 use super::remembered::Remembered;
 use crate::clock::instant;
@@ -40,11 +40,11 @@ const EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub struct Doubts(Mutex<ByKey>);
 
-type ByKey = HashMap<Box<[u8]>, Arc<[Known]>>;
+type ByKey = HashMap<Box<[u8]>, Logins>;
 
 impl Doubts {
     /// Also about these.
-    pub fn add(&self, key: &[u8], logins: Arc<[Known]>) {
+    pub fn add(&self, key: &[u8], logins: Logins) {
         let mut doubts = self.0.lock();
         if doubts.len() < MOST || doubts.contains_key(key) {
             doubts.insert(key.into(), logins);
@@ -52,7 +52,7 @@ impl Doubts {
     }
 
     /// Some of them, about which somebody asks now.
-    fn take(&self) -> Vec<(Box<[u8]>, Known)> {
+    fn take(&self) -> Vec<(Box<[u8]>, Arc<Known>)> {
         let mut doubts = self.0.lock();
         let mut taken = Vec::new();
         while taken.len() < AT_ONCE {
@@ -111,11 +111,12 @@ async fn settle(remembered: &Remembered, link: &Link) {
 fn confirmed(known: &Known, answer: &[Value]) -> Option<Known> {
     let reading: &Arc<Reading> = &known.reading;
     let told = told(reading, Answer::Values(answer.to_vec()));
-    let Told { found: Found::Record(Record { user: Some(user), attributes, .. }), life: Some(life) } = told else {
+    let Told { found: Found::Record(Record { user: Some(user), attributes, .. }), life: Some(life), most } = told
+    else {
         return None;
     };
     let principal = Principal { user, attributes, ..Principal::clone(&known.principal) };
-    Some(Known { principal: Arc::new(principal), life, ..known.clone() })
+    Some(Known { principal: Arc::new(principal), life, most, ..known.clone() })
 }
 
 #[cfg(test)]
@@ -128,7 +129,7 @@ mod tests {
     fn doubts_are_bounded_and_taken_once() {
         let doubts = Doubts::default();
         let web = reading("web", "plan");
-        let login = || Arc::from([known(&web, "5", instant())]);
+        let login = || Arc::from([Arc::new(known(&web, "5", instant()))]);
         (0..2 * MOST).for_each(|number| doubts.add(&number.to_be_bytes(), login()));
         doubts.add(&0_usize.to_be_bytes(), login());
         let taken: Vec<_> = std::iter::from_fn(|| Some(doubts.take()).filter(|taken| !taken.is_empty())).collect();

@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 use ahash::RandomState;
 use parking_lot::Mutex;
 
-use super::known::{Known, Reading, Shelf};
-use crate::exchange::Principal;
+use super::known::{Known, Logins, Reading, Shelf};
 
 /// Gates.
 const GATES: usize = 256;
@@ -40,7 +39,7 @@ impl GraceStore {
     }
 
     /// Who was logged in less than `grace` before `now`, as far as is known.
-    pub fn login(&self, key: &[u8], reading: &Arc<Reading>, now: Instant, grace: Duration) -> Option<Arc<Principal>> {
+    pub fn login(&self, key: &[u8], reading: &Arc<Reading>, now: Instant, grace: Duration) -> Option<Arc<Known>> {
         self.shelf.login(key, reading, |known| known.stands(now, grace))
     }
 
@@ -48,12 +47,12 @@ impl GraceStore {
     pub fn keep(&self, key: &[u8], known: Known) {
         let forgotten = self.gate(key).lock();
         if forgotten.is_none_or(|forgotten| forgotten < known.asked) {
-            self.shelf.put(key, known);
+            self.shelf.put(key, Arc::new(known));
         }
     }
 
     /// It is at `now` no longer certain that the login stands; says who it was.
-    pub fn forget(&self, key: &[u8], now: Instant) -> Option<Arc<[Known]>> {
+    pub fn forget(&self, key: &[u8], now: Instant) -> Option<Logins> {
         let mut forgotten = self.gate(key).lock();
         *forgotten = (*forgotten).max(Some(now));
         self.shelf.forget(key)

@@ -18,7 +18,9 @@ use crate::exchange::{Located, Principal};
 use crate::redis_pool::bounded::{Bounded, Kind, Weigh, bounded};
 use crate::redis_pool::near::Size;
 use crate::session::Definition;
+use crate::session::device::Device;
 use crate::session::format::{Stored, Wanted, Way, way};
+use crate::session::lifetime;
 use crate::session::verdict::Found;
 
 /// How one definition reads a record.
@@ -38,8 +40,12 @@ pub struct Known {
     pub principal: Arc<Principal>,
     /// When Redis was asked, or shortly before.
     pub asked: Instant,
-    /// How long the key was there from then on.
+    /// How long the key was there from then on, and the login counts (`max_age`).
     pub life: Life,
+    /// What `max_age` left it then.
+    pub most: Option<Duration>,
+    /// What device it stays with.
+    pub bound: Bound,
     /// The era (`redis_pool::coherence`) in which it was read; 0: outside any.
     pub era: u64,
 }
@@ -53,9 +59,24 @@ pub enum Life {
     Left(Duration),
 }
 
+/// What device a session stays with, as Redis says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Bound {
+    /// Nobody asked, or Redis did not tell.
+    #[default]
+    Unknown,
+    /// With none yet.
+    Nowhere,
+    /// With this one.
+    To(Arc<Device>),
+}
+
 /// Logins by Redis key, within a bound.
 #[derive(Debug)]
-pub struct Shelf(Bounded<Box<[u8]>, Arc<[Known]>>);
+pub struct Shelf(Bounded<Box<[u8]>, Logins>);
+
+/// Logins that were read under one key.
+pub type Logins = Arc<[Arc<Known>]>;
 
 /// Ways to read one record that are remembered beside each other; more definitions of one prefix take turns.
 const READINGS: usize = 8;
@@ -98,9 +119,26 @@ impl Reading {
         }
     }
 
+    /// What was found, given how long a login may last, and what is left of that. At this moment.
+    pub fn in_time(&self, found: Found) -> (Found, Option<Duration>) {
+        let (Some(lifetime), Found::Record(record)) = (&self.definition.lifetime, &found) else { return (found, None) };
+        if record.user.is_none() {
+            return (found, None);
+        }
+        match lifetime::left(lifetime, record.born, Clock::System.unix_micros() / 1000) {
+            Ok(left) => (found, Some(left)),
+            Err(reason) => (Found::Outlived(reason), None),
+        }
+    }
+
     /// What is read of it.
     pub fn wanted(&self) -> &Wanted {
         &self.wanted
+    }
+
+    /// Which definition it is of.
+    pub fn definition(&self) -> &Arc<Definition> {
+        &self.definition
     }
 }
 
@@ -111,6 +149,7 @@ impl PartialEq for Reading {
         let alike = || {
             (&one.name, &one.format, &one.secrets) == (&other_one.name, &other_one.format, &other_one.secrets)
                 && self.wanted == other.wanted
+                && (&one.lifetime, one.binding.is_some()) == (&other_one.lifetime, other_one.binding.is_some())
         };
         Arc::ptr_eq(one, other_one) || alike()
     }
@@ -139,6 +178,24 @@ impl Life {
             Self::Left(left) => passed < left,
         }
     }
+
+    /// What is left when so much has passed; `None`: it has no end.
+    pub fn left_after(self, passed: Duration) -> Option<Duration> {
+        match self {
+            Self::Endless => None,
+            Self::Left(left) => Some(left.saturating_sub(passed)),
+        }
+    }
+
+    /// As long, and no longer than `most`.
+    #[must_use]
+    pub fn within(self, most: Option<Duration>) -> Self {
+        match (self, most) {
+            (life, None) => life,
+            (Self::Endless, Some(most)) => Self::Left(most),
+            (Self::Left(left), Some(most)) => Self::Left(left.min(most)),
+        }
+    }
 }
 
 impl Shelf {
@@ -148,26 +205,25 @@ impl Shelf {
     }
 
     /// Who is logged in under `key`, read in this way, if what is remembered `stands`.
-    pub fn login(&self, key: &[u8], reading: &Arc<Reading>, stands: impl Fn(&Known) -> bool) -> Option<Arc<Principal>> {
+    pub fn login(&self, key: &[u8], reading: &Arc<Reading>, stands: impl Fn(&Known) -> bool) -> Option<Arc<Known>> {
         let all = self.0.get(key)?;
-        let known = all.iter().find(|known| known.reading == *reading && stands(known))?;
-        Some(known.principal.clone())
+        all.iter().find(|known| known.reading == *reading && stands(known)).cloned()
     }
 
     /// Remembers a login, in the place of one that was read before it in the same way, or in an era that is over.
-    pub fn put(&self, key: &[u8], new: Known) {
+    pub fn put(&self, key: &[u8], new: Arc<Known>) {
         let before = self.0.peek(key);
         let others = || before.iter().flat_map(|all| all.iter()).filter(|known| known.era == new.era);
         if others().any(|known| known.reading == new.reading && known.asked > new.asked) {
             return;
         }
-        let others: Vec<Known> = others().filter(|known| known.reading != new.reading).cloned().collect();
+        let others: Vec<Arc<Known>> = others().filter(|known| known.reading != new.reading).cloned().collect();
         let excess = others.len().saturating_sub(READINGS - 1);
         self.0.insert(key.into(), others.into_iter().skip(excess).chain([new]).collect());
     }
 
     /// Forgets what was read under `key`, in whatever way; says what that was.
-    pub fn forget(&self, key: &[u8]) -> Option<Arc<[Known]>> {
+    pub fn forget(&self, key: &[u8]) -> Option<Logins> {
         self.0.remove(key).map(|(_, logins)| logins)
     }
 
@@ -182,13 +238,14 @@ impl Shelf {
     }
 }
 
-impl Weigh<Box<[u8]>> for Arc<[Known]> {
+impl Weigh<Box<[u8]>> for Logins {
     fn weigh(&self, key: &Box<[u8]>) -> u64 {
-        let known = |known: &Known| {
+        let known = |known: &Arc<Known>| {
             let Principal { user, session_digest, session_key, attributes, .. } = &*known.principal;
             let texts = attributes.iter().map(|(path, text)| path.len() + text.len() + 2 * size_of::<String>());
             let strings = user.len() + session_digest.len() + session_key.len() + texts.sum::<usize>();
-            size_of::<Known>() + size_of::<Principal>() + strings
+            let device = if let Bound::To(_) = known.bound { size_of::<Device>() + 32 } else { 0 };
+            size_of::<Known>() + size_of::<Principal>() + 24 + strings + device
         };
         // The entry's own place in the cache, and the counts of its Arcs.
         (key.len() + 96 + self.iter().map(known).sum::<usize>()) as u64
@@ -221,11 +278,12 @@ pub(super) mod tests {
             session_key: "k".repeat(32),
             attributes: vec![("id".into(), user.into())],
         });
-        Known { reading: reading.clone(), principal, asked, life: Life::Endless, era: 0 }
+        let (life, most, bound) = (Life::Endless, None, Bound::Unknown);
+        Known { reading: reading.clone(), principal, asked, life, most, bound, era: 0 }
     }
 
     fn user(shelf: &Shelf, key: &[u8], reading: &Arc<Reading>) -> Option<String> {
-        shelf.login(key, reading, |_| true).map(|principal| principal.user.clone())
+        shelf.login(key, reading, |_| true).map(|known| known.principal.user.clone())
     }
 
     #[test]
@@ -243,11 +301,11 @@ pub(super) mod tests {
     fn what_was_read_in_one_way_counts_for_no_other() {
         let shelf = Shelf::new(1 << 20);
         let (web, other) = (reading("web", "plan"), reading("web", "role"));
-        shelf.put(b"k", known(&web, "5", instant()));
+        shelf.put(b"k", Arc::new(known(&web, "5", instant())));
         assert_eq!(user(&shelf, b"k", &reading("web", "plan")).as_deref(), Some("5"), "the same after a reload");
         assert_eq!((user(&shelf, b"k", &other), user(&shelf, b"l", &web)), (None, None));
         assert_eq!(user(&shelf, b"k", &reading("admin", "plan")), None);
-        shelf.put(b"k", known(&other, "6", instant()));
+        shelf.put(b"k", Arc::new(known(&other, "6", instant())));
         assert_eq!(user(&shelf, b"k", &web).as_deref(), Some("5"));
         assert_eq!(user(&shelf, b"k", &other).as_deref(), Some("6"));
         shelf.forget(b"k");
@@ -262,11 +320,11 @@ pub(super) mod tests {
     fn the_later_reading_stays_whichever_comes_last() {
         let shelf = Shelf::new(1 << 20);
         let (web, start) = (reading("web", "plan"), instant());
-        shelf.put(b"k", known(&web, "new", start + Duration::from_secs(1)));
-        shelf.put(b"k", known(&web, "old", start));
+        shelf.put(b"k", Arc::new(known(&web, "new", start + Duration::from_secs(1))));
+        shelf.put(b"k", Arc::new(known(&web, "old", start)));
         assert_eq!(user(&shelf, b"k", &web).as_deref(), Some("new"));
         let next_era = Known { era: 3, ..known(&web, "next", start) };
-        shelf.put(b"k", next_era);
+        shelf.put(b"k", Arc::new(next_era));
         assert_eq!(user(&shelf, b"k", &web).as_deref(), Some("next"));
     }
 
@@ -275,12 +333,12 @@ pub(super) mod tests {
         let shelf = Shelf::new(64 * 1024);
         let web = reading("web", "plan");
         for number in 0..10_000 {
-            shelf.put(format!("session:{number:016}").as_bytes(), known(&web, "5", instant()));
+            shelf.put(format!("session:{number:016}").as_bytes(), Arc::new(known(&web, "5", instant())));
         }
         let Size { entries, bytes } = shelf.size();
         assert!(bytes <= 64 * 1024 && entries > 50, "{entries} in {bytes} bytes");
         let ways: Vec<_> = (0..20).map(|number| reading("web", &number.to_string())).collect();
-        ways.iter().for_each(|way| shelf.put(b"k", known(way, "5", instant())));
+        ways.iter().for_each(|way| shelf.put(b"k", Arc::new(known(way, "5", instant()))));
         let found: Vec<_> = ways.iter().map(|way| user(&shelf, b"k", way).is_some()).collect();
         assert_eq!(found.iter().filter(|found| **found).count(), READINGS);
         assert!(found[20 - READINGS..].iter().all(|found| *found), "the latest stay: {found:?}");

@@ -8,3 +8,4 @@ pub mod memory;
 pub mod near;
 pub mod redis;
 pub mod remembered;
+pub mod sightings;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::known::{Known, Reading, Shelf};
-use crate::exchange::{Note, Principal};
+use crate::exchange::Note;
 use crate::redis_pool::coherence::Coherence;
 use crate::redis_pool::near::{Settings, Size};
 
@@ -29,7 +29,7 @@ impl NearStore {
     }
 
     /// Who is logged in, if that is known here for certain at `now`.
-    pub fn login(&self, key: &[u8], reading: &Arc<Reading>, now: Instant) -> Option<Arc<Principal>> {
+    pub fn login(&self, key: &[u8], reading: &Arc<Reading>, now: Instant) -> Option<Arc<Known>> {
         let era = self.coherence.era()?;
         let age = self.settings.session_age(self.coherence.mode()?);
         self.shelf.login(key, reading, |known| known.era == era && known.stands(now, age))
@@ -42,7 +42,7 @@ impl NearStore {
 
     /// Remembers what Redis said, unless something has changed since `note`; says whether.
     pub fn keep(&self, key: &[u8], note: Note, known: Known) -> bool {
-        self.coherence.keep(key, note, || self.shelf.put(key, Known { era: note.era, ..known }))
+        self.coherence.keep(key, note, || self.shelf.put(key, Arc::new(Known { era: note.era, ..known })))
     }
 
     /// It is told that the record has changed: forgets it, and what is on its way.

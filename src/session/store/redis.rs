@@ -5,7 +5,8 @@
 //! 2. A key of another type is no session, as is a key that is not there.
 //! 3. Any other error of Redis says nothing about the session. Loading, failing over, losing or moving its cluster's slot,
 //!    held up by a script: that is an outage, which passes. Everything else (no permission above all) is Redis refusing *us*.
-//! 4. `PTTL` may be refused: then the longest age alone bounds what is remembered.
+//! 4. Nor does it outlive what the record says of its own end (`spring`, entries of Rails' cache).
+//! 5. `PTTL` may be refused: then the longest age alone bounds what is remembered.
 //!
 //! # Why
 //! Rule 3: who is believed during an outage is believed because it passes. A missing permission stays until somebody
@@ -16,9 +17,10 @@ use std::time::Duration;
 use redis::{Pipeline, Value};
 
 use super::known::{Life, Reading};
+use crate::clock::Clock;
 use crate::exchange::Answer;
 use crate::redis_pool::text;
-use crate::session::format::Stored;
+use crate::session::format::{Record, Stored};
 use crate::session::verdict::Found;
 
 /// What Redis says while it cannot answer anybody.
@@ -29,8 +31,10 @@ const OUTAGES: [&str; 7] = ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "AS
 pub struct Told {
     /// What it is.
     pub found: Found,
-    /// How long it is there, if that was asked and the record may be remembered.
+    /// How long it is there and counts, if that was asked and the record may be remembered.
     pub life: Option<Life>,
+    /// What `max_age` leaves it.
+    pub most: Option<Duration>,
 }
 
 /// Adds the commands that ask for the record under `key`, and for how long it is there if it `may_be_remembered`; says
@@ -48,13 +52,22 @@ pub fn ask(reading: &Reading, key: &[u8], may_be_remembered: bool, pipeline: &mu
 
 /// What the answer says.
 pub fn told(reading: &Reading, answer: Answer) -> Told {
+    let without = |found| Told { found, life: None, most: None };
     let values = match answer {
-        Answer::NotAsked | Answer::Near(_) => return Told { found: Found::Refused("not asked"), life: None },
-        Answer::Unavailable(reason) => return Told { found: Found::Unavailable(reason), life: None },
+        Answer::NotAsked | Answer::Near(_) => return without(Found::Refused("not asked")),
+        Answer::Unavailable(reason) => return without(Found::Unavailable(reason)),
         Answer::Values(values) => values,
     };
     let mut values = values.into_iter();
-    Told { found: found(reading, values.next()), life: values.next().and_then(|value| life(&value)) }
+    let (found, most) = reading.in_time(found(reading, values.next()));
+    let life = values.next().and_then(|value| life(&value)).map(|life| life.within(most).within(left(&found)));
+    Told { found, life, most }
+}
+
+/// How long a record counts from now on by its own word, if it says.
+fn left(found: &Found) -> Option<Duration> {
+    let Found::Record(Record { ends: Some(ends), .. }) = found else { return None };
+    Some(Duration::from_millis(ends.saturating_sub(Clock::System.unix_micros() / 1000)))
 }
 
 fn found(reading: &Reading, value: Option<Value>) -> Found {
@@ -136,5 +149,20 @@ mod tests {
         assert_eq!(life(error("NOPERM no permissions to run the 'pttl' command")), Some(Life::Endless));
         assert_eq!((life(Value::Int(-2)), life(Value::Nil)), (None, None), "it ended between the two answers");
         assert_eq!(told(&reading(Format::Json), Answer::Values(vec![Value::Nil])).life, None);
+    }
+
+    #[test]
+    fn the_end_that_a_record_tells_bounds_what_is_remembered_of_it() {
+        let begun = Clock::System.unix_micros() / 1000 - 10_000;
+        let field = |text: String| Value::BulkString(text.into());
+        let times = [begun.to_string(), begun.to_string(), "60".into()].map(field);
+        let reading = reading(Format::Spring { base64: true });
+        let attributes = reading.fields().unwrap().len() - times.len();
+        let hash = Value::Array(times.into_iter().chain(vec![Value::Nil; attributes]).collect());
+        let life = |pttl| told(&reading, Answer::Values(vec![hash.clone(), Value::Int(pttl)])).life;
+        let Some(Life::Left(left)) = life(350_000) else { panic!("{:?}", life(350_000)) };
+        assert!(left <= Duration::from_secs(50), "{left:?}");
+        assert!(matches!(life(-1), Some(Life::Left(left)) if left <= Duration::from_secs(50)));
+        assert_eq!(life(1000), Some(Life::Left(Duration::from_secs(1))));
     }
 }

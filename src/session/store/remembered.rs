@@ -13,7 +13,7 @@ use super::grace::GraceStore;
 use super::known::{Known, Reading};
 use super::near::NearStore;
 use crate::clock::instant;
-use crate::exchange::{Note, Principal};
+use crate::exchange::Note;
 use crate::redis_pool::coherence::Coherence;
 use crate::redis_pool::near::{Settings, Size, Tier, trackable};
 use crate::session::MemorySettings;
@@ -81,7 +81,7 @@ impl Remembered {
     }
 
     /// Who is logged in, if Redis need not be asked.
-    pub fn login(&self, key: &[u8], reading: &Arc<Reading>) -> Option<Arc<Principal>> {
+    pub fn login(&self, key: &[u8], reading: &Arc<Reading>) -> Option<Arc<Known>> {
         self.near.login(key, reading, instant())
     }
 
@@ -101,7 +101,7 @@ impl Remembered {
     }
 
     /// Who was logged in less than `grace` ago, now that Redis is away.
-    pub fn believed(&self, key: &[u8], reading: &Arc<Reading>, grace: Duration) -> Option<Arc<Principal>> {
+    pub fn believed(&self, key: &[u8], reading: &Arc<Reading>, grace: Duration) -> Option<Arc<Known>> {
         self.grace.login(key, reading, instant(), grace)
     }
 

@@ -50,8 +50,7 @@ const FLOATS: &str = "04085b0e6608312e3566072d30660a31653130306608696e6666092d69
     0a352e346533660633";
 
 /// `s = "shared text"; [s, s, {"k" => s}, 1.5, 1.5, 2**70, s]`
-const LINKS: &str =
-    "04085b0c4922107368617265642074657874063a06455440067b064922066b063b005440066608312e3540096c2b0a000000000000000040004006";
+const LINKS: &str = "04085b0c4922107368617265642074657874063a06455440067b064922066b063b005440066608312e3540096c2b0a000000000000000040004006";
 
 /// `h = {"user_id" => 5}; h["me"] = h; h`
 const CYCLE: &str = "04087b0749220c757365725f6964063a064554690a4922076d65063b00544000";
@@ -92,7 +91,8 @@ fn numbers_are_read_to_the_last_digit() {
 
 #[test]
 fn links_count_as_what_they_lead_to_and_cycles_end() {
-    let links = r#"["shared text", "shared text", {k: "shared text"}, 1.5, 1.5, 1180591620717411303424, "shared text"]"#;
+    let links =
+        r#"["shared text", "shared text", {k: "shared text"}, 1.5, 1.5, 1180591620717411303424, "shared text"]"#;
     assert_eq!(shown(&read(LINKS)), links);
     assert_eq!(shown(&read(CYCLE)), "{user_id: 5, me: ?}");
     let times = r#"{z: ?, t: "after", u: "after", zz: ?, v: "after"}"#;
@@ -169,7 +169,9 @@ fn what_is_hostile_is_refused() {
     assert_eq!(refused(b""), ENDS);
     assert_eq!(refused(b"i\x06i\x06"), "record goes on behind its end");
     // What is claimed and does not come: 2^30 items, a text, a number.
-    for claims in [&b"[\x04\xff\xff\xff\x3f"[..], b"{\x04\xff\xff\xff\x3f", b"\"\x04\xff\xff\xff\x7f", b"l+\x04\xff\xff\xff\x7f"] {
+    for claims in
+        [&b"[\x04\xff\xff\xff\x3f"[..], b"{\x04\xff\xff\xff\x3f", b"\"\x04\xff\xff\xff\x7f", b"l+\x04\xff\xff\xff\x7f"]
+    {
         assert_eq!(refused(claims), ENDS);
     }
     assert_eq!(refused(b"\"\xfa"), "record has a negative length");

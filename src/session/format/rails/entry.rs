@@ -13,13 +13,16 @@ use super::value;
 use crate::session::format::datum::Datum;
 use crate::session::format::{inflate, marshal};
 
+/// A value, and when its entry is over, in Unix milliseconds.
+pub type Held = (Datum, Option<u64>);
+
 const UNKNOWN: &str = "record is an entry of an unknown Rails";
 
 /// Reads an entry of rule 2; nothing if it is over at `now`, in Unix milliseconds.
 ///
 /// # Errors
 /// It is of another Rails, or what is in it cannot be read.
-pub fn of_object(entry: &Datum, now: u64) -> Result<Option<Datum>, &'static str> {
+pub fn of_object(entry: &Datum, now: u64) -> Result<Option<Held>, &'static str> {
     let held = entry.at("@value").ok_or(UNKNOWN)?;
     let end = match entry.at("@expires_in") {
         None | Some(Datum::Nothing) => None,
@@ -28,21 +31,20 @@ pub fn of_object(entry: &Datum, now: u64) -> Result<Option<Datum>, &'static str>
             Some(begun + number(life).ok_or(UNKNOWN)?)
         }
     };
-    if is_over(end, now) {
-        return Ok(None);
-    }
-    match (entry.at("@compressed"), held) {
-        (None, held) => Ok(Some(held.clone())),
-        (Some(_), Datum::Bytes(deflated)) => marshalled(&inflate::zlib(deflated)?).map(Some),
-        (Some(_), _) => Err(UNKNOWN),
-    }
+    let Some(ends) = standing(end, now) else { return Ok(None) };
+    let value = match (entry.at("@compressed"), held) {
+        (None, held) => held.clone(),
+        (Some(_), Datum::Bytes(deflated)) => marshalled(&inflate::zlib(deflated)?)?,
+        (Some(_), _) => return Err(UNKNOWN),
+    };
+    Ok(Some((value, ends)))
 }
 
 /// Reads an entry of rule 3, behind its first byte and inflated.
 ///
 /// # Errors
 /// As above.
-pub fn packed(bytes: &[u8], now: u64) -> Result<Option<Datum>, &'static str> {
+pub fn packed(bytes: &[u8], now: u64) -> Result<Option<Held>, &'static str> {
     let Datum::List(members) = marshalled(bytes)? else { return Err(UNKNOWN) };
     let mut members = members.into_iter();
     let value = members.next().unwrap_or(Datum::Nothing);
@@ -50,14 +52,14 @@ pub fn packed(bytes: &[u8], now: u64) -> Result<Option<Datum>, &'static str> {
         None | Some(Datum::Nothing) => None,
         Some(end) => Some(number(&end).ok_or(UNKNOWN)?),
     };
-    Ok((!is_over(end, now)).then_some(value))
+    Ok(standing(end, now).map(|ends| (value, ends)))
 }
 
 /// Reads an entry of rule 4, behind its first two bytes.
 ///
 /// # Errors
 /// As above.
-pub fn framed(bytes: &[u8], now: u64) -> Result<Option<Datum>, &'static str> {
+pub fn framed(bytes: &[u8], now: u64) -> Result<Option<Held>, &'static str> {
     const DEFLATED: u8 = 0x80;
     let (&[kind], rest) = bytes.split_first_chunk().ok_or(UNKNOWN)?;
     let (end, rest) = rest.split_first_chunk().ok_or(UNKNOWN)?;
@@ -65,24 +67,24 @@ pub fn framed(bytes: &[u8], now: u64) -> Result<Option<Datum>, &'static str> {
     let version = usize::try_from(i32::from_le_bytes(*version)).unwrap_or(0);
     let (_, held) = rest.split_at_checked(version).ok_or(UNKNOWN)?;
     let end = f64::from_le_bytes(*end);
-    if is_over((end >= 0.0).then_some(end), now) {
-        return Ok(None);
-    }
-    match kind {
-        1 => marshalled(held).map(Some),
-        0x81 => marshalled(&inflate::zlib(held)?).map(Some),
-        text if (2..=4).contains(&(text & !DEFLATED)) => Err("record is not a hash"),
-        _ => Err(UNKNOWN),
-    }
+    let Some(ends) = standing((end >= 0.0).then_some(end), now) else { return Ok(None) };
+    let value = match kind {
+        1 => marshalled(held)?,
+        0x81 => marshalled(&inflate::zlib(held)?)?,
+        text if (2..=4).contains(&(text & !DEFLATED)) => return Err("record is not a hash"),
+        _ => return Err(UNKNOWN),
+    };
+    Ok(Some((value, ends)))
 }
 
 fn marshalled(bytes: &[u8]) -> Result<Datum, &'static str> {
     value(marshal::decode(bytes)?)
 }
 
-/// Whether what ends at `end`, in Unix seconds, is over at `now`, in milliseconds.
-fn is_over(end: Option<f64>, now: u64) -> bool {
-    end.is_some_and(|end| end * 1000.0 <= now as f64)
+/// When what ends at `end`, in Unix seconds, ends in milliseconds; nothing if that is over at `now`.
+fn standing(end: Option<f64>, now: u64) -> Option<Option<u64>> {
+    let ends = end.map(|end| (end * 1000.0).ceil() as u64);
+    ends.is_none_or(|ends| ends > now).then_some(ends)
 }
 
 fn number(datum: &Datum) -> Option<f64> {
@@ -114,7 +116,8 @@ mod tests {
     const PACKED_70: &str = "0004085b077b0749220c757365725f6964063a064554690a49220963617274063b00545b06492209626f6f6b063b005466113137\
         39353232343939322e35";
     /// `"\0" + Marshal.dump([{"user_id" => 5, "cart" => ["book"]}])`
-    const ENDLESS_70: &str = "0004085b067b0749220c757365725f6964063a064554690a49220963617274063b00545b06492209626f6f6b063b0054";
+    const ENDLESS_70: &str =
+        "0004085b067b0749220c757365725f6964063a064554690a49220963617274063b00545b06492209626f6f6b063b0054";
     /// `"\1" + Zlib::Deflate.deflate(Marshal.dump([{"user_id" => 5, "bio" => "abc" * 400}, 1795224992.5]))`
     const DEFLATED_70: &str = "01789c63e18866af66f754e2292d4e2d8acf4c61b362730dc9e4f254e248cacc67b36608f15462dac09298943c8a46d1281a45\
         4302810aae344143734b532323134b4b233d5300e325d7f8";
@@ -126,7 +129,7 @@ mod tests {
         5462dac09298943c8a46d1281a454302810a2e004a78d4aa";
 
     fn user(entry: &str, now: u64) -> Result<Option<String>, &'static str> {
-        Ok(session(&bytes(entry), now)?.map(|record| record.at("user_id").and_then(Datum::text).unwrap()))
+        Ok(session(&bytes(entry), now)?.map(|(record, _)| record.at("user_id").and_then(Datum::text).unwrap()))
     }
 
     #[test]
@@ -146,6 +149,7 @@ mod tests {
             (FRAMED_71, 1_795_224_992_500),
         ] {
             assert_eq!((user(entry, end - 1), user(entry, end)), (Ok(Some("5".into())), Ok(None)), "{entry}");
+            assert_eq!(session(&bytes(entry), 0).unwrap().unwrap().1, Some(end), "{entry}");
         }
         for entry in [ENDLESS_61, ENDLESS_70, DEFLATED_71] {
             assert_eq!(user(entry, 9_000_000_000_000), Ok(Some("5".into())), "{entry}");

@@ -1,0 +1,98 @@
+//! What has been done for a key lately, so that it is done once within a while and not with every request. No I/O, and time
+//! is an argument.
+//!
+//! 1. Whoever asks first is told to do it; whoever asks again within the while is not.
+//! 2. It is bounded by [`MOST`] keys. Beyond, those that were noted longest ago are forgotten: for them it is done once
+//!    more, which costs a command and harms nobody.
+
+use std::collections::HashMap;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use ahash::RandomState;
+use parking_lot::Mutex;
+
+/// Keys that are noted at a time.
+pub const MOST: usize = 65_536;
+/// Parts, so that workers seldom wait for each other.
+const PARTS: usize = 16;
+/// Keys of a generation of a part: there are two.
+const GENERATION: usize = MOST / PARTS / 2;
+
+type Times = HashMap<Box<[u8]>, Instant, RandomState>;
+
+/// When something was last done, by key.
+#[derive(Debug)]
+pub struct Recent {
+    parts: Box<[Mutex<Part>]>,
+    hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    young: Times,
+    old: Times,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+    }
+}
+
+impl Recent {
+    /// Whether it is to be done for `key` at `now`: nobody has been told so `within` the time before.
+    pub fn is_first(&self, key: &[u8], now: Instant, within: Duration) -> bool {
+        let mut part = self.part(key).lock();
+        let last = part.young.get(key).or_else(|| part.old.get(key));
+        if last.is_some_and(|last| now.saturating_duration_since(*last) < within) {
+            return false;
+        }
+        if part.young.len() >= GENERATION {
+            part.old = mem::take(&mut part.young);
+        }
+        part.young.insert(key.into(), now);
+        true
+    }
+
+    /// It has not been done after all: whoever asks next is told to.
+    pub fn forget(&self, key: &[u8]) {
+        let mut part = self.part(key).lock();
+        part.young.remove(key);
+        part.old.remove(key);
+    }
+
+    fn part(&self, key: &[u8]) -> &Mutex<Part> {
+        &self.parts[(self.hasher.hash_one(key) >> 48) as usize % PARTS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::instant;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn it_is_done_once_within_the_while_for_each_key() {
+        let (recent, start) = (Recent::default(), instant());
+        assert!(recent.is_first(b"a", start, SECOND) && recent.is_first(b"b", start, SECOND));
+        assert!(!recent.is_first(b"a", start + SECOND / 2, SECOND));
+        assert!(recent.is_first(b"a", start + SECOND, SECOND));
+        assert!(!recent.is_first(b"a", start + SECOND, SECOND));
+        recent.forget(b"a");
+        assert!(recent.is_first(b"a", start + SECOND, SECOND));
+    }
+
+    #[test]
+    fn keys_are_bounded() {
+        let (recent, start) = (Recent::default(), instant());
+        for number in 0..3 * MOST {
+            recent.is_first(&number.to_be_bytes(), start, SECOND);
+        }
+        let kept: usize = recent.parts.iter().map(|part| part.lock().young.len() + part.lock().old.len()).sum();
+        assert!(kept <= MOST && kept > MOST / 4, "{kept}");
+        assert!(!recent.is_first(&(3 * MOST - 1).to_be_bytes(), start, SECOND), "the latest are known");
+    }
+}

@@ -1,0 +1,255 @@
+//! What is done as sessions pass, where the configuration asks for it: they are prolonged (`touch`), kept to their device
+//! (`bind`), and noted as their user's (`index`).
+//!
+//! 1. Nobody waits for any of it: it is sent behind the request, bounded as all that is sent so (`redis_pool`), and dropped
+//!    while Redis is away. What was not done is done with the session's next request.
+//! 2. Only a login that Redis vouches for is prolonged, bound or noted; not one that is believed while Redis is away.
+//! 3. A session is noted at most once within `index.interval` by each process, and prolonged at most once within `touch_interval`
+//!    by all of them (`touch`), however many requests it has at a time ([`Recent`]).
+//! 4. A session that is bound to nothing yet is bound to the device of the request at hand. Whoever comes first decides
+//!    (`SET NX`), and until Redis has told who that was it is asked each time.
+//! 5. Where Redis does not tell the device although it tells the record (a missing right, a value that is not ours), the
+//!    request passes, and the log says `session_device=unknown`: a trouble of ours is no theft. In a cluster a node that is away with the
+//!    device is an outage, as if the record were away.
+//! 6. A prolongation that Redis refuses is counted each time and logged once: `PEXPIRE … GT` is of Redis 7, and it needs the
+//!    right to write the app's keys. No session is shortened instead.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ::redis::{Pipeline, Value};
+use http::header;
+
+use super::device::{Device, family};
+use super::recent::Recent;
+use super::settings::Mismatch;
+use super::store::known::{Bound, Known};
+use super::store::sightings::{self as keys, SPARE, Sighting};
+use super::verdict::Verdict;
+use super::{Definition, touch};
+use crate::clock::Clock;
+use crate::exchange::{Answer, Exchange, Presented, Principal};
+use crate::redis_pool::{Link, text};
+use crate::telemetry::registry::{Counter, Registry};
+
+/// How often what a session is bound to is prolonged where there is no index.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// How long what is kept of a session without an end lives where there is no index.
+const ENDLESS: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+/// A session that is seen for the first time is bound, or tried to be, at most so often.
+const BINDING: Duration = Duration::from_secs(1);
+
+/// What a process has done lately, shared by its workers.
+#[derive(Debug, Default)]
+pub struct Done {
+    touched: Recent,
+    noted: Recent,
+    bound: Recent,
+    /// That Redis refuses to prolong has been logged.
+    complained: AtomicBool,
+}
+
+/// What one definition wants done, on one worker.
+pub struct Following {
+    definition: Arc<Definition>,
+    link: Link,
+    prefix: String,
+    done: Arc<Done>,
+    mismatches: Counter,
+    touched: Counter,
+    untouched: Counter,
+}
+
+impl Following {
+    /// As `definition` says, on `worker`, under our `prefix`; `None`: it asks for nothing of the kind.
+    pub fn new(
+        definition: &Arc<Definition>,
+        link: Link,
+        prefix: &str,
+        done: Arc<Done>,
+        registry: &Registry,
+        worker: usize,
+    ) -> Option<Self> {
+        let Definition { name, touch, binding, index, .. } = &**definition;
+        if touch.is_none() && binding.is_none() && index.is_none() {
+            return None;
+        }
+        let action = match binding.as_ref().map(|binding| binding.mismatch) {
+            Some(Mismatch::Refuse) => "refuse",
+            Some(Mismatch::Login) => "login",
+            Some(Mismatch::Report) | None => "report",
+        };
+        let session = ("session", &**name);
+        let help = "Requests from another device than their session is bound to.";
+        let labels = [session, ("action", action)];
+        let mismatches = registry.counter(worker, "sidegate_session_device_mismatches_total", help, &labels);
+        let touches = |result| {
+            let help = "Sessions that were to be prolonged, by what Redis made of it.";
+            registry.counter(worker, "sidegate_session_touches_total", help, &[session, ("result", result)])
+        };
+        Some(Self {
+            definition: definition.clone(),
+            link,
+            prefix: prefix.to_owned(),
+            done,
+            mismatches,
+            touched: touches("prolonged"),
+            untouched: touches("failed"),
+        })
+    }
+
+    /// Adds the question for the device of the session whose record has this key; says how many commands that is.
+    pub fn ask(&self, record: &str, pipeline: &mut Pipeline) -> usize {
+        if self.definition.binding.is_none() {
+            return 0;
+        }
+        keys::ask_device(pipeline, &self.prefix, &keys::handle(record.as_bytes()));
+        1
+    }
+
+    /// Takes the answer to that out of `answer`: it stands last.
+    pub fn bound(&self, answer: &mut Answer) -> Bound {
+        let Answer::Values(values) = answer else { return Bound::Unknown };
+        if self.definition.binding.is_none() {
+            return Bound::Unknown;
+        }
+        match values.pop() {
+            Some(Value::Nil) => Bound::Nowhere,
+            Some(value) => {
+                text(&value).and_then(Device::read).map_or(Bound::Unknown, |device| Bound::To(Arc::new(device)))
+            }
+            None => Bound::Unknown,
+        }
+    }
+
+    /// Whether a login with this may be remembered near: with a binding, only once it is known what it is bound to.
+    pub fn is_settled(&self, bound: &Bound) -> bool {
+        self.definition.binding.is_none() || matches!(bound, Bound::To(_))
+    }
+
+    /// The verdict, given where the request comes from.
+    pub fn at_home(&self, verdict: Verdict, exchange: &Exchange) -> Verdict {
+        let (Some(binding), Verdict::Valid(_) | Verdict::Believed(_)) = (&self.definition.binding, &verdict) else {
+            return verdict;
+        };
+        let Some(known) = exchange.answers.login::<Known>() else { return verdict };
+        let device = match &known.bound {
+            Bound::Nowhere => return verdict,
+            Bound::Unknown => {
+                exchange.trail.borrow_mut().session_device = Some("unknown");
+                return verdict;
+            }
+            Bound::To(device) => device,
+        };
+        if device.fits(binding, user_agent(exchange), exchange.client.address) {
+            return verdict;
+        }
+        exchange.trail.borrow_mut().session_device = Some("mismatch");
+        match binding.mismatch {
+            Mismatch::Report => verdict,
+            Mismatch::Refuse => Verdict::Elsewhere,
+            Mismatch::Login => Verdict::Rejected("another device"),
+        }
+    }
+
+    /// Counts, and does what is to be done for a login.
+    pub fn record(&self, verdict: &Verdict, exchange: &Exchange) {
+        if exchange.trail.borrow().session_device == Some("mismatch") {
+            self.mismatches.inc();
+        }
+        let Verdict::Valid(principal) = verdict else { return };
+        let Some(known) = exchange.answers.login::<Known>() else { return };
+        let Some(Presented::Located(located)) = exchange.presented.as_deref() else { return };
+        if !self.link.is_up() {
+            return;
+        }
+        let now = exchange.trail.borrow().started;
+        let passed = now.saturating_duration_since(known.asked);
+        let most = known.most.map(|most| most.saturating_sub(passed));
+        let mut left = known.life.left_after(passed);
+        if let Some(wanted) = self.definition.touch.as_ref().and_then(|wish| touch::due(wish, left, most)) {
+            self.touch(&located.key, wanted, now);
+            left = left.max(Some(wanted));
+        }
+        let index = self.definition.index.as_ref();
+        let endless = index.map_or(ENDLESS, |index| index.ttl);
+        let life = left.map_or(endless, |left| left.saturating_add(SPARE));
+        if matches!(known.bound, Bound::Nowhere) {
+            self.bind(&located.key, exchange, life, now);
+        }
+        self.note(&located.key, principal, &known, exchange, life, now);
+    }
+
+    fn touch(&self, record: &str, ttl: Duration, now: Instant) {
+        let Some(wish) = &self.definition.touch else { return };
+        if !self.done.touched.is_first(record.as_bytes(), now, wish.interval) {
+            return;
+        }
+        let mut pipeline = Pipeline::with_capacity(1);
+        let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        pipeline.cmd("PEXPIRE").arg(record).arg(millis).arg("GT");
+        let (link, done, record) = (self.link.clone(), self.done.clone(), record.to_owned());
+        let (touched, untouched, name) = (self.touched.clone(), self.untouched.clone(), self.definition.name.clone());
+        self.link.behind(record.len() + 64, async move {
+            match link.query(&pipeline).await.as_deref() {
+                Ok([Value::Int(1)]) => touched.inc(),
+                // It has been prolonged meanwhile, has no end, or is gone.
+                Ok([Value::Int(_)]) => {}
+                Ok([Value::ServerError(error)]) => {
+                    untouched.inc();
+                    if !done.complained.swap(true, Ordering::Relaxed) {
+                        let needs = "touch needs Redis 7 (PEXPIRE … GT) and the right to write the app's sessions";
+                        tracing::warn!(session = &*name, error = error.code(), "no session is prolonged: {needs}");
+                    }
+                }
+                Ok(_) | Err(_) => {
+                    untouched.inc();
+                    done.touched.forget(record.as_bytes());
+                }
+            }
+        });
+    }
+
+    fn bind(&self, record: &str, exchange: &Exchange, life: Duration, now: Instant) {
+        let Some(binding) = &self.definition.binding else { return };
+        if !self.done.bound.is_first(record.as_bytes(), now, BINDING) {
+            return;
+        }
+        let device = Device::of(binding, user_agent(exchange), exchange.client.address).to_string();
+        let mut pipeline = Pipeline::with_capacity(1);
+        keys::bind(&mut pipeline, &self.prefix, &keys::handle(record.as_bytes()), &device, life);
+        self.link.send(pipeline);
+    }
+
+    fn note(&self, record: &str, who: &Principal, known: &Known, exchange: &Exchange, life: Duration, now: Instant) {
+        let (index, is_bound) = (self.definition.index.as_ref(), matches!(known.bound, Bound::To(_)));
+        let interval = index.map_or(INTERVAL, |index| index.interval);
+        if index.is_none() && !is_bound || !self.done.noted.is_first(record.as_bytes(), now, interval) {
+            return;
+        }
+        let mut pipeline = Pipeline::with_capacity(3);
+        if is_bound {
+            keys::keep_bound(&mut pipeline, &self.prefix, &keys::handle(record.as_bytes()), life);
+        }
+        if let Some(index) = index {
+            let now = Clock::System.unix_micros() / 1000;
+            let sighting = Sighting {
+                user: who.user.clone(),
+                session: who.session.to_string(),
+                record: record.as_bytes().to_owned(),
+                first: now,
+                last: now,
+                address: exchange.client.address.to_string(),
+                agent: family(user_agent(exchange)).into_owned(),
+            };
+            keys::note(&mut pipeline, &self.prefix, &sighting, life, index.most);
+        }
+        let (done, record) = (self.done.clone(), record.to_owned());
+        self.link.send_or(pipeline, move || done.noted.forget(record.as_bytes()));
+    }
+}
+
+fn user_agent(exchange: &Exchange) -> &[u8] {
+    exchange.request.headers().get(header::USER_AGENT).map_or(b"", |agent| agent.as_bytes())
+}

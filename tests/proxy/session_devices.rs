@@ -1,0 +1,253 @@
+//! Sessions that stay with a device, and what is known of a user's: listed and revoked from any instance.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::harness::redis::RedisCluster;
+use crate::harness::sidegate::run;
+use crate::harness::{Answer, Configuration, Origin, RedisServer, Sidegate, until};
+
+const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+const NEWER_FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0";
+const CURL: &str = "curl/8.5.0";
+const HOME: &str = "192.0.2.7";
+const ABROAD: &str = "198.51.100.7";
+const ALICE: &str = "alice-0123456789";
+
+const TABLES: &str = r#"
+[near]
+session_max_age = "10m"
+
+[session.web]
+format = "json"
+from = ["bearer"]
+user = "id"
+forward = { X-User-Id = "id" }
+LINES
+
+[[route]]
+path = "/private"
+session = "web"
+
+[[route]]
+path = "/maybe"
+session = { use = "web", mode = "optional" }
+"#;
+
+fn configuration(app: &Origin, url: &str, lines: &str) -> Configuration {
+    let tables = TABLES.replace("LINES", lines);
+    Configuration::of(app).server("trusted_proxies = [\"127.0.0.1\"]").redis_at(url).with(&tables)
+}
+
+fn log_in(redis: &RedisServer, who: &str, id: u32) {
+    let record = format!(r#"{{"id":{id}}}"#);
+    redis.ask::<()>(&["SET", &format!("session:{who}"), &record, "EX", "600"]).expect("SET");
+}
+
+fn ask(sidegate: &Sidegate, target: &str, who: &str, agent: &str, address: &str) -> Answer {
+    let authorization = format!("Bearer {who}");
+    let fields = [("Authorization", authorization.as_str()), ("User-Agent", agent), ("X-Forwarded-For", address)];
+    sidegate.client().get_with(target, &fields)
+}
+
+fn keys(redis: &RedisServer, pattern: &str) -> Vec<String> {
+    redis.ask(&["KEYS", pattern]).expect("KEYS")
+}
+
+/// Exit code, and what was printed.
+fn sessions(sidegate: &Sidegate, arguments: &[&str]) -> (i32, String) {
+    let all = [&["sessions", "--admin", sidegate.admin()], arguments].concat();
+    let (code, out, error) = run(&all, Path::new("."));
+    (code, out + &error)
+}
+
+fn listed(sidegate: &Sidegate, user: &str) -> Vec<Value> {
+    let (code, said) = sessions(sidegate, &["list", user, "--json"]);
+    assert_eq!(code, 0, "{said}");
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    said["sessions"].as_array().expect("a list").clone()
+}
+
+/// The handle of the session that was last seen with this agent.
+fn handle(all: &[Value], agent: &str) -> String {
+    let found = all.iter().find(|session| session["agent"] == agent).expect("a session of this agent");
+    found["handle"].as_str().expect("a handle").to_owned()
+}
+
+#[test]
+fn a_session_stays_with_the_device_that_it_was_first_seen_on() {
+    for (mismatch, status, optional) in [("report", 200, 200), ("refuse", 403, 403), ("login", 401, 200)] {
+        let (redis, app) = (RedisServer::start(), Origin::saying("app"));
+        log_in(&redis, ALICE, 42);
+        let lines = format!("bind = {{ agent = true, ipv4 = 24, mismatch = {mismatch:?} }}");
+        let sidegate = configuration(&app, &redis.url(), &lines).start();
+        let ask = |target, agent, address| ask(&sidegate, target, ALICE, agent, address).status;
+        assert_eq!(ask("/private", FIREFOX, HOME), 200);
+        until("a binding", || keys(&redis, "sidegate:device:*").len() == 1);
+        let key = &keys(&redis, "sidegate:device:*")[0];
+        let noted: String = redis.ask(&["GET", key]).expect("GET");
+        assert_eq!(noted, "agent=firefox network=192.0.2.0/24");
+        assert!(redis.ask::<i64>(&["PTTL", key]).expect("PTTL") > 600_000, "it outlives the session");
+        assert!(!key.contains("alice"), "{key}");
+
+        assert_eq!(ask("/private", NEWER_FIREFOX, "192.0.2.200"), 200, "{mismatch}");
+        for (agent, address) in [(CURL, HOME), (FIREFOX, ABROAD), (CURL, ABROAD), (FIREFOX, "2001:db8::7")] {
+            assert_eq!(ask("/private", agent, address), status, "{mismatch}: {agent} at {address}");
+        }
+        let before = app.count();
+        assert_eq!(ask("/maybe", CURL, HOME), optional, "{mismatch}");
+        if app.count() > before {
+            assert_eq!(app.last().field("x-user-id").is_some(), mismatch == "report", "{mismatch}");
+        }
+        assert_eq!(ask("/private", FIREFOX, HOME), 200, "{mismatch}: nobody is logged out by a thief");
+        let metric = format!("sidegate_session_device_mismatches_total{{session=\"web\",action={mismatch:?}}}");
+        assert_eq!(sidegate.metric(&metric), 5.0, "{mismatch}");
+        let line = sidegate.access_log(|line| line["session_device"] == "mismatch");
+        assert_eq!(line["session"], if mismatch == "report" { "valid" } else { "rejected" });
+        assert!(!sidegate.output().contains(ALICE));
+    }
+}
+
+#[test]
+fn a_warm_session_that_is_bound_costs_no_trip() {
+    let (redis, app) = (RedisServer::start(), Origin::saying("app"));
+    log_in(&redis, ALICE, 42);
+    let lines = "bind = { agent = true, mismatch = \"refuse\" }\nindex = true";
+    let sidegate = configuration(&app, &redis.url(), lines).start();
+    let get = |agent| ask(&sidegate, "/private", ALICE, agent, HOME).status;
+    let reads = || {
+        let said: String = redis.ask(&["INFO", "commandstats"]).expect("INFO");
+        let line = said.lines().find_map(|line| line.strip_prefix("cmdstat_get:calls=")?.split(',').next());
+        line.map_or(0, |calls| calls.parse::<u64>().expect("a number"))
+    };
+    until("a session that is remembered", || {
+        let before = reads();
+        get(FIREFOX) == 200 && reads() == before
+    });
+    let before = reads();
+    for _ in 0..30 {
+        assert_eq!((get(FIREFOX), get(CURL)), (200, 403));
+    }
+    assert_eq!(reads(), before);
+}
+
+#[test]
+fn a_device_that_redis_does_not_tell_sends_nobody_away() {
+    let (redis, app) = (RedisServer::start(), Origin::saying("app"));
+    log_in(&redis, ALICE, 42);
+    let sidegate = configuration(&app, &redis.url(), "bind = { agent = true, mismatch = \"login\" }").start();
+    let get = |agent| ask(&sidegate, "/private", ALICE, agent, HOME).status;
+    assert_eq!(get(FIREFOX), 200);
+    until("a binding", || keys(&redis, "sidegate:device:*").len() == 1);
+    let key = keys(&redis, "sidegate:device:*").remove(0);
+    redis.ask::<()>(&["DEL", &key]).expect("DEL");
+    redis.ask::<()>(&["HSET", &key, "not", "ours"]).expect("HSET");
+    // As any change of the record does, it has the near tier ask again.
+    redis.ask::<()>(&["EXPIRE", &format!("session:{ALICE}"), "500"]).expect("EXPIRE");
+    until("what is remembered is gone", || get(CURL) == 200);
+    sidegate.access_log(|line| line["session_device"] == "unknown" && line["session"] == "valid");
+}
+
+#[test]
+fn a_users_sessions_are_listed_and_revoked_from_any_instance() {
+    let (redis, app) = (RedisServer::start(), Origin::saying("app"));
+    let [one, other] = [(); 2].map(|()| configuration(&app, &redis.url(), "index = true").start());
+    let all = [(ALICE, FIREFOX), ("alice-abcdefghij", CURL), ("alice-klmnopqrst", "okhttp/4.12.0")];
+    for (who, agent) in all {
+        log_in(&redis, who, 42);
+        assert_eq!(ask(&one, "/private", who, agent, HOME).status, 200);
+        assert_eq!(ask(&other, "/private", who, agent, HOME).status, 200);
+    }
+    log_in(&redis, "carol-0123456789", 7);
+    assert_eq!(ask(&one, "/private", "carol-0123456789", CURL, ABROAD).status, 200);
+    until("all that have passed", || listed(&other, "42").len() == 3 && listed(&other, "7").len() == 1);
+    let (code, said) = sessions(&one, &["list", "42"]);
+    assert!(code == 0 && said.lines().count() == 3 && said.contains(" firefox at 192.0.2.7 "), "{said}");
+    assert!(all.iter().all(|(who, _)| !said.contains(who)), "{said}");
+    let known = listed(&one, "42");
+    assert!(known.iter().all(|session| session["ends_in"].as_u64().is_some_and(|left| left <= 600)), "{known:?}");
+
+    let get = |sidegate: &Sidegate, who: &str| ask(sidegate, "/private", who, FIREFOX, HOME).status;
+    let revoked = handle(&known, "firefox");
+    assert_eq!(sessions(&other, &["revoke", &revoked]), (0, format!("revoked {revoked}\n")));
+    for sidegate in [&other, &one] {
+        until("the end of the session", || get(sidegate, ALICE) == 401);
+        assert_eq!((get(sidegate, all[1].0), get(sidegate, all[2].0)), (200, 200));
+    }
+    assert_eq!(sessions(&other, &["revoke", &revoked]).0, 1, "it is over");
+
+    let kept = handle(&known, "okhttp");
+    let (code, said) = sessions(&one, &["revoke", "--user", "42", "--but", &kept]);
+    assert!(code == 0 && said == format!("revoked {}\n", handle(&known, "curl")), "{said}");
+    until("the end of the other", || get(&other, all[1].0) == 401);
+    assert_eq!((get(&one, all[2].0), get(&other, "carol-0123456789")), (200, 200));
+    let (code, said) = sessions(&one, &["revoke", "--user", "42", "--but", &revoked]);
+    assert!(code == 1 && said.contains("nothing was revoked"), "{said}");
+    assert_eq!(get(&one, all[2].0), 200);
+    assert_eq!(sessions(&one, &["revoke", "--user", "42"]).0, 0);
+    until("the end of all", || get(&other, all[2].0) == 401 && get(&one, all[2].0) == 401);
+    until("nothing left of them", || keys(&redis, "sidegate:session:*").len() == 1);
+    assert!(listed(&one, "42").is_empty());
+    assert_eq!(sessions(&one, &["revoke", "--user", "42"]), (0, "no session to revoke\n".into()));
+
+    // Logged out by the app: it is not listed, and forgotten.
+    redis.ask::<()>(&["DEL", "session:carol-0123456789"]).expect("DEL");
+    assert!(listed(&one, "7").is_empty());
+    until("nothing left", || {
+        keys(&redis, "sidegate:session:*").is_empty() && keys(&redis, "sidegate:user:*").is_empty()
+    });
+}
+
+#[test]
+fn what_cannot_be_is_told_with_the_right_exit_code() {
+    let (redis, app) = (RedisServer::start(), Origin::saying("app"));
+    let indexed = configuration(&app, &redis.url(), "index = { most = 2 }").start();
+    for wrong in [
+        &["revoke"][..],
+        &["revoke", "x"],
+        &["list"],
+        &["list", ""],
+        &["revoke", "--user", "7", "--but", "x"],
+        &["revoke", "0123456789abcdef0123456789abcdef", "--user", "7"],
+    ] {
+        assert_eq!(sessions(&indexed, wrong).0, 2, "{wrong:?}");
+    }
+    let (code, said) = sessions(&indexed, &["list", "7", "--session", "other"]);
+    assert!(code == 1 && said.contains("no route has a session called other"), "{said}");
+    let (code, said) = sessions(&indexed, &["revoke", "0123456789abcdef0123456789abcdef"]);
+    assert!(code == 1 && said.contains("no session 0123456789abcdef"), "{said}");
+    for who in ["first-0123456789", "second-012345678", "third-0123456789"] {
+        log_in(&redis, who, 42);
+        assert_eq!(ask(&indexed, "/private", who, CURL, HOME).status, 200);
+    }
+    until("all seen", || keys(&redis, "sidegate:session:*").len() == 3);
+    until("as many as are kept", || listed(&indexed, "42").len() == 2);
+
+    let plain = configuration(&app, &redis.url(), "").start();
+    let (code, said) = sessions(&plain, &["list", "42"]);
+    assert!(code == 1 && said.contains("index = true"), "{said}");
+}
+
+#[test]
+fn what_is_kept_of_sessions_may_lie_anywhere_in_a_cluster() {
+    let cluster = RedisCluster::start();
+    let app = Origin::saying("app");
+    let lines = "index = true\nbind = { agent = true, mismatch = \"refuse\" }\ntouch = \"30m\"";
+    let configuration = configuration(&app, &cluster.url(), lines);
+    let [one, other] = [(); 2].map(|()| configuration.start());
+    let all: Vec<String> = (0..6).map(|number| format!("alice-{number}-0123456789")).collect();
+    for who in &all {
+        let key = format!("session:{who}");
+        cluster.nodes()[cluster.master_of(&key)].ask::<()>(&["SET", &key, r#"{"id":42}"#, "EX", "600"]).expect("SET");
+        until("a login", || ask(&one, "/private", who, CURL, HOME).status == 200);
+        until("its device", || ask(&one, "/private", who, FIREFOX, HOME).status == 403);
+        let master = &cluster.nodes()[cluster.master_of(&key)];
+        until("more life", || master.ask::<i64>(&["PTTL", &key]).expect("PTTL") > 1_700_000);
+    }
+    until("all of them", || listed(&other, "42").len() == all.len());
+    assert_eq!(sessions(&other, &["revoke", "--user", "42"]).0, 0);
+    for who in &all {
+        until("their end", || ask(&one, "/private", who, CURL, HOME).status == 401);
+    }
+}
