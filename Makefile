@@ -1,6 +1,6 @@
 # What one does with this repository. `make run` is the demo; `.ci/run` is lint, test and a short bench.
 
-.PHONY: run demo test install-tests fuzz slow bench lint fmt doc check
+.PHONY: run demo test install-tests fuzz frameworks slow bench lint fmt doc check
 
 run: demo
 
@@ -17,6 +17,12 @@ test: install-tests
 # Every test whose name contains `fuzz`, for so long; a failure prints the seed that plays it again.
 fuzz:
 	SIDEGATE_FUZZ_SECONDS=$${SIDEGATE_FUZZ_SECONDS:-3600} cargo test --locked --no-fail-fast fuzz -- --nocapture
+
+# Real applications of every framework behind the binary: what they need comes from PyPI, npm and Debian (as root).
+# Some of them: make frameworks ARGS="flask express"
+frameworks:
+	cargo build --locked
+	python3 tests/frameworks/run.py target/debug/sidegate $(ARGS)
 
 install-tests:
 	sh tests/install.sh

@@ -23,6 +23,7 @@
 //! not symmetrical to rule 1 because its mistakes are not: to take back too much costs a miss.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -47,15 +48,25 @@ pub(super) use apart::apart;
 /// Bytes of a URI that has a key.
 pub const MAX_LENGTH: usize = 4096;
 
-/// A primary key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A primary key. Two with the same text are the same: the rest follows from it.
+#[derive(Clone, Debug)]
 pub struct Key {
     text: String,
     authority: usize,
     place: usize,
     /// The place, where the path as sent is not canonical.
     canonical: Option<String>,
+    /// Of the text, once somebody has asked: a miss does so several times.
+    digest: OnceCell<Digest>,
 }
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Key {}
 
 /// What may be in a key besides the URI.
 #[derive(Clone, Copy, Debug)]
@@ -142,7 +153,7 @@ impl Key {
         }
         text.push(' ');
         text.push_str(scheme.as_str());
-        let mut key = Self { text, authority: authority.len(), place, canonical: None };
+        let mut key = Self { text, authority: authority.len(), place, canonical: None, digest: OnceCell::new() };
         let canonical = place_path(path);
         if *canonical != *path {
             key.canonical = Some(key.place_of(path));
@@ -191,7 +202,7 @@ impl Key {
 
     /// SHA-256 of its text.
     pub fn digest(&self) -> Digest {
-        Sha256::digest(&self.text).into()
+        *self.digest.get_or_init(|| Sha256::digest(&self.text).into())
     }
 }
 

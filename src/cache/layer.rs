@@ -210,10 +210,11 @@ impl Cache {
             return Box::pin(self.observe(observer, action, exchange, next)).await;
         }
         match action {
-            Action::Reuse { errand, stored, tier, now, fresh_for } => {
-                match self.reuse(&errand.key, &exchange, &stored, tier, (now, fresh_for)).await {
+            Action::Reuse { key, stored, tier, now, fresh_for } => {
+                match self.reuse(&key, &exchange, &stored, tier, (now, fresh_for)).await {
                     Some(response) => response,
-                    None => self.fetch(errand, exchange, next).await,
+                    // In a box, as below.
+                    None => Box::pin(self.fetch_instead(key, &stored, exchange, next)).await,
                 }
             }
             Action::Stale { errand, stored, fresh_for, refresh, detail } => {

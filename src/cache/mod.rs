@@ -47,3 +47,14 @@ impl Default for MemorySettings {
         Self { max_bytes: 128 << 20, max_filling: 128 << 20 }
     }
 }
+
+/// The fields of a head, for tests.
+#[cfg(test)]
+fn head_of(fields: &[(&'static str, &str)]) -> http::HeaderMap {
+    let mut head = http::HeaderMap::new();
+    for (name, value) in fields {
+        let value = http::HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        head.append(http::HeaderName::from_static(name), value);
+    }
+    head
+}

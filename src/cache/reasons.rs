@@ -94,35 +94,12 @@ mod tests {
 
     #[test]
     fn each_word_of_the_rules_has_a_sentence_and_a_section() {
-        use NotStored::*;
-        let stored = [
-            RequestNoStore,
-            LocalReply,
-            Status,
-            NoStore,
-            Private,
-            NoCache,
-            SetCookie,
-            SessionOrder,
-            Vary,
-            EventStream,
-            Credentials,
-            NoLifetime,
-            Stale,
-        ];
-        let reused = [
-            NotReused::Stale,
-            NotReused::NoCache,
-            NotReused::ClientNoCache,
-            NotReused::ClientMaxAge,
-            NotReused::ClientMinFresh,
-        ];
-        let words = stored.into_iter().map(NotStored::as_str).chain(reused.into_iter().map(NotReused::as_str));
+        let words = NotStored::ALL.map(NotStored::as_str).into_iter().chain(NotReused::ALL.map(NotReused::as_str));
         for word in words {
             let reason = of(word).unwrap_or_else(|| panic!("{word} is not explained"));
             assert!(!reason.sentence.is_empty() && !reason.rule.is_empty(), "{word}");
         }
-        for reused in reused {
+        for reused in NotReused::ALL {
             assert_eq!(of(reused.as_str()).map(|reason| reason.rule), Some(reused.section()));
         }
     }

@@ -65,17 +65,9 @@ pub(super) fn varies(answer: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderName;
+    use crate::cache::head_of as head;
 
     type Fields<'a> = &'a [(&'static str, &'static str)];
-
-    fn head(fields: Fields) -> HeaderMap {
-        let mut head = HeaderMap::new();
-        for (name, value) in fields {
-            head.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        head
-    }
 
     #[test]
     fn whole_text_that_nobody_has_coded_or_vouches_for_is_coded() {

@@ -132,15 +132,7 @@ fn weight(parameter: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderName;
-
-    fn head(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut head = HeaderMap::new();
-        for (name, value) in fields {
-            head.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        head
-    }
+    use crate::cache::head_of as head;
 
     const ALL: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
 

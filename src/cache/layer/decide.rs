@@ -8,28 +8,29 @@
 //! 5. To a POST that is a read only what is fresh is an answer.
 //! 6. A client that takes only what is stored gets 504 where the app would be asked (RFC 9111 §5.2.1.7).
 
+use std::rc::Rc;
 use std::sync::Arc;
 
-use http::Method;
+use http::{Method, Response};
 use http_body::Body as _;
 
 use super::Cache;
 use super::outcome::{Tier, Why};
 use super::together::Lead;
+use crate::body::Body;
 use crate::cache::rules::directives::directives;
 use crate::cache::rules::request::{self, Credentials};
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
 use crate::cache::store::{Found, Generation, Purpose, Question, Since, Store};
 use crate::cache::stored::{Known, StoredResponse};
 use crate::cache::{ClientDirectives, Key, Policy};
-use crate::exchange::{Answer, Exchange, Slot};
+use crate::exchange::{Answer, Exchange, Next, Slot};
 
 /// What happens to a read.
 pub(super) enum Action {
     /// The stored response is sent.
     Reuse {
-        /// What takes its place if its content cannot be read.
-        errand: Errand,
+        key: Key,
         stored: Arc<StoredResponse>,
         tier: Tier,
         /// In seconds since the Unix epoch: when that was decided.
@@ -111,7 +112,7 @@ impl Cache {
             ClientDirectives::Honour => ClientAsks::heard(exchange.request.headers(), heard),
             ClientDirectives::Ignore => ClientAsks::default(),
         };
-        match self.look_up(&policy, exchange, purpose, asks).await {
+        match self.look_up(policy, exchange, purpose, asks).await {
             Action::Ask { .. } | Action::PassBy { .. } if asks.only_if_cached => Action::Refuse,
             action => action,
         }
@@ -139,11 +140,7 @@ impl Cache {
             return Action::PassBy { reason: "owed" };
         }
         let credentials = self.credentials(exchange);
-        let since = Since::now(self.clock.unix_seconds());
-        let errand = |why, key, generation| {
-            let (policy, posted) = (policy.clone(), exchange.posted.is_some());
-            Errand { policy, why, key, generation, since, credentials, posted, behind: false, lead: Lead::default() }
-        };
+        let errand = |why, key, generation| self.errand(policy, why, key, generation, exchange);
         let stored = match found {
             Found::Unavailable(_) => return Action::PassBy { reason: "store-unavailable" },
             Found::Nothing { generation, other_variants, known } => {
@@ -163,9 +160,7 @@ impl Cache {
         let now = self.clock.unix_seconds();
         let age = facts.age(now);
         match reuse::judge(&facts, age, &asks) {
-            Use::Fresh { fresh_for } => {
-                Action::Reuse { errand: errand(Why::UriMiss, key, generation), stored, tier, now, fresh_for }
-            }
+            Use::Fresh { fresh_for } => Action::Reuse { key, stored, tier, now, fresh_for },
             _ if exchange.posted.is_some() => {
                 let why = Why::NotReused(reuse::NotReused::Stale);
                 Action::Ask { errand: errand(why, key, generation), stored: Held::Nothing }
@@ -183,6 +178,46 @@ impl Cache {
                     _ => Action::Ask { errand, stored: Held::One(stored) },
                 }
             }
+        }
+    }
+
+    /// What asking the app from here on takes, under the generation that the look-up read.
+    fn errand(
+        &self,
+        policy: &Arc<Policy>,
+        why: Why,
+        key: Key,
+        generation: Option<Generation>,
+        exchange: &Exchange,
+    ) -> Errand {
+        Errand {
+            policy: policy.clone(),
+            why,
+            key,
+            generation,
+            since: Since::now(self.clock.unix_seconds()),
+            credentials: self.credentials(exchange),
+            posted: exchange.posted.is_some(),
+            behind: false,
+            lead: Lead::default(),
+        }
+    }
+
+    /// Asks the app after all: the content of what is stored, and was the answer, cannot be read. Of a hit, nothing more is
+    /// made ready for that.
+    pub(super) async fn fetch_instead<S: Next>(
+        self: Rc<Self>,
+        key: Key,
+        stored: &StoredResponse,
+        exchange: Box<Exchange>,
+        next: S,
+    ) -> Response<Body> {
+        match self.policy_of(&exchange) {
+            Some(policy) => {
+                let errand = self.errand(policy, Why::UriMiss, key, Some(stored.generation), &exchange);
+                self.fetch(errand, exchange, next).await
+            }
+            None => self.pass_by("bypass", Some("no-policy"), exchange, next).await,
         }
     }
 

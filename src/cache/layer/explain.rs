@@ -57,7 +57,7 @@ impl Cache {
             stored = self.standing(exchange).await;
         }
         if let (Some(stored), Some(policy)) = (stored, self.policy_of(exchange)) {
-            told["stored"] = shown(&stored, stored.facts.age(self.clock.unix_seconds()), &policy);
+            told["stored"] = shown(&stored, stored.facts.age(self.clock.unix_seconds()), policy);
         }
         if self.observer.is_some() {
             told["does"] = "forwards, as it only observes".into();

@@ -30,17 +30,20 @@ impl Cache {
         next: S,
     ) -> Response<Body> {
         let now = self.clock.unix_seconds();
-        let (errand, stored, is_fresh) = match action {
-            Action::Reuse { errand, stored, .. } => (errand, stored, true),
-            Action::Stale { errand, stored, .. } => (errand, stored, false),
+        let (key, stale, stored) = match action {
+            Action::Reuse { key, stored, .. } => (key, None, stored),
+            Action::Stale { errand, stored, .. } => (errand.key.clone(), Some(errand), stored),
             Action::Ask { errand, .. } => return self.fetch(errand, exchange, next).await,
             Action::PassBy { reason } => return self.pass_by("bypass", Some(reason), exchange, next).await,
             Action::Refuse => return self.pass_by("bypass", Some("observe"), exchange, next).await,
         };
         let (expected, content) = match &stored.content {
-            Content::Whole(_) => match self.stored_answer(&errand.key, &exchange.request, &stored, now).await {
+            Content::Whole(_) => match self.stored_answer(&key, &exchange.request, &stored, now).await {
                 Some(expected) => expected.into_parts(),
-                None => return self.fetch(errand, exchange, next).await,
+                None => match stale {
+                    None => return self.fetch_instead(key, &stored, exchange, next).await,
+                    Some(errand) => return self.fetch(errand, exchange, next).await,
+                },
             },
             Content::Pieces(_) => answer::begun(&exchange.request, &stored, now, Body::empty()).into_parts(),
         };
@@ -48,11 +51,11 @@ impl Cache {
             Content::Whole(_) => content.collect().await.map(http_body_util::Collected::to_bytes).ok(),
             Content::Pieces(_) => None,
         };
-        let digest = errand.key.digest();
+        let digest = key.digest();
         let (clock, trail) = (self.clock.clone(), exchange.trail.clone());
-        let response = match is_fresh {
-            true => self.pass_by("bypass", Some("observe"), exchange, next).await,
-            false => self.fetch(errand, exchange, next).await,
+        let response = match stale {
+            None => self.pass_by("bypass", Some("observe"), exchange, next).await,
+            Some(errand) => self.fetch(errand, exchange, next).await,
         };
         let found = match trail.borrow().local_reply {
             Some(_) => Some(Verdict::Unknown),

@@ -253,8 +253,8 @@ impl Cache {
         exchange: &mut Exchange,
     ) -> Result<(Head, Response<Body>), Option<Box<(Errand, Held)>>> {
         match self.decide(exchange, purpose(exchange)).await {
-            Action::Reuse { errand, stored, tier, now, fresh_for } => {
-                let response = self.reuse(&errand.key, exchange, &stored, tier, (now, fresh_for)).await.ok_or(None)?;
+            Action::Reuse { key, stored, tier, now, fresh_for } => {
+                let response = self.reuse(&key, exchange, &stored, tier, (now, fresh_for)).await.ok_or(None)?;
                 Ok((stored, response))
             }
             Action::Ask { errand, stored } => Err(Some(Box::new((errand, stored)))),

@@ -86,10 +86,10 @@ impl Cache {
     }
 
     /// The policy for the answer to this request.
-    pub(super) fn policy_of(&self, exchange: &Exchange) -> Option<Arc<Policy>> {
+    pub(super) fn policy_of(&self, exchange: &Exchange) -> Option<&Arc<Policy>> {
         let Policies { own, others, .. } = self.policies.as_ref()?;
         let ByMethod { get, post } = if self.is_own(exchange) { own } else { others };
-        Some(if exchange.posted.is_some() { post.clone() } else { get.clone() })
+        Some(if exchange.posted.is_some() { post } else { get })
     }
 
     /// The credentials that a request carries and its key does not hold.

@@ -68,15 +68,7 @@ fn any_member_matches(list: &[u8], etag: Option<&[u8]>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
-
-    fn head(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut head = HeaderMap::new();
-        for (name, value) in fields {
-            head.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        head
-    }
+    use crate::cache::head_of as head;
 
     const NOW: u64 = 1_795_000_000; // in November 2026
     const NOON: &str = "Sun, 06 Nov 1994 12:00:00 GMT";

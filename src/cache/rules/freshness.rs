@@ -110,8 +110,8 @@ fn bounded(seconds: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::head_of as head;
     use crate::cache::rules::directives::Directives;
-    use http::HeaderValue;
 
     const NOON: &str = "Sun, 06 Nov 1994 12:00:00 GMT";
     const A_MINUTE_PAST: &str = "Sun, 06 Nov 1994 12:01:00 GMT";
@@ -120,14 +120,6 @@ mod tests {
 
     fn of(directives: Directives) -> Said {
         Said { directives, targeted: false }
-    }
-
-    fn head(fields: &[(http::HeaderName, &'static str)]) -> HeaderMap {
-        let mut head = HeaderMap::new();
-        for (name, value) in fields {
-            head.append(name, HeaderValue::from_static(value));
-        }
-        head
     }
 
     const TTL: Freshness = Freshness {
@@ -160,8 +152,8 @@ mod tests {
             (targeted(Some(7)), vec![A_MINUTE_PAST], Some(NOON), Explicit(7)),
             (targeted(None), vec![A_MINUTE_PAST], Some(NOON), Configured(30)),
         ] {
-            let mut fields: Vec<_> = expires.iter().map(|line| (EXPIRES, *line)).collect();
-            fields.extend(date.map(|date| (DATE, date)));
+            let mut fields: Vec<_> = expires.iter().map(|line| ("expires", *line)).collect();
+            fields.extend(date.map(|date| ("date", date)));
             let found = lifetime(StatusCode::OK, &head(&fields), &said, &TTL, RECEIVED);
             assert_eq!(found, expected, "{said:?} {expires:?}");
         }
@@ -205,7 +197,7 @@ mod tests {
         ];
         for (status, modified, said, policy, expected) in cases {
             let (status, head) =
-                (StatusCode::from_u16(status).unwrap(), head(&[(LAST_MODIFIED, modified), (DATE, NOON)]));
+                (StatusCode::from_u16(status).unwrap(), head(&[("last-modified", modified), ("date", NOON)]));
             assert_eq!(lifetime(status, &head, &of(said), policy, RECEIVED), expected, "{status} {modified} {said:?}");
         }
     }

@@ -113,20 +113,12 @@ fn is_named_by_if_range(request: &HeaderMap, stored: &HeaderMap, now: u64) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderName;
+    use crate::cache::head_of as head;
     use proptest::prelude::*;
 
     const NOW: u64 = 1_795_000_000; // in November 2026
     const MODIFIED: &str = "Sun, 06 Nov 1994 12:00:00 GMT";
     const A_SECOND_LATER: &str = "Sun, 06 Nov 1994 12:00:01 GMT";
-
-    fn head(fields: &[(&'static str, &str)]) -> HeaderMap {
-        let mut head = HeaderMap::new();
-        for (name, value) in fields {
-            head.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
-        }
-        head
-    }
 
     #[test]
     fn one_range_is_cut_out_and_everything_else_is_whole() {

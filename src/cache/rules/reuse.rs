@@ -224,8 +224,9 @@ pub fn is_retired(stored: &Facts, now: u64, status: StatusCode) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::head_of as head;
+    use http::HeaderValue;
     use http::header::CACHE_CONTROL;
-    use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     /// Fresh for a minute.
@@ -243,14 +244,6 @@ mod tests {
     const BEHIND: Facts = Facts { while_revalidate: 10, ..PLAIN };
     const STRICT: Facts = Facts { strict: true, while_revalidate: 10, if_error: 10, ..PLAIN };
     const NO_CACHE: Facts = Facts { validate: true, ..STRICT };
-
-    fn head(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut head = HeaderMap::new();
-        for (name, value) in fields {
-            head.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        head
-    }
 
     fn asks(directives: &'static str) -> ClientAsks {
         ClientAsks::heard(&head(&[("cache-control", directives)]), ClientDirectives::Honour)

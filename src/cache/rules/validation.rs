@@ -152,14 +152,7 @@ pub fn head_says(stored: &HeaderMap, head_answer: &HeaderMap) -> HeadSays {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn head(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut head = HeaderMap::new();
-        for (name, value) in fields {
-            head.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        head
-    }
+    use crate::cache::head_of as head;
 
     const NOON: &str = "Sun, 06 Nov 1994 12:00:00 GMT";
     const LATER: &str = "Sun, 06 Nov 1994 13:00:00 GMT";

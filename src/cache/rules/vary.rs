@@ -155,15 +155,7 @@ fn is_written(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
-
-    fn head(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut head = HeaderMap::new();
-        for (name, value) in fields {
-            head.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        head
-    }
+    use crate::cache::head_of as head;
 
     #[test]
     fn vary_lines_are_one_list_without_repetition() {

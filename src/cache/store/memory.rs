@@ -199,7 +199,8 @@ impl MemoryStore {
     }
 }
 
-/// The key's text, and the variant in hex; no key's own text ends so, as the scheme is its last word.
+/// The key's text, and the variant in hex. No key's own text ends so: its last word is the scheme, or begins with `by=` or
+/// `as=`, and hex has no `=`.
 fn variant_text(key: &Key, variant: &Digest) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(key.text().len() + 1 + 2 * variant.len());
