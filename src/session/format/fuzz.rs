@@ -2,6 +2,7 @@
 //!
 //! By a fixed seed and count; for longer, `SIDEGATE_FUZZ_SECONDS` (`make fuzz`), and to repeat a run `SIDEGATE_FUZZ_SEED`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -18,10 +19,18 @@ const COUNT: usize = 4_000;
 
 const LARAVEL_KEY: &str = "base64:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
+/// A format that is met with anything.
+struct Met {
+    name: String,
+    prefix: String,
+    way: Arc<dyn Way>,
+    wanted: Wanted,
+}
+
 /// All formats, signed ones with the secret of their captures.
-fn formats() -> Vec<(Box<dyn Fn(&[u8])>, String)> {
-    let php = [Handler::Php, Handler::Serialize, Handler::Binary, Handler::Igbinary]
-        .map(|handler| (Format::Php(handler), ""));
+fn formats() -> Vec<Met> {
+    let php = [Handler::Php, Handler::Serialize, Handler::Binary, Handler::Igbinary];
+    let php = php.map(|handler| (Format::Php(handler), ""));
     let laravel = [Cipher::Cbc, Cipher::Gcm].map(|cipher| (Format::Laravel(cipher), LARAVEL_KEY));
     let spring = [true, false].map(|base64| (Format::Spring { base64 }, ""));
     let signing = "session-signing-key-0123456789";
@@ -34,41 +43,38 @@ fn formats() -> Vec<(Box<dyn Fn(&[u8])>, String)> {
         (Format::Django, ""),
         (Format::Rails, ""),
     ];
-    let all = others.into_iter().chain(php).chain(laravel).chain(spring);
-    all.map(|(format, secret)| {
+    let met = |(format, secret): (Format, &str)| {
         let mut definition = Definition::new("web", format);
         definition.secrets = Secrets::new(Some(secret).filter(|secret| !secret.is_empty()).map(Into::into));
         definition.attributes = ["roles", "cart", "data.0.name", "name"].map(str::to_owned).into();
-        let (name, prefix) = (format!("{:?}", definition.format), definition.prefix.clone());
         let (way, wanted) = (way(&definition).unwrap(), Wanted::of(&definition));
-        let meets: Box<dyn Fn(&[u8])> = Box::new(move |bytes| meet(&*way, &wanted, &prefix, bytes));
-        (meets, name)
-    })
-    .collect()
+        Met { name: format!("{:?}", definition.format), prefix: definition.prefix, way, wanted }
+    };
+    others.into_iter().chain(php).chain(laravel).chain(spring).map(met).collect()
 }
 
-/// Takes `bytes` for a credential, and for a record: nothing fails but by a reason, and what is told is bounded.
-fn meet(way: &dyn Way, wanted: &Wanted, prefix: &str, bytes: &[u8]) {
-    if let Ok(located) = way.locate(bytes) {
-        let behind = located.key.strip_prefix(prefix).expect("the key is behind the prefix");
-        let safe = |byte: u8| byte.is_ascii_graphic() && byte != b'*';
-        assert!(
-            behind.bytes().all(safe) && (8..=512).contains(&behind.len()),
-            "{behind:?} from {}",
-            bytes.escape_ascii()
-        );
-        assert!(!located.identifier.contains(':'), "{located:?} may be of another family of keys");
-    }
-    let record = match way.fields(wanted) {
-        None => way.read(wanted, Stored::Text(bytes), 1_795_300_000_000),
-        Some(names) => {
-            let fields = vec![Some(bytes); names.len()];
-            way.read(wanted, Stored::Fields(&fields), 1_795_300_000_000)
+impl Met {
+    /// Takes `bytes` for a credential, and for a record: nothing fails but by a reason, and what is told is bounded.
+    fn meets(&self, bytes: &[u8]) {
+        let Self { way, wanted, prefix, .. } = self;
+        if let Ok(located) = way.locate(bytes) {
+            let behind = located.key.strip_prefix(prefix).expect("the key is behind the prefix");
+            let safe = |byte: u8| byte.is_ascii_graphic() && byte != b'*';
+            let length = (8..=512).contains(&behind.len());
+            assert!(behind.bytes().all(safe) && length, "{behind:?} from {}", bytes.escape_ascii());
+            assert!(!located.identifier.contains(':'), "{located:?} may be of another family of keys");
         }
-    };
-    if let Ok(Some(record)) = record {
-        assert!(record.user.is_none_or(|user| !user.is_empty() && user.len() <= MAX_TEXT));
-        assert!(record.attributes.iter().all(|(_, text)| text.len() <= MAX_TEXT));
+        let record = match way.fields(wanted) {
+            None => way.read(wanted, Stored::Text(bytes), 1_795_300_000_000),
+            Some(names) => {
+                let fields = vec![Some(bytes); names.len()];
+                way.read(wanted, Stored::Fields(&fields), 1_795_300_000_000)
+            }
+        };
+        if let Ok(Some(record)) = record {
+            assert!(record.user.is_none_or(|user| !user.is_empty() && user.len() <= MAX_TEXT));
+            assert!(record.attributes.iter().all(|(_, text)| text.len() <= MAX_TEXT));
+        }
     }
 }
 
@@ -123,9 +129,9 @@ fn fuzz_all_formats() {
     let mut turn = 0;
     while deadline.map_or(turn < COUNT, |deadline| instant() < deadline) {
         let bytes = spoilt(&mut random, &captured);
-        for (meets, format) in &formats {
-            let met = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| meets(&bytes)));
-            assert!(met.is_ok(), "{format} met {}", bytes.escape_ascii());
+        for format in &formats {
+            let met = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| format.meets(&bytes)));
+            assert!(met.is_ok(), "{} met {}", format.name, bytes.escape_ascii());
         }
         turn += 1;
     }
