@@ -133,6 +133,7 @@ fn what_the_reference_shows_without_default_is_good_too() {
         "says nothing about requests in flight",
         "not beside a plan's",
         "has a cost in units",
+        "a request for it is answered 401",
         "only what says that it is for all is stored",
         "is of format `php`",
         "is of format `laravel`",
@@ -307,6 +308,60 @@ fn a_session_reads_the_attributes_that_the_limits_of_its_routes_need() {
     assert_eq!(session.definition.attributes, ["plan", "org.id"]);
     assert_eq!(session.mode, crate::session::Mode::Optional);
     assert_eq!(settings.routes[0].limits[0].counting().map(|counting| counting.burst), Some(1));
+}
+
+#[test]
+fn a_public_path_is_a_route_of_its_own_wherever_its_requests_would_have_gone() {
+    let settings = good(&format!(
+        "{UPSTREAM}
+        [redis]
+        url = \"redis://127.0.0.1\"
+        [session.web]
+        format = \"json\"
+        public = [\"/login\", \"/assets/{{*rest}}\"]
+        [session.staff]
+        format = \"json\"
+        public = \"/login\"
+        [[route]]
+        path = \"/{{*rest}}\"
+        session = {{ use = \"web\", require = {{ role = \"admin\" }} }}
+        on_write = \"tag:{{rest}}\"
+        [[route]]
+        path = \"/{{*rest}}\"
+        methods = \"POST\"
+        session = {{ use = \"web\", mode = \"observe\" }}
+        [[route]]
+        hosts = \"staff.test\"
+        path = \"/{{*rest}}\"
+        session = \"staff\"
+        [[route]]
+        path = \"/assets/{{*all}}\"
+        methods = \"PUT\"
+        [[route]]
+        hosts = \"open.test\"
+        path = \"/{{*rest}}\""
+    ));
+    let told = |route: &crate::config::settings::RouteSettings| {
+        let session = route.session.as_ref().map(|of| {
+            let require = of.require.len();
+            format!("{} {:?} {require}", of.definition.name, of.mode)
+        });
+        format!("{}: {}", route.label, session.unwrap_or_default())
+    };
+    let copies: Vec<_> = settings.routes[5..].iter().map(told).collect();
+    let expected = [
+        "POST /login: web Observe 0",
+        "/login (public): web Optional 0",
+        "staff.test/login (public): staff Optional 0",
+        "open.test/login: ",
+        "POST /assets/{*rest}: web Observe 0",
+        "/assets/{*rest} (public): web Optional 0",
+        "staff.test/assets/{*rest}: staff Required 0",
+        "open.test/assets/{*rest}: ",
+    ];
+    assert_eq!(copies, expected);
+    let names: Vec<&str> = settings.routes[6].pattern.parameters().map(|name| &**name).collect();
+    assert_eq!((names, &settings.routes[6].on_write[..]), (vec!["rest"], &["tag:{rest}".to_owned()][..]));
 }
 
 #[test]

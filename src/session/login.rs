@@ -231,7 +231,8 @@ mod tests {
                 let mut digit = || char::from(bytes.next().unwrap()).to_digit(16).unwrap() as u8;
                 decoded.push(if byte == b'%' { digit() << 4 | digit() } else { byte });
             }
-            let sent = target.strip_suffix('?').unwrap_or(&target);
+            // A query without anything in it is left out.
+            let sent = target.strip_suffix('?').filter(|path| !path.contains('?')).unwrap_or(&target);
             prop_assert_eq!(String::from_utf8(decoded).unwrap(), sent);
         }
     }

@@ -121,6 +121,7 @@ pub fn human(out: &mut Vec<u8>, at: Moment<'_>, record: &Record, ending: Ending,
     }
     parts.words("session", &[record.session, record.user.as_deref(), record.session_reason]);
     parts.words("device", &[record.session_device]);
+    parts.words("observed: would be", &[record.session_would.as_ref().map(StatusCode::as_str)]);
     parts.words("cache", &[record.cache, record.cache_reason]);
     parts.words("endpoint", &[record.endpoint.as_deref()]);
     parts.words("upstream", &[record.upstream_error]);

@@ -220,6 +220,8 @@ struct Outcome {
     content: Vec<u8>,
     verdict: Option<&'static str>,
     reason: Option<&'static str>,
+    /// The status that it would have had, were it not only observed.
+    would: Option<StatusCode>,
 }
 
 async fn outcome(shelf: &Shelf, mode: Mode, method: Method, sent: &[(&'static str, &str)]) -> Outcome {
@@ -261,7 +263,12 @@ async fn outcome(shelf: &Shelf, mode: Mode, method: Method, sent: &[(&'static st
         let believed = registry.value("sidegate_session_grace_total", &[("session", "web")]);
         assert_eq!(believed, u64::from(reason == Some("grace")));
     }
-    Outcome { app, user, principal, asked, status: head.status, fields: head.headers, content, verdict, reason }
+    let would = trail.borrow().session_would;
+    if let Some(would) = would {
+        let labels = [("session", "web"), ("status", would.as_str())];
+        assert_eq!(registry.value("sidegate_session_would_refuse_total", &labels), 1);
+    }
+    Outcome { app, user, principal, asked, status: head.status, fields: head.headers, content, verdict, reason, would }
 }
 
 async fn required(shelf: &Shelf, sent: &[(&'static str, &str)]) -> Outcome {
@@ -402,6 +409,28 @@ async fn an_outage_of_redis_is_503_in_both_modes_and_no_logout() {
     }
     // Whoever has no credential needs no store.
     assert!(optional(&shelf, &[]).await.app.is_some());
+}
+
+#[tokio::test]
+async fn what_is_observed_passes_whatever_the_store_says_or_does_not() {
+    for shelf in Shelf::each().await {
+        shelf.put(ALICE, &json!({"user_id": 5})).await;
+        shelf.put(NOBODY, &json!({"cart": "full"})).await;
+        let [alice, nobody, unknown] = [ALICE, NOBODY, "unknown-0123456789"].map(cookie);
+        let observed = async |sent: &[(&'static str, &str)]| {
+            let outcome = outcome(&shelf, Mode::Observe, Method::GET, sent).await;
+            assert!(outcome.app.is_some());
+            (outcome.user, outcome.would.map(|status| status.as_u16()))
+        };
+        assert_eq!(observed(&[("cookie", &alice)]).await, (Some("5".into()), None));
+        for sent in [&[][..], &[("cookie", &*nobody)], &[("cookie", &*unknown)], &[("cookie", "sid=x")]] {
+            assert_eq!(observed(sent).await, (None, Some(401)), "{sent:?}");
+        }
+        if let Shelf::Redis(_) = &shelf {
+            shelf.kill();
+            assert_eq!(observed(&[("cookie", &unknown)]).await, (None, Some(503)));
+        }
+    }
 }
 
 #[tokio::test]

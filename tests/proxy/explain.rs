@@ -199,7 +199,7 @@ fn the_verdict_on_a_session_is_told_and_no_identifier() {
     assert_eq!((&valid["limits"][0]["remaining"], &valid["cache"]["because"]["word"]), (&9.into(), &"uri-miss".into()));
     assert!(!valid.to_string().contains("s3cret"), "{valid}");
     let (_, said) = explain(&sidegate, &["GET", "/", "-H", "Authorization: Bearer unknown-0123456789abcdef"]);
-    assert!(said.contains("session  web: expired\nrefused  with 401, by the session: "), "{said}");
+    assert!(said.contains("session  web: expired, found in bearer\nrefused  with 401, by the session: "), "{said}");
     let (_, said) = explain(&sidegate, &["GET", "/"]);
     assert!(said.contains("session  web: absent\nrefused  with 401, by the session: "), "{said}");
     assert_eq!(app.count(), 0);
