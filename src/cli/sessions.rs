@@ -57,7 +57,8 @@ enum Wanted {
 
 /// Asks, prints the answer, and exits with 0; with 1 if there is none, or no such session.
 pub fn sessions(arguments: &Arguments) -> ExitCode {
-    tell(&arguments.admin, &request(&arguments.wanted), None, arguments.json, told)
+    // No content, and the time that work is given: a user may have thousands.
+    tell(&arguments.admin, &request(&arguments.wanted), Some(""), arguments.json, told)
 }
 
 fn named(text: &str) -> Result<String, &'static str> {

@@ -91,7 +91,11 @@ mod tests {
         for number in 0..3 * MOST {
             recent.is_first(&number.to_be_bytes(), start, SECOND);
         }
-        let kept: usize = recent.parts.iter().map(|part| part.lock().young.len() + part.lock().old.len()).sum();
+        let held = |part: &Mutex<Part>| {
+            let part = part.lock();
+            part.young.len() + part.old.len()
+        };
+        let kept: usize = recent.parts.iter().map(held).sum();
         assert!(kept <= MOST && kept > MOST / 4, "{kept}");
         assert!(!recent.is_first(&(3 * MOST - 1).to_be_bytes(), start, SECOND), "the latest are known");
     }
