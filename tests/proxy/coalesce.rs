@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use crate::harness::origin::Wire;
 use crate::harness::{Answer, Client, Configuration, Origin, RedisServer, Reply, Sidegate, client::request, until};
 
+mod silent;
 mod tagged;
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 8\r\n\r\n";

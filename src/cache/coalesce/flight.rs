@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
@@ -60,6 +61,13 @@ pub enum Leave {
     Unshareable,
     /// The app gave no answer.
     Failed,
+    /// The app was silent for too long.
+    Silent {
+        /// What was waited for, as an RFC 9209 §2.3 type.
+        which: &'static str,
+        /// How long.
+        after: Duration,
+    },
     /// The answer is in the store.
     Stored,
     /// The driver is gone, and none of those who wait may drive.

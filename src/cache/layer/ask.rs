@@ -35,6 +35,7 @@ use crate::cache::rules::{age, validation, vary};
 use crate::cache::stored::{StoredResponse, has_room_for, into_stored_head};
 use crate::cache::{Policy, SetCookie};
 use crate::exchange::{Exchange, Next, Orders, pass};
+use crate::local_reply::LocalReply;
 use crate::rate_limit::fields;
 use crate::telemetry::Trail;
 
@@ -295,8 +296,7 @@ impl Cache {
                 response.map(|content| content.watched(fill))
             }
             Err(_) => {
-                let failed = trail.borrow().local_reply.is_some();
-                self.part(&errand, if failed { Leave::Failed } else { Leave::Unshareable });
+                self.part(&errand, why_parted(&errand, trail));
                 response
             }
         }
@@ -357,6 +357,18 @@ fn failure(response: &Response<Body>, trail: &Trail) -> Option<Failure> {
     match record.local_reply {
         Some(_) => record.upstream_error.map(|_| Failure::Unreachable),
         None => response.status().is_server_error().then(|| Failure::Status(response.status())),
+    }
+}
+
+/// Why those who wait for an answer that is not shared go their own way.
+fn why_parted(errand: &Errand, trail: &Trail) -> Leave {
+    let record = trail.borrow();
+    match (record.local_reply, record.upstream_error) {
+        (None, _) => Leave::Unshareable,
+        (Some(reply), Some(which)) if reply == (LocalReply::UpstreamTimeout { which }).kind() => {
+            Leave::Silent { which, after: errand.since.elapsed() }
+        }
+        (Some(_), _) => Leave::Failed,
     }
 }
 

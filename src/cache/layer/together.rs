@@ -9,7 +9,12 @@
 //!    is fresh for this client (RFC 9111 §4). If not it goes its own way; where only the selecting fields differ, or what it
 //!    waited for was taken back before it was kept, it joins once more those that ask for its own, or anew.
 //! 4. A driver whose store has got the response meanwhile asks nobody, and neither do those who wait for it.
-//! 5. Where the app failed, what may stand in for it does, for waiters too.
+//! 5. Where the app failed, what may stand in for it does, for waiters too. Where nothing may, and it was silent, who has
+//!    waited for half as long as the driver, or longer, is answered as the driver is; the others ask.
+//!
+//! # Why
+//! Rule 5: who asked an app that is silent after it has waited for another in vain would wait twice as long as without us,
+//! and all of them at once would be what it needs least.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -28,12 +33,14 @@ use super::{Cache, answer};
 use crate::body::Body;
 use crate::cache::coalesce::{self, Alone, Asking, FlightKey, Joined, Leave, Reader, Recalled, Told, Waiter};
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
+use crate::cache::rules::storing::NotStored;
 use crate::cache::rules::vary::Digest;
 use crate::cache::store::{Claim, Lock, Store};
 use crate::cache::stored::StoredResponse;
 use crate::cache::{Mode, Scope};
 use crate::clock::instant;
 use crate::exchange::{Exchange, Next};
+use crate::local_reply::LocalReply;
 
 /// What waiters are given at first.
 pub(super) type Head = Arc<StoredResponse>;
@@ -159,7 +166,7 @@ impl Cache {
         mut exchange: Box<Exchange>,
         next: S,
     ) -> Response<Body> {
-        let mut joined_again = false;
+        let (began, mut joined_again) = (instant(), false);
         loop {
             let misfit = match turn {
                 Turn::Ask => break,
@@ -197,6 +204,15 @@ impl Cache {
                         Some(response) => return response,
                         None => Misfit::Forbidden,
                     },
+                    Told::Leave(Leave::Silent { which, after }) => {
+                        if let Some(response) = self.stands_in_too(&errand, &stored, &exchange).await {
+                            return response;
+                        }
+                        if began.elapsed() >= after / 2 {
+                            return self.in_vain(&errand, &exchange, which);
+                        }
+                        Misfit::Forbidden
+                    }
                     Told::Leave(Leave::Unshareable | Leave::Deserted) => Misfit::Forbidden,
                 },
             };
@@ -267,6 +283,17 @@ impl Cache {
         let failure = self.under_way.failed(&errand.key.digest(), self.clock.unix_micros())?;
         let Held::One(stored) = stored else { return None };
         self.stand_in(errand, stored, exchange, failure).await
+    }
+
+    /// 504, as for the driver: the app was silent, and this request has waited for it as well (rule 5).
+    fn in_vain(&self, errand: &Errand, exchange: &Exchange, which: &'static str) -> Response<Body> {
+        let (outcome, detail) = (errand.why.outcome(), NotStored::LocalReply.as_str());
+        let mut response = exchange.refuse(&LocalReply::UpstreamTimeout { which });
+        self.metrics.together(Together::Shared);
+        self.record(&exchange.trail, errand, outcome, Some(detail));
+        let status = Status::forwarded(errand.why.forwarded(), None).collapsed().detail(Some(detail));
+        mark(&mut response, outcome, status.key(self.told(&errand.key)));
+        response
     }
 
     /// Rules 2 and 4: the answer, if the app need not be asked. Else the driver's role is there still, or all have parted.

@@ -47,7 +47,10 @@ mod tests {
         for reasons in [&stored[..], &reused] {
             for (index, (word, section)) in reasons.iter().enumerate() {
                 assert!(reasons[index + 1..].iter().all(|(other, _)| other != word), "{word}");
-                assert!(["RFC 9111 §", "HTML §", "cache."].iter().any(|start| section.starts_with(start)), "{section}");
+                assert!(
+                    ["RFC 9111 §", "HTML §", "cache.", "session."].iter().any(|start| section.starts_with(start)),
+                    "{section}"
+                );
             }
         }
     }

@@ -157,6 +157,11 @@ impl Since {
         self.asked
     }
 
+    /// How long ago.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// Whether it is longer ago at `now`, in seconds since the Unix epoch, than a fill may take.
     fn is_over(&self, now: u64) -> bool {
         now.saturating_sub(self.asked) >= OPEN.as_secs() || self.began.elapsed() >= OPEN

@@ -43,12 +43,18 @@ async fn look_up(Process(store, _): &Process, key: &Key, purpose: Purpose) -> Fo
     store.look_up(question(key, purpose), Answer::NotAsked, None, None).await
 }
 
-/// The version that is found.
+/// The version that is found; asked again while a busy machine leaves Redis unheard.
 async fn version(process: &Process, key: &Key) -> Option<u64> {
-    match look_up(process, key, Purpose::Reuse).await {
-        Found::Stored(stored) => Some(u64::from_le_bytes(whole(&stored).as_ref().try_into().expect("a version"))),
-        Found::Nothing { .. } => None,
-        Found::Unavailable(reason) => panic!("{reason}"),
+    let began = instant();
+    loop {
+        match look_up(process, key, Purpose::Reuse).await {
+            Found::Stored(stored) => {
+                return Some(u64::from_le_bytes(whole(&stored).as_ref().try_into().expect("a version")));
+            }
+            Found::Nothing { .. } => return None,
+            Found::Unavailable(reason) => assert!(began.elapsed() < PATIENCE, "{reason}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
