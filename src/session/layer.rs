@@ -20,6 +20,7 @@ use super::verdict::{Admission, Found, Verdict, admit, judge};
 use super::{Definition, OnRoute, identity, login};
 use crate::exchange::{self, Answer, Exchange, Next, Presented, Principal, Slot, pass};
 use crate::gather::Ask;
+use crate::local_reply::LocalReply;
 use crate::redis_pool::near::Counts;
 use crate::telemetry::registry::{Counter, Registry};
 
@@ -153,7 +154,7 @@ impl Session {
                         remembered.forget(key.as_bytes());
                     }
                     Verdict::Believed(_) => believed.into_iter().for_each(|known| exchange.answers.keep_login(known)),
-                    Verdict::Elsewhere | Verdict::Absent | Verdict::Unknown(_) => {}
+                    Verdict::Elsewhere(..) | Verdict::Absent | Verdict::Unknown(_) => {}
                 }
                 verdict
             }
@@ -199,6 +200,7 @@ impl Session {
                 trail.session_digest = Some(Key::of_process().digest(&located.identifier));
             }
             (Verdict::Rejected(reason), _) => self.seldom.rejected(reason),
+            (Verdict::Elsewhere(_, LocalReply::SessionInvalid), _) => self.seldom.rejected("another device"),
             _ => {}
         }
         if matches!(verdict, Verdict::Believed(_)) {

@@ -24,6 +24,8 @@
 //! 14. A credential in the query goes on to the app, or no further than here (`forward_query`), as the configuration says.
 //! 15. By setting, a login ends so long after its birth (`lifetime`), stays with its device (`device`), and is noted as its
 //!     user's (`sightings`).
+//! 16. A login that stays with another device passes as nobody where the session is optional, and as who it is where it is only
+//!     observed. Whoever is refused elsewhere can still reach the login.
 //!
 //! # Why
 //! Rule 6: a client that gets 401 forgets its login, and a second of trouble has logged everybody out.

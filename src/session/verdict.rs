@@ -42,8 +42,8 @@ pub enum Verdict {
     Expired,
     /// The login has lasted its time (`max_age`); says why.
     Outlived(&'static str),
-    /// The login stays with another device, and this one is refused (`bind`).
-    Elsewhere,
+    /// The login stays with another device (`bind`): whose it is, and how this one is answered where a login is required.
+    Elsewhere(Arc<Principal>, LocalReply),
     /// No credential was sent.
     Absent,
     /// What was sent, or what is stored under it, is no session; says why.
@@ -91,11 +91,14 @@ pub fn judge(session: &Arc<str>, presented: &Presented, found: Found, key: &Key)
     }
 }
 
-/// Rules 4 to 6, 12 and 13 of the room.
+/// Rules 4 to 6, 12, 13 and 16 of the room.
 pub fn admit(on_route: &OnRoute, verdict: Verdict) -> Admission {
     match (refusal(on_route, &verdict), on_route.mode, verdict) {
         (Some(reply), Mode::Required | Mode::Optional, _) => Admission::Refuse(reply),
         (would, _, Verdict::Valid(principal) | Verdict::Believed(principal)) => {
+            Admission::Pass { principal: Some(principal), would }
+        }
+        (would, Mode::Observe, Verdict::Elsewhere(principal, _)) => {
             Admission::Pass { principal: Some(principal), would }
         }
         (would, ..) => Admission::Pass { principal: None, would },
@@ -113,8 +116,8 @@ fn refusal(OnRoute { definition, mode, require }: &OnRoute, verdict: &Verdict) -
             let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             Some(LocalReply::SessionStoreDown { retry_after: retry_after.max(1) })
         }
-        Verdict::Elsewhere => Some(LocalReply::SessionElsewhere),
         _ if *mode == Mode::Optional => None,
+        Verdict::Elsewhere(_, reply) => Some(reply.clone()),
         Verdict::Absent => Some(LocalReply::SessionMissing),
         Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(_) | Verdict::Rejected(_) => {
             Some(LocalReply::SessionInvalid)
@@ -138,7 +141,7 @@ impl Verdict {
             Self::Anonymous => 1,
             Self::Expired | Self::Outlived(_) => 2,
             Self::Absent => 3,
-            Self::Rejected(_) | Self::Elsewhere => 4,
+            Self::Rejected(_) | Self::Elsewhere(..) => 4,
             Self::Unknown(_) => 5,
         }
     }
@@ -147,7 +150,7 @@ impl Verdict {
     pub fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Rejected(reason) | Self::Outlived(reason) | Self::Unknown(reason) => Some(reason),
-            Self::Elsewhere => Some("another device"),
+            Self::Elsewhere(..) => Some("another device"),
             Self::Believed(_) => Some("grace"),
             _ => None,
         }
@@ -246,6 +249,21 @@ mod tests {
         }
         let optional = OnRoute { require, ..on_route(Mode::Optional) };
         assert_eq!(admit(&optional, Verdict::Absent), pass_as(None));
+    }
+
+    #[test]
+    fn another_device_is_refused_where_a_login_is_required_and_nowhere_else() {
+        let Verdict::Valid(principal) = verdict(Found::Record(Record { user: Some("5".into()), ..Record::default() }))
+        else {
+            panic!("a login")
+        };
+        for reply in [LocalReply::SessionElsewhere, LocalReply::SessionInvalid] {
+            let elsewhere = |mode| admitted(Verdict::Elsewhere(principal.clone(), reply.clone()), mode);
+            assert_eq!(elsewhere(Mode::Required), Admission::Refuse(reply.clone()));
+            assert_eq!(elsewhere(Mode::Optional), pass_as(None));
+            let as_who_it_is = Admission::Pass { principal: Some(principal.clone()), would: Some(reply.clone()) };
+            assert_eq!(elsewhere(Mode::Observe), as_who_it_is);
+        }
     }
 
     #[test]
