@@ -31,11 +31,13 @@ impl Session {
         if let Some(carrier) = self.carrier(exchange) {
             told["carrier"] = carrier.to_string().into();
         }
-        if let Verdict::Valid(principal) | Verdict::Believed(principal) = &verdict {
+        if let Some(principal) = verdict.principal() {
             (told["user"], told["digest"]) = (principal.user.as_str().into(), principal.session_digest.as_str().into());
-            if let Some(missed) = require::missed(&self.on_route.require, principal) {
-                told["missed"] = json!({ "attribute": missed.attribute, "values": missed.values });
-            }
+        }
+        if let Verdict::Valid(principal) | Verdict::Believed(principal) = &verdict
+            && let Some(missed) = require::missed(&self.on_route.require, principal)
+        {
+            told["missed"] = json!({ "attribute": missed.attribute, "values": missed.values });
         }
         if let Some(device) = exchange.trail.borrow().session_device {
             told["device"] = device.into();

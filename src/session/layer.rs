@@ -150,7 +150,7 @@ impl Session {
                             }
                         }
                     }
-                    Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(_) | Verdict::Rejected(_) => {
+                    Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(..) | Verdict::Rejected(_) => {
                         remembered.forget(key.as_bytes());
                     }
                     Verdict::Believed(_) => believed.into_iter().for_each(|known| exchange.answers.keep_login(known)),
@@ -191,11 +191,11 @@ impl Session {
         let mut trail = exchange.trail.borrow_mut();
         trail.session = Some(verdict.label());
         trail.session_reason = verdict.reason();
+        if let Some(principal) = verdict.principal() {
+            trail.user = Some(principal.user.clone());
+            trail.session_digest = Some(principal.session_digest.clone());
+        }
         match (verdict, exchange.presented.as_deref()) {
-            (Verdict::Valid(principal) | Verdict::Believed(principal), _) => {
-                trail.user = Some(principal.user.clone());
-                trail.session_digest = Some(principal.session_digest.clone());
-            }
             (Verdict::Anonymous | Verdict::Expired, Some(Presented::Located(located))) => {
                 trail.session_digest = Some(Key::of_process().digest(&located.identifier));
             }

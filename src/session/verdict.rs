@@ -16,7 +16,7 @@ pub enum Found {
     /// There is none, or what is there is no session.
     Nothing,
     /// There is a login that has lasted its time; says why.
-    Outlived(&'static str),
+    Outlived(Record, &'static str),
     /// There is something that cannot be read; says why.
     Unreadable(&'static str),
     /// A login that is remembered, and certain.
@@ -40,8 +40,8 @@ pub enum Verdict {
     Anonymous,
     /// The session has ended, or never was.
     Expired,
-    /// The login has lasted its time (`max_age`); says why.
-    Outlived(&'static str),
+    /// The login has lasted its time (`max_age`): whose it is, and why.
+    Outlived(Arc<Principal>, &'static str),
     /// The login stays with another device (`bind`): whose it is, and how this one is answered where a login is required.
     Elsewhere(Arc<Principal>, LocalReply),
     /// No credential was sent.
@@ -73,21 +73,26 @@ pub fn judge(session: &Arc<str>, presented: &Presented, found: Found, key: &Key)
         Presented::Rejected(reason) => return Verdict::Rejected(reason),
         Presented::Located(located) => &located.identifier,
     };
+    let whose = |user, attributes| {
+        Arc::new(Principal {
+            session: session.clone(),
+            user,
+            session_digest: key.digest(identifier),
+            session_key: crate::redis_pool::key::digest(identifier.as_bytes()),
+            attributes,
+        })
+    };
     match found {
         Found::Known(principal) => Verdict::Valid(principal),
         Found::Believed(principal) => Verdict::Believed(principal),
         Found::Unavailable(reason) | Found::Refused(reason) => Verdict::Unknown(reason),
         Found::Unreadable(reason) => Verdict::Rejected(reason),
         Found::Nothing => Verdict::Expired,
-        Found::Outlived(reason) => Verdict::Outlived(reason),
-        Found::Record(Record { user: None, .. }) => Verdict::Anonymous,
-        Found::Record(Record { user: Some(user), attributes, .. }) => Verdict::Valid(Arc::new(Principal {
-            session: session.clone(),
-            user,
-            session_digest: key.digest(identifier),
-            session_key: crate::redis_pool::key::digest(identifier.as_bytes()),
-            attributes,
-        })),
+        Found::Record(Record { user: None, .. }) | Found::Outlived(Record { user: None, .. }, _) => Verdict::Anonymous,
+        Found::Outlived(Record { user: Some(user), attributes, .. }, reason) => {
+            Verdict::Outlived(whose(user, attributes), reason)
+        }
+        Found::Record(Record { user: Some(user), attributes, .. }) => Verdict::Valid(whose(user, attributes)),
     }
 }
 
@@ -119,7 +124,7 @@ fn refusal(OnRoute { definition, mode, require }: &OnRoute, verdict: &Verdict) -
         _ if *mode == Mode::Optional => None,
         Verdict::Elsewhere(_, reply) => Some(reply.clone()),
         Verdict::Absent => Some(LocalReply::SessionMissing),
-        Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(_) | Verdict::Rejected(_) => {
+        Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(..) | Verdict::Rejected(_) => {
             Some(LocalReply::SessionInvalid)
         }
     }
@@ -139,17 +144,28 @@ impl Verdict {
         match self {
             Self::Valid(_) | Self::Believed(_) => 0,
             Self::Anonymous => 1,
-            Self::Expired | Self::Outlived(_) => 2,
+            Self::Expired | Self::Outlived(..) => 2,
             Self::Absent => 3,
             Self::Rejected(_) | Self::Elsewhere(..) => 4,
             Self::Unknown(_) => 5,
         }
     }
 
+    /// Whose login it is, whether it passes or not.
+    pub fn principal(&self) -> Option<&Arc<Principal>> {
+        match self {
+            Self::Valid(principal)
+            | Self::Believed(principal)
+            | Self::Outlived(principal, _)
+            | Self::Elsewhere(principal, _) => Some(principal),
+            _ => None,
+        }
+    }
+
     /// Why, where it is not obvious.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::Rejected(reason) | Self::Outlived(reason) | Self::Unknown(reason) => Some(reason),
+            Self::Rejected(reason) | Self::Outlived(_, reason) | Self::Unknown(reason) => Some(reason),
             Self::Elsewhere(..) => Some("another device"),
             Self::Believed(_) => Some("grace"),
             _ => None,

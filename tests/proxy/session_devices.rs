@@ -102,6 +102,8 @@ fn a_session_stays_with_the_device_that_it_was_first_seen_on() {
         assert_eq!(sidegate.metric(&metric), 5.0, "{mismatch}");
         let line = sidegate.access_log(|line| line["session_device"] == "mismatch");
         assert_eq!(line["session"], if mismatch == "report" { "valid" } else { "rejected" });
+        let own = sidegate.access_log(|line| line["session"] == "valid");
+        assert_eq!((&line["user"], &line["session_digest"]), (&"42".into(), &own["session_digest"]), "{mismatch}");
         assert!(!sidegate.output().contains(ALICE));
     }
 }

@@ -127,7 +127,7 @@ impl Reading {
         }
         match lifetime::left(lifetime, record.born, Clock::System.unix_micros() / 1000) {
             Ok(left) => (found, Some(left)),
-            Err(reason) => (Found::Outlived(reason), None),
+            Err(reason) => (Found::Outlived(record.clone(), reason), None),
         }
     }
 
