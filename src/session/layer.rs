@@ -20,7 +20,6 @@ use super::verdict::{Admission, Found, Verdict, admit, judge};
 use super::{Definition, OnRoute, identity, login};
 use crate::exchange::{self, Answer, Exchange, Next, Presented, Principal, Slot, pass};
 use crate::gather::Ask;
-use crate::local_reply::LocalReply;
 use crate::redis_pool::near::Counts;
 use crate::telemetry::registry::{Counter, Registry};
 
@@ -199,8 +198,9 @@ impl Session {
             (Verdict::Anonymous | Verdict::Expired, Some(Presented::Located(located))) => {
                 trail.session_digest = Some(Key::of_process().digest(&located.identifier));
             }
-            (Verdict::Rejected(reason), _) => self.seldom.rejected(reason),
-            (Verdict::Elsewhere(_, LocalReply::SessionInvalid), _) => self.seldom.rejected("another device"),
+            (Verdict::Rejected(_) | Verdict::Elsewhere(..), _) => {
+                verdict.reason().into_iter().for_each(|reason| self.seldom.rejected(reason));
+            }
             _ => {}
         }
         if matches!(verdict, Verdict::Believed(_)) {

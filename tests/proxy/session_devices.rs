@@ -100,6 +100,10 @@ fn a_session_stays_with_the_device_that_it_was_first_seen_on() {
         assert_eq!(ask("/private", FIREFOX, HOME), 200, "{mismatch}: nobody is logged out by a thief");
         let metric = format!("sidegate_session_device_mismatches_total{{session=\"web\",action={mismatch:?}}}");
         assert_eq!(sidegate.metric(&metric), 5.0, "{mismatch}");
+        let rejected = "sidegate_session_rejections_total{session=\"web\",reason=\"another device\"}";
+        let verdicts = "sidegate_session_verdicts_total{session=\"web\",verdict=\"rejected\"}";
+        let of_this = if mismatch == "report" { 0.0 } else { 5.0 };
+        assert_eq!([rejected, verdicts].map(|name| sidegate.metric(name)), [of_this; 2], "{mismatch}");
         let line = sidegate.access_log(|line| line["session_device"] == "mismatch");
         assert_eq!(line["session"], if mismatch == "report" { "valid" } else { "rejected" });
         let own = sidegate.access_log(|line| line["session"] == "valid");
