@@ -251,11 +251,13 @@ impl Ask for Session {
     }
 
     fn ask(&self, exchange: &mut Exchange, pipeline: &mut Pipeline) -> usize {
-        let Store::Redis(remembered) = &self.store else { return 0 };
         if exchange.is_preflight() {
             return 0;
         }
         self.look(exchange);
+        // Who asks after it, the cache above all, sees the target that goes on: what is stored is looked for under its key.
+        self.keep_credential(exchange);
+        let Store::Redis(remembered) = &self.store else { return 0 };
         let Some(Presented::Located(located)) = exchange.presented.as_deref() else { return 0 };
         let key = &located.key;
         let mut note = None;
