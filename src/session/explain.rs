@@ -34,7 +34,7 @@ impl Session {
             told["carrier"] = carrier.into();
         }
         if let Some(principal) = verdict.principal() {
-            (told["user"], told["digest"]) = (principal.user.as_str().into(), principal.session_digest.as_str().into());
+            (told["user"], told["digest"]) = (principal.user.as_str().into(), (*principal.session_digest).into());
         }
         if let Verdict::Valid(principal) | Verdict::Believed(principal) = &verdict
             && let Some(missed) = require::missed(&self.on_route.require, principal)

@@ -98,7 +98,7 @@ impl Session {
             Credential::Rejected(reason) => Presented::Rejected(reason),
             Credential::Sent(text) => self.reading.locate(&text).map_or_else(Presented::Rejected, Presented::Located),
         };
-        exchange.presented = Some(Box::new(presented));
+        exchange.presented = Some(Rc::new(presented));
     }
 
     pub(super) fn judge(&self, exchange: &mut Exchange) -> Verdict {
@@ -196,7 +196,7 @@ impl Session {
         }
         match (verdict, exchange.presented.as_deref()) {
             (Verdict::Anonymous | Verdict::Expired, Some(Presented::Located(located))) => {
-                trail.session_digest = Some(Key::of_process().digest(&located.identifier));
+                trail.session_digest = Some(Key::of_process().digest(&located.identifier).into());
             }
             (Verdict::Rejected(_) | Verdict::Elsewhere(..), _) => {
                 verdict.reason().into_iter().for_each(|reason| self.seldom.rejected(reason));

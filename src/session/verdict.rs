@@ -77,7 +77,7 @@ pub fn judge(session: &Arc<str>, presented: &Presented, found: Found, key: &Key)
         Arc::new(Principal {
             session: session.clone(),
             user,
-            session_digest: key.digest(identifier),
+            session_digest: key.digest(identifier).into(),
             session_key: crate::redis_pool::key::digest(identifier.as_bytes()),
             attributes,
         })

@@ -274,7 +274,7 @@ pub(super) mod tests {
         let principal = Arc::new(Principal {
             session: reading.definition.name.clone(),
             user: user.into(),
-            session_digest: "d".repeat(32),
+            session_digest: "d".repeat(32).into(),
             session_key: "k".repeat(32),
             attributes: vec![("id".into(), user.into())],
         });
