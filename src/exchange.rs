@@ -203,7 +203,7 @@ pub struct Exchange {
     /// What the stores answered; by `gather`.
     pub answers: Answers,
     /// The session credential that the client sent, once it has been looked for; by `session`.
-    pub presented: Option<Box<Presented>>,
+    pub presented: Option<Rc<Presented>>,
     /// Who is logged in; by `session`.
     pub principal: Option<Arc<Principal>>,
     /// SHA-256 of the content of a POST that is a read; by `cache`.

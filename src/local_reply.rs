@@ -38,6 +38,9 @@ pub use self::request_id::name;
 use crate::body::Body;
 use crate::clock::Clock;
 
+/// The [kind](LocalReply::kind) of [`LocalReply::LoginNeeded`].
+pub const LOGIN_NEEDED: &str = "login-needed";
+
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// An answer that sidegate gives itself.
@@ -290,7 +293,7 @@ impl LocalReply {
             Self::SessionMissing => ("session-missing", "A login is needed"),
             Self::SessionInvalid => ("session-invalid", "The login is not valid"),
             Self::SessionElsewhere => ("session-elsewhere", "The login is for another device"),
-            Self::LoginNeeded { .. } => ("login-needed", "A login is needed"),
+            Self::LoginNeeded { .. } => (LOGIN_NEEDED, "A login is needed"),
             Self::SessionForbidden => ("session-forbidden", "This login may not do that"),
             Self::SessionStoreDown { .. } => ("session-store-down", "Logins cannot be checked at the moment"),
             Self::UpgradeRefused => ("upgrade-refused", "The connection cannot be upgraded here"),

@@ -39,7 +39,7 @@ pub struct Principal {
     /// The user, as text.
     pub user: String,
     /// A keyed digest of the session identifier: names the session without giving it away.
-    pub session_digest: String,
+    pub session_digest: Arc<str>,
     /// A digest of the session identifier that is the same in every process: what limits are counted by.
     pub session_key: String,
     /// Attributes of the record by dotted path, as text: those that the configuration names (identity fields, limit keys).
@@ -70,7 +70,7 @@ mod tests {
         let principal = Principal {
             session: "web".into(),
             user: "5".into(),
-            session_digest: String::new(),
+            session_digest: "".into(),
             session_key: String::new(),
             attributes: attributes.map(|(path, text)| (path.to_owned(), text.to_owned())).to_vec(),
         };

@@ -6,7 +6,9 @@
 //! 3. A request whose client leaves before the answer has no status; where the answer would have said what it costs, it
 //!    costs 1.
 //! 4. Its client is told where it stands with that charged, and is warned by it.
-//! 5. Nobody waits for that. What Redis cannot be told is charged in memory, and goes along with later questions (`outage`).
+//! 5. An answer that sends a browser to the login (`login_url`) counts as the 401 that all others are given: who guesses chooses
+//!    what it says it accepts.
+//! 6. Nobody waits for that. What Redis cannot be told is charged in memory, and goes along with later questions (`outage`).
 //!
 //! # Why
 //! Requests that are under way at once are all let in while a unit is left. What they come to is charged all the same, as a
@@ -21,6 +23,7 @@ use super::judge::{Counted, Counter, Docket, RateLimit, Standing};
 use super::store::OnOutage;
 use super::{Cost, Limit};
 use crate::body::Body;
+use crate::local_reply::LOGIN_NEEDED;
 use crate::telemetry::Record;
 
 /// No answer costs more units.
@@ -43,7 +46,8 @@ impl Passing {
     /// Its answer is here: its client is told where it stands, and it is charged what the answer says.
     pub(super) fn answered(mut self, record: &mut Record, response: &mut Response<Body>) {
         if let Some(mut standing) = self.standing.take() {
-            let owed = self.limits.owed(&standing.docket, Some((response.status(), response.headers())));
+            let head = (counts_as(record, response.status()), response.headers());
+            let owed = self.limits.owed(&standing.docket, Some(head));
             if !owed.is_empty() {
                 self.limits.foresee(&mut standing, &owed);
             }
@@ -125,6 +129,11 @@ impl RateLimit {
             worker.memory.charge(docket.key(entry), policy, units, now);
         }
     }
+}
+
+/// The status that an answer counts as (rule 5).
+fn counts_as(record: &Record, status: StatusCode) -> StatusCode {
+    if record.local_reply == Some(LOGIN_NEEDED) { StatusCode::UNAUTHORIZED } else { status }
 }
 
 /// What a request costs under a counter once its answer is known, or that it has none.

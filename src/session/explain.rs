@@ -15,6 +15,8 @@ impl Session {
     /// Explains, and tells the exchange who is logged in, as the layer would. Asks Redis over `link`, if it must; nothing is
     /// counted or logged. The answer's status is told where the request would not pass.
     pub async fn explain(&self, exchange: &mut Exchange, link: Option<&Link>) -> Value {
+        // To ask takes it out of the query, where it goes no further.
+        let carrier = self.carrier(exchange).map(ToString::to_string);
         let mut pipeline = Pipeline::new();
         if self.ask(exchange, &mut pipeline) > 0 {
             let answer = match link {
@@ -28,14 +30,16 @@ impl Session {
         if let Some(reason) = verdict.reason() {
             told["reason"] = reason.into();
         }
-        if let Some(carrier) = self.carrier(exchange) {
-            told["carrier"] = carrier.to_string().into();
+        if let Some(carrier) = carrier {
+            told["carrier"] = carrier.into();
         }
-        if let Verdict::Valid(principal) | Verdict::Believed(principal) = &verdict {
-            (told["user"], told["digest"]) = (principal.user.as_str().into(), principal.session_digest.as_str().into());
-            if let Some(missed) = require::missed(&self.on_route.require, principal) {
-                told["missed"] = json!({ "attribute": missed.attribute, "values": missed.values });
-            }
+        if let Some(principal) = verdict.principal() {
+            (told["user"], told["digest"]) = (principal.user.as_str().into(), (*principal.session_digest).into());
+        }
+        if let Verdict::Valid(principal) | Verdict::Believed(principal) = &verdict
+            && let Some(missed) = require::missed(&self.on_route.require, principal)
+        {
+            told["missed"] = json!({ "attribute": missed.attribute, "values": missed.values });
         }
         if let Some(device) = exchange.trail.borrow().session_device {
             told["device"] = device.into();

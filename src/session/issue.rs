@@ -34,7 +34,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, EXPIRES, SET_COOKIE};
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
 use tower::Layer;
 
 use self::order::Order;
@@ -91,16 +91,44 @@ enum Trouble {
     Store(&'static str),
 }
 
-/// What is known of a request whose answer may carry an order.
+/// What is known of a request whose answer may carry an order. Few do: of those that do not nothing is copied for it.
 struct Asked {
-    /// The session that it came with; several only where it contradicts itself.
-    named: Vec<Located>,
+    /// The session that it came with, as the session's own layer found it.
+    presented: Option<Rc<Presented>>,
+    /// What it came with where that is not one session.
+    several: Vec<Located>,
     /// The cookie names it.
     by_cookie: bool,
-    /// As far as an answer of ours goes by it.
-    head: Request<Body>,
+    /// What an answer of ours goes by.
+    method: Method,
+    version: Version,
+    accept: Option<HeaderValue>,
+    content_type: Option<HeaderValue>,
     connection: Rc<Connection>,
     trail: Trail,
+}
+
+impl Asked {
+    /// The session that it came with; several only where it contradicts itself.
+    fn named(&self) -> &[Located] {
+        match self.presented.as_deref() {
+            Some(Presented::Located(located)) => std::slice::from_ref(located),
+            _ => &self.several,
+        }
+    }
+
+    /// As far as an answer of ours goes by it.
+    fn head(&self) -> Request<Body> {
+        let mut head = Request::new(Body::empty());
+        head.method_mut().clone_from(&self.method);
+        *head.version_mut() = self.version;
+        for (name, value) in [(ACCEPT, &self.accept), (CONTENT_TYPE, &self.content_type)] {
+            if let Some(value) = value {
+                head.headers_mut().insert(name, value.clone());
+            }
+        }
+        head
+    }
 }
 
 impl Issuing {
@@ -131,24 +159,27 @@ impl Issuing {
     fn asked(&self, exchange: &Exchange) -> Asked {
         let fields = exchange.request.headers();
         let own = || cookies(fields, &self.issue.cookie);
-        let named = match exchange.presented.as_deref() {
-            Some(Presented::Located(located)) => vec![located.clone()],
-            Some(Presented::Absent) => Vec::new(),
+        let several = match exchange.presented.as_deref() {
+            Some(Presented::Located(_) | Presented::Absent) => Vec::new(),
             // It contradicts itself, or the session's own layer let it pass unread.
             Some(Presented::Rejected(_)) | None => {
                 own().filter_map(|text| self.records.locate(text)).take(MOST_NAMED).collect()
             }
         };
-        let by_cookie = named.first().is_some_and(|first| own().any(|text| text == first.identifier.as_bytes()));
-        let mut head = Request::new(Body::empty());
-        head.method_mut().clone_from(exchange.request.method());
-        *head.version_mut() = exchange.request.version();
-        for name in [ACCEPT, CONTENT_TYPE] {
-            if let Some(value) = fields.get(&name) {
-                head.headers_mut().insert(name, value.clone());
-            }
-        }
-        Asked { named, by_cookie, head, connection: exchange.connection.clone(), trail: exchange.trail.clone() }
+        let mut asked = Asked {
+            presented: exchange.presented.clone(),
+            several,
+            by_cookie: false,
+            method: exchange.request.method().clone(),
+            version: exchange.request.version(),
+            accept: fields.get(ACCEPT).cloned(),
+            content_type: fields.get(CONTENT_TYPE).cloned(),
+            connection: exchange.connection.clone(),
+            trail: exchange.trail.clone(),
+        };
+        asked.by_cookie =
+            asked.named().first().is_some_and(|first| own().any(|text| text == first.identifier.as_bytes()));
+        asked
     }
 
     async fn carry_out(&self, orders: Orders, asked: &Asked, mut response: Response<Body>) -> Response<Body> {
@@ -181,23 +212,23 @@ impl Issuing {
         let cookie = cookie::given(&self.issue, &identifier, life).ok_or(Trouble::Store("no cookie"))?;
         let located = Located::behind(&self.definition.prefix, &identifier);
         self.records.write(&located.key, made, life).await.map_err(Trouble::Store)?;
-        if let Err(reason) = self.records.end(&asked.named).await {
+        if let Err(reason) = self.records.end(asked.named()).await {
             self.records.take_back(&located.key);
             return Err(Trouble::Store(reason));
         }
-        let outcome = if asked.named.is_empty() { Outcome::Created } else { Outcome::Rotated };
+        let outcome = if asked.named().is_empty() { Outcome::Created } else { Outcome::Rotated };
         Ok((outcome, Some(cookie)))
     }
 
     /// Rule 5.
     async fn destroy(&self, asked: &Asked) -> Done {
-        self.records.end(&asked.named).await.map_err(Trouble::Store)?;
+        self.records.end(asked.named()).await.map_err(Trouble::Store)?;
         Ok((Outcome::Destroyed, cookie::cleared(&self.issue)))
     }
 
     /// The client's session ends later, or sooner; a persistent cookie with it.
     async fn extend(&self, life: Duration, asked: &Asked) -> Done {
-        let [located] = &asked.named[..] else { return Ok((Outcome::Nothing, None)) };
+        let [located] = asked.named() else { return Ok((Outcome::Nothing, None)) };
         let Some(life) = self.records.extend(located, life).await.map_err(Trouble::Store)? else {
             return Ok((Outcome::Nothing, None));
         };
@@ -241,7 +272,7 @@ impl Issuing {
         let mut record = asked.trail.borrow_mut();
         (record.local_reply, record.local_reply_reason) = (Some(reply.kind()), Some(reason));
         drop(record);
-        reply.respond(&asked.head)
+        reply.respond(&asked.head())
     }
 
     fn count(&self, outcome: Outcome) {
@@ -263,7 +294,7 @@ fn identifier() -> Option<String> {
 pub fn layer<S: Next>(issuing: Rc<Issuing>) -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(move |exchange: Box<Exchange>, next: S| {
         let issuing = issuing.clone();
-        let asked = Box::new(issuing.asked(&exchange));
+        let asked = issuing.asked(&exchange);
         let answer = pass(next, exchange);
         async move {
             let mut response = answer.await;

@@ -98,7 +98,7 @@ impl Session {
             Credential::Rejected(reason) => Presented::Rejected(reason),
             Credential::Sent(text) => self.reading.locate(&text).map_or_else(Presented::Rejected, Presented::Located),
         };
-        exchange.presented = Some(Box::new(presented));
+        exchange.presented = Some(Rc::new(presented));
     }
 
     pub(super) fn judge(&self, exchange: &mut Exchange) -> Verdict {
@@ -149,11 +149,11 @@ impl Session {
                             }
                         }
                     }
-                    Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(_) | Verdict::Rejected(_) => {
+                    Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(..) | Verdict::Rejected(_) => {
                         remembered.forget(key.as_bytes());
                     }
                     Verdict::Believed(_) => believed.into_iter().for_each(|known| exchange.answers.keep_login(known)),
-                    Verdict::Elsewhere | Verdict::Absent | Verdict::Unknown(_) => {}
+                    Verdict::Elsewhere(..) | Verdict::Absent | Verdict::Unknown(_) => {}
                 }
                 verdict
             }
@@ -190,15 +190,17 @@ impl Session {
         let mut trail = exchange.trail.borrow_mut();
         trail.session = Some(verdict.label());
         trail.session_reason = verdict.reason();
+        if let Some(principal) = verdict.principal() {
+            trail.user = Some(principal.user.clone());
+            trail.session_digest = Some(principal.session_digest.clone());
+        }
         match (verdict, exchange.presented.as_deref()) {
-            (Verdict::Valid(principal) | Verdict::Believed(principal), _) => {
-                trail.user = Some(principal.user.clone());
-                trail.session_digest = Some(principal.session_digest.clone());
-            }
             (Verdict::Anonymous | Verdict::Expired, Some(Presented::Located(located))) => {
-                trail.session_digest = Some(Key::of_process().digest(&located.identifier));
+                trail.session_digest = Some(Key::of_process().digest(&located.identifier).into());
             }
-            (Verdict::Rejected(reason), _) => self.seldom.rejected(reason),
+            (Verdict::Rejected(_) | Verdict::Elsewhere(..), _) => {
+                verdict.reason().into_iter().for_each(|reason| self.seldom.rejected(reason));
+            }
             _ => {}
         }
         if matches!(verdict, Verdict::Believed(_)) {
@@ -249,11 +251,13 @@ impl Ask for Session {
     }
 
     fn ask(&self, exchange: &mut Exchange, pipeline: &mut Pipeline) -> usize {
-        let Store::Redis(remembered) = &self.store else { return 0 };
         if exchange.is_preflight() {
             return 0;
         }
         self.look(exchange);
+        // Who asks after it, the cache above all, sees the target that goes on: what is stored is looked for under its key.
+        self.keep_credential(exchange);
+        let Store::Redis(remembered) = &self.store else { return 0 };
         let Some(Presented::Located(located)) = exchange.presented.as_deref() else { return 0 };
         let key = &located.key;
         let mut note = None;

@@ -21,9 +21,12 @@
 //! 12. What a route demands of a login (`require`) is demanded of every login, also where the session is optional: 403.
 //! 13. Observed: everybody passes as where it is optional, a store that cannot be read refuses nobody, and what would have been
 //!     refused by the rules for `required` is counted, logged and explained.
-//! 14. A credential in the query goes on to the app, or no further than here (`forward_query`), as the configuration says.
+//! 14. A credential in the query goes on to the app, or no further than here (`forward_query`), as the configuration says. It is taken out
+//!     before a stored response is asked for: the key of that is the target that goes on.
 //! 15. By setting, a login ends so long after its birth (`lifetime`), stays with its device (`device`), and is noted as its
 //!     user's (`sightings`).
+//! 16. A login that stays with another device passes as nobody where the session is optional, and as who it is where it is only
+//!     observed. Whoever is refused elsewhere can still reach the login.
 //!
 //! # Why
 //! Rule 6: a client that gets 401 forgets its login, and a second of trouble has logged everybody out.

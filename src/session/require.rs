@@ -28,7 +28,7 @@ mod tests {
         let principal = Principal {
             session: "web".into(),
             user: "5".into(),
-            session_digest: String::new(),
+            session_digest: "".into(),
             session_key: String::new(),
             attributes: attributes.iter().map(owned).collect(),
         };

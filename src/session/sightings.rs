@@ -30,6 +30,7 @@ use super::verdict::Verdict;
 use super::{Definition, touch};
 use crate::clock::Clock;
 use crate::exchange::{Answer, Exchange, Presented, Principal};
+use crate::local_reply::LocalReply;
 use crate::redis_pool::{Link, text};
 use crate::telemetry::registry::{Counter, Registry};
 
@@ -130,7 +131,9 @@ impl Following {
 
     /// The verdict, given where the request comes from.
     pub fn at_home(&self, verdict: Verdict, exchange: &Exchange) -> Verdict {
-        let (Some(binding), Verdict::Valid(_) | Verdict::Believed(_)) = (&self.definition.binding, &verdict) else {
+        let (Some(binding), Verdict::Valid(principal) | Verdict::Believed(principal)) =
+            (&self.definition.binding, &verdict)
+        else {
             return verdict;
         };
         let Some(known) = exchange.answers.login::<Known>() else { return verdict };
@@ -148,8 +151,8 @@ impl Following {
         exchange.trail.borrow_mut().session_device = Some("mismatch");
         match binding.mismatch {
             Mismatch::Report => verdict,
-            Mismatch::Refuse => Verdict::Elsewhere,
-            Mismatch::Login => Verdict::Rejected("another device"),
+            Mismatch::Refuse => Verdict::Elsewhere(principal.clone(), LocalReply::SessionElsewhere),
+            Mismatch::Login => Verdict::Elsewhere(principal.clone(), LocalReply::SessionInvalid),
         }
     }
 

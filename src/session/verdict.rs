@@ -16,7 +16,7 @@ pub enum Found {
     /// There is none, or what is there is no session.
     Nothing,
     /// There is a login that has lasted its time; says why.
-    Outlived(&'static str),
+    Outlived(Record, &'static str),
     /// There is something that cannot be read; says why.
     Unreadable(&'static str),
     /// A login that is remembered, and certain.
@@ -40,10 +40,10 @@ pub enum Verdict {
     Anonymous,
     /// The session has ended, or never was.
     Expired,
-    /// The login has lasted its time (`max_age`); says why.
-    Outlived(&'static str),
-    /// The login stays with another device, and this one is refused (`bind`).
-    Elsewhere,
+    /// The login has lasted its time (`max_age`): whose it is, and why.
+    Outlived(Arc<Principal>, &'static str),
+    /// The login stays with another device (`bind`): whose it is, and how this one is answered where a login is required.
+    Elsewhere(Arc<Principal>, LocalReply),
     /// No credential was sent.
     Absent,
     /// What was sent, or what is stored under it, is no session; says why.
@@ -73,29 +73,37 @@ pub fn judge(session: &Arc<str>, presented: &Presented, found: Found, key: &Key)
         Presented::Rejected(reason) => return Verdict::Rejected(reason),
         Presented::Located(located) => &located.identifier,
     };
+    let whose = |user, attributes| {
+        Arc::new(Principal {
+            session: session.clone(),
+            user,
+            session_digest: key.digest(identifier).into(),
+            session_key: crate::redis_pool::key::digest(identifier.as_bytes()),
+            attributes,
+        })
+    };
     match found {
         Found::Known(principal) => Verdict::Valid(principal),
         Found::Believed(principal) => Verdict::Believed(principal),
         Found::Unavailable(reason) | Found::Refused(reason) => Verdict::Unknown(reason),
         Found::Unreadable(reason) => Verdict::Rejected(reason),
         Found::Nothing => Verdict::Expired,
-        Found::Outlived(reason) => Verdict::Outlived(reason),
-        Found::Record(Record { user: None, .. }) => Verdict::Anonymous,
-        Found::Record(Record { user: Some(user), attributes, .. }) => Verdict::Valid(Arc::new(Principal {
-            session: session.clone(),
-            user,
-            session_digest: key.digest(identifier),
-            session_key: crate::redis_pool::key::digest(identifier.as_bytes()),
-            attributes,
-        })),
+        Found::Record(Record { user: None, .. }) | Found::Outlived(Record { user: None, .. }, _) => Verdict::Anonymous,
+        Found::Outlived(Record { user: Some(user), attributes, .. }, reason) => {
+            Verdict::Outlived(whose(user, attributes), reason)
+        }
+        Found::Record(Record { user: Some(user), attributes, .. }) => Verdict::Valid(whose(user, attributes)),
     }
 }
 
-/// Rules 4 to 6, 12 and 13 of the room.
+/// Rules 4 to 6, 12, 13 and 16 of the room.
 pub fn admit(on_route: &OnRoute, verdict: Verdict) -> Admission {
     match (refusal(on_route, &verdict), on_route.mode, verdict) {
         (Some(reply), Mode::Required | Mode::Optional, _) => Admission::Refuse(reply),
         (would, _, Verdict::Valid(principal) | Verdict::Believed(principal)) => {
+            Admission::Pass { principal: Some(principal), would }
+        }
+        (would, Mode::Observe, Verdict::Elsewhere(principal, _)) => {
             Admission::Pass { principal: Some(principal), would }
         }
         (would, ..) => Admission::Pass { principal: None, would },
@@ -113,10 +121,10 @@ fn refusal(OnRoute { definition, mode, require }: &OnRoute, verdict: &Verdict) -
             let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             Some(LocalReply::SessionStoreDown { retry_after: retry_after.max(1) })
         }
-        Verdict::Elsewhere => Some(LocalReply::SessionElsewhere),
         _ if *mode == Mode::Optional => None,
+        Verdict::Elsewhere(_, reply) => Some(reply.clone()),
         Verdict::Absent => Some(LocalReply::SessionMissing),
-        Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(_) | Verdict::Rejected(_) => {
+        Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(..) | Verdict::Rejected(_) => {
             Some(LocalReply::SessionInvalid)
         }
     }
@@ -136,18 +144,29 @@ impl Verdict {
         match self {
             Self::Valid(_) | Self::Believed(_) => 0,
             Self::Anonymous => 1,
-            Self::Expired | Self::Outlived(_) => 2,
+            Self::Expired | Self::Outlived(..) => 2,
             Self::Absent => 3,
-            Self::Rejected(_) | Self::Elsewhere => 4,
+            Self::Rejected(_) | Self::Elsewhere(..) => 4,
             Self::Unknown(_) => 5,
+        }
+    }
+
+    /// Whose login it is, whether it passes or not.
+    pub fn principal(&self) -> Option<&Arc<Principal>> {
+        match self {
+            Self::Valid(principal)
+            | Self::Believed(principal)
+            | Self::Outlived(principal, _)
+            | Self::Elsewhere(principal, _) => Some(principal),
+            _ => None,
         }
     }
 
     /// Why, where it is not obvious.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::Rejected(reason) | Self::Outlived(reason) | Self::Unknown(reason) => Some(reason),
-            Self::Elsewhere => Some("another device"),
+            Self::Rejected(reason) | Self::Outlived(_, reason) | Self::Unknown(reason) => Some(reason),
+            Self::Elsewhere(..) => Some("another device"),
             Self::Believed(_) => Some("grace"),
             _ => None,
         }
@@ -246,6 +265,21 @@ mod tests {
         }
         let optional = OnRoute { require, ..on_route(Mode::Optional) };
         assert_eq!(admit(&optional, Verdict::Absent), pass_as(None));
+    }
+
+    #[test]
+    fn another_device_is_refused_where_a_login_is_required_and_nowhere_else() {
+        let Verdict::Valid(principal) = verdict(Found::Record(Record { user: Some("5".into()), ..Record::default() }))
+        else {
+            panic!("a login")
+        };
+        for reply in [LocalReply::SessionElsewhere, LocalReply::SessionInvalid] {
+            let elsewhere = |mode| admitted(Verdict::Elsewhere(principal.clone(), reply.clone()), mode);
+            assert_eq!(elsewhere(Mode::Required), Admission::Refuse(reply.clone()));
+            assert_eq!(elsewhere(Mode::Optional), pass_as(None));
+            let as_who_it_is = Admission::Pass { principal: Some(principal.clone()), would: Some(reply.clone()) };
+            assert_eq!(elsewhere(Mode::Observe), as_who_it_is);
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct Record {
     /// `mismatch`: from another device than the session's; `unknown`: Redis did not tell which that is.
     pub session_device: Option<&'static str>,
     /// A keyed digest of the session identifier.
-    pub session_digest: Option<String>,
+    pub session_digest: Option<Arc<str>>,
     /// The status that it would have been answered with, were the session not only observed.
     pub session_would: Option<StatusCode>,
     /// The user, if logged in.

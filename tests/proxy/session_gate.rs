@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 
-use crate::harness::{Answer, Configuration, Origin, RedisServer, Sidegate, http2};
+use crate::harness::{Answer, Configuration, Origin, RedisServer, Reply, Sidegate, http2, until};
 
 const ALICE: &str = "alice-0123456789abcdef";
 const BOB: &str = "bob-0123456789abcdef";
@@ -213,4 +213,43 @@ fn two_cookies_of_one_name_are_refused_however_they_come() {
     };
     assert_eq!([lines(&[&good, &good]), crumbs(&["a=b", &good, &good])], [200, 200]);
     assert_eq!([lines(&[&good, &bad]), lines(&[&format!("{bad};{good}")]), crumbs(&[&good, "a=b", &bad])], [401; 3]);
+}
+
+#[test]
+fn a_page_that_all_may_see_is_a_hit_by_whatever_credential() {
+    const TABLES: &str = r#"
+[cache.pages]
+
+[session.web]
+format = "json"
+from = ["cookie:sid", "query:ticket"]
+user = "id"
+forward_query = false
+
+[[route]]
+path = "/{*rest}"
+session = { use = "web", mode = "optional" }
+cache = "pages"
+"#;
+    for near in ["", "[near]\nenabled = false\n"] {
+        let redis = redis();
+        let app = Origin::answering(|_| Reply::text("page").field("Cache-Control", "public, max-age=60"));
+        let sidegate = Configuration::of(&app).redis(&redis).with(&format!("{near}{TABLES}")).start();
+        let cache = |target: &str, fields: &[(&str, &str)]| {
+            let answer = sidegate.client().get_with(target, fields);
+            answer.field("x-cache").map(str::to_owned)
+        };
+        let (ticket, cookie) = (format!("/page?a=b&ticket={ALICE}"), format!("sid={ALICE}"));
+        assert_eq!(cache(&ticket, &[]).as_deref(), Some("MISS"));
+        assert_eq!(app.last().target, "/page?a=b");
+        until("a stored page", || cache("/page?a=b", &[]).as_deref() == Some("HIT"));
+        let before = app.count();
+        for _ in 0..3 {
+            assert_eq!(cache(&ticket, &[]).as_deref(), Some("HIT"), "{near}");
+            assert_eq!(cache("/page?a=b", &[("Cookie", &cookie)]).as_deref(), Some("HIT"), "{near}");
+        }
+        assert_eq!(app.count(), before, "{near}");
+        let line = sidegate.access_log(|line| line["cache"] == "hit" && line["session"] == "valid");
+        assert_eq!(line["user"], "1");
+    }
 }

@@ -105,6 +105,7 @@ fn however_much_it_is_used_a_session_ends_with_its_greatest_age() {
     for reason in ["too old", "no birth"] {
         let line = sidegate.access_log(|line| line["session_reason"] == reason);
         assert_eq!(line["session"], "expired");
+        assert_eq!((&line["user"], line["session_digest"].as_str().map(str::len)), (&"1".into(), Some(32)));
     }
     until("both prolonged", || pttl(&redis, "young-0123") > 1_700_000 && pttl(&redis, "older-0123") > 500_000);
     assert!(pttl(&redis, "older-0123") <= 600_000, "no further than its greatest age");

@@ -181,18 +181,33 @@ fn what_cannot_name_a_session_costs_redis_nothing_and_what_might_costs_one_comma
 
 #[test]
 fn a_flood_of_refusals_costs_no_trip_beyond_the_limits_own() {
+    flood("*/*", 401);
+}
+
+#[test]
+fn a_flood_that_says_it_is_a_browser_counts_as_the_401_that_it_is_spared() {
+    flood(BROWSER.1, 302);
+}
+
+/// Guesses under a limit that counts 401, each answered by `refused` until it is spent.
+fn flood(accept: &str, refused: u16) {
     let (redis, app) = (redis(), Origin::saying("app"));
     let relay = Relay::to(redis.port());
     let limit = "[limit.guesses]\nkey = \"address\"\nquota = \"5 per hour\"\ncount = [401]\n";
     let route = "[[route]]\npath = \"/{*rest}\"\nsession = \"web\"\nlimits = [\"guesses\"]\n";
     let tables = format!("{limit}{SESSION}{route}");
     let sidegate = Configuration::of(&app).redis_at(&relay.url()).redis_lines("timeout = \"1s\"").with(&tables).start();
+    let by = |sidegate: &Sidegate, id: &str| {
+        let (name, value) = bearer(id);
+        sidegate.client().get_with("/x", &[(name, &value), ("Accept", accept)])
+    };
     let mut statuses = Vec::new();
     until("a spent quota", || {
+        assert!(statuses.len() < 200, "nothing counts them: {statuses:?}");
         statuses.push(by(&sidegate, UNKNOWN).status);
         statuses.last() == Some(&429)
     });
-    assert!(statuses.len() > 5 && statuses.iter().all(|status| matches!(status, 401 | 429)), "{statuses:?}");
+    assert!(statuses.len() > 5 && statuses.iter().all(|status| [refused, 429].contains(status)), "{statuses:?}");
     // Charges of the last answers may still be on their way.
     until("a quiet Redis", || {
         relay.forget();

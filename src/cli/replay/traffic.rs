@@ -341,7 +341,7 @@ fn principal(session: &Arc<str>, path: &str, user: &str) -> Principal {
     Principal {
         session: session.clone(),
         user: user.to_owned(),
-        session_digest: String::new(),
+        session_digest: "".into(),
         session_key: String::new(),
         attributes: vec![(path.to_owned(), user.to_owned())],
     }

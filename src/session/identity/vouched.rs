@@ -129,7 +129,7 @@ impl Voucher {
         }
         claims.insert("iss".into(), "sidegate".into());
         claims.insert("sub".into(), principal.user.as_str().into());
-        claims.insert("sid".into(), principal.session_digest.as_str().into());
+        claims.insert("sid".into(), (*principal.session_digest).into());
         claims.insert("session".into(), (*self.session).into());
         claims.insert("iat".into(), now.into());
         claims.insert("exp".into(), now.saturating_add(self.ttl).into());

@@ -127,7 +127,7 @@ impl Reading {
         }
         match lifetime::left(lifetime, record.born, Clock::System.unix_micros() / 1000) {
             Ok(left) => (found, Some(left)),
-            Err(reason) => (Found::Outlived(reason), None),
+            Err(reason) => (Found::Outlived(record.clone(), reason), None),
         }
     }
 
@@ -274,7 +274,7 @@ pub(super) mod tests {
         let principal = Arc::new(Principal {
             session: reading.definition.name.clone(),
             user: user.into(),
-            session_digest: "d".repeat(32),
+            session_digest: "d".repeat(32).into(),
             session_key: "k".repeat(32),
             attributes: vec![("id".into(), user.into())],
         });
