@@ -132,8 +132,14 @@ impl Session {
             },
             (Store::Redis(remembered), mut answer) => {
                 let key = &located.key;
-                let bound = self.following.as_ref().map_or(Bound::Unknown, |following| following.bound(&mut answer));
+                let following = self.following.as_ref();
+                let revoked = following.filter(|following| following.revoked(&mut answer));
+                let bound = following.map_or(Bound::Unknown, |following| following.bound(&mut answer));
                 let mut told = redis::told(&self.reading, answer);
+                if let (Some(following), true) = (revoked, told.found.is_login()) {
+                    following.revoke_again(key);
+                    told.found = Found::Outlived("revoked");
+                }
                 let believed = self.believe(remembered, key, &mut told);
                 let (life, most) = (told.life, told.most);
                 let verdict = judge(told.found);

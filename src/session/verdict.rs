@@ -29,6 +29,13 @@ pub enum Found {
     Refused(&'static str),
 }
 
+impl Found {
+    /// A record names somebody, however long ago.
+    pub fn is_login(&self) -> bool {
+        matches!(self, Self::Record(Record { user: Some(_), .. }) | Self::Outlived(_))
+    }
+}
+
 /// What is known about the one who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -193,7 +193,8 @@ pub fn gather_parts(
     let routes = routes.collect::<Result<Vec<_>, _>>()?;
     let explaining = Explaining::new(settings, &routes, &identity, &link, &limits);
     let prefix = settings.redis.as_ref().map_or("", |redis| &redis.prefix);
-    let sessions = Operating::new(readings(settings)?, link.clone(), prefix, stores.near.sessions.clone());
+    let (remembered, done) = (stores.near.sessions.clone(), shared.sightings.clone());
+    let sessions = Operating::new(readings(settings)?, link.clone(), prefix, remembered, done);
     let parts = Parts {
         telemetry: Telemetry::new(number, registry, &labels, access.clone()),
         client_addr: Rc::new(settings.client_addr.clone()),
