@@ -104,14 +104,15 @@ struct Asked {
 }
 
 impl Issuing {
-    /// What issues the sessions of `definition` in `store`, over `link` if that is Redis; `None`: nobody does.
+    /// What issues the sessions of `definition` in `store`, over `link` if that is Redis, with the prefix of our
+    /// keys; `None`: nobody does.
     ///
     /// # Errors
     /// They cannot be read, or their cookie cannot be written; says why.
     pub fn new(
         definition: &Arc<Definition>,
         store: Store,
-        link: Option<Link>,
+        (link, prefix): (Option<Link>, &str),
         clock: Clock,
         (registry, worker): (&Registry, usize),
     ) -> Result<Option<Rc<Self>>, String> {
@@ -124,7 +125,7 @@ impl Issuing {
             let labels = [("session", &*definition.name), ("outcome", outcome)];
             registry.counter(worker, "sidegate_session_orders_total", help, &labels)
         });
-        let records = Records::new(definition.clone(), store, link, clock)?;
+        let records = Records::new(definition.clone(), store, link, prefix, clock)?;
         Ok(Some(Rc::new(Self { definition: definition.clone(), issue, records, outcomes })))
     }
 

@@ -222,12 +222,15 @@ impl Operating {
         if let Some(other) = self.beside(sighting) {
             pipeline.cmd("DEL").arg(other);
         }
+        let removals = pipeline.len();
+        self.remembered.announce(&self.prefix, &sighting.record, &mut pipeline);
         let answers = query(link, &pipeline).await;
         // Also where it is not known whether it is gone: then Redis is asked again.
         self.remembered.changed(&sighting.record);
         self.done.forget(&sighting.record);
         let answers = answers?;
-        if let Some(error) = answers.iter().find_map(as_error) {
+        // Who may not publish has removed it all the same.
+        if let Some(error) = answers.iter().take(removals).find_map(as_error) {
             let needs = "revoking needs the right to remove the app's sessions";
             return Err(Trouble::Unavailable(format!("Redis refuses ({error}): {needs}; it was not revoked")));
         }

@@ -269,7 +269,8 @@ impl Room<'_> {
         });
         let issuing = route.session.as_ref().map(|session::OnRoute { definition, .. }| {
             let clock = self.shared.clock.clone();
-            Issuing::new(definition, store(), self.link.clone(), clock, (registry, self.number))
+            let link = (self.link.clone(), self.prefix());
+            Issuing::new(definition, store(), link, clock, (registry, self.number))
         });
         Ok(Route {
             label: route.label.clone(),
