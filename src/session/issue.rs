@@ -17,6 +17,8 @@
 //!    the same name. Nothing that carries an order is stored by us. What is done behind an answer (a refresh of what is
 //!    stored) has no client, and its orders are for nobody.
 //! 8. Two cookies of the session's name say nothing about who it is; all sessions that they name are ended with it.
+//! 9. Who comes from another device than the session stays with (`bind`), and is nobody here for it, names no session by its
+//!    cookie: a thief ends and extends nothing, and logs nobody out.
 //!
 //! # Why
 //! It stands inside of the session's own layer: it is that which finds out which session the client has, and whoever it refuses
@@ -132,7 +134,10 @@ impl Issuing {
     fn asked(&self, exchange: &Exchange) -> Asked {
         let fields = exchange.request.headers();
         let own = || cookies(fields, &self.issue.cookie);
+        // Rule 9.
+        let elsewhere = exchange.principal.is_none() && exchange.trail.borrow().session_device == Some("mismatch");
         let named = match exchange.presented.as_deref() {
+            _ if elsewhere => Vec::new(),
             Some(Presented::Located(located)) => vec![located.clone()],
             Some(Presented::Absent) => Vec::new(),
             // It contradicts itself, or the session's own layer let it pass unread.

@@ -304,6 +304,32 @@ fn a_logout_is_not_forgotten_when_redis_goes_away_after_it() {
 }
 
 #[test]
+fn who_comes_with_a_stolen_cookie_from_another_device_neither_ends_nor_extends_the_session() {
+    let (redis, app) = (RedisServer::start(), app());
+    for (mismatch, mode) in [("login", "optional"), ("login", "observe"), ("refuse", "observe")] {
+        let bound = format!("[session.web]\nbind = {{ agent = true, mismatch = {mismatch:?} }}");
+        let tables = TABLES.replace("[session.web]", &bound).replace("\"optional\"", &format!("{mode:?}"));
+        let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+        let ask = |path: &str, identifier: &str, agent: &str| {
+            sidegate.client().get_with(path, &[("Cookie", &cookie(identifier)), ("User-Agent", agent)])
+        };
+        let (identifier, _) = given(&ask("/login", "", "Firefox/140.0"));
+        assert_eq!(ask("/account", &identifier, "Firefox/140.0").status, 200);
+        let stays = || ask("/account", &identifier, "curl/8.5.0").status != 200;
+        until("it stays with its device", stays);
+
+        let left = || redis.ask::<i64>(&["PTTL", &format!("session:{identifier}")]).expect("PTTL");
+        for path in ["/logout", "/extend", "/login", "/long"] {
+            assert_eq!(ask(path, &identifier, "curl/8.5.0").status, 200, "{path}");
+            assert!((1..=1_800_000).contains(&left()), "{mismatch}, {mode}, {path}: {}", left());
+        }
+        assert_eq!(ask("/account", &identifier, "Firefox/140.0").status, 200, "nobody is logged out by a thief");
+        assert_eq!(ask("/logout", &identifier, "Firefox/140.0").status, 200);
+        assert_eq!(left(), -2, "the owner logs out");
+    }
+}
+
+#[test]
 fn where_redis_does_not_tell_of_changes_what_one_instance_ends_all_refuse_at_once() {
     let (redis, app) = (RedisServer::start(), app());
     let rules = ["ACL", "SETUSER", "gate", "on", ">secret", "~*", "&*", "+@all", "-client|tracking"];
