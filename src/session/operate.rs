@@ -26,6 +26,7 @@ use super::store::redis::{ask, told};
 use super::store::remembered::Remembered;
 use super::store::sightings::{self as keys, Sighting, is_handle};
 use super::verdict::Found;
+use crate::clock::Clock;
 use crate::exchange::Answer;
 use crate::rate_limit::operate::Trouble;
 use crate::redis_pool::near::Tier as _;
@@ -67,6 +68,7 @@ pub struct Operating {
     prefix: String,
     remembered: Arc<Remembered>,
     done: Arc<Done>,
+    clock: Clock,
 }
 
 /// A session that stands.
@@ -83,8 +85,9 @@ impl Operating {
         prefix: &str,
         remembered: Arc<Remembered>,
         done: Arc<Done>,
+        clock: Clock,
     ) -> Self {
-        Self { readings, link, prefix: prefix.to_owned(), remembered, done }
+        Self { readings, link, prefix: prefix.to_owned(), remembered, done, clock }
     }
 
     /// Carries out an order.
@@ -177,9 +180,9 @@ impl Operating {
         let mut pipeline = Pipeline::new();
         let each = known.iter().map(|sighting| ask(reading, &sighting.record, true, &mut pipeline)).max();
         let answers = query(link, &pipeline).await?;
-        let mut standing = Vec::new();
+        let (mut standing, now) = (Vec::new(), self.clock.unix_micros() / 1000);
         for (sighting, answer) in known.into_iter().zip(answers.chunks_exact(each.unwrap_or(1))) {
-            let told = told(reading, Answer::Values(answer.to_vec()));
+            let told = told(reading, Answer::Values(answer.to_vec()), now);
             match told.found {
                 Found::Unavailable(why) | Found::Refused(why) => return Err(unavailable(why)),
                 Found::Record(Record { user: Some(of), .. }) if of == user => {

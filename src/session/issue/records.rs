@@ -164,7 +164,8 @@ impl Records {
             Store::Redis(_) => {
                 let mut pipeline = Pipeline::with_capacity(1);
                 ask(&self.reading, located.key.as_bytes(), false, &mut pipeline);
-                told(&self.reading, Answer::Values(self.link()?.query(&pipeline).await?)).found
+                let answer = Answer::Values(self.link()?.query(&pipeline).await?);
+                told(&self.reading, answer, self.clock.unix_micros() / 1000).found
             }
         };
         match found {

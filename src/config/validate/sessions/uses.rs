@@ -146,8 +146,12 @@ fn index(table: &mut Table<'_>) -> Option<Index> {
             let interval = quantity::duration(value.text()?)?;
             if interval > LONGEST_INTERVAL {
                 let shown = quantity::shown_duration(interval);
-                let help = "at most an hour: what is kept of a session lives a day longer than the session when it was noted";
-                return Err(Fault::with_help(format!("a session that is noted once in {shown} may be forgotten"), help));
+                let help =
+                    "at most an hour: what is kept of a session lives a day longer than the session when it was noted";
+                return Err(Fault::with_help(
+                    format!("a session that is noted once in {shown} may be forgotten"),
+                    help,
+                ));
             }
             Ok(interval)
         });
