@@ -17,6 +17,8 @@
 //!    the same name. Nothing that carries an order is stored by us. What is done behind an answer (a refresh of what is
 //!    stored) has no client, and its orders are for nobody.
 //! 8. Two cookies of the session's name say nothing about who it is; all sessions that they name are ended with it.
+//! 9. Who comes from another device than the session stays with (`bind`), and is nobody here for it, names no session by its
+//!    cookie: a thief ends and extends nothing, and logs nobody out.
 //!
 //! # Why
 //! It stands inside of the session's own layer: it is that which finds out which session the client has, and whoever it refuses
@@ -132,14 +134,15 @@ impl Asked {
 }
 
 impl Issuing {
-    /// What issues the sessions of `definition` in `store`, over `link` if that is Redis; `None`: nobody does.
+    /// What issues the sessions of `definition` in `store`, over `link` if that is Redis, with the prefix of our
+    /// keys; `None`: nobody does.
     ///
     /// # Errors
     /// They cannot be read, or their cookie cannot be written; says why.
     pub fn new(
         definition: &Arc<Definition>,
         store: Store,
-        link: Option<Link>,
+        (link, prefix): (Option<Link>, &str),
         clock: Clock,
         (registry, worker): (&Registry, usize),
     ) -> Result<Option<Rc<Self>>, String> {
@@ -152,14 +155,17 @@ impl Issuing {
             let labels = [("session", &*definition.name), ("outcome", outcome)];
             registry.counter(worker, "sidegate_session_orders_total", help, &labels)
         });
-        let records = Records::new(definition.clone(), store, link, clock)?;
+        let records = Records::new(definition.clone(), store, link, prefix, clock)?;
         Ok(Some(Rc::new(Self { definition: definition.clone(), issue, records, outcomes })))
     }
 
     fn asked(&self, exchange: &Exchange) -> Asked {
         let fields = exchange.request.headers();
         let own = || cookies(fields, &self.issue.cookie);
+        // Rule 9.
+        let elsewhere = exchange.principal.is_none() && exchange.trail.borrow().session_device == Some("mismatch");
         let several = match exchange.presented.as_deref() {
+            _ if elsewhere => Vec::new(),
             Some(Presented::Located(_) | Presented::Absent) => Vec::new(),
             // It contradicts itself, or the session's own layer let it pass unread.
             Some(Presented::Rejected(_)) | None => {
@@ -167,7 +173,7 @@ impl Issuing {
             }
         };
         let mut asked = Asked {
-            presented: exchange.presented.clone(),
+            presented: exchange.presented.clone().filter(|_| !elsewhere),
             several,
             by_cookie: false,
             method: exchange.request.method().clone(),

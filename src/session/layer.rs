@@ -18,6 +18,7 @@ use super::store::redis::{self, Told};
 use super::store::remembered::Remembered;
 use super::verdict::{Admission, Found, Verdict, admit, judge};
 use super::{Definition, OnRoute, identity, login};
+use crate::clock::Clock;
 use crate::exchange::{self, Answer, Exchange, Next, Presented, Principal, Slot, pass};
 use crate::gather::Ask;
 use crate::redis_pool::near::Counts;
@@ -43,6 +44,7 @@ pub struct Session {
     near_counts: Counts,
     /// What is done as sessions pass, if anything is.
     following: Option<Following>,
+    clock: Clock,
     verdicts: [Counter; Verdict::LABELS.len()],
     believed: Counter,
     seldom: Seldom,
@@ -57,6 +59,7 @@ impl Session {
         on_route: OnRoute,
         store: Store,
         following: Option<Following>,
+        clock: Clock,
         registry: &Arc<Registry>,
         worker: usize,
     ) -> Result<Rc<Self>, String> {
@@ -80,6 +83,7 @@ impl Session {
             near,
             near_counts,
             following,
+            clock,
             verdicts,
             believed,
             seldom,
@@ -111,6 +115,7 @@ impl Session {
     }
 
     fn judge_record(&self, exchange: &mut Exchange) -> Verdict {
+        let now = || self.clock.unix_micros() / 1000;
         let answer = exchange.answers.take(Slot::Session);
         let presented = exchange.presented.as_deref().unwrap_or(&Presented::Absent);
         let judge = |found| judge(&self.definition.name, presented, found, Key::of_process());
@@ -120,7 +125,7 @@ impl Session {
                 let found = memory.record(&located.key).map_or(Found::Nothing, |bytes| {
                     json::record(self.reading.wanted(), &bytes).map_or_else(Found::Unreadable, Found::Record)
                 });
-                judge(self.reading.in_time(found).0)
+                judge(self.reading.in_time(found, now()).0)
             }
             (Store::Redis(_), Answer::Near(login)) => match login.downcast::<Known>() {
                 Err(_) => judge(Found::Refused("not asked")),
@@ -132,8 +137,14 @@ impl Session {
             },
             (Store::Redis(remembered), mut answer) => {
                 let key = &located.key;
-                let bound = self.following.as_ref().map_or(Bound::Unknown, |following| following.bound(&mut answer));
-                let mut told = redis::told(&self.reading, answer);
+                let following = self.following.as_ref();
+                let revoked = following.filter(|following| following.revoked(&mut answer));
+                let bound = following.map_or(Bound::Unknown, |following| following.bound(&mut answer));
+                let mut told = redis::told(&self.reading, answer, now());
+                if let Some(following) = revoked {
+                    let ended = told.found.ended("revoked").inspect(|_| following.revoke_again(key));
+                    told.found = ended.unwrap_or_else(|found| found);
+                }
                 let believed = self.believe(remembered, key, &mut told);
                 let (life, most) = (told.life, told.most);
                 let verdict = judge(told.found);

@@ -2,8 +2,9 @@
 //!
 //! 1. Known is what was seen as it passed, where `index` is set. A session that no request has used since is not listed.
 //! 2. What is listed was looked up: its record is there and names the user. What is not is forgotten on the way.
-//! 3. To revoke is to remove the app's record, whatever framework wrote it. Every instance hears of it from Redis, as of a
-//!    logout.
+//! 3. To revoke is to mark the session as revoked, and then to remove the app's record, whatever framework wrote it. Every
+//!    instance hears of it from Redis, as of a logout, or from us where Redis does not tell. What a request that was under way
+//!    writes there afterwards is no login while the mark stands (`sightings`).
 //! 4. A session is named by its handle, a digest. No answer contains what a client could log in with.
 //! 5. What Redis cannot tell or do is told as such: no list is silently short, and nothing is called revoked that is not.
 //!
@@ -19,13 +20,16 @@ use redis::{Pipeline, Value as Said};
 use serde_json::{Value, json};
 
 use super::format::{Format, Record};
+use super::sightings::Done;
 use super::store::known::{Life, Reading};
 use super::store::redis::{ask, told};
 use super::store::remembered::Remembered;
 use super::store::sightings::{self as keys, Sighting, is_handle};
 use super::verdict::Found;
+use crate::clock::Clock;
 use crate::exchange::Answer;
 use crate::rate_limit::operate::Trouble;
+use crate::redis_pool::near::Tier as _;
 use crate::redis_pool::{Link, why_unanswered};
 
 /// Sessions that are asked about in one trip: records may be large.
@@ -63,6 +67,8 @@ pub struct Operating {
     link: Option<Link>,
     prefix: String,
     remembered: Arc<Remembered>,
+    done: Arc<Done>,
+    clock: Clock,
 }
 
 /// A session that stands.
@@ -73,8 +79,15 @@ struct Standing {
 
 impl Operating {
     /// For these definitions, each once; under our `prefix`.
-    pub fn new(readings: Vec<Arc<Reading>>, link: Option<Link>, prefix: &str, remembered: Arc<Remembered>) -> Self {
-        Self { readings, link, prefix: prefix.to_owned(), remembered }
+    pub fn new(
+        readings: Vec<Arc<Reading>>,
+        link: Option<Link>,
+        prefix: &str,
+        remembered: Arc<Remembered>,
+        done: Arc<Done>,
+        clock: Clock,
+    ) -> Self {
+        Self { readings, link, prefix: prefix.to_owned(), remembered, done, clock }
     }
 
     /// Carries out an order.
@@ -167,9 +180,9 @@ impl Operating {
         let mut pipeline = Pipeline::new();
         let each = known.iter().map(|sighting| ask(reading, &sighting.record, true, &mut pipeline)).max();
         let answers = query(link, &pipeline).await?;
-        let mut standing = Vec::new();
+        let (mut standing, now) = (Vec::new(), self.clock.unix_micros() / 1000);
         for (sighting, answer) in known.into_iter().zip(answers.chunks_exact(each.unwrap_or(1))) {
-            let told = told(reading, Answer::Values(answer.to_vec()));
+            let told = told(reading, Answer::Values(answer.to_vec()), now);
             match told.found {
                 Found::Unavailable(why) | Found::Refused(why) => return Err(unavailable(why)),
                 Found::Record(Record { user: Some(of), .. }) if of == user => {
@@ -199,21 +212,33 @@ impl Operating {
         sighting.ok_or_else(|| Trouble::Unknown(format!("no session {handle} has been seen, or it is over")))
     }
 
-    /// Removes the app's record, and then what is kept of it.
+    /// Marks the session, removes the app's record, and then what is kept of it; not what it is bound to.
     async fn end(&self, link: &Link, sighting: &Sighting) -> Result<(), Trouble> {
+        let mut pipeline = Pipeline::new();
+        keys::mark_revoked(&mut pipeline, &self.prefix, &keys::handle(&sighting.record));
+        // In a cluster the two lie apart: nobody is to find the record without the mark.
+        if let Some(error) = query(link, &pipeline).await?.iter().find_map(as_error) {
+            return Err(Trouble::Unavailable(format!("Redis refuses ({error}) to note it; it was not revoked")));
+        }
         let mut pipeline = Pipeline::new();
         pipeline.cmd("DEL").arg(&sighting.record);
         if let Some(other) = self.beside(sighting) {
             pipeline.cmd("DEL").arg(other);
         }
-        let answers = query(link, &pipeline).await?;
-        self.remembered.forget(&sighting.record);
-        if let Some(error) = answers.iter().find_map(as_error) {
+        let removals = pipeline.len();
+        self.remembered.announce(&self.prefix, &sighting.record, &mut pipeline);
+        let answers = query(link, &pipeline).await;
+        // Also where it is not known whether it is gone: then Redis is asked again.
+        self.remembered.changed(&sighting.record);
+        self.done.forget(&sighting.record);
+        let answers = answers?;
+        // Who may not publish has removed it all the same.
+        if let Some(error) = answers.iter().take(removals).find_map(as_error) {
             let needs = "revoking needs the right to remove the app's sessions";
             return Err(Trouble::Unavailable(format!("Redis refuses ({error}): {needs}; it was not revoked")));
         }
         let mut pipeline = Pipeline::new();
-        keys::forget(&mut pipeline, &self.prefix, sighting);
+        keys::forget_seen(&mut pipeline, &self.prefix, sighting);
         link.send(pipeline);
         Ok(())
     }

@@ -11,7 +11,10 @@
 //! 5. Where Redis does not tell the device although it tells the record (a missing right, a value that is not ours), the
 //!    request passes, and the log says `session_device=unknown`: a trouble of ours is no theft. In a cluster a node that is away with the
 //!    device is an outage, as if the record were away.
-//! 6. A prolongation that Redis refuses is counted each time and logged once: `PEXPIRE … GT` is of Redis 7, and it needs the
+//! 6. Where there is an index, sessions can be revoked: whether one was is asked in the trip of its record. What is written
+//!    under its key afterwards, by a request that was under way, is no login, and is removed again. Redis that tells the record and not
+//!    that is an outage.
+//! 7. A prolongation that Redis refuses is counted each time and logged once: `PEXPIRE … GT` is of Redis 7, and it needs the
 //!    right to write the app's keys. No session is shortened instead.
 
 use std::sync::Arc;
@@ -49,6 +52,15 @@ pub struct Done {
     bound: Recent,
     /// That Redis refuses to prolong has been logged.
     complained: AtomicBool,
+}
+
+impl Done {
+    /// The session with this record is over: one that begins under its key is new.
+    pub fn forget(&self, record: &[u8]) {
+        for recent in [&self.touched, &self.noted, &self.bound] {
+            recent.forget(record);
+        }
+    }
 }
 
 /// What one definition wants done, on one worker.
@@ -100,16 +112,48 @@ impl Following {
         })
     }
 
-    /// Adds the question for the device of the session whose record has this key; says how many commands that is.
+    /// Adds the questions for the device of the session whose record has this key, and whether it was revoked; says how many
+    /// commands that is.
     pub fn ask(&self, record: &str, pipeline: &mut Pipeline) -> usize {
-        if self.definition.binding.is_none() {
+        let (binds, indexes) = (self.definition.binding.is_some(), self.definition.index.is_some());
+        if !binds && !indexes {
             return 0;
         }
-        keys::ask_device(pipeline, &self.prefix, &keys::handle(record.as_bytes()));
-        1
+        let handle = keys::handle(record.as_bytes());
+        if binds {
+            keys::ask_device(pipeline, &self.prefix, &handle);
+        }
+        if indexes {
+            keys::ask_revoked(pipeline, &self.prefix, &handle);
+        }
+        usize::from(binds) + usize::from(indexes)
     }
 
-    /// Takes the answer to that out of `answer`: it stands last.
+    /// Whether the session was revoked: takes that out of `answer`, where it stands last (rule 6).
+    pub fn revoked(&self, answer: &mut Answer) -> bool {
+        let Answer::Values(values) = answer else { return false };
+        if self.definition.index.is_none() {
+            return false;
+        }
+        match values.pop() {
+            Some(Value::Nil) => false,
+            Some(value) if text(&value).is_some() => true,
+            Some(_) | None => {
+                *answer = Answer::Unavailable("error");
+                false
+            }
+        }
+    }
+
+    /// There is a record again under the key of a session that was revoked: removes it.
+    pub fn revoke_again(&self, record: &str) {
+        self.done.forget(record.as_bytes());
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd("DEL").arg(record);
+        self.link.send(pipeline);
+    }
+
+    /// Takes the answer for the device out of `answer`: it stands last now.
     pub fn bound(&self, answer: &mut Answer) -> Bound {
         let Answer::Values(values) = answer else { return Bound::Unknown };
         if self.definition.binding.is_none() {
@@ -161,9 +205,13 @@ impl Following {
         if exchange.trail.borrow().session_device == Some("mismatch") {
             self.mismatches.inc();
         }
+        let Some(Presented::Located(located)) = exchange.presented.as_deref() else { return };
+        if matches!(verdict, Verdict::Expired | Verdict::Anonymous) {
+            // The next login under this key is another session.
+            self.done.noted.forget(located.key.as_bytes());
+        }
         let Verdict::Valid(principal) = verdict else { return };
         let Some(known) = exchange.answers.login::<Known>() else { return };
-        let Some(Presented::Located(located)) = exchange.presented.as_deref() else { return };
         if !self.link.is_up() {
             return;
         }

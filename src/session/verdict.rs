@@ -29,6 +29,21 @@ pub enum Found {
     Refused(&'static str),
 }
 
+impl Found {
+    /// What it says of a session that has been ended, for a `reason`, and says otherwise itself.
+    ///
+    /// # Errors
+    /// The same, where it is no login: nothing has to be ended.
+    pub fn ended(self, reason: &'static str) -> Result<Self, Self> {
+        match self {
+            Self::Record(record) | Self::Outlived(record, _) if record.user.is_some() => {
+                Ok(Self::Outlived(record, reason))
+            }
+            other => Err(other),
+        }
+    }
+}
+
 /// What is known about the one who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -235,7 +235,7 @@ async fn outcome(shelf: &Shelf, mode: Mode, method: Method, sent: &[(&'static st
     let identity = Rc::new(IdentityFields::new(definition.forward.iter().map(|(name, _)| name.clone())));
     let registry = Registry::new(1);
     let on_route = OnRoute { definition, mode, require: Vec::new() };
-    let session = Session::new(on_route, store, None, &registry, 0).expect("a format that is read");
+    let session = Session::new(on_route, store, None, Clock::System, &registry, 0).expect("a format that is read");
     let mut request = Request::builder().method(method).uri("/users/5").body(Body::empty()).unwrap();
     for (name, value) in sent {
         request.headers_mut().append(*name, value.parse().unwrap());

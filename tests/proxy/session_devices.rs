@@ -1,12 +1,14 @@
 //! Sessions that stay with a device, and what is known of a user's: listed and revoked from any instance.
 
 use std::path::Path;
+use std::sync::{Mutex, mpsc};
+use std::thread;
 
 use serde_json::Value;
 
 use crate::harness::redis::RedisCluster;
 use crate::harness::sidegate::run;
-use crate::harness::{Answer, Configuration, Origin, RedisServer, Sidegate, until};
+use crate::harness::{Answer, Configuration, Origin, RedisServer, Reply, Sidegate, until};
 
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 const NEWER_FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0";
@@ -295,4 +297,75 @@ fn what_is_kept_of_sessions_may_lie_anywhere_in_a_cluster() {
     for who in &all {
         until("their end", || ask(&one, "/private", who, CURL, HOME).status == 401);
     }
+}
+
+/// As Flask, Laravel, Rails and others do: what the record held when a request came is written again when it ends.
+#[test]
+fn a_revoked_session_is_not_brought_back_by_a_request_that_was_under_way() {
+    let redis = RedisServer::start();
+    let (key, record) = (format!("session:{ALICE}"), r#"{"id":42}"#);
+    let (client, written) = (redis.client(), key.clone());
+    let (go, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let app = Origin::answering(move |request| {
+        if request.target.ends_with("slow") {
+            gate.lock().expect("no panic before").recv().expect("the test says when");
+            let mut connection = client.get_connection().expect("a connection");
+            redis::cmd("SET").arg(&written).arg(record).arg("EX").arg(600).exec(&mut connection).expect("SET");
+        }
+        Reply::text("app")
+    });
+    let lines = "index = true\nbind = { agent = true, mismatch = \"refuse\" }";
+    let [one, other] = [(); 2].map(|()| configuration(&app, &redis.url(), lines).start());
+    log_in(&redis, ALICE, 42);
+    let get = |sidegate: &Sidegate| ask(sidegate, "/private", ALICE, FIREFOX, HOME).status;
+    for sidegate in [&one, &other] {
+        assert_eq!(get(sidegate), 200);
+    }
+    until("it is known, and bound", || listed(&one, "42").len() == 1 && keys(&redis, "sidegate:device:*").len() == 1);
+    let revoked = handle(&listed(&one, "42"), "firefox");
+    thread::scope(|scope| {
+        let before = app.count();
+        let slow = scope.spawn(|| ask(&one, "/private?slow", ALICE, FIREFOX, HOME).status);
+        until("it is under way", || app.count() > before);
+        assert_eq!(sessions(&one, &["revoke", &revoked]).0, 0);
+        assert_eq!(redis.ask::<i64>(&["EXISTS", &key]).expect("EXISTS"), 0);
+        go.send(()).expect("the app waits");
+        assert_eq!(slow.join().expect("an answer"), 200);
+    });
+    for sidegate in [&one, &other] {
+        redis.ask::<()>(&["SET", &key, record, "EX", "600"]).expect("SET");
+        assert_eq!(get(sidegate), 401);
+        until("the record is removed again", || redis.ask::<i64>(&["EXISTS", &key]).expect("EXISTS") == 0);
+    }
+    let line = one.access_log(|line| line["session_reason"] == "revoked");
+    assert_eq!((line["session"].as_str(), line["status"].as_u64()), (Some("expired"), Some(401)));
+    assert_eq!(keys(&redis, "sidegate:device:*").len(), 1, "whoever has the cookie is still bound");
+    let mark = format!("sidegate:revoked:{{{revoked}}}");
+    let left = redis.ask::<i64>(&["PTTL", &mark]).expect("PTTL");
+    assert!(0 < left && left <= 300_000, "{left}");
+
+    // Once the mark has ended, who logs in under the same identifier is logged in, and listed at once.
+    redis.ask::<()>(&["DEL", &mark]).expect("DEL");
+    log_in(&redis, ALICE, 42);
+    assert_eq!(ask(&one, "/private", ALICE, CURL, HOME).status, 403);
+    assert_eq!(get(&one), 200);
+    until("it is known again", || listed(&one, "42").len() == 1);
+}
+
+#[test]
+fn where_nobody_tells_whether_a_session_was_revoked_it_is_an_outage() {
+    let (redis, app) = (RedisServer::start(), Origin::saying("app"));
+    log_in(&redis, ALICE, 42);
+    let sidegate = configuration(&app, &redis.url(), "index = true").start();
+    let get = || ask(&sidegate, "/private", ALICE, FIREFOX, HOME);
+    assert_eq!(get().status, 200);
+    until("it is known", || listed(&sidegate, "42").len() == 1);
+    let mark = format!("sidegate:revoked:{{{}}}", handle(&listed(&sidegate, "42"), "firefox"));
+    redis.ask::<()>(&["HSET", &mark, "not", "ours"]).expect("HSET");
+    redis.ask::<()>(&["EXPIRE", &format!("session:{ALICE}"), "500"]).expect("EXPIRE");
+    until("what is remembered is gone", || get().status == 503);
+    assert!(get().field("retry-after").is_some() && !get().fields.has("set-cookie"));
+    redis.ask::<()>(&["DEL", &mark]).expect("DEL");
+    assert_eq!(get().status, 200);
 }

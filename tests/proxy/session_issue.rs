@@ -1,10 +1,13 @@
 //! Orders of apps about sessions, in every shape, and what becomes of them when Redis does not do its part.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use http::Response;
 
 use crate::harness::http2_app::Http2App;
 use crate::harness::origin::Request;
+use crate::harness::sidegate::run;
 use crate::harness::{Answer, Configuration, Origin, RedisServer, Reply, Sidegate, until};
 use crate::session_story::given;
 
@@ -298,4 +301,75 @@ fn a_logout_is_not_forgotten_when_redis_goes_away_after_it() {
     redis.kill();
     until("who is logged in still is believed", || with_cookie(&sidegate, "GET", "/account", &still).status == 200);
     assert_eq!(with_cookie(&sidegate, "GET", "/account", &out).status, 503, "whoever logged out is not believed");
+}
+
+#[test]
+fn who_comes_with_a_stolen_cookie_from_another_device_neither_ends_nor_extends_the_session() {
+    let (redis, app) = (RedisServer::start(), app());
+    for (mismatch, mode) in [("login", "optional"), ("login", "observe"), ("refuse", "observe")] {
+        let bound = format!("[session.web]\nbind = {{ agent = true, mismatch = {mismatch:?} }}");
+        let tables = TABLES.replace("[session.web]", &bound).replace("\"optional\"", &format!("{mode:?}"));
+        let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+        let ask = |path: &str, identifier: &str, agent: &str| {
+            sidegate.client().get_with(path, &[("Cookie", &cookie(identifier)), ("User-Agent", agent)])
+        };
+        let (identifier, _) = given(&ask("/login", "", "Firefox/140.0"));
+        assert_eq!(ask("/account", &identifier, "Firefox/140.0").status, 200);
+        let stays = || ask("/account", &identifier, "curl/8.5.0").status != 200;
+        until("it stays with its device", stays);
+
+        let left = || redis.ask::<i64>(&["PTTL", &format!("session:{identifier}")]).expect("PTTL");
+        for path in ["/logout", "/extend", "/login", "/long"] {
+            assert_eq!(ask(path, &identifier, "curl/8.5.0").status, 200, "{path}");
+            assert!((1..=1_800_000).contains(&left()), "{mismatch}, {mode}, {path}: {}", left());
+        }
+        assert_eq!(ask("/account", &identifier, "Firefox/140.0").status, 200, "nobody is logged out by a thief");
+        assert_eq!(ask("/logout", &identifier, "Firefox/140.0").status, 200);
+        assert_eq!(left(), -2, "the owner logs out");
+    }
+}
+
+#[test]
+fn where_redis_does_not_tell_of_changes_what_one_instance_ends_all_refuse_at_once() {
+    let (redis, app) = (RedisServer::start(), app());
+    let rules = ["ACL", "SETUSER", "gate", "on", ">secret", "~*", "&*", "+@all", "-client|tracking"];
+    redis.ask::<()>(&rules).expect("a user");
+    let url = format!("redis://gate:secret@127.0.0.1:{}/0", redis.port());
+    let near = "[near]\nsession_max_age = \"10m\"\nuntracked_session_max_age = \"10m\"\n";
+    let tables = near.to_owned() + &TABLES.replace("[session.web]", "[session.web]\nindex = true");
+    let configuration = Configuration::of(&app).redis_at(&url).with(&tables);
+    let (one, other) = (configuration.start(), configuration.start());
+    for instance in [&one, &other] {
+        until("what is published is told", || instance.metric("sidegate_near_in_use{mode=\"pub/sub\"}") == 1.0);
+    }
+    let hits = |instance: &Sidegate| instance.metric("sidegate_near_hits_total{kind=\"session\"}");
+    let logged_in = || {
+        let (identifier, _) = given(&one.get("/login"));
+        for instance in [&one, &other] {
+            until("a session that is remembered", || {
+                let before = hits(instance);
+                let answer = with_cookie(instance, "GET", "/account", &identifier);
+                answer.status == 200 && hits(instance) > before
+            });
+        }
+        identifier
+    };
+    let account = |identifier: &str| with_cookie(&other, "GET", "/account", identifier).status;
+
+    let ended = logged_in();
+    assert_eq!(with_cookie(&one, "GET", "/logout", &ended).status, 200);
+    assert_eq!(account(&ended), 401, "destroyed");
+
+    let revoked = logged_in();
+    let listed = || one.ask_admin("/sessions?user=7").json()["sessions"].as_array().map_or(0, Vec::len);
+    until("it is known", || listed() == 1);
+    let (code, said, errors) = run(&["sessions", "--admin", one.admin(), "revoke", "--user", "7"], Path::new("."));
+    assert!(code == 0 && said.starts_with("revoked "), "{said}{errors}");
+    assert_eq!(account(&revoked), 401, "revoked");
+
+    // What is told of a session that is extended: it may end sooner than is remembered.
+    let extended = logged_in();
+    assert_eq!(with_cookie(&one, "GET", "/extend", &extended).status, 200);
+    let before = hits(&other);
+    assert_eq!((account(&extended), hits(&other)), (200, before), "it was asked for again");
 }

@@ -193,7 +193,8 @@ pub fn gather_parts(
     let routes = routes.collect::<Result<Vec<_>, _>>()?;
     let explaining = Explaining::new(settings, &routes, &identity, &link, &limits);
     let prefix = settings.redis.as_ref().map_or("", |redis| &redis.prefix);
-    let sessions = Operating::new(readings(settings)?, link.clone(), prefix, stores.near.sessions.clone());
+    let (remembered, done) = (stores.near.sessions.clone(), shared.sightings.clone());
+    let sessions = Operating::new(readings(settings)?, link.clone(), prefix, remembered, done, shared.clock.clone());
     let parts = Parts {
         telemetry: Telemetry::new(number, registry, &labels, access.clone()),
         client_addr: Rc::new(settings.client_addr.clone()),
@@ -208,7 +209,7 @@ pub fn gather_parts(
     let believes =
         |route: &RouteSettings| route.session.iter().any(|session| session.definition.on_outage.grace().is_some());
     let link = link.filter(|_| settings.routes.iter().any(believes));
-    let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link));
+    let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link, shared.clock.clone()));
     let limits = Rc::new(Limits { limits: settings.limits_in_use(), settings: settings.limits, worker: limits });
     let sessions = Rc::new(sessions);
     let (_vigil, _asking) = (vigil, asking);
@@ -264,11 +265,12 @@ impl Room<'_> {
                 let (definition, done) = (&on_route.definition, self.shared.sightings.clone());
                 Following::new(definition, link, self.prefix(), done, registry, self.number)
             });
-            Session::new(on_route.clone(), store(), following, registry, self.number)
+            Session::new(on_route.clone(), store(), following, self.shared.clock.clone(), registry, self.number)
         });
         let issuing = route.session.as_ref().map(|session::OnRoute { definition, .. }| {
             let clock = self.shared.clock.clone();
-            Issuing::new(definition, store(), self.link.clone(), clock, (registry, self.number))
+            let link = (self.link.clone(), self.prefix());
+            Issuing::new(definition, store(), link, clock, (registry, self.number))
         });
         Ok(Route {
             label: route.label.clone(),

@@ -85,12 +85,12 @@ fn check(row: &Json, mut definition: Definition) {
 fn stored(row: &Json, reading: &Reading) -> Found {
     let bytes = |value: &Json| STANDARD.decode(value.as_str().unwrap()).unwrap();
     match (row["redis_type"].as_str().unwrap(), reading.fields()) {
-        ("string", None) => reading.read_at(Stored::Text(&bytes(&row["redis_value_base64"])), now(row)),
+        ("string", None) => reading.read(Stored::Text(&bytes(&row["redis_value_base64"])), now(row)),
         ("hash", Some(fields)) => {
             let hash = row["redis_hash_base64"].as_object().unwrap();
             let values: Vec<Option<Vec<u8>>> = fields.iter().map(|field| hash.get(field).map(bytes)).collect();
             let values: Vec<Option<&[u8]>> = values.iter().map(Option::as_deref).collect();
-            reading.read_at(Stored::Fields(&values), now(row))
+            reading.read(Stored::Fields(&values), now(row))
         }
         // WRONGTYPE, or no key.
         _ => Found::Nothing,

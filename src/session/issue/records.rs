@@ -4,7 +4,7 @@
 //!    with a word for the log. Whether it was done all the same is not known then: a new record is taken back behind.
 //! 2. A record and its end are one step: `SET … PX`, or a script for a hash.
 //! 3. A session that has ended, or ends otherwise, is forgotten by this process before that is told, also what is on its way
-//!    from Redis; other instances are told by Redis itself (`near`).
+//!    from Redis; other instances are told by Redis itself, or by us where it does not (`remembered`).
 
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
@@ -36,11 +36,13 @@ pub struct Records {
     reading: Arc<Reading>,
     store: Store,
     link: Option<Link>,
+    /// Of the channel on which changes are told.
+    prefix: String,
     clock: Clock,
 }
 
 impl Records {
-    /// Those of `definition`, in `store`; over `link`, if that is Redis.
+    /// Those of `definition`, in `store`; over `link`, if that is Redis, where our keys have this `prefix`.
     ///
     /// # Errors
     /// They cannot be read; says why.
@@ -48,9 +50,11 @@ impl Records {
         definition: Arc<Definition>,
         store: Store,
         link: Option<Link>,
+        prefix: &str,
         clock: Clock,
     ) -> Result<Rc<Self>, String> {
-        Ok(Rc::new(Self { reading: Reading::of(&definition)?, definition, store, link, clock }))
+        let (reading, prefix) = (Reading::of(&definition)?, prefix.to_owned());
+        Ok(Rc::new(Self { reading, definition, store, link, prefix, clock }))
     }
 
     /// Since 1970.
@@ -105,14 +109,18 @@ impl Records {
         if ended.is_empty() {
             return Ok(());
         }
-        let mut pipeline = Pipeline::with_capacity(ended.len());
+        let mut pipeline = Pipeline::with_capacity(2 * ended.len());
         for located in ended {
             pipeline.cmd("DEL").arg(&located.key);
+        }
+        for located in ended {
+            remembered.announce(&self.prefix, located.key.as_bytes(), &mut pipeline);
         }
         let said = self.link()?.query(&pipeline).await;
         // Also where it is not known whether they are gone: then Redis is asked again.
         forget(remembered, ended);
-        match said?.iter().find(|said| !matches!(said, Value::Int(_))) {
+        // Who may not publish has ended them all the same.
+        match said?.iter().take(ended.len()).find(|said| !matches!(said, Value::Int(_))) {
             None => Ok(()),
             said => Err(refusal(said)),
         }
@@ -129,8 +137,9 @@ impl Records {
             Store::Memory(memory) => return Ok(memory.extend(&located.key, life).then_some(life)),
             Store::Redis(remembered) => remembered,
         };
-        let mut pipeline = Pipeline::with_capacity(1);
+        let mut pipeline = Pipeline::with_capacity(2);
         pipeline.cmd("PEXPIRE").arg(&located.key).arg(millis(life));
+        remembered.announce(&self.prefix, located.key.as_bytes(), &mut pipeline);
         let said = self.link()?.query(&pipeline).await;
         // It may end sooner now than is remembered.
         forget(remembered, std::slice::from_ref(located));
@@ -155,7 +164,8 @@ impl Records {
             Store::Redis(_) => {
                 let mut pipeline = Pipeline::with_capacity(1);
                 ask(&self.reading, located.key.as_bytes(), false, &mut pipeline);
-                told(&self.reading, Answer::Values(self.link()?.query(&pipeline).await?)).found
+                let answer = Answer::Values(self.link()?.query(&pipeline).await?);
+                told(&self.reading, answer, self.clock.unix_micros() / 1000).found
             }
         };
         match found {

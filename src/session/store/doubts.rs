@@ -23,7 +23,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::known::{Known, Logins, Reading};
 use super::redis::{Told, ask, told};
 use super::remembered::Remembered;
-use crate::clock::instant;
+use crate::clock::{Clock, instant};
 use crate::exchange::{Answer, Principal};
 use crate::redis_pool::Link;
 use crate::session::format::Record;
@@ -70,13 +70,13 @@ pub struct Asking(AbortHandle);
 
 impl Asking {
     /// Asks `link` about what `remembered` doubts. To be called inside a `LocalRuntime`.
-    pub fn start(remembered: Arc<Remembered>, link: Link) -> Self {
+    pub fn start(remembered: Arc<Remembered>, link: Link, clock: Clock) -> Self {
         let asking = async move {
             let mut ticks = interval(EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                settle(&remembered, &link).await;
+                settle(&remembered, &link, &clock).await;
             }
         };
         Self(tokio::task::spawn_local(asking).abort_handle())
@@ -89,7 +89,7 @@ impl Drop for Asking {
     }
 }
 
-async fn settle(remembered: &Remembered, link: &Link) {
+async fn settle(remembered: &Remembered, link: &Link, clock: &Clock) {
     let (doubted, asked) = (remembered.doubts().take(), instant());
     if doubted.is_empty() {
         return;
@@ -100,17 +100,18 @@ async fn settle(remembered: &Remembered, link: &Link) {
     }
     // Redis is away: nobody is confirmed.
     let Ok(values) = link.query(&pipeline).await else { return };
+    let now = clock.unix_micros() / 1000;
     for ((key, known), answer) in doubted.iter().zip(values.chunks_exact(2)) {
-        if let Some(confirmed) = confirmed(known, answer) {
+        if let Some(confirmed) = confirmed(known, answer, now) {
             remembered.keep_for_grace(key, Known { asked, ..confirmed });
         }
     }
 }
 
-/// The login as Redis tells of it now, if it is one.
-fn confirmed(known: &Known, answer: &[Value]) -> Option<Known> {
+/// The login as Redis tells of it at `now`, if it is one.
+fn confirmed(known: &Known, answer: &[Value], now: u64) -> Option<Known> {
     let reading: &Arc<Reading> = &known.reading;
-    let told = told(reading, Answer::Values(answer.to_vec()));
+    let told = told(reading, Answer::Values(answer.to_vec()), now);
     let Told { found: Found::Record(Record { user: Some(user), attributes, .. }), life: Some(life), most } = told
     else {
         return None;
@@ -141,7 +142,7 @@ mod tests {
     fn who_is_logged_in_still_is_confirmed_as_the_record_says_now_and_nobody_else() {
         let login = known(&reading("web", "plan"), "5", instant());
         let text = |json: &str| Value::BulkString(json.as_bytes().to_vec());
-        let says = |record, life| confirmed(&login, &[record, Value::Int(life)]);
+        let says = |record, life| confirmed(&login, &[record, Value::Int(life)], 0);
         let now = says(text(r#"{"id":"5","plan":"pro"}"#), 1500).expect("a login");
         assert_eq!((now.life, now.principal.attribute("plan")), (Life::Left(Duration::from_millis(1500)), Some("pro")));
         assert_eq!(now.principal.session_key, login.principal.session_key);

@@ -13,7 +13,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock::Clock;
 use crate::exchange::{Located, Principal};
 use crate::redis_pool::bounded::{Bounded, Kind, Weigh, bounded};
 use crate::redis_pool::near::Size;
@@ -105,13 +104,8 @@ impl Reading {
         self.fields.as_deref()
     }
 
-    /// What a record says at this moment.
-    pub fn read(&self, stored: Stored<'_>) -> Found {
-        self.read_at(stored, Clock::System.unix_micros() / 1000)
-    }
-
     /// What a record says at `now` (Unix milliseconds).
-    pub fn read_at(&self, stored: Stored<'_>, now: u64) -> Found {
+    pub fn read(&self, stored: Stored<'_>, now: u64) -> Found {
         match self.way.read(&self.wanted, stored, now) {
             Ok(Some(record)) => Found::Record(record),
             Ok(None) => Found::Nothing,
@@ -119,13 +113,13 @@ impl Reading {
         }
     }
 
-    /// What was found, given how long a login may last, and what is left of that. At this moment.
-    pub fn in_time(&self, found: Found) -> (Found, Option<Duration>) {
+    /// What was found, given how long a login may last, and what is left of that at `now` (Unix milliseconds).
+    pub fn in_time(&self, found: Found, now: u64) -> (Found, Option<Duration>) {
         let (Some(lifetime), Found::Record(record)) = (&self.definition.lifetime, &found) else { return (found, None) };
         if record.user.is_none() {
             return (found, None);
         }
-        match lifetime::left(lifetime, record.born, Clock::System.unix_micros() / 1000) {
+        match lifetime::left(lifetime, record.born, now) {
             Ok(left) => (found, Some(left)),
             Err(reason) => (Found::Outlived(record.clone(), reason), None),
         }

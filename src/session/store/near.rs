@@ -55,6 +55,11 @@ impl NearStore {
         self.shelf.forget(key);
     }
 
+    /// Whether what we change ourselves has to be told by us.
+    pub fn announces(&self) -> bool {
+        self.coherence.announces()
+    }
+
     /// Whether there is an era: changes are told.
     pub fn hears(&self) -> bool {
         self.coherence.mode().is_some()

@@ -17,7 +17,6 @@ use std::time::Duration;
 use redis::{Pipeline, Value};
 
 use super::known::{Life, Reading};
-use crate::clock::Clock;
 use crate::exchange::Answer;
 use crate::redis_pool::text;
 use crate::session::format::{Record, Stored};
@@ -50,8 +49,8 @@ pub fn ask(reading: &Reading, key: &[u8], may_be_remembered: bool, pipeline: &mu
     1 + usize::from(may_be_remembered)
 }
 
-/// What the answer says.
-pub fn told(reading: &Reading, answer: Answer) -> Told {
+/// What the answer says at `now` (Unix milliseconds).
+pub fn told(reading: &Reading, answer: Answer, now: u64) -> Told {
     let without = |found| Told { found, life: None, most: None };
     let values = match answer {
         Answer::NotAsked | Answer::Near(_) => return without(Found::Refused("not asked")),
@@ -59,18 +58,18 @@ pub fn told(reading: &Reading, answer: Answer) -> Told {
         Answer::Values(values) => values,
     };
     let mut values = values.into_iter();
-    let (found, most) = reading.in_time(found(reading, values.next()));
-    let life = values.next().and_then(|value| life(&value)).map(|life| life.within(most).within(left(&found)));
+    let (found, most) = reading.in_time(found(reading, values.next(), now), now);
+    let life = values.next().and_then(|value| life(&value)).map(|life| life.within(most).within(left(&found, now)));
     Told { found, life, most }
 }
 
-/// How long a record counts from now on by its own word, if it says.
-fn left(found: &Found) -> Option<Duration> {
+/// How long a record counts from `now` on by its own word, if it says.
+fn left(found: &Found, now: u64) -> Option<Duration> {
     let Found::Record(Record { ends: Some(ends), .. }) = found else { return None };
-    Some(Duration::from_millis(ends.saturating_sub(Clock::System.unix_micros() / 1000)))
+    Some(Duration::from_millis(ends.saturating_sub(now)))
 }
 
-fn found(reading: &Reading, value: Option<Value>) -> Found {
+fn found(reading: &Reading, value: Option<Value>, now: u64) -> Found {
     match (reading.fields(), value) {
         (_, None) => Found::Refused("no answer"),
         (_, Some(Value::ServerError(error))) if error.code() == "WRONGTYPE" => Found::Nothing,
@@ -78,11 +77,11 @@ fn found(reading: &Reading, value: Option<Value>) -> Found {
         (_, Some(Value::ServerError(_))) => Found::Refused("error"),
         (None, Some(Value::Nil)) => Found::Nothing,
         (None, Some(value)) => match text(&value) {
-            Some(bytes) => reading.read(Stored::Text(bytes)),
+            Some(bytes) => reading.read(Stored::Text(bytes), now),
             None => Found::Refused("unexpected answer"),
         },
         (Some(fields), Some(Value::Array(values))) if values.len() == fields.len() => {
-            reading.read(Stored::Fields(&values.iter().map(text).collect::<Vec<_>>()))
+            reading.read(Stored::Fields(&values.iter().map(text).collect::<Vec<_>>()), now)
         }
         (Some(_), Some(_)) => Found::Refused("unexpected answer"),
     }
@@ -102,7 +101,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::session::settings::Lifetime;
     use crate::session::{Definition, Format};
+
+    /// When the tests are: Unix milliseconds.
+    const NOW: u64 = 1_700_000_000_000;
 
     fn reading(format: Format) -> Arc<Reading> {
         let user = vec!["id".into(), "name".into()];
@@ -110,7 +113,7 @@ mod tests {
     }
 
     fn says(format: Format, value: Value) -> Found {
-        told(&reading(format), Answer::Values(vec![value])).found
+        told(&reading(format), Answer::Values(vec![value]), NOW).found
     }
 
     fn error(line: &str) -> Value {
@@ -136,33 +139,47 @@ mod tests {
         }
         assert_eq!(says(Format::Json, Value::Int(1)), Found::Refused("unexpected answer"));
         assert_eq!(says(Format::Hash, Value::Array(vec![])), Found::Refused("unexpected answer"));
-        let of = |answer| told(&reading(Format::Json), answer).found;
+        let of = |answer| told(&reading(Format::Json), answer, NOW).found;
         assert_eq!(of(Answer::Unavailable("timeout")), Found::Unavailable("timeout"));
         assert_eq!(of(Answer::Values(vec![])), Found::Refused("no answer"));
     }
 
     #[test]
     fn the_life_of_a_key_bounds_what_is_remembered_of_it() {
-        let life = |value| told(&reading(Format::Json), Answer::Values(vec![Value::Nil, value])).life;
+        let life = |value| told(&reading(Format::Json), Answer::Values(vec![Value::Nil, value]), NOW).life;
         assert_eq!(life(Value::Int(1500)), Some(Life::Left(Duration::from_millis(1500))));
         assert_eq!(life(Value::Int(-1)), Some(Life::Endless));
         assert_eq!(life(error("NOPERM no permissions to run the 'pttl' command")), Some(Life::Endless));
         assert_eq!((life(Value::Int(-2)), life(Value::Nil)), (None, None), "it ended between the two answers");
-        assert_eq!(told(&reading(Format::Json), Answer::Values(vec![Value::Nil])).life, None);
+        assert_eq!(told(&reading(Format::Json), Answer::Values(vec![Value::Nil]), NOW).life, None);
     }
 
     #[test]
     fn the_end_that_a_record_tells_bounds_what_is_remembered_of_it() {
-        let begun = Clock::System.unix_micros() / 1000 - 10_000;
+        let begun = NOW - 10_000;
         let field = |text: String| Value::BulkString(text.into());
         let times = [begun.to_string(), begun.to_string(), "60".into()].map(field);
         let reading = reading(Format::Spring { base64: true });
         let attributes = reading.fields().unwrap().len() - times.len();
         let hash = Value::Array(times.into_iter().chain(vec![Value::Nil; attributes]).collect());
-        let life = |pttl| told(&reading, Answer::Values(vec![hash.clone(), Value::Int(pttl)])).life;
-        let Some(Life::Left(left)) = life(350_000) else { panic!("{:?}", life(350_000)) };
-        assert!(left <= Duration::from_secs(50), "{left:?}");
-        assert!(matches!(life(-1), Some(Life::Left(left)) if left <= Duration::from_secs(50)));
+        let life = |pttl| told(&reading, Answer::Values(vec![hash.clone(), Value::Int(pttl)]), NOW).life;
+        let left = Some(Life::Left(Duration::from_secs(50)));
+        assert_eq!((life(350_000), life(-1)), (left, left));
         assert_eq!(life(1000), Some(Life::Left(Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn how_long_a_login_may_last_is_judged_at_the_time_that_is_given() {
+        let lifetime = Some(Lifetime { most: Duration::from_secs(3600), born: Some("born".into()) });
+        let definition = Definition { user: vec!["id".into()], lifetime, ..Definition::new("web", Format::Json) };
+        let reading = Reading::of(&Arc::new(definition)).unwrap();
+        let record = Value::BulkString(format!(r#"{{"id":5,"born":{}}}"#, NOW / 1000).into());
+        let after =
+            |seconds: u64| told(&reading, Answer::Values(vec![record.clone(), Value::Int(-1)]), NOW + seconds * 1000);
+        let young = after(3599);
+        assert!(matches!(young.found, Found::Record(_)), "{young:?}");
+        let left = Duration::from_secs(1);
+        assert_eq!((young.most, young.life), (Some(left), Some(Life::Left(left))));
+        assert!(matches!(after(3600).found, Found::Outlived(_, "too old")));
     }
 }

@@ -3,10 +3,13 @@
 //! 1. Both memories hear of every change that tracking tells, and of everything that Redis itself says.
 //! 2. The loss of tracking empties the near tier and leaves the other (rule 3 of `grace`). That all keys are gone is told
 //!    within an era, and empties both.
-//! 3. Under a prefix of which changes are not told, nothing is remembered near.
+//! 3. Where Redis does not tell of changes, what sidegate itself ends or extends is published to all instances.
+//! 4. Under a prefix of which changes are not told, nothing is remembered near.
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use redis::Pipeline;
 
 use super::doubts::Doubts;
 use super::grace::GraceStore;
@@ -15,7 +18,7 @@ use super::near::NearStore;
 use crate::clock::instant;
 use crate::exchange::Note;
 use crate::redis_pool::coherence::Coherence;
-use crate::redis_pool::near::{Settings, Size, Tier, trackable};
+use crate::redis_pool::near::{Settings, Size, Tier, channel, trackable};
 use crate::session::MemorySettings;
 
 /// The memory of a process, shared by its workers.
@@ -75,7 +78,7 @@ impl Remembered {
         Arc::new(Self { near: NearStore::new(&bounds.near, coherence), bounds, grace, doubts: Doubts::default() })
     }
 
-    /// Whether changes of what lies under `prefix` are told (rule 3).
+    /// Whether changes of what lies under `prefix` are told (rule 4).
     pub fn hears_of(&self, prefix: &str) -> bool {
         self.bounds.prefixes.iter().any(|heard| &**heard == prefix)
     }
@@ -103,6 +106,14 @@ impl Remembered {
     /// Who was logged in less than `grace` ago, now that Redis is away.
     pub fn believed(&self, key: &[u8], reading: &Arc<Reading>, grace: Duration) -> Option<Arc<Known>> {
         self.grace.login(key, reading, instant(), grace)
+    }
+
+    /// Adds, behind a change of the record under `key`, what tells the instances of it that share our `prefix` (rule 3).
+    pub fn announce(&self, prefix: &str, key: &[u8], pipeline: &mut Pipeline) {
+        let heard = || self.bounds.prefixes.iter().any(|heard| key.starts_with(heard.as_bytes()));
+        if self.near.announces() && heard() {
+            pipeline.cmd("PUBLISH").arg(channel(prefix)).arg(key);
+        }
     }
 
     /// Whose record has changed, nobody knows how.

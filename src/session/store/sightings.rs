@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `PREFIX device:{HANDLE}` | what the session is bound to (`device`) |
 //! | `PREFIX session:{HANDLE}` | hash: user, session, record (the key of the app's), first, last (Unix milliseconds), address, agent |
+//! | `PREFIX revoked:{HANDLE}` | the session was revoked less than [`REVOKED`] ago |
 //! | `PREFIX user:{SESSION:DIGEST of the user}` | sorted set: handles by when they were last seen |
 //!
 //! 1. A handle is the digest of the record's key. It names a session, and nobody can log in with it.
@@ -12,6 +13,8 @@
 //!    written with the next sighting.
 //! 3. Each has a TTL that outlives the session's by [`SPARE`], for apps prolong their sessions between two sightings; none is
 //!    ever shortened.
+//! 4. A revoked session is marked, for many frameworks write the whole record once more at the end of each request: one that was
+//!    under way while its session was revoked would bring it back.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -23,6 +26,9 @@ use crate::redis_pool::text;
 
 /// How much longer than a session what is kept of it lives.
 pub const SPARE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a session that was revoked stays so, whatever is written under its key: longer than requests take.
+pub const REVOKED: Duration = Duration::from_secs(5 * 60);
 
 /// The scripts that pipelines of this room call.
 pub const SCRIPTS: [&str; 2] = [include_str!("scripts/session_seen.lua"), include_str!("scripts/user_seen.lua")];
@@ -64,6 +70,11 @@ pub fn device(prefix: &str, handle: &str) -> String {
     tagged(prefix, "device", handle)
 }
 
+/// The key that says that a session was revoked.
+pub fn revoked(prefix: &str, handle: &str) -> String {
+    tagged(prefix, "revoked", handle)
+}
+
 /// The key of what is known of a session.
 pub fn session(prefix: &str, handle: &str) -> String {
     tagged(prefix, "session", handle)
@@ -87,6 +98,16 @@ fn tagged(prefix: &str, kind: &str, tag: &str) -> String {
 /// Asks for the device that a session is bound to: one command.
 pub fn ask_device(pipeline: &mut Pipeline, prefix: &str, handle: &str) {
     pipeline.cmd("GET").arg(device(prefix, handle));
+}
+
+/// Asks whether a session was revoked: one command.
+pub fn ask_revoked(pipeline: &mut Pipeline, prefix: &str, handle: &str) {
+    pipeline.cmd("GET").arg(revoked(prefix, handle));
+}
+
+/// Marks a session as revoked.
+pub fn mark_revoked(pipeline: &mut Pipeline, prefix: &str, handle: &str) {
+    pipeline.cmd("SET").arg(revoked(prefix, handle)).arg("1").arg("PX").arg(millis(REVOKED));
 }
 
 /// Binds a session to a device, unless it is bound already.
@@ -146,9 +167,14 @@ pub fn sighting(value: &Value) -> Option<Sighting> {
 
 /// Forgets a session that is over.
 pub fn forget(pipeline: &mut Pipeline, prefix: &str, sighting: &Sighting) {
+    pipeline.cmd("DEL").arg(device(prefix, &handle(&sighting.record)));
+    forget_seen(pipeline, prefix, sighting);
+}
+
+/// Forgets that a session was seen, and not what device it is bound to.
+pub fn forget_seen(pipeline: &mut Pipeline, prefix: &str, sighting: &Sighting) {
     let handle = handle(&sighting.record);
     pipeline.cmd("DEL").arg(session(prefix, &handle));
-    pipeline.cmd("DEL").arg(device(prefix, &handle));
     forget_handle(pipeline, prefix, &sighting.session, &sighting.user, &handle);
 }
 

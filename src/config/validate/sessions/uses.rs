@@ -15,6 +15,8 @@ use crate::session::settings::{
 use crate::session::{Carrier, Definition, Format, IdentityFields, Secrets};
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// The longest time between two sightings of a session: what is kept of it lives a day longer than it had left at the first.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Reads them.
 pub fn read(table: &mut Table<'_>, definition: &mut Definition) {
@@ -140,7 +142,19 @@ fn index(table: &mut Table<'_>) -> Option<Index> {
         return value.read(Value::flag).filter(|wanted| wanted.value).map(|_| index);
     }
     let read = |table: &mut Table<'_>| {
-        table.set("interval", &mut index.interval, text(quantity::duration));
+        table.set("interval", &mut index.interval, |value| {
+            let interval = quantity::duration(value.text()?)?;
+            if interval > LONGEST_INTERVAL {
+                let shown = quantity::shown_duration(interval);
+                let help =
+                    "at most an hour: what is kept of a session lives a day longer than the session when it was noted";
+                return Err(Fault::with_help(
+                    format!("a session that is noted once in {shown} may be forgotten"),
+                    help,
+                ));
+            }
+            Ok(interval)
+        });
         table.set("most", &mut index.most, count(1..10_001));
         table.set("ttl", &mut index.ttl, text(quantity::duration));
     };
