@@ -12,6 +12,8 @@
 //!    written for nobody is taken back.
 //! 5. A session that is destroyed is gone, and known to be gone in this process, before the client is told; only then is its
 //!    cookie cleared.
+//!    An order is about the session that the request was judged to have. What is no record of such a session, is not there, or is
+//!    another device's, is nobody's to end or extend, and no cookie is sent for it.
 //! 6. An order that can be read in two ways, or in none, is the app's bug: 502, and nothing is done (`order`, `record`).
 //! 7. The answer that carries out an order is for this client alone: `Cache-Control: no-store`, and no cookie of the app's own of
 //!    the same name. Nothing that carries an order is stored by us. What is done behind an answer (a refresh of what is
@@ -23,16 +25,16 @@
 //! has no answer of the app.
 
 pub mod cookie;
+pub mod identifier;
 pub mod order;
 pub mod record;
 pub mod records;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, EXPIRES, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Request, Response};
 use tower::Layer;
@@ -95,6 +97,8 @@ enum Trouble {
 struct Asked {
     /// The session that it came with; several only where it contradicts itself.
     named: Vec<Located>,
+    /// Somebody has looked whether it is one.
+    judged: bool,
     /// The cookie names it.
     by_cookie: bool,
     /// As far as an answer of ours goes by it.
@@ -132,13 +136,14 @@ impl Issuing {
         let fields = exchange.request.headers();
         let own = || cookies(fields, &self.issue.cookie);
         let named = match exchange.presented.as_deref() {
-            Some(Presented::Located(located)) => vec![located.clone()],
-            Some(Presented::Absent) => Vec::new(),
+            Some(Presented::Located(located)) if exchange.answers.session_stands() => vec![located.clone()],
+            Some(Presented::Located(_) | Presented::Absent) => Vec::new(),
             // It contradicts itself, or the session's own layer let it pass unread.
             Some(Presented::Rejected(_)) | None => {
                 own().filter_map(|text| self.records.locate(text)).take(MOST_NAMED).collect()
             }
         };
+        let judged = !matches!(exchange.presented.as_deref(), Some(Presented::Rejected(_)) | None);
         let by_cookie = named.first().is_some_and(|first| own().any(|text| text == first.identifier.as_bytes()));
         let mut head = Request::new(Body::empty());
         head.method_mut().clone_from(exchange.request.method());
@@ -148,7 +153,14 @@ impl Issuing {
                 head.headers_mut().insert(name, value.clone());
             }
         }
-        Asked { named, by_cookie, head, connection: exchange.connection.clone(), trail: exchange.trail.clone() }
+        Asked {
+            named,
+            judged,
+            by_cookie,
+            head,
+            connection: exchange.connection.clone(),
+            trail: exchange.trail.clone(),
+        }
     }
 
     async fn carry_out(&self, orders: Orders, asked: &Asked, mut response: Response<Body>) -> Response<Body> {
@@ -177,27 +189,45 @@ impl Issuing {
         let made = record::made(line.as_bytes(), as_hash, self.records.now()).map_err(Trouble::App)?;
         let most = self.definition.lifetime.as_ref().map_or(order::LONGEST, |lifetime| lifetime.most);
         let life = life.unwrap_or(self.issue.ttl).min(most);
-        let identifier = identifier().ok_or(Trouble::Store("no randomness"))?;
+        let identifier = identifier::new().ok_or(Trouble::Store("no randomness"))?;
         let cookie = cookie::given(&self.issue, &identifier, life).ok_or(Trouble::Store("no cookie"))?;
         let located = Located::behind(&self.definition.prefix, &identifier);
         self.records.write(&located.key, made, life).await.map_err(Trouble::Store)?;
-        if let Err(reason) = self.records.end(&asked.named).await {
-            self.records.take_back(&located.key);
-            return Err(Trouble::Store(reason));
-        }
-        let outcome = if asked.named.is_empty() { Outcome::Created } else { Outcome::Rotated };
+        let outcome = match self.replace(asked).await {
+            Ok(outcome) => outcome,
+            Err(trouble) => {
+                self.records.take_back(&located.key);
+                return Err(trouble);
+            }
+        };
         Ok((outcome, Some(cookie)))
+    }
+
+    /// Ends what a new session stands in the place of.
+    async fn replace(&self, asked: &Asked) -> Result<Outcome, Trouble> {
+        let named = self.named(asked).await?;
+        self.records.end(&named).await.map_err(Trouble::Store)?;
+        Ok(if named.is_empty() { Outcome::Created } else { Outcome::Rotated })
+    }
+
+    /// The sessions that an order is about (rule 5).
+    async fn named<'a>(&self, asked: &'a Asked) -> Result<Cow<'a, [Located]>, Trouble> {
+        if asked.judged {
+            return Ok(Cow::Borrowed(&asked.named));
+        }
+        self.records.standing(&asked.named).await.map(Cow::Owned).map_err(Trouble::Store)
     }
 
     /// Rule 5.
     async fn destroy(&self, asked: &Asked) -> Done {
-        self.records.end(&asked.named).await.map_err(Trouble::Store)?;
+        self.records.end(&self.named(asked).await?).await.map_err(Trouble::Store)?;
         Ok((Outcome::Destroyed, cookie::cleared(&self.issue)))
     }
 
     /// The client's session ends later, or sooner; a persistent cookie with it.
     async fn extend(&self, life: Duration, asked: &Asked) -> Done {
-        let [located] = &asked.named[..] else { return Ok((Outcome::Nothing, None)) };
+        let named = self.named(asked).await?;
+        let [located] = &named[..] else { return Ok((Outcome::Nothing, None)) };
         let Some(life) = self.records.extend(located, life).await.map_err(Trouble::Store)? else {
             return Ok((Outcome::Nothing, None));
         };
@@ -251,13 +281,6 @@ impl Issuing {
 
 /// What was done, and the cookie that says so.
 type Done = Result<(Outcome, Option<HeaderValue>), Trouble>;
-
-/// 256 bits that nobody can guess; `None`: the operating system has none to give.
-fn identifier() -> Option<String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(URL_SAFE_NO_PAD.encode(bytes))
-}
 
 /// Carries out what the app orders about the session of its client.
 pub fn layer<S: Next>(issuing: Rc<Issuing>) -> impl Layer<S, Service = impl Next> + Clone {

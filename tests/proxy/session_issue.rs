@@ -299,3 +299,42 @@ fn a_logout_is_not_forgotten_when_redis_goes_away_after_it() {
     until("who is logged in still is believed", || with_cookie(&sidegate, "GET", "/account", &still).status == 200);
     assert_eq!(with_cookie(&sidegate, "GET", "/account", &out).status, 503, "whoever logged out is not believed");
 }
+
+#[test]
+fn no_key_of_a_clients_choice_is_removed_extended_or_given_a_cookie() {
+    let (app, redis) = (app(), RedisServer::start());
+    // Without `max_age`, nothing but the order itself asks for the record.
+    let tables = TABLES.replace("max_age = \"10h\"\nborn = \"created_at\"\n", "");
+    let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+    // A login to look at, a text of the right form that names a list, and both in the cookies of one request.
+    let (queue, list) = ("queue-of-another-0123456789", "A".repeat(43));
+    redis.ask::<()>(&["SET", &format!("session:{queue}"), "{\"user_id\":7}"]).expect("SET");
+    redis.ask::<()>(&["RPUSH", &format!("session:{list}"), "work"]).expect("RPUSH");
+    assert_eq!(with_cookie(&sidegate, "GET", "/account", queue).status, 401, "nothing that is issued here");
+    let both = format!("{queue}; session={list}");
+    for named in [queue, &list, &both] {
+        let extended = with_cookie(&sidegate, "GET", "/extend", named);
+        assert!(extended.status == 200 && !extended.fields.has("set-cookie"), "{named}: {extended:?}");
+        for path in ["/logout", "/login"] {
+            assert_eq!(with_cookie(&sidegate, "GET", path, named).status, 200, "{named}: {path}");
+        }
+        for key in [queue, &list] {
+            let left: i64 = redis.ask(&["TTL", &format!("session:{key}")]).expect("TTL");
+            assert_eq!(left, -1, "{named} ended {key}, or gave it an end");
+        }
+    }
+}
+
+#[test]
+fn a_session_without_an_end_gets_none_by_being_extended() {
+    let (app, redis) = (app(), RedisServer::start());
+    let sidegate = Configuration::of(&app).redis(&redis).with(TABLES).start();
+    let (identifier, _) = given(&sidegate.get("/login"));
+    let key = format!("session:{identifier}");
+    assert_eq!(given(&with_cookie(&sidegate, "GET", "/extend", &identifier)).0, identifier);
+    redis.ask::<()>(&["PERSIST", &key]).expect("PERSIST");
+    let answer = with_cookie(&sidegate, "GET", "/extend", &identifier);
+    assert!(answer.status == 200 && !answer.fields.has("set-cookie"), "{answer:?}");
+    assert_eq!(redis.ask::<i64>(&["TTL", &key]).expect("TTL"), -1);
+    assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 200);
+}

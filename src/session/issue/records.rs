@@ -119,7 +119,7 @@ impl Records {
     }
 
     /// Has a session end after `life` from now, and not after the longest that its definition allows; says how long that is.
-    /// `None`: there is no such session, or it is too old already.
+    /// `None`: there is no such session, it is too old already, or its key has no end, which nothing of ours is without.
     ///
     /// # Errors
     /// Its end is as it was, for all that is known; a word.
@@ -130,7 +130,7 @@ impl Records {
             Store::Redis(remembered) => remembered,
         };
         let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.cmd("PEXPIRE").arg(&located.key).arg(millis(life));
+        pipeline.cmd("PEXPIRE").arg(&located.key).arg(millis(life)).arg("XX");
         let said = self.link()?.query(&pipeline).await;
         // It may end sooner now than is remembered.
         forget(remembered, std::slice::from_ref(located));
@@ -145,20 +145,8 @@ impl Records {
     /// no record.
     async fn allowed(&self, located: &Located, life: Duration) -> Result<Option<Duration>, &'static str> {
         let Some(lifetime) = &self.definition.lifetime else { return Ok(Some(life)) };
-        let found = match &self.store {
-            Store::Memory(memory) => {
-                let read = |bytes: bytes::Bytes| json::record(self.reading.wanted(), &bytes);
-                memory
-                    .record(&located.key)
-                    .map_or(Found::Nothing, |bytes| read(bytes).map_or_else(Found::Unreadable, Found::Record))
-            }
-            Store::Redis(_) => {
-                let mut pipeline = Pipeline::with_capacity(1);
-                ask(&self.reading, located.key.as_bytes(), false, &mut pipeline);
-                told(&self.reading, Answer::Values(self.link()?.query(&pipeline).await?)).found
-            }
-        };
-        match found {
+        let found = self.found(std::slice::from_ref(located)).await?.pop();
+        match found.unwrap_or(Found::Nothing) {
             Found::Record(record) => Ok(Some(record.born.map_or(life, |born| {
                 let end = Duration::from_millis(born).saturating_add(lifetime.most);
                 life.min(end.saturating_sub(self.now()))
@@ -166,6 +154,40 @@ impl Records {
             Found::Unavailable(reason) | Found::Refused(reason) => Err(reason),
             _ => Ok(None),
         }
+    }
+
+    /// Those of `named` that have a record which is a session's.
+    ///
+    /// # Errors
+    /// Nobody can tell; a word.
+    pub async fn standing(&self, named: &[Located]) -> Result<Vec<Located>, &'static str> {
+        let mut standing = Vec::with_capacity(named.len());
+        for (located, found) in named.iter().zip(self.found(named).await?) {
+            match found {
+                Found::Unavailable(reason) | Found::Refused(reason) => return Err(reason),
+                Found::Nothing | Found::Unreadable(_) => {}
+                _ => standing.push(located.clone()),
+            }
+        }
+        Ok(standing)
+    }
+
+    /// What there is under each of `named`.
+    async fn found(&self, named: &[Located]) -> Result<Vec<Found>, &'static str> {
+        if let Store::Memory(memory) = &self.store {
+            let read = |bytes: bytes::Bytes| json::record(self.reading.wanted(), &bytes);
+            let read = |bytes| read(bytes).map_or_else(Found::Unreadable, Found::Record);
+            return Ok(named.iter().map(|located| memory.record(&located.key).map_or(Found::Nothing, read)).collect());
+        }
+        if named.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = Pipeline::with_capacity(named.len());
+        for located in named {
+            ask(&self.reading, located.key.as_bytes(), false, &mut pipeline);
+        }
+        let said = self.link()?.query(&pipeline).await?;
+        Ok(said.into_iter().map(|said| told(&self.reading, Answer::Values(vec![said])).found).collect())
     }
 
     /// Removes a record that nobody is told of, without waiting. If that fails, it ends by itself.
