@@ -19,6 +19,8 @@
 //!    the same name. Nothing that carries an order is stored by us. What is done behind an answer (a refresh of what is
 //!    stored) has no client, and its orders are for nobody.
 //! 8. Two cookies of the session's name say nothing about who it is; all sessions that they name are ended with it.
+//! 9. A login whose session was ended while the app answered (by a logout, an operator, its time) is not replaced by a new one: the new
+//!    record is taken back, and the answer is that to any session that is over. A visitor's is.
 //!
 //! # Why
 //! It stands inside of the session's own layer: it is that which finds out which session the client has, and whoever it refuses
@@ -79,10 +81,12 @@ enum Outcome {
     Malformed,
     /// Ours, or that of Redis.
     Failed,
+    /// The session that was to be replaced was over.
+    Over,
 }
 
 impl Outcome {
-    const LABELS: [&str; 7] = ["created", "rotated", "destroyed", "extended", "nothing", "malformed", "failed"];
+    const LABELS: [&str; 8] = ["created", "rotated", "destroyed", "extended", "nothing", "malformed", "failed", "over"];
 }
 
 /// Why an order was not carried out.
@@ -91,6 +95,8 @@ enum Trouble {
     App(&'static str),
     /// It could not be done; says why.
     Store(&'static str),
+    /// The login that the request came with has ended meanwhile.
+    Over,
 }
 
 /// What is known of a request whose answer may carry an order.
@@ -99,6 +105,8 @@ struct Asked {
     named: Vec<Located>,
     /// Somebody has looked whether it is one.
     judged: bool,
+    /// That session is somebody's login.
+    logged_in: bool,
     /// The cookie names it.
     by_cookie: bool,
     /// As far as an answer of ours goes by it.
@@ -144,6 +152,7 @@ impl Issuing {
             }
         };
         let judged = !matches!(exchange.presented.as_deref(), Some(Presented::Rejected(_)) | None);
+        let logged_in = exchange.principal.is_some();
         let by_cookie = named.first().is_some_and(|first| own().any(|text| text == first.identifier.as_bytes()));
         let mut head = Request::new(Body::empty());
         head.method_mut().clone_from(exchange.request.method());
@@ -156,6 +165,7 @@ impl Issuing {
         Asked {
             named,
             judged,
+            logged_in,
             by_cookie,
             head,
             connection: exchange.connection.clone(),
@@ -193,21 +203,24 @@ impl Issuing {
         let cookie = cookie::given(&self.issue, &identifier, life).ok_or(Trouble::Store("no cookie"))?;
         let located = Located::behind(&self.definition.prefix, &identifier);
         self.records.write(&located.key, made, life).await.map_err(Trouble::Store)?;
-        let outcome = match self.replace(asked).await {
-            Ok(outcome) => outcome,
+        match self.replace(asked).await {
+            Ok(outcome) => Ok((outcome, Some(cookie))),
             Err(trouble) => {
                 self.records.take_back(&located.key);
-                return Err(trouble);
+                Err(trouble)
             }
-        };
-        Ok((outcome, Some(cookie)))
+        }
     }
 
-    /// Ends what a new session stands in the place of.
+    /// Ends what a new session stands in the place of (rule 9).
     async fn replace(&self, asked: &Asked) -> Result<Outcome, Trouble> {
         let named = self.named(asked).await?;
-        self.records.end(&named).await.map_err(Trouble::Store)?;
-        Ok(if named.is_empty() { Outcome::Created } else { Outcome::Rotated })
+        let ended = self.records.end(&named).await.map_err(Trouble::Store)?;
+        match named.len() {
+            0 => Ok(Outcome::Created),
+            all if asked.logged_in && ended < all => Err(Trouble::Over),
+            _ => Ok(Outcome::Rotated),
+        }
     }
 
     /// The sessions that an order is about (rule 5).
@@ -250,7 +263,7 @@ impl Issuing {
         }
     }
 
-    /// Rules 4 and 6.
+    /// Rules 4, 6 and 9.
     fn refuse(&self, trouble: Trouble, asked: &Asked) -> Response<Body> {
         // No tunnel was agreed upon, if there was to be one.
         drop(asked.connection.tunnel.borrow_mut().take());
@@ -266,6 +279,10 @@ impl Issuing {
                 let wait = self.definition.retry_after;
                 let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 (LocalReply::SessionStoreDown { retry_after: retry_after.max(1) }, reason)
+            }
+            Trouble::Over => {
+                self.count(Outcome::Over);
+                (LocalReply::SessionInvalid, "the session ended while the app answered")
             }
         };
         let mut record = asked.trail.borrow_mut();

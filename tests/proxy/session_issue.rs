@@ -1,11 +1,13 @@
 //! Orders of apps about sessions, in every shape, and what becomes of them when Redis does not do its part.
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
 use http::Response;
 
 use crate::harness::http2_app::Http2App;
 use crate::harness::origin::Request;
-use crate::harness::{Answer, Configuration, Origin, RedisServer, Reply, Sidegate, until};
+use crate::harness::{Answer, Client, Configuration, Origin, RedisServer, Reply, Sidegate, until};
 use crate::session_story::given;
 
 /// The path says what the app orders.
@@ -337,4 +339,46 @@ fn a_session_without_an_end_gets_none_by_being_extended() {
     assert!(answer.status == 200 && !answer.fields.has("set-cookie"), "{answer:?}");
     assert_eq!(redis.ask::<i64>(&["TTL", &key]).expect("TTL"), -1);
     assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 200);
+}
+
+/// An app that makes a session of each answer, at `/visit` a visitor's and else a login. While it answers `/slow`, who asks is logged out at `gate`.
+fn slow_app(gate: Arc<OnceLock<String>>) -> Origin {
+    Origin::answering(move |request: &Request| {
+        match (request.path(), request.field("cookie"), gate.get()) {
+            ("/logout", ..) => return Reply::text("bye").field("X-Session-Destroy", "1"),
+            ("/slow", Some(cookie), Some(gate)) => {
+                let bye = Client::to(gate).get_with("/logout", &[("Cookie", cookie)]);
+                assert_eq!((bye.status, given(&bye).0.as_str()), (200, ""));
+            }
+            ("/account", ..) => return Reply::text("account"),
+            _ => {}
+        }
+        let record = if request.path() == "/visit" { r#"{"cart":1}"# } else { r#"{"user_id":7}"# };
+        Reply::text("secret of the app").field("X-Session-Create", record)
+    })
+}
+
+#[test]
+fn a_login_that_was_ended_while_the_app_answered_is_not_replaced_by_another() {
+    for redis in [None, Some(RedisServer::start())] {
+        let gate = Arc::<OnceLock<String>>::default();
+        let app = slow_app(gate.clone());
+        let configuration = Configuration::of(&app);
+        let configuration = redis.iter().fold(configuration, |configuration, redis| configuration.redis(redis));
+        let sidegate = configuration.with(TABLES).start();
+        gate.set(sidegate.address().to_owned()).expect("set once");
+        let (visitor, _) = given(&sidegate.get("/visit"));
+        let welcome = with_cookie(&sidegate, "GET", "/slow", &visitor);
+        assert_eq!(welcome.status, 200, "a visitor has no login to lose: {welcome:?}");
+        let (login, _) = given(&welcome);
+        assert_eq!(with_cookie(&sidegate, "GET", "/account", &login).status, 200);
+        let answer = with_cookie(&sidegate, "GET", "/slow", &login);
+        assert!(answer.status == 401 && !answer.fields.has("set-cookie"), "{answer:?}");
+        assert!(answer.fields.has("www-authenticate") && !answer.text().contains("secret"), "{answer:?}");
+        assert_eq!(sidegate.metric("sidegate_session_orders_total{session=\"web\",outcome=\"over\"}"), 1.0);
+        if let Some(redis) = &redis {
+            let left = || redis.ask::<Vec<String>>(&["KEYS", "session:*"]).expect("KEYS");
+            until("what was made is taken back", || left().is_empty());
+        }
+    }
 }

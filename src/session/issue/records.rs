@@ -88,22 +88,17 @@ impl Records {
         written
     }
 
-    /// Ends these sessions.
+    /// Ends these sessions; says how many of them were there.
     ///
     /// # Errors
     /// They may still be there; a word.
-    pub async fn end(&self, ended: &[Located]) -> Result<(), &'static str> {
+    pub async fn end(&self, ended: &[Located]) -> Result<usize, &'static str> {
         let remembered = match &self.store {
-            Store::Memory(memory) => {
-                for located in ended {
-                    memory.remove(&located.key);
-                }
-                return Ok(());
-            }
+            Store::Memory(memory) => return Ok(ended.iter().filter(|located| memory.remove(&located.key)).count()),
             Store::Redis(remembered) => remembered,
         };
         if ended.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let mut pipeline = Pipeline::with_capacity(ended.len());
         for located in ended {
@@ -112,8 +107,9 @@ impl Records {
         let said = self.link()?.query(&pipeline).await;
         // Also where it is not known whether they are gone: then Redis is asked again.
         forget(remembered, ended);
-        match said?.iter().find(|said| !matches!(said, Value::Int(_))) {
-            None => Ok(()),
+        let said = said?;
+        match said.iter().find(|said| !matches!(said, Value::Int(_))) {
+            None => Ok(said.iter().filter(|said| matches!(said, Value::Int(1..))).count()),
             said => Err(refusal(said)),
         }
     }
