@@ -374,6 +374,7 @@ pub struct Answers {
     undos: [Option<Undo>; 4],
     aside: Option<Aside>,
     login: Option<Arc<dyn Any + Send + Sync>>,
+    session_stands: bool,
     kept: Option<Box<dyn Any>>,
     places: Option<Box<dyn Any>>,
 }
@@ -421,6 +422,16 @@ impl Answers {
     /// The same again, if it is a `T`.
     pub fn login<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.login.clone()?.downcast().ok()
+    }
+
+    /// Leaves whether the session that is presented may be there, and may be this client's.
+    pub fn keep_session_stands(&mut self, stands: bool) {
+        self.session_stands = stands;
+    }
+
+    /// The same again; `false` where nobody has looked.
+    pub fn session_stands(&self) -> bool {
+        self.session_stands
     }
 
     /// Leaves what the limits made of the request when they asked; of the type that their room keeps.

@@ -5,7 +5,9 @@
 //! 2. Spelling does not matter: case, and every character that is neither letter nor digit, are alike.
 //! 3. How an attribute is written, and a list, is [`written`]'s to say; an attribute that the record lacks gives no field.
 //! 4. The alternative names of a certificate are a list, too. Of its other facts a comma is a character like any.
-//! 5. By setting, a field vouches for the others ([`vouched`]). It is made as the request leaves, for it may hold the
+//! 5. A field that carries a credential (`header:NAME`) is no identity field: it is the client's to send. But what was verified here
+//!    is what the app gets: nothing that the client says about its connection takes it away.
+//! 6. By setting, a field vouches for the others ([`vouched`]). It is made as the request leaves, for it may hold the
 //!    target that the app gets, and only of a login: what passes as nobody has none.
 //!
 //! # Why
@@ -22,8 +24,8 @@ use tower::Layer;
 
 use self::vouched::{Sent, Voucher};
 use self::written::{listed, percent};
-use super::Definition;
 use super::settings::Encoding;
+use super::{Carrier, Definition};
 use crate::clock::Clock;
 use crate::exchange::{self, CertificateFact, ClientCertificate, Exchange, Next, Orders, Principal, pass};
 
@@ -33,6 +35,8 @@ pub struct IdentityFields {
     names: Vec<HeaderName>,
     /// What the app is told of clients' certificates.
     certificate: Vec<(HeaderName, CertificateFact)>,
+    /// What carries a credential.
+    carriers: Vec<HeaderName>,
     /// What vouches for them, of each session that wants it.
     vouchers: Rc<[Voucher]>,
     clock: Clock,
@@ -52,14 +56,15 @@ impl IdentityFields {
         let told = definitions.clone().flat_map(|session| &session.forward).map(|(name, _)| name);
         let orders = definitions.clone().any(|session| session.issue.is_some()).then(Orders::fields);
         let names = told.chain(signatures(definitions.clone())).cloned().chain(orders.into_iter().flatten());
-        let mut vouchers: Vec<Voucher> = Vec::new();
+        let (mut vouchers, mut carriers): (Vec<Voucher>, _) = (Vec::new(), Vec::new());
         for definition in definitions {
+            carriers.extend(definition.carriers.iter().filter_map(Carrier::field).cloned());
             // One session stands on many routes.
             if !vouchers.iter().any(|voucher| voucher.is_of(&definition.name)) {
                 vouchers.extend(Voucher::of(definition));
             }
         }
-        Self { vouchers: vouchers.into(), clock, ..Self::new(names) }
+        Self { carriers, vouchers: vouchers.into(), clock, ..Self::new(names) }
     }
 
     /// Also tells these facts of a client's certificate, under names that are identity fields too.
@@ -95,7 +100,7 @@ impl IdentityFields {
         }
     }
 
-    /// Vouches for what `request`, as it goes to the app, says of `principal` (rule 5).
+    /// Vouches for what `request`, as it goes to the app, says of `principal` (rule 6).
     pub fn vouch<B>(&self, principal: &Principal, request: &mut Request<B>) {
         let Some(voucher) = self.vouchers.iter().find(|voucher| voucher.is_of(&principal.session)) else { return };
         let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
@@ -104,6 +109,11 @@ impl IdentityFields {
         if let Some(value) = value {
             request.headers_mut().insert(voucher.field(), value);
         }
+    }
+
+    /// Whether the app relies on `name` to say who asks: one of these, or what carries a credential (rule 5).
+    pub fn relies_on(&self, name: &HeaderName) -> bool {
+        self.carriers.contains(name) || self.names(name)
     }
 
     /// Whether an app could take `name` for one of these.
@@ -186,5 +196,15 @@ mod tests {
         }
         assert!(!identity.names(&HeaderName::from_static("x-identity-signature")));
         assert_eq!(identity.vouchers.len(), 1);
+    }
+
+    #[test]
+    fn what_carries_a_credential_is_relied_on_and_stays_the_clients_to_send() {
+        let mut definition = Definition::new("web", super::super::Format::Json);
+        let token = HeaderName::from_static("x-session-token");
+        definition.carriers = vec![Carrier::Cookie("x-cookie".into()), Carrier::Header(token.clone())];
+        let identity = IdentityFields::of([&definition].into_iter(), Clock::System);
+        assert!(identity.relies_on(&token) && !identity.names(&token));
+        assert!(!identity.relies_on(&HeaderName::from_static("x-cookie")));
     }
 }

@@ -12,29 +12,33 @@
 //!    written for nobody is taken back.
 //! 5. A session that is destroyed is gone, and known to be gone in this process, before the client is told; only then is its
 //!    cookie cleared.
+//!    An order is about the session that the request was judged to have. What is no record of such a session, is not there, or is
+//!    another device's, is nobody's to end or extend, and no cookie is sent for it.
 //! 6. An order that can be read in two ways, or in none, is the app's bug: 502, and nothing is done (`order`, `record`).
 //! 7. The answer that carries out an order is for this client alone: `Cache-Control: no-store`, and no cookie of the app's own of
 //!    the same name. Nothing that carries an order is stored by us. What is done behind an answer (a refresh of what is
 //!    stored) has no client, and its orders are for nobody.
 //! 8. Two cookies of the session's name say nothing about who it is; all sessions that they name are ended with it.
-//! 9. Who comes from another device than the session stays with (`bind`), and is nobody here for it, names no session by its
-//!    cookie: a thief ends and extends nothing, and logs nobody out.
+//! 9. Who comes from another device than the session stays with (`bind`) names no session by its cookie: a thief ends and extends
+//!    nothing, and logs nobody out.
+//! 10. A login whose session was ended while the app answered (by a logout, an operator, its time) is not replaced by a new one: the
+//!    new record is taken back, and the answer is that to any session that is over. A visitor's is.
 //!
 //! # Why
 //! It stands inside of the session's own layer: it is that which finds out which session the client has, and whoever it refuses
 //! has no answer of the app.
 
 pub mod cookie;
+pub mod identifier;
 pub mod order;
 pub mod record;
 pub mod records;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, EXPIRES, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
 use tower::Layer;
@@ -79,10 +83,12 @@ enum Outcome {
     Malformed,
     /// Ours, or that of Redis.
     Failed,
+    /// The session that was to be replaced was over.
+    Over,
 }
 
 impl Outcome {
-    const LABELS: [&str; 7] = ["created", "rotated", "destroyed", "extended", "nothing", "malformed", "failed"];
+    const LABELS: [&str; 8] = ["created", "rotated", "destroyed", "extended", "nothing", "malformed", "failed", "over"];
 }
 
 /// Why an order was not carried out.
@@ -91,6 +97,8 @@ enum Trouble {
     App(&'static str),
     /// It could not be done; says why.
     Store(&'static str),
+    /// The login that the request came with has ended meanwhile.
+    Over,
 }
 
 /// What is known of a request whose answer may carry an order. Few do: of those that do not nothing is copied for it.
@@ -99,6 +107,10 @@ struct Asked {
     presented: Option<Rc<Presented>>,
     /// What it came with where that is not one session.
     several: Vec<Located>,
+    /// Somebody has looked whether it is one.
+    judged: bool,
+    /// That session is somebody's login.
+    logged_in: bool,
     /// The cookie names it.
     by_cookie: bool,
     /// What an answer of ours goes by.
@@ -162,19 +174,20 @@ impl Issuing {
     fn asked(&self, exchange: &Exchange) -> Asked {
         let fields = exchange.request.headers();
         let own = || cookies(fields, &self.issue.cookie);
-        // Rule 9.
-        let elsewhere = exchange.principal.is_none() && exchange.trail.borrow().session_device == Some("mismatch");
         let several = match exchange.presented.as_deref() {
-            _ if elsewhere => Vec::new(),
             Some(Presented::Located(_) | Presented::Absent) => Vec::new(),
             // It contradicts itself, or the session's own layer let it pass unread.
             Some(Presented::Rejected(_)) | None => {
                 own().filter_map(|text| self.records.locate(text)).take(MOST_NAMED).collect()
             }
         };
+        // Rule 9.
+        let stands = exchange.answers.session_stands();
         let mut asked = Asked {
-            presented: exchange.presented.clone().filter(|_| !elsewhere),
+            presented: exchange.presented.clone().filter(|_| stands),
             several,
+            judged: !matches!(exchange.presented.as_deref(), Some(Presented::Rejected(_)) | None),
+            logged_in: exchange.principal.is_some(),
             by_cookie: false,
             method: exchange.request.method().clone(),
             version: exchange.request.version(),
@@ -214,27 +227,48 @@ impl Issuing {
         let made = record::made(line.as_bytes(), as_hash, self.records.now()).map_err(Trouble::App)?;
         let most = self.definition.lifetime.as_ref().map_or(order::LONGEST, |lifetime| lifetime.most);
         let life = life.unwrap_or(self.issue.ttl).min(most);
-        let identifier = identifier().ok_or(Trouble::Store("no randomness"))?;
+        let identifier = identifier::new().ok_or(Trouble::Store("no randomness"))?;
         let cookie = cookie::given(&self.issue, &identifier, life).ok_or(Trouble::Store("no cookie"))?;
         let located = Located::behind(&self.definition.prefix, &identifier);
         self.records.write(&located.key, made, life).await.map_err(Trouble::Store)?;
-        if let Err(reason) = self.records.end(asked.named()).await {
-            self.records.take_back(&located.key);
-            return Err(Trouble::Store(reason));
+        match self.replace(asked).await {
+            Ok(outcome) => Ok((outcome, Some(cookie))),
+            Err(trouble) => {
+                self.records.take_back(&located.key);
+                Err(trouble)
+            }
         }
-        let outcome = if asked.named().is_empty() { Outcome::Created } else { Outcome::Rotated };
-        Ok((outcome, Some(cookie)))
+    }
+
+    /// Ends what a new session stands in the place of (rule 10).
+    async fn replace(&self, asked: &Asked) -> Result<Outcome, Trouble> {
+        let named = self.named(asked).await?;
+        let ended = self.records.end(&named).await.map_err(Trouble::Store)?;
+        match named.len() {
+            0 => Ok(Outcome::Created),
+            all if asked.logged_in && ended < all => Err(Trouble::Over),
+            _ => Ok(Outcome::Rotated),
+        }
+    }
+
+    /// The sessions that an order is about (rule 5).
+    async fn named<'a>(&self, asked: &'a Asked) -> Result<Cow<'a, [Located]>, Trouble> {
+        if asked.judged {
+            return Ok(Cow::Borrowed(asked.named()));
+        }
+        self.records.standing(asked.named()).await.map(Cow::Owned).map_err(Trouble::Store)
     }
 
     /// Rule 5.
     async fn destroy(&self, asked: &Asked) -> Done {
-        self.records.end(asked.named()).await.map_err(Trouble::Store)?;
+        self.records.end(&self.named(asked).await?).await.map_err(Trouble::Store)?;
         Ok((Outcome::Destroyed, cookie::cleared(&self.issue)))
     }
 
     /// The client's session ends later, or sooner; a persistent cookie with it.
     async fn extend(&self, life: Duration, asked: &Asked) -> Done {
-        let [located] = asked.named() else { return Ok((Outcome::Nothing, None)) };
+        let named = self.named(asked).await?;
+        let [located] = &named[..] else { return Ok((Outcome::Nothing, None)) };
         let Some(life) = self.records.extend(located, life).await.map_err(Trouble::Store)? else {
             return Ok((Outcome::Nothing, None));
         };
@@ -257,7 +291,7 @@ impl Issuing {
         }
     }
 
-    /// Rules 4 and 6.
+    /// Rules 4, 6 and 9.
     fn refuse(&self, trouble: Trouble, asked: &Asked) -> Response<Body> {
         // No tunnel was agreed upon, if there was to be one.
         drop(asked.connection.tunnel.borrow_mut().take());
@@ -274,6 +308,10 @@ impl Issuing {
                 let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 (LocalReply::SessionStoreDown { retry_after: retry_after.max(1) }, reason)
             }
+            Trouble::Over => {
+                self.count(Outcome::Over);
+                (LocalReply::SessionInvalid, "the session ended while the app answered")
+            }
         };
         let mut record = asked.trail.borrow_mut();
         (record.local_reply, record.local_reply_reason) = (Some(reply.kind()), Some(reason));
@@ -288,13 +326,6 @@ impl Issuing {
 
 /// What was done, and the cookie that says so.
 type Done = Result<(Outcome, Option<HeaderValue>), Trouble>;
-
-/// 256 bits that nobody can guess; `None`: the operating system has none to give.
-fn identifier() -> Option<String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(URL_SAFE_NO_PAD.encode(bytes))
-}
 
 /// Carries out what the app orders about the session of its client.
 pub fn layer<S: Next>(issuing: Rc<Issuing>) -> impl Layer<S, Service = impl Next> + Clone {

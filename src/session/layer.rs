@@ -302,6 +302,7 @@ pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next
             }
             let verdict = session.judge(&mut exchange);
             session.record(&verdict, &exchange);
+            exchange.answers.keep_session_stands(verdict.stands());
             match session.admit(&exchange, verdict) {
                 Admission::Pass { principal, would } => {
                     if let Some(would) = would {

@@ -221,6 +221,13 @@ pub enum Mode {
     Observe,
 }
 
+impl Carrier {
+    /// The field of its own that carries it, if one does.
+    fn field(&self) -> Option<&HeaderName> {
+        if let Self::Header(name) = self { Some(name) } else { None }
+    }
+}
+
 impl std::fmt::Display for Carrier {
     /// As the configuration has it: `cookie:NAME`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

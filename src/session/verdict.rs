@@ -177,6 +177,15 @@ impl Verdict {
         }
     }
 
+    /// Whether there may be a session, and it may be this client's: what an app orders about it is carried out. While nobody can tell,
+    /// it may: an order that cannot be carried out is told as such, and no session is left standing in silence.
+    pub fn stands(&self) -> bool {
+        match self {
+            Self::Valid(_) | Self::Believed(_) | Self::Anonymous | Self::Outlived(..) | Self::Unknown(_) => true,
+            Self::Expired | Self::Elsewhere(..) | Self::Absent | Self::Rejected(_) => false,
+        }
+    }
+
     /// Why, where it is not obvious.
     pub fn reason(&self) -> Option<&'static str> {
         match self {

@@ -1,7 +1,8 @@
 //! What of a head goes on to the next hop (RFC 9110 §7.6). Pure.
 //!
 //! 1. Hop-by-hop fields stop here, and so does what `Connection` names, in both directions.
-//! 2. `Connection` cannot remove what the app or we rely on: Host, framing, identity, forwarded, credentials, cache.
+//! 2. `Connection` cannot remove what the app or we rely on: Host, framing, identity, forwarded, credentials (also a
+//!    `header:NAME` of a session), cache.
 //! 3. Fields that we set are removed first, in every spelling (`_` for `-`), unless a trusted proxy sent them; `Proxy`,
 //!    which only harms, always.
 //! 4. An answer's fields are judged one by one as they are read: what stops here is never part of the answer.
@@ -85,7 +86,7 @@ pub fn request(fields: &mut HeaderMap, trusted: bool, identity: &IdentityFields)
     }
     let trailers = fields.get_all(TE).iter().any(|te| accepts_trailers(te.as_bytes()));
     let switch = asks_to_switch(fields);
-    remove(fields, doomed, |name| identity.names(name));
+    remove(fields, doomed, |name| identity.relies_on(name));
     if trailers {
         fields.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -128,7 +129,7 @@ pub fn answer_trailer_may_pass(name: &HeaderName) -> bool {
 
 /// Whether a trailer field may go on (RFC 9110 §6.5.1): never framing, routing, authentication or what we set.
 pub fn trailer_may_pass(name: &HeaderName, identity: &IdentityFields) -> bool {
-    !(identity.names(name)
+    !(identity.relies_on(name)
         || is_hop_by_hop(name)
         || is_protected(name)
         || is_claim(name.as_str())
@@ -152,13 +153,13 @@ impl Doomed {
     }
 }
 
-fn remove(fields: &mut HeaderMap, doomed: Doomed, is_identity: impl Fn(&HeaderName) -> bool) {
+fn remove(fields: &mut HeaderMap, doomed: Doomed, is_relied_on: impl Fn(&HeaderName) -> bool) {
     if doomed.few[0].is_none() {
         return;
     }
     if fields.contains_key(CONNECTION) {
         for name in named_by_connection(fields) {
-            if !is_identity(&name) {
+            if !is_relied_on(&name) {
                 fields.remove(name);
             }
         }

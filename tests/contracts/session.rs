@@ -627,9 +627,9 @@ async fn a_redis_that_refuses_us_is_no_outage_and_nobody_is_believed() {
     let shelf = Shelf::grace(Format::Json).await;
     shelf.put(ALICE, &json!({"user_id": 5})).await;
     assert_eq!(required(&shelf, &[("cookie", &cookie(ALICE))]).await.verdict, Some("valid"));
-    shelf.run(&["ACL", "SETUSER", "default", "-get"]).await;
+    shelf.run(&["ACL", "SETUSER", "default", "-getrange"]).await;
     let refused = required(&shelf, &[("cookie", &cookie(ALICE))]).await;
     assert_eq!((refused.status, refused.verdict), (StatusCode::SERVICE_UNAVAILABLE, Some("unknown")));
-    shelf.run(&["ACL", "SETUSER", "default", "+get"]).await;
+    shelf.run(&["ACL", "SETUSER", "default", "+getrange"]).await;
     assert_eq!(required(&shelf, &[("cookie", &cookie(ALICE))]).await.verdict, Some("valid"));
 }

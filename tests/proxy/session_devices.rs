@@ -165,7 +165,7 @@ fn a_warm_session_that_is_bound_costs_no_trip() {
     let get = |agent| ask(&sidegate, "/private", ALICE, agent, HOME).status;
     let reads = || {
         let said: String = redis.ask(&["INFO", "commandstats"]).expect("INFO");
-        let line = said.lines().find_map(|line| line.strip_prefix("cmdstat_get:calls=")?.split(',').next());
+        let line = said.lines().find_map(|line| line.strip_prefix("cmdstat_getrange:calls=")?.split(',').next());
         line.map_or(0, |calls| calls.parse::<u64>().expect("a number"))
     };
     until("a session that is remembered", || {

@@ -143,7 +143,7 @@ fn an_app_that_prolongs_its_sessions_leaves_them_to_be_believed() {
     run(&["DEL", &stranger]);
     until("both asked about again", || {
         let redis::Value::BulkString(counts) = run(&["INFO", "commandstats"]) else { panic!("no counts") };
-        String::from_utf8_lossy(&counts).contains("cmdstat_get:calls=2")
+        String::from_utf8_lossy(&counts).contains("cmdstat_getrange:calls=2")
     });
     // The answers are on their way.
     until("alice believed", || {

@@ -1,6 +1,7 @@
 //! Orders of apps about sessions, in every shape, and what becomes of them when Redis does not do its part.
 
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::Response;
@@ -8,7 +9,7 @@ use http::Response;
 use crate::harness::http2_app::Http2App;
 use crate::harness::origin::Request;
 use crate::harness::sidegate::run;
-use crate::harness::{Answer, Configuration, Origin, RedisServer, Reply, Sidegate, until};
+use crate::harness::{Answer, Client, Configuration, Origin, RedisServer, Reply, Sidegate, until};
 use crate::session_story::given;
 
 /// The path says what the app orders.
@@ -330,6 +331,31 @@ fn who_comes_with_a_stolen_cookie_from_another_device_neither_ends_nor_extends_t
 }
 
 #[test]
+fn no_key_of_a_clients_choice_is_removed_extended_or_given_a_cookie() {
+    let (app, redis) = (app(), RedisServer::start());
+    // Without `max_age`, nothing but the order itself asks for the record.
+    let tables = TABLES.replace("max_age = \"10h\"\nborn = \"created_at\"\n", "");
+    let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+    // A login to look at, a text of the right form that names a list, and both in the cookies of one request.
+    let (queue, list) = ("queue-of-another-0123456789", "A".repeat(43));
+    redis.ask::<()>(&["SET", &format!("session:{queue}"), "{\"user_id\":7}"]).expect("SET");
+    redis.ask::<()>(&["RPUSH", &format!("session:{list}"), "work"]).expect("RPUSH");
+    assert_eq!(with_cookie(&sidegate, "GET", "/account", queue).status, 401, "nothing that is issued here");
+    let both = format!("{queue}; session={list}");
+    for named in [queue, &list, &both] {
+        let extended = with_cookie(&sidegate, "GET", "/extend", named);
+        assert!(extended.status == 200 && !extended.fields.has("set-cookie"), "{named}: {extended:?}");
+        for path in ["/logout", "/login"] {
+            assert_eq!(with_cookie(&sidegate, "GET", path, named).status, 200, "{named}: {path}");
+        }
+        for key in [queue, &list] {
+            let left: i64 = redis.ask(&["TTL", &format!("session:{key}")]).expect("TTL");
+            assert_eq!(left, -1, "{named} ended {key}, or gave it an end");
+        }
+    }
+}
+
+#[test]
 fn where_redis_does_not_tell_of_changes_what_one_instance_ends_all_refuse_at_once() {
     let (redis, app) = (RedisServer::start(), app());
     let rules = ["ACL", "SETUSER", "gate", "on", ">secret", "~*", "&*", "+@all", "-client|tracking"];
@@ -372,4 +398,60 @@ fn where_redis_does_not_tell_of_changes_what_one_instance_ends_all_refuse_at_onc
     assert_eq!(with_cookie(&one, "GET", "/extend", &extended).status, 200);
     let before = hits(&other);
     assert_eq!((account(&extended), hits(&other)), (200, before), "it was asked for again");
+}
+
+#[test]
+fn a_session_without_an_end_gets_none_by_being_extended() {
+    let (app, redis) = (app(), RedisServer::start());
+    let sidegate = Configuration::of(&app).redis(&redis).with(TABLES).start();
+    let (identifier, _) = given(&sidegate.get("/login"));
+    let key = format!("session:{identifier}");
+    assert_eq!(given(&with_cookie(&sidegate, "GET", "/extend", &identifier)).0, identifier);
+    redis.ask::<()>(&["PERSIST", &key]).expect("PERSIST");
+    let answer = with_cookie(&sidegate, "GET", "/extend", &identifier);
+    assert!(answer.status == 200 && !answer.fields.has("set-cookie"), "{answer:?}");
+    assert_eq!(redis.ask::<i64>(&["TTL", &key]).expect("TTL"), -1);
+    assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 200);
+}
+
+/// An app that makes a session of each answer, at `/visit` a visitor's and else a login. While it answers `/slow`, who asks is logged out at `gate`.
+fn slow_app(gate: Arc<OnceLock<String>>) -> Origin {
+    Origin::answering(move |request: &Request| {
+        match (request.path(), request.field("cookie"), gate.get()) {
+            ("/logout", ..) => return Reply::text("bye").field("X-Session-Destroy", "1"),
+            ("/slow", Some(cookie), Some(gate)) => {
+                let bye = Client::to(gate).get_with("/logout", &[("Cookie", cookie)]);
+                assert_eq!((bye.status, given(&bye).0.as_str()), (200, ""));
+            }
+            ("/account", ..) => return Reply::text("account"),
+            _ => {}
+        }
+        let record = if request.path() == "/visit" { r#"{"cart":1}"# } else { r#"{"user_id":7}"# };
+        Reply::text("secret of the app").field("X-Session-Create", record)
+    })
+}
+
+#[test]
+fn a_login_that_was_ended_while_the_app_answered_is_not_replaced_by_another() {
+    for redis in [None, Some(RedisServer::start())] {
+        let gate = Arc::<OnceLock<String>>::default();
+        let app = slow_app(gate.clone());
+        let configuration = Configuration::of(&app);
+        let configuration = redis.iter().fold(configuration, |configuration, redis| configuration.redis(redis));
+        let sidegate = configuration.with(TABLES).start();
+        gate.set(sidegate.address().to_owned()).expect("set once");
+        let (visitor, _) = given(&sidegate.get("/visit"));
+        let welcome = with_cookie(&sidegate, "GET", "/slow", &visitor);
+        assert_eq!(welcome.status, 200, "a visitor has no login to lose: {welcome:?}");
+        let (login, _) = given(&welcome);
+        assert_eq!(with_cookie(&sidegate, "GET", "/account", &login).status, 200);
+        let answer = with_cookie(&sidegate, "GET", "/slow", &login);
+        assert!(answer.status == 401 && !answer.fields.has("set-cookie"), "{answer:?}");
+        assert!(answer.fields.has("www-authenticate") && !answer.text().contains("secret"), "{answer:?}");
+        assert_eq!(sidegate.metric("sidegate_session_orders_total{session=\"web\",outcome=\"over\"}"), 1.0);
+        if let Some(redis) = &redis {
+            let left = || redis.ask::<Vec<String>>(&["KEYS", "session:*"]).expect("KEYS");
+            until("what was made is taken back", || left().is_empty());
+        }
+    }
 }

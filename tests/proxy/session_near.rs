@@ -28,7 +28,7 @@ fn run(redis: &RedisServer, words: &[&str]) {
 fn reads(redis: &RedisServer) -> u64 {
     let mut connection = redis.client().get_connection().expect("a connection to Redis");
     let counts: String = redis::cmd("INFO").arg("commandstats").query(&mut connection).expect("INFO");
-    let line = counts.lines().find_map(|line| line.strip_prefix("cmdstat_get:calls="));
+    let line = counts.lines().find_map(|line| line.strip_prefix("cmdstat_getrange:calls="));
     line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 

@@ -167,14 +167,14 @@ fn what_cannot_name_a_session_costs_redis_nothing_and_what_might_costs_one_comma
     let (redis, app) = (redis(), Origin::saying("app"));
     let sidegate = Configuration::of(&app).redis(&redis).with(&format!("{SESSION}{REQUIRED}")).start();
     assert_eq!(by(&sidegate, ALICE).status, 200);
-    let before = calls(&redis, "get");
+    let before = calls(&redis, "getrange");
     for id in ["short", "bent-0123456789abcdef!", "a:b-0123456789abcdef", &"a".repeat(300)] {
         (0..20).for_each(|_| assert_eq!(by(&sidegate, id).status, 401));
     }
-    assert_eq!(calls(&redis, "get"), before);
+    assert_eq!(calls(&redis, "getrange"), before);
     // What is not there is never kept: each question is asked, once.
     (0..20).for_each(|_| assert_eq!(by(&sidegate, UNKNOWN).status, 401));
-    assert_eq!(calls(&redis, "get"), before + 20);
+    assert_eq!(calls(&redis, "getrange"), before + 20);
     redis.ask::<()>(&["SET", &format!("session:{UNKNOWN}"), "{\"id\":9}"]).expect("a login");
     assert_eq!(by(&sidegate, UNKNOWN).status, 200, "a login counts at once");
 }
@@ -230,4 +230,26 @@ fn of_requests(relay: &Relay) -> (usize, usize) {
         trips.iter().filter(names).count()
     };
     (naming(&["session:", "sidegate:limit:"]), naming(&["session:"]))
+}
+
+#[test]
+fn of_one_huge_record_no_more_is_asked_for_than_tells_that_it_is_none() {
+    let (redis, app) = (redis(), Origin::saying("app"));
+    let sidegate = Configuration::of(&app).redis(&redis).with(&format!("{SESSION}{REQUIRED}")).start();
+    let huge = "huge-0123456789abcdef";
+    redis.ask::<i64>(&["SETRANGE", &format!("session:{huge}"), "100000000", "x"]).expect("a record of 100 MB");
+    let told = || {
+        let said: String = redis.ask(&["INFO", "stats"]).expect("INFO");
+        let bytes = said.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+        bytes.and_then(|bytes| bytes.parse::<u64>().ok()).expect("what Redis has sent")
+    };
+    let before = told();
+    for _ in 0..4 {
+        assert_eq!(by(&sidegate, huge).status, 401);
+        assert_eq!(by(&sidegate, ALICE).status, 200, "everybody else is served");
+    }
+    let sent = told() - before;
+    assert!((4 * 256 * 1024..8 * 256 * 1024).contains(&sent), "{sent} bytes");
+    let line = sidegate.access_log(|line| line["session"] == "rejected");
+    assert_eq!(line["session_reason"], "record too large");
 }

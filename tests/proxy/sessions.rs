@@ -97,6 +97,20 @@ fn a_session_is_found_wherever_it_is_carried() {
 }
 
 #[test]
+fn a_client_cannot_have_the_credential_that_was_verified_taken_from_what_the_app_gets() {
+    let (redis, app) = (redis(), Origin::saying("app"));
+    let sidegate = Configuration::of(&app).redis(&redis).with(TABLES).start();
+    let mut client = sidegate.client();
+    client.send(format!(
+        "GET /private/x HTTP/1.1\r\nHost: a\r\nConnection: x-session-token, X-Other\r\nX-Session-Token: {ALICE}\r\nX-Other: 1\r\n\r\n"
+    ));
+    assert_eq!(client.answer().status, 200);
+    let seen = app.last();
+    assert_eq!((seen.field("x-user-id"), seen.field("x-other")), (Some("42"), None));
+    assert_eq!(seen.field("x-session-token"), Some(ALICE));
+}
+
+#[test]
 fn nobody_passes_without_a_login() {
     let (redis, app) = (redis(), Origin::saying("app"));
     let sidegate = Configuration::of(&app).redis(&redis).with(TABLES).start();

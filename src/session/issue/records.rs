@@ -92,22 +92,17 @@ impl Records {
         written
     }
 
-    /// Ends these sessions.
+    /// Ends these sessions; says how many of them were there.
     ///
     /// # Errors
     /// They may still be there; a word.
-    pub async fn end(&self, ended: &[Located]) -> Result<(), &'static str> {
+    pub async fn end(&self, ended: &[Located]) -> Result<usize, &'static str> {
         let remembered = match &self.store {
-            Store::Memory(memory) => {
-                for located in ended {
-                    memory.remove(&located.key);
-                }
-                return Ok(());
-            }
+            Store::Memory(memory) => return Ok(ended.iter().filter(|located| memory.remove(&located.key)).count()),
             Store::Redis(remembered) => remembered,
         };
         if ended.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let mut pipeline = Pipeline::with_capacity(2 * ended.len());
         for located in ended {
@@ -119,15 +114,17 @@ impl Records {
         let said = self.link()?.query(&pipeline).await;
         // Also where it is not known whether they are gone: then Redis is asked again.
         forget(remembered, ended);
+        let said = said?;
         // Who may not publish has ended them all the same.
-        match said?.iter().take(ended.len()).find(|said| !matches!(said, Value::Int(_))) {
-            None => Ok(()),
+        let answers = &said[..ended.len().min(said.len())];
+        match answers.iter().find(|said| !matches!(said, Value::Int(_))) {
+            None => Ok(answers.iter().filter(|said| matches!(said, Value::Int(1..))).count()),
             said => Err(refusal(said)),
         }
     }
 
     /// Has a session end after `life` from now, and not after the longest that its definition allows; says how long that is.
-    /// `None`: there is no such session, or it is too old already.
+    /// `None`: there is no such session, it is too old already, or its key has no end, which nothing of ours is without.
     ///
     /// # Errors
     /// Its end is as it was, for all that is known; a word.
@@ -138,7 +135,7 @@ impl Records {
             Store::Redis(remembered) => remembered,
         };
         let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.cmd("PEXPIRE").arg(&located.key).arg(millis(life));
+        pipeline.cmd("PEXPIRE").arg(&located.key).arg(millis(life)).arg("XX");
         remembered.announce(&self.prefix, located.key.as_bytes(), &mut pipeline);
         let said = self.link()?.query(&pipeline).await;
         // It may end sooner now than is remembered.
@@ -154,21 +151,8 @@ impl Records {
     /// no record.
     async fn allowed(&self, located: &Located, life: Duration) -> Result<Option<Duration>, &'static str> {
         let Some(lifetime) = &self.definition.lifetime else { return Ok(Some(life)) };
-        let found = match &self.store {
-            Store::Memory(memory) => {
-                let read = |bytes: bytes::Bytes| json::record(self.reading.wanted(), &bytes);
-                memory
-                    .record(&located.key)
-                    .map_or(Found::Nothing, |bytes| read(bytes).map_or_else(Found::Unreadable, Found::Record))
-            }
-            Store::Redis(_) => {
-                let mut pipeline = Pipeline::with_capacity(1);
-                ask(&self.reading, located.key.as_bytes(), false, &mut pipeline);
-                let answer = Answer::Values(self.link()?.query(&pipeline).await?);
-                told(&self.reading, answer, self.clock.unix_micros() / 1000).found
-            }
-        };
-        match found {
+        let found = self.found(std::slice::from_ref(located)).await?.pop();
+        match found.unwrap_or(Found::Nothing) {
             Found::Record(record) => Ok(Some(record.born.map_or(life, |born| {
                 let end = Duration::from_millis(born).saturating_add(lifetime.most);
                 life.min(end.saturating_sub(self.now()))
@@ -176,6 +160,41 @@ impl Records {
             Found::Unavailable(reason) | Found::Refused(reason) => Err(reason),
             _ => Ok(None),
         }
+    }
+
+    /// Those of `named` that have a record which is a session's.
+    ///
+    /// # Errors
+    /// Nobody can tell; a word.
+    pub async fn standing(&self, named: &[Located]) -> Result<Vec<Located>, &'static str> {
+        let mut standing = Vec::with_capacity(named.len());
+        for (located, found) in named.iter().zip(self.found(named).await?) {
+            match found {
+                Found::Unavailable(reason) | Found::Refused(reason) => return Err(reason),
+                Found::Nothing | Found::Unreadable(_) => {}
+                _ => standing.push(located.clone()),
+            }
+        }
+        Ok(standing)
+    }
+
+    /// What there is under each of `named`.
+    async fn found(&self, named: &[Located]) -> Result<Vec<Found>, &'static str> {
+        if let Store::Memory(memory) = &self.store {
+            let read = |bytes: bytes::Bytes| json::record(self.reading.wanted(), &bytes);
+            let read = |bytes| read(bytes).map_or_else(Found::Unreadable, Found::Record);
+            return Ok(named.iter().map(|located| memory.record(&located.key).map_or(Found::Nothing, read)).collect());
+        }
+        if named.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = Pipeline::with_capacity(named.len());
+        for located in named {
+            ask(&self.reading, located.key.as_bytes(), false, &mut pipeline);
+        }
+        let said = self.link()?.query(&pipeline).await?;
+        let now = self.clock.unix_micros() / 1000;
+        Ok(said.into_iter().map(|said| told(&self.reading, Answer::Values(vec![said]), now).found).collect())
     }
 
     /// Removes a record that nobody is told of, without waiting. If that fails, it ends by itself.

@@ -19,6 +19,7 @@ use crate::redis_pool::near::Size;
 use crate::session::Definition;
 use crate::session::device::Device;
 use crate::session::format::{Stored, Wanted, Way, way};
+use crate::session::issue::identifier;
 use crate::session::lifetime;
 use crate::session::verdict::Found;
 
@@ -96,6 +97,9 @@ impl Reading {
     /// # Errors
     /// It names none; says why.
     pub fn locate(&self, text: &[u8]) -> Result<Located, &'static str> {
+        if self.definition.issue.is_some() && !identifier::is_issued(text) {
+            return Err("not an identifier that is issued here");
+        }
         self.way.locate(text)
     }
 

@@ -1,14 +1,18 @@
 //! Session records in the app's Redis: which commands ask for one, and what their answers say. No I/O: `gather` sends them.
 //!
-//! 1. One command for each request: `GET` of a string, `HMGET` of the wanted fields of a hash. Where the answer may
+//! 1. One command for each request: `GETRANGE` of a string, `HMGET` of the wanted fields of a hash. Where the answer may
 //!    be remembered, `PTTL` of the same key comes with it: what is remembered never outlives its key.
-//! 2. A key of another type is no session, as is a key that is not there.
+//! 2. A key of another type is no session, as is a key that is not there. `GETRANGE` says nothing of it, as of a record without a
+//!    byte, which a visitor of a PHP app has: `PTTL` tells them apart, and where it was not asked there is none.
 //! 3. Any other error of Redis says nothing about the session. Loading, failing over, losing or moving its cluster's slot,
 //!    held up by a script: that is an outage, which passes. Everything else (no permission above all) is Redis refusing *us*.
 //! 4. Nor does it outlive what the record says of its own end (`spring`, entries of Rails' cache).
 //! 5. `PTTL` may be refused: then the longest age alone bounds what is remembered.
 //!
 //! # Why
+//! Rule 1: of a string no more is asked for than tells that it is too large. All requests share a connection: one user's record of
+//! 100 MB would keep the answers of everybody else from coming in time. `HMGET` knows no such bound.
+//!
 //! Rule 3: who is believed during an outage is believed because it passes. A missing permission stays until somebody
 //! acts, and may have been taken away on purpose: it is not covered up by what was true before.
 
@@ -19,7 +23,7 @@ use redis::{Pipeline, Value};
 use super::known::{Life, Reading};
 use crate::exchange::Answer;
 use crate::redis_pool::text;
-use crate::session::format::{Record, Stored};
+use crate::session::format::{MAX_RECORD, Record, Stored};
 use crate::session::verdict::Found;
 
 /// What Redis says while it cannot answer anybody.
@@ -40,7 +44,8 @@ pub struct Told {
 /// how many.
 pub fn ask(reading: &Reading, key: &[u8], may_be_remembered: bool, pipeline: &mut Pipeline) -> usize {
     match reading.fields() {
-        None => pipeline.cmd("GET").arg(key),
+        // One byte more than a record may have.
+        None => pipeline.cmd("GETRANGE").arg(key).arg(0).arg(MAX_RECORD),
         Some(fields) => pipeline.cmd("HMGET").arg(key).arg(fields),
     };
     if may_be_remembered {
@@ -58,8 +63,10 @@ pub fn told(reading: &Reading, answer: Answer, now: u64) -> Told {
         Answer::Values(values) => values,
     };
     let mut values = values.into_iter();
-    let (found, most) = reading.in_time(found(reading, values.next(), now), now);
-    let life = values.next().and_then(|value| life(&value)).map(|life| life.within(most).within(left(&found, now)));
+    let (value, pttl) = (values.next(), values.next());
+    let stands = pttl.as_ref().is_some_and(|pttl| matches!(pttl, Value::Int(-1..)));
+    let (found, most) = reading.in_time(found(reading, value, stands, now), now);
+    let life = pttl.and_then(|value| life(&value)).map(|life| life.within(most).within(left(&found, now)));
     Told { found, life, most }
 }
 
@@ -69,7 +76,8 @@ fn left(found: &Found, now: u64) -> Option<Duration> {
     Some(Duration::from_millis(ends.saturating_sub(now)))
 }
 
-fn found(reading: &Reading, value: Option<Value>, now: u64) -> Found {
+/// `stands`: Redis says that there is such a key.
+fn found(reading: &Reading, value: Option<Value>, stands: bool, now: u64) -> Found {
     match (reading.fields(), value) {
         (_, None) => Found::Refused("no answer"),
         (_, Some(Value::ServerError(error))) if error.code() == "WRONGTYPE" => Found::Nothing,
@@ -77,6 +85,8 @@ fn found(reading: &Reading, value: Option<Value>, now: u64) -> Found {
         (_, Some(Value::ServerError(_))) => Found::Refused("error"),
         (None, Some(Value::Nil)) => Found::Nothing,
         (None, Some(value)) => match text(&value) {
+            Some(b"") if !stands => Found::Nothing,
+            Some(bytes) if bytes.len() > MAX_RECORD => Found::Unreadable("record too large"),
             Some(bytes) => reading.read(Stored::Text(bytes), now),
             None => Found::Refused("unexpected answer"),
         },
@@ -128,13 +138,40 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_told_from_a_record_without_a_byte_where_the_life_of_its_key_is_known() {
+        let reading = reading(Format::Php(crate::session::format::Handler::Php));
+        let found = |values: &[Value]| {
+            let values = [&[Value::BulkString(Vec::new())], values].concat();
+            told(&reading, Answer::Values(values), NOW).found
+        };
+        for there in [-1, 0, 1500] {
+            assert_eq!(found(&[Value::Int(there)]), Found::Record(Record::default()), "{there}");
+        }
+        for values in [&[][..], &[Value::Int(-2)], &[error("NOPERM no")], &[Value::Nil]] {
+            assert_eq!(found(values), Found::Nothing, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn more_than_a_record_may_have_is_asked_for_by_one_byte_and_is_none() {
+        let mut pipeline = Pipeline::new();
+        ask(&reading(Format::Json), b"k", false, &mut pipeline);
+        let asked = pipeline.get_packed_pipeline();
+        assert!(asked.ends_with(format!("$1\r\n0\r\n$6\r\n{MAX_RECORD}\r\n").as_bytes()), "{asked:?}");
+        let record = r#"{"id":"5"}"#;
+        let padded = |length: usize| Value::BulkString((record.to_owned() + &" ".repeat(length - record.len())).into());
+        assert!(matches!(says(Format::Json, padded(MAX_RECORD)), Found::Record(_)));
+        assert_eq!(says(Format::Json, padded(MAX_RECORD + 1)), Found::Unreadable("record too large"));
+    }
+
+    #[test]
     fn redis_that_cannot_answer_says_nothing_about_the_session() {
         let passing =
             ["LOADING Redis is loading", "CLUSTERDOWN Hash slot not served", "MOVED 1 a:1", "BUSY Redis is busy"];
         for passing in passing {
             assert_eq!(says(Format::Hash, error(passing)), Found::Unavailable("error"), "{passing}");
         }
-        for lasting in ["NOPERM this user has no permissions", "ERR unknown command 'GET'"] {
+        for lasting in ["NOPERM this user has no permissions", "ERR unknown command 'GETRANGE'"] {
             assert_eq!(says(Format::Json, error(lasting)), Found::Refused("error"), "{lasting}");
         }
         assert_eq!(says(Format::Json, Value::Int(1)), Found::Refused("unexpected answer"));
