@@ -114,6 +114,8 @@ fn refusal(OnRoute { definition, mode, require }: &OnRoute, verdict: &Verdict) -
             Some(LocalReply::SessionStoreDown { retry_after: retry_after.max(1) })
         }
         Verdict::Elsewhere => Some(LocalReply::SessionElsewhere),
+        // Where a login may be refused, what we cannot read might be one (rule 3 of `require`).
+        Verdict::Rejected(_) if !require.is_empty() => Some(LocalReply::SessionInvalid),
         _ if *mode == Mode::Optional => None,
         Verdict::Absent => Some(LocalReply::SessionMissing),
         Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(_) | Verdict::Rejected(_) => {
@@ -246,6 +248,17 @@ mod tests {
         }
         let optional = OnRoute { require, ..on_route(Mode::Optional) };
         assert_eq!(admit(&optional, Verdict::Absent), pass_as(None));
+        assert_eq!(admit(&optional, Verdict::Expired), pass_as(None));
+    }
+
+    #[test]
+    fn what_cannot_be_read_does_not_get_around_what_is_demanded() {
+        let rejected = || Verdict::Rejected("duplicate cookie");
+        let require = vec![Requirement { attribute: "role".into(), values: vec!["admin".into()] }];
+        let demanding = OnRoute { require, ..on_route(Mode::Optional) };
+        assert_eq!(admit(&demanding, rejected()), Admission::Refuse(LocalReply::SessionInvalid));
+        assert_eq!(admit(&demanding, Verdict::Anonymous), pass_as(None));
+        assert_eq!(admitted(rejected(), Mode::Optional), pass_as(None));
     }
 
     #[test]
