@@ -228,6 +228,8 @@ fn two_cookies_of_one_name_are_refused_however_they_come() {
         let request = request.body(Bytes::new()).expect("a request");
         http2::ask(sidegate.address(), vec![(request, None)]).remove(0).status.as_u16()
     };
+    let spaced = format!("sid\u{a0}={BOB}");
+    assert_eq!([lines(&[&good, &spaced]), lines(&[&spaced]), crumbs(&[&good, &spaced])], [401; 3], "Django sees two");
     assert_eq!([lines(&[&good, &good]), crumbs(&["a=b", &good, &good])], [200, 200]);
     assert_eq!([lines(&[&good, &bad]), lines(&[&format!("{bad};{good}")]), crumbs(&[&good, "a=b", &bad])], [401; 3]);
 }
