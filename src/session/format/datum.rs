@@ -3,7 +3,7 @@
 //! 1. A dotted path leads through maps by name and through lists by number; an attribute of the whole record whose own name
 //!    has dots comes first (Rails keeps `warden.user.user.key`), the longest such name before others. Of a name given twice
 //!    the last counts, as it does for nearly every app.
-//! 2. Texts are as they are, numbers and truth values as JSON writes them; nothing, maps, bytes that are no text, and what
+//! 2. Texts are as they are, numbers and truth values as JSON writes them, whole numbers without a fraction (`5.0` is `5`); nothing, maps, bytes that are no text, and what
 //!    is opaque have no text. A list of texts is several texts of one attribute.
 //! 3. A number that has lost digits on the way has no text.
 //! 4. A birth is a number of seconds or milliseconds since 1970, or a timestamp (RFC 3339).
@@ -108,7 +108,11 @@ impl Datum {
             Self::Whole(number) => Some(number.to_string()),
             Self::Float(number) => {
                 let exact = number.is_finite() && number.abs() < 9_007_199_254_740_992.0;
-                exact.then(|| serde_json::Number::from_f64(*number).map(|number| number.to_string())).flatten()
+                match number.fract() == 0.0 {
+                    _ if !exact => None,
+                    true => Some((*number as i64).to_string()),
+                    false => serde_json::Number::from_f64(*number).map(|number| number.to_string()),
+                }
             }
             Self::Nothing | Self::Bytes(_) | Self::List(_) | Self::Map(_) | Self::Opaque => None,
         }
