@@ -146,8 +146,7 @@ impl Record {
                 read.attributes.extend(items.iter().filter_map(Datum::text).map(|text| (path.clone(), text)));
             }
             let Some(text) = value.text() else { continue };
-            let names = !matches!(value, Datum::Flag(_)) && !text.is_empty();
-            if index < wanted.users() && read.user.is_none() && names {
+            if index < wanted.users() && read.user.is_none() && wanted.names_somebody(value, &text) {
                 read.user = Some(text.clone());
             }
             read.attributes.push((path.clone(), text));
@@ -188,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_first_attribute_that_names_somebody_is_the_user() {
-        let wanted = Wanted { users: 2, paths: vec!["a".into(), "b".into()], born: None };
+        let wanted = Wanted { users: 2, paths: vec!["a".into(), "b".into()], ..wanted(&[]) };
         let user = |a: Datum, b: Datum| Record::of(&wanted, &map(&[("a", a), ("b", b)])).user;
         assert_eq!(user(Datum::Whole(1), Datum::Whole(2)).as_deref(), Some("1"));
         assert_eq!(user(Datum::Nothing, Datum::Whole(2)).as_deref(), Some("2"));
