@@ -209,7 +209,7 @@ pub fn way(definition: &Definition) -> Result<Arc<dyn Way>, String> {
     match &definition.format {
         Format::Json => Ok(Arc::new(json::Json::new(prefix))),
         Format::Hash => Ok(Arc::new(hash::Hash::new(prefix))),
-        Format::Flask => Ok(Arc::new(flask::Flask::new(prefix, &definition.secrets))),
+        Format::Flask => Ok(Arc::new(flask::Flask::new(prefix, &definition.secrets)?)),
         Format::Express => Ok(Arc::new(express::Express::new(prefix, &definition.secrets)?)),
         Format::Django => Ok(Arc::new(django::Django::new(prefix))),
         Format::Php(handler) => Ok(Arc::new(php::Php::new(prefix, *handler))),
