@@ -61,19 +61,22 @@ fn formats() -> Vec<Met> {
     others.into_iter().chain(php).chain(laravel).chain(spring).chain(custom).map(met).collect()
 }
 
+/// Steps, key, value and root.
+type Described = (&'static [&'static str], &'static str, &'static [&'static str], Option<&'static str>);
+
 /// Descriptions of sessions that take every step, coding and decoder once.
 fn described() -> impl Iterator<Item = Custom> {
     const EXPRESS: [&str; 3] = ["percent", "prefix:s:", "signed:hmac-sha256:base64:."];
     const CHAIN: [&str; 8] = ["unquote", "percent", "base64url", "before:|", "after:=", "suffix:x", "hex", "base64"];
     const FLASK: [&str; 1] = ["signed:hmac-sha1:base64url:.:flask-session"];
-    let of = |(steps, key, value, root): (&[&str], &str, &[&str], Option<&str>)| Custom {
+    let of = |(steps, key, value, root): Described| Custom {
         credential: steps.iter().map(|step| Step::parse(step).unwrap()).collect(),
         key: KeyTemplate::parse(key).unwrap(),
         value: Value::parse(value).unwrap(),
         root: root.map(str::to_owned),
         ..Custom::default()
     };
-    let descriptions: [(&[&str], &str, &[&str], Option<&str>); 11] = [
+    let descriptions: [Described; 11] = [
         (&EXPRESS, "sess:{id}", &["json"], None),
         (&CHAIN, "app:{sha256}", &["zlib", "json"], Some("data.session")),
         (&FLASK, "session:{id}", &["msgpack"], None),

@@ -179,7 +179,7 @@ impl Wanted {
         match value {
             datum::Datum::Flag(_) | datum::Datum::Whole(0) => false,
             datum::Datum::Float(number) => *number != 0.0,
-            _ => !text.trim().is_empty() && !(self.zero_is_false && text == "0"),
+            _ => !(text.trim().is_empty() || self.zero_is_false && text == "0"),
         }
     }
 
