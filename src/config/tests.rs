@@ -145,6 +145,7 @@ fn what_the_reference_shows_without_default_is_good_too() {
         "is of format `laravel`",
         "is of format `spring`",
         "is of format `custom`",
+        "`secrets` does nothing",
     ];
     let known = |message: &String| {
         example.iter().any(|start| message.starts_with(start)) || either.iter().any(|end| message.ends_with(end))

@@ -4,15 +4,23 @@
 //!    the others hold: where the app looks in another order, that is the order to configure.
 //! 2. Two different values of one name in one carrier: refused. Twice the same is once. Over several lines as in one, and over
 //!    HTTP/2 as over HTTP/1.1.
-//! 3. A cookie that the app takes for this one although it is spelt otherwise (`Format::confuses`) is one of the same name: of
-//!    another value, or alone, it is refused.
+//! 3. A cookie that the app takes for this one although it is spelt otherwise is one of the same name: of another value, or alone,
+//!    it is refused. So are a name with white space of any alphabet around it (`bare`), and what PHP makes of it (`Format::confuses`).
 //! 4. What the text says is the format's to tell.
 //! 5. A parameter of the query is one in whatever spelling, when it is read as when it is taken away.
+//! 6. A field that the app takes for this one (rule 2 of `identity`) is refused, alone or beside it, whatever its value.
+//!
+//! # Why
+//! Rule 3: Django, Starlette, old Werkzeug and `cookie` take off what Python or JavaScript calls white space (U+00A0, U+0085, U+2003).
+//! None of them takes quotes off a name (nor does `http.cookies`, which stops at one).
+//!
+//! Rule 6: WSGI joins both by a comma, Rack and PHP take the last.
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
+use super::identity::alike;
 use super::{Carrier, Format};
 use crate::rate_limit::partition::{all_cookies, cookies, parameters};
 
@@ -62,10 +70,7 @@ fn carried<'a>(format: &Format, carrier: &Carrier, fields: &'a HeaderMap, query:
     let found = match carrier {
         Carrier::Cookie(name) => cookie(format, name, fields),
         Carrier::Bearer => bearer(fields),
-        Carrier::Header(name) => {
-            let values = fields.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes()));
-            single(values, "duplicate field")
-        }
+        Carrier::Header(name) => field(name, fields),
         Carrier::Query(name) => single(parameters(query.unwrap_or_default(), name), "duplicate parameter"),
     };
     match found {
@@ -90,13 +95,30 @@ fn single<'a>(
 fn cookie<'a>(format: &Format, name: &str, fields: &'a HeaderMap) -> Result<Option<Value<'a>>, &'static str> {
     const DUPLICATE: &str = "duplicate cookie";
     let value = single(cookies(fields, name).map(Cow::Borrowed), DUPLICATE)?;
-    if format.has_aliases() {
-        let mut aliases = all_cookies(fields).filter(|(sent, _)| format.confuses(name, sent));
-        if aliases.any(|(_, other)| value.as_deref() != Some(other)) {
-            return Err(DUPLICATE);
-        }
+    let is_alias = |sent: &[u8]| {
+        let bare = bare(sent);
+        sent != name.as_bytes() && (bare == name.as_bytes() || format.confuses(name, bare))
+    };
+    let mut aliases = all_cookies(fields).filter(|(sent, _)| is_alias(sent));
+    if aliases.any(|(_, other)| value.as_deref() != Some(other)) { Err(DUPLICATE) } else { Ok(value) }
+}
+
+/// A name without what some app may call white space around it: in UTF-8 and Latin-1 it is all beyond ASCII, or control.
+fn bare(name: &[u8]) -> &[u8] {
+    let inside = |byte: &u8| byte.is_ascii_graphic();
+    let Some(start) = name.iter().position(inside) else { return &[] };
+    let end = name.iter().rposition(inside).map_or(start, |last| last + 1);
+    &name[start..end]
+}
+
+/// Rules 2 and 6.
+fn field<'a>(name: &HeaderName, fields: &'a HeaderMap) -> Result<Option<Value<'a>>, &'static str> {
+    const DUPLICATE: &str = "duplicate field";
+    let is_alias = |sent: &HeaderName| sent != name && alike(name.as_str().as_bytes(), sent.as_str().as_bytes());
+    if fields.keys().any(is_alias) {
+        return Err(DUPLICATE);
     }
-    Ok(value)
+    single(fields.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes())), DUPLICATE)
 }
 
 /// RFC 6750 §2.1, the scheme in any case (RFC 9110 §11.1). Another scheme is no credential of ours.
@@ -109,7 +131,7 @@ fn bearer(fields: &HeaderMap) -> Result<Option<Value<'_>>, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     use super::*;
 
@@ -144,6 +166,35 @@ mod tests {
         assert_eq!(cookie("sid=abcdefgh; sid=abcdefgh"), "abcdefgh");
         assert_eq!(cookie("sid=abcdefgh; sid=hgfedcba"), "rejected: duplicate cookie");
         assert_eq!(cookie("sid=; sid=hgfedcba"), "rejected: duplicate cookie");
+    }
+
+    #[test]
+    fn white_space_of_any_alphabet_around_a_name_makes_no_other_cookie() {
+        for space in ["\u{a0}", "\u{85}", "\u{2003}", "\u{3000}", "\u{feff}", " \u{a0}\t"] {
+            for alias in [format!("{space}sid"), format!("sid{space}"), format!("{space}sid{space}")] {
+                assert_eq!(cookie(&format!("{alias}=hgfedcba")), "rejected: duplicate cookie", "{space:?} alone");
+                let beside = format!("sid=abcdefgh; {alias}=hgfedcba");
+                assert_eq!(cookie(&beside), "rejected: duplicate cookie", "{space:?}");
+            }
+        }
+        let latin = HeaderValue::from_bytes(b"sid=abcdefgh; sid\xa0=hgfedcba").unwrap();
+        let fields = HeaderMap::from_iter([(header::COOKIE, latin)]);
+        let found = credential(&Format::Json, &[Carrier::Cookie("sid".into())], &fields, None);
+        assert_eq!(found, Credential::Rejected("duplicate cookie"));
+        for other in ["\"sid\"", "s\u{a0}id", "\u{a0}", "", "\u{a0}sid2"] {
+            assert_eq!(cookie(&format!("sid=abcdefgh; {other}=hgfedcba")), "abcdefgh", "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_an_app_takes_for_the_carrier_is_refused() {
+        let name = || Carrier::Header("x-session-token".parse().unwrap());
+        let good = ("X-Session-Token", "abcdefgh");
+        assert_eq!(by(name(), &[good, ("X-Session", "hgfedcba")], ""), "abcdefgh");
+        for alias in ["X_Session_Token", "x-session_token", "X.Session.Token"] {
+            assert_eq!(by(name(), &[(alias, "hgfedcba")], ""), "rejected: duplicate field", "{alias}");
+            assert_eq!(by(name(), &[good, (alias, "abcdefgh")], ""), "rejected: duplicate field", "{alias}");
+        }
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl IdentityFields {
 }
 
 /// Rule 2; field names are lower case already.
-fn alike(own: &[u8], other: &[u8]) -> bool {
+pub(super) fn alike(own: &[u8], other: &[u8]) -> bool {
     let punctuation = |byte: u8| !byte.is_ascii_alphanumeric();
     own.len() == other.len() && own.iter().zip(other).all(|(a, b)| a == b || punctuation(*a) && punctuation(*b))
 }

@@ -18,7 +18,8 @@
 //! 10. A login that Redis told of is remembered while it is certain that it stands, and Redis is not asked again (`near`).
 //! 11. Where `on_outage = "grace"`, rule 6 has an exception: a login that Redis confirmed a short while ago, and that
 //!     nothing has contradicted since, is believed while Redis is away (`grace`). Whoever else asks gets 503.
-//! 12. What a route demands of a login (`require`) is demanded of every login, also where the session is optional: 403.
+//! 12. What a route demands of a login (`require`) is demanded of every login, also where the session is optional: 403. There a
+//!     credential that cannot be read is 401, as if the session were required.
 //! 13. Observed: everybody passes as where it is optional, a store that cannot be read refuses nobody, and what would have been
 //!     refused by the rules for `required` is counted, logged and explained.
 //! 14. A credential in the query goes on to the app, or no further than here (`forward_query`), as the configuration says. It is taken out

@@ -3,10 +3,11 @@
 //! 1. All requirements must be met; each is, if the attribute's text is one of those that are listed, to the byte.
 //! 2. An attribute that is a list meets it by any of its items. One that the record lacks does not.
 //! 3. It is about who is logged in, in every mode: where a session is optional, who is not logged in passes as nobody, and a login
-//!    that lacks what is demanded is refused.
+//!    that lacks what is demanded is refused. So is, with 401, who sends something that cannot be read (`verdict`).
 //!
 //! # Why
-//! Rule 3: such a login could only pass as what it is, which was forbidden, or as nobody, which would look like a logout.
+//! Rule 3: such a login could only pass as what it is, which was forbidden, or as nobody, which would look like a logout. What we
+//! cannot read the app may: it strips quotes, or takes the other one of two cookies. A spelling would switch the demand off.
 
 use super::settings::Requirement;
 use crate::exchange::Principal;

@@ -136,6 +136,10 @@ fn refusal(OnRoute { definition, mode, require }: &OnRoute, verdict: &Verdict) -
             let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             Some(LocalReply::SessionStoreDown { retry_after: retry_after.max(1) })
         }
+        // Where a login may be refused, what we cannot read might be one, and what we take for nobody's may be one for the app
+        // (rule 3 of `require`).
+        Verdict::Rejected(_) | Verdict::Outlived(..) if !require.is_empty() => Some(LocalReply::SessionInvalid),
+        Verdict::Elsewhere(_, reply) if !require.is_empty() => Some(reply.clone()),
         _ if *mode == Mode::Optional => None,
         Verdict::Elsewhere(_, reply) => Some(reply.clone()),
         Verdict::Absent => Some(LocalReply::SessionMissing),
@@ -289,6 +293,25 @@ mod tests {
         }
         let optional = OnRoute { require, ..on_route(Mode::Optional) };
         assert_eq!(admit(&optional, Verdict::Absent), pass_as(None));
+        assert_eq!(admit(&optional, Verdict::Expired), pass_as(None));
+    }
+
+    #[test]
+    fn what_cannot_be_read_does_not_get_around_what_is_demanded() {
+        let rejected = || Verdict::Rejected("duplicate cookie");
+        let require = vec![Requirement { attribute: "role".into(), values: vec!["admin".into()] }];
+        let demanding = OnRoute { require, ..on_route(Mode::Optional) };
+        assert_eq!(admit(&demanding, rejected()), Admission::Refuse(LocalReply::SessionInvalid));
+        assert_eq!(admit(&demanding, Verdict::Anonymous), pass_as(None));
+        assert_eq!(admitted(rejected(), Mode::Optional), pass_as(None));
+        let Verdict::Valid(principal) = verdict(Found::Record(Record { user: Some("5".into()), ..Record::default() }))
+        else {
+            panic!("a login")
+        };
+        let elsewhere = Verdict::Elsewhere(principal.clone(), LocalReply::SessionElsewhere);
+        assert_eq!(admit(&demanding, elsewhere), Admission::Refuse(LocalReply::SessionElsewhere));
+        let outlived = Verdict::Outlived(principal, "revoked");
+        assert_eq!(admit(&demanding, outlived), Admission::Refuse(LocalReply::SessionInvalid));
     }
 
     #[test]

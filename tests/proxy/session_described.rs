@@ -97,6 +97,9 @@ fn an_app_that_nobody_knows_is_described() {
     for bent in [OWN.replace("6A", "6B"), OWN.replace("yPlU", "yPlA"), OWN.replace("s%3A", "")] {
         assert_eq!(ask(&sidegate, "/own", &bent).status, 401, "{bent}");
     }
+    for php in [format!("{OWN}; sid[]=x"), format!("{OWN}; si%64=x")] {
+        assert_eq!(ask(&sidegate, "/own", &php).status, 401, "the app may be PHP: {php}");
+    }
     redis.ask::<()>(&["DEL", OWN_KEY]).expect("DEL");
     until("a logout", || ask(&sidegate, "/own", OWN).status == 401);
 }

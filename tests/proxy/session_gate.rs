@@ -93,6 +93,23 @@ fn a_login_that_lacks_what_a_route_demands_is_refused_with_403_and_not_told_what
 }
 
 #[test]
+fn a_spelling_that_only_the_app_reads_does_not_switch_a_demand_off() {
+    let (redis, app) = (redis(), Origin::saying("app"));
+    let tables = format!("{TABLES}\n[[route]]\npath = \"/open\"\nsession = {{ use = \"web\", mode = \"optional\" }}\n");
+    let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+    for cookie in [format!("sid=\"{BOB}\""), format!("sid={BOB}; sid={ALICE}")] {
+        let answer = sidegate.client().get_with("/maybe", &[("Cookie", &cookie)]);
+        assert_eq!((answer.status, answer.fields.has("set-cookie")), (401, false), "{cookie}");
+        assert_eq!(app.count(), 0);
+    }
+    let quoted = format!("sid=\"{BOB}\"");
+    assert_eq!(sidegate.client().get_with("/open", &[("Cookie", &quoted)]).status, 200, "nothing is demanded");
+    assert_eq!((app.last().field("cookie"), app.last().field("x-user-id")), (Some(&*quoted), None));
+    let ended = sidegate.client().get_with("/maybe", &[("Cookie", "sid=ended-0123456789abcdef")]);
+    assert_eq!(ended.status, 200, "who has no session any more passes as nobody");
+}
+
+#[test]
 fn who_navigates_is_sent_to_the_login_with_the_way_back() {
     let (redis, app) = (redis(), Origin::saying("app"));
     let sidegate = started(&redis, &app);
@@ -211,6 +228,8 @@ fn two_cookies_of_one_name_are_refused_however_they_come() {
         let request = request.body(Bytes::new()).expect("a request");
         http2::ask(sidegate.address(), vec![(request, None)]).remove(0).status.as_u16()
     };
+    let spaced = format!("sid\u{a0}={BOB}");
+    assert_eq!([lines(&[&good, &spaced]), lines(&[&spaced]), crumbs(&[&good, &spaced])], [401; 3], "Django sees two");
     assert_eq!([lines(&[&good, &good]), crumbs(&["a=b", &good, &good])], [200, 200]);
     assert_eq!([lines(&[&good, &bad]), lines(&[&format!("{bad};{good}")]), crumbs(&[&good, "a=b", &bad])], [401; 3]);
 }

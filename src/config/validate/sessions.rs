@@ -27,8 +27,14 @@ pub fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definitio
     let placed = table.read("format", format);
     let format = with_options(table, placed.as_ref());
     let mut definition = Definition::new(&name.value, format);
-    if let Some(secrets) = secrets(table, "secrets") {
-        definition.secrets = secrets;
+    if let Some(given) = table.filled("secrets", secret) {
+        // What could not be read of format and `custom` has been noted.
+        let read = placed.is_some() && definition.format != Format::Custom(Arc::default());
+        if read && !definition.format.takes_secrets() {
+            let help = "they are of flask, express and laravel, and of a step `signed` of custom";
+            table.reading.error(&given.at, Fault::with_help("nothing is signed: `secrets` does nothing", help));
+        }
+        definition.secrets = Secrets::new(given.value.into_iter().map(|secret| secret.value));
     }
     if let Some(carriers) = table.filled("from", |value| carrier(value.text()?)) {
         definition.carriers = carriers.value.into_iter().map(|carrier| carrier.value).collect();

@@ -20,7 +20,7 @@ use self::step::Step;
 use self::value::Value;
 use super::datum::Datum;
 use super::hash::Hash;
-use super::{Record, Stored, Wanted, Way};
+use super::{Record, Stored, Wanted, Way, sign};
 use crate::exchange::Located;
 use crate::session::Secrets;
 
@@ -69,12 +69,13 @@ impl CustomWay {
     /// As `custom` says, signed by any of `secrets`.
     ///
     /// # Errors
-    /// A credential is signed, and there are no secrets.
+    /// A credential is signed, and there are no secrets, or one is not written as it says.
     pub fn new(custom: &Arc<Custom>, secrets: &Secrets) -> Result<Self, String> {
         if custom.is_signed() && secrets.is_empty() {
             return Err("the credential is signed: `secrets` is missing".into());
         }
-        let keys = |step: &Step| secrets.exposed().filter_map(|secret| step.key(secret.as_bytes())).collect();
+        let secrets = sign::keys(secrets)?;
+        let keys = |step: &Step| secrets.iter().filter_map(|secret| step.key(secret)).collect();
         let keys = custom.credential.iter().map(keys).collect();
         Ok(Self { custom: custom.clone(), keys, hash: Hash::new(custom.key.prefix()) })
     }

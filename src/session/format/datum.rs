@@ -3,7 +3,7 @@
 //! 1. A dotted path leads through maps by name and through lists by number; an attribute of the whole record whose own name
 //!    has dots comes first (Rails keeps `warden.user.user.key`), the longest such name before others. Of a name given twice
 //!    the last counts, as it does for nearly every app.
-//! 2. Texts are as they are, numbers and truth values as JSON writes them; nothing, maps, bytes that are no text, and what
+//! 2. Texts are as they are, numbers and truth values as JSON writes them, whole numbers without a fraction (`5.0` is `5`); nothing, maps, bytes that are no text, and what
 //!    is opaque have no text. A list of texts is several texts of one attribute.
 //! 3. A number that has lost digits on the way has no text.
 //! 4. A birth is a number of seconds or milliseconds since 1970, or a timestamp (RFC 3339).
@@ -108,7 +108,11 @@ impl Datum {
             Self::Whole(number) => Some(number.to_string()),
             Self::Float(number) => {
                 let exact = number.is_finite() && number.abs() < 9_007_199_254_740_992.0;
-                exact.then(|| serde_json::Number::from_f64(*number).map(|number| number.to_string())).flatten()
+                match number.fract() == 0.0 {
+                    _ if !exact => None,
+                    true => Some((*number as i64).to_string()),
+                    false => serde_json::Number::from_f64(*number).map(|number| number.to_string()),
+                }
             }
             Self::Nothing | Self::Bytes(_) | Self::List(_) | Self::Map(_) | Self::Opaque => None,
         }
@@ -142,8 +146,7 @@ impl Record {
                 read.attributes.extend(items.iter().filter_map(Datum::text).map(|text| (path.clone(), text)));
             }
             let Some(text) = value.text() else { continue };
-            let names = !matches!(value, Datum::Flag(_)) && !text.is_empty();
-            if index < wanted.users() && read.user.is_none() && names {
+            if index < wanted.users() && read.user.is_none() && wanted.names_somebody(value, &text) {
                 read.user = Some(text.clone());
             }
             read.attributes.push((path.clone(), text));
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_first_attribute_that_names_somebody_is_the_user() {
-        let wanted = Wanted { users: 2, paths: vec!["a".into(), "b".into()], born: None };
+        let wanted = Wanted { users: 2, paths: vec!["a".into(), "b".into()], ..wanted(&[]) };
         let user = |a: Datum, b: Datum| Record::of(&wanted, &map(&[("a", a), ("b", b)])).user;
         assert_eq!(user(Datum::Whole(1), Datum::Whole(2)).as_deref(), Some("1"));
         assert_eq!(user(Datum::Nothing, Datum::Whole(2)).as_deref(), Some("2"));

@@ -33,12 +33,12 @@ impl Express {
     /// Under keys that begin with `prefix`, signed with any of `secrets`.
     ///
     /// # Errors
-    /// There are no secrets.
+    /// There are no secrets, or one is not written as it says.
     pub fn new(prefix: &str, secrets: &Secrets) -> Result<Self, String> {
         if secrets.is_empty() {
             return Err("express-session signs its cookies: `secrets` is missing".into());
         }
-        let keys = secrets.exposed().map(|secret| sign::sha256_key(secret.as_bytes())).collect();
+        let keys = sign::keys(secrets)?.iter().map(|secret| sign::sha256_key(secret)).collect();
         Ok(Self { prefix: prefix.to_owned(), keys })
     }
 }

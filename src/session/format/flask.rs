@@ -15,7 +15,7 @@ use aws_lc_rs::hmac::Key;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::sign::{same, sha1_key, tag};
+use super::sign::{keys, same, sha1_key, tag};
 use super::{Record, Stored, Wanted, Way, identifier, python};
 use crate::exchange::Located;
 use crate::session::Secrets;
@@ -28,9 +28,12 @@ pub struct Flask {
 
 impl Flask {
     /// Under keys that begin with `prefix`; signed by one of `secrets`, if there are any.
-    pub fn new(prefix: &str, secrets: &Secrets) -> Self {
-        let derived = |secret: &str| sha1_key(tag(&sha1_key(secret.as_bytes()), &[b"flask-session"]).as_ref());
-        Self { prefix: prefix.to_owned(), keys: secrets.exposed().map(derived).collect() }
+    ///
+    /// # Errors
+    /// A secret is not written as it says.
+    pub fn new(prefix: &str, secrets: &Secrets) -> Result<Self, String> {
+        let derived = |secret: &Vec<u8>| sha1_key(tag(&sha1_key(secret), &[b"flask-session"]).as_ref());
+        Ok(Self { prefix: prefix.to_owned(), keys: keys(secrets)?.iter().map(derived).collect() })
     }
 
     /// The identifier in `text`, if one of the secrets vouches for it (rule 2).
@@ -65,7 +68,7 @@ mod tests {
     const ID: &str = "CttPtIgpm-S2RgCwvQdF1NpY1_iheyc2edaSGahIB2Q";
 
     fn flask(secrets: &[&str]) -> Flask {
-        Flask::new("session:", &Secrets::new(secrets.iter().map(|secret| (*secret).into())))
+        Flask::new("session:", &Secrets::new(secrets.iter().map(|secret| (*secret).into()))).unwrap()
     }
 
     fn signature(secret: &str, id: &str) -> String {
@@ -99,6 +102,7 @@ mod tests {
         let signed = format!("{ID}.{}", signature("new", ID));
         assert_eq!(located(&["new"], &signed).as_deref(), Ok("session:ID"));
         assert_eq!(located(&["newest", "new"], &signed).as_deref(), Ok("session:ID"));
+        assert_eq!(located(&["base64:bmV3", "hex:00ff"], &signed).as_deref(), Ok("session:ID"), "a secret of bytes");
         assert_eq!(located(&["newest"], &signed), Err("signature is wrong"));
         assert_eq!(located(&["new"], ID), Err("signature is missing"));
         assert_eq!(located(&["new"], &format!("{ID}.")), Err("signature is wrong"));

@@ -10,6 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 use fastrand::Rng;
 use serde_json::Value as Json;
 
+use super::custom::Custom;
+use super::custom::key::KeyTemplate;
+use super::custom::step::Step;
+use super::custom::value::Value;
 use super::{Cipher, Format, Handler, MAX_TEXT, Stored, Wanted, Way, way};
 use crate::clock::instant;
 use crate::session::{Definition, Secrets};
@@ -50,7 +54,42 @@ fn formats() -> Vec<Met> {
         let (way, wanted) = (way(&definition).unwrap(), Wanted::of(&definition));
         Met { name: format!("{:?}", definition.format), prefix: definition.prefix, way, wanted }
     };
-    others.into_iter().chain(php).chain(laravel).chain(spring).map(met).collect()
+    let custom = described().map(|custom| {
+        let secret = if custom.is_signed() { signing } else { "" };
+        (Format::Custom(custom.into()), secret)
+    });
+    others.into_iter().chain(php).chain(laravel).chain(spring).chain(custom).map(met).collect()
+}
+
+/// Steps, key, value and root.
+type Described = (&'static [&'static str], &'static str, &'static [&'static str], Option<&'static str>);
+
+/// Descriptions of sessions that take every step, coding and decoder once.
+fn described() -> impl Iterator<Item = Custom> {
+    const EXPRESS: [&str; 3] = ["percent", "prefix:s:", "signed:hmac-sha256:base64:."];
+    const CHAIN: [&str; 8] = ["unquote", "percent", "base64url", "before:|", "after:=", "suffix:x", "hex", "base64"];
+    const FLASK: [&str; 1] = ["signed:hmac-sha1:base64url:.:flask-session"];
+    let of = |(steps, key, value, root): Described| Custom {
+        credential: steps.iter().map(|step| Step::parse(step).unwrap()).collect(),
+        key: KeyTemplate::parse(key).unwrap(),
+        value: Value::parse(value).unwrap(),
+        root: root.map(str::to_owned),
+        ..Custom::default()
+    };
+    let descriptions: [Described; 11] = [
+        (&EXPRESS, "sess:{id}", &["json"], None),
+        (&CHAIN, "app:{sha256}", &["zlib", "json"], Some("data.session")),
+        (&FLASK, "session:{id}", &["msgpack"], None),
+        (&[], "app:{id}-session", &["hex", "gzip", "pickle"], None),
+        (&[], "app:{sha1}", &["base64", "zlib", "marshal"], Some("0")),
+        (&[], "app:{id}", &["base64url", "hex", "base64", "php"], Some("a.0")),
+        (&[], "app:{id}", &["igbinary"], None),
+        (&[], "app:{id}", &["php-session"], Some("user")),
+        (&[], "app:{id}", &["php-binary"], None),
+        (&[], "app:{id}", &["text"], None),
+        (&[], "app:{id}", &["hash"], None),
+    ];
+    descriptions.into_iter().map(of)
 }
 
 impl Met {

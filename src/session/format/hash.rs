@@ -4,7 +4,7 @@
 //! cannot be told from one that is not there, and is treated as such.
 
 use super::datum::Datum;
-use super::{Record, Stored, Wanted, Way, token};
+use super::{MAX_RECORD, Record, Stored, Wanted, Way, token};
 use crate::exchange::Located;
 
 /// Tokens, and hashes under them.
@@ -30,6 +30,9 @@ impl Way for Hash {
 
     fn read(&self, wanted: &Wanted, stored: Stored<'_>, _: u64) -> Result<Option<Record>, &'static str> {
         let Stored::Fields(values) = stored else { return Err("record is not a hash") };
+        if values.iter().flatten().map(|value| value.len()).sum::<usize>() > MAX_RECORD {
+            return Err("record too large");
+        }
         Ok(record(wanted, values))
     }
 }
@@ -69,6 +72,16 @@ mod tests {
         assert_eq!(read(&[Some(b""), None]).unwrap().user, None);
         assert_eq!(read(&[Some(b"\xff"), None]).unwrap().user, None);
         assert_eq!(read(&[None, None]), None);
+    }
+
+    #[test]
+    fn a_hash_is_no_larger_than_a_record() {
+        let read = |length: usize| {
+            let long = vec![b'a'; length];
+            Hash::new("").read(&wanted(&["user_id", "name"]), Stored::Fields(&[Some(b"5"), Some(&long)]), 0)
+        };
+        assert_eq!(read(MAX_RECORD - 1).unwrap().unwrap().user.as_deref(), Some("5"));
+        assert_eq!(read(MAX_RECORD), Err("record too large"));
     }
 
     #[test]

@@ -29,12 +29,15 @@ pub fn gzip(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
     ended(decoder.into_inner(), plain)
 }
 
-/// zstd (RFC 8878).
+/// zstd (RFC 8878), one frame.
 ///
 /// # Errors
 /// It is not, is damaged, or is too large.
 pub fn zstd(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
-    zstd::bulk::decompress(bytes, MAX_RECORD).map_err(|_| "record is not zstd, or is too large")
+    const FAULT: &str = "record is not zstd, or is too large";
+    let frame = zstd::zstd_safe::find_frame_compressed_size(bytes).map_err(|_| FAULT)?;
+    let plain = zstd::bulk::decompress(bytes.get(..frame).ok_or(FAULT)?, MAX_RECORD).map_err(|_| FAULT)?;
+    ended(&bytes[frame..], plain)
 }
 
 fn bounded(decoder: &mut impl Read, fault: &'static str) -> Result<Vec<u8>, &'static str> {
@@ -71,6 +74,18 @@ mod tests {
         assert_eq!((gzip(&zipped), zlib(&deflated(b"{}"))), (Ok(b"{}".to_vec()), Ok(b"{}".to_vec())));
         assert_eq!(gzip(&deflated(b"{}")), Err("record is not gzip"));
         assert_eq!(gzip(&[&zipped[..], b"x"].concat()), Err("record goes on behind its end"));
+    }
+
+    #[test]
+    fn a_frame_of_zstd_stands_alone() {
+        let frame = |content: &[u8]| zstd::bulk::compress(content, 3).unwrap();
+        let whole = frame(b"{\"user_id\":5}");
+        assert_eq!(zstd(&whole), Ok(b"{\"user_id\":5}".to_vec()));
+        for behind in [frame(b" "), b"\x50\x2a\x4d\x18\0\0\0\0".to_vec(), b"x".to_vec()] {
+            assert_eq!(zstd(&[&whole[..], &behind].concat()), Err("record goes on behind its end"), "{behind:?}");
+        }
+        assert!((0..whole.len()).all(|end| zstd(&whole[..end]).is_err()));
+        assert!(zstd(&frame(&vec![0; 2 * MAX_RECORD])).is_err());
     }
 
     #[test]

@@ -114,6 +114,21 @@ mod tests {
     }
 
     #[test]
+    fn a_number_keeps_all_its_digits_and_gets_no_fraction() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..2_000 {
+            let number = random.f64() * 1e9;
+            assert_eq!(user(&format!(r#"{{"user":{{"id":{number}}}}}"#)), Some(number.to_string()));
+        }
+        for (written, told) in
+            [("5.0", "5"), ("-5.0", "-5"), ("5e2", "500"), ("9007199254740991.0", "9007199254740991")]
+        {
+            assert_eq!(user(&format!(r#"{{"user":{{"id":{written}}}}}"#)).as_deref(), Some(told));
+        }
+        assert_eq!(user(r#"{"user":{"id":9007199254740992.0}}"#), None, "it may have been rounded");
+    }
+
+    #[test]
     fn what_is_no_record_says_why() {
         let read = |bytes: &[u8]| record(&wanted(&["id"]), bytes).unwrap_err();
         assert_eq!(read(b""), "record is not JSON");

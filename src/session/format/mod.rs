@@ -4,13 +4,14 @@
 //! 2. A credential is checked before any store is asked: its signature in constant time, then the alphabet and the length of the
 //!    identifier. Its text becomes part of a key, and must reach no other family of keys.
 //! 3. Of a record only the attributes that the configuration names are kept, as text.
-//! 4. A user is named by a text that is not empty, or by a number. Nothing, `null`, `""`, `true`, `false`, lists and
-//!    objects name nobody.
+//! 4. A user is named by a text that is not blank, or by a number that is not 0. Nothing, `null`, `""`, `true`, `false`, lists and
+//!    objects name nobody; nor does the text `0` where the app is PHP (`php`, `laravel`), to which that is false.
 //! 5. A record beyond [`MAX_RECORD`] is not read; an attribute beyond [`MAX_TEXT`] is left out. Decoders are bounded in depth
 //!    and number of values, build nothing but data, and refuse what they do not know.
 //!
 //! # Why
-//! Rule 4: a flag would make one user of all who are logged in, and what is stored or counted for one would be for all.
+//! Rule 4: a flag would make one user of all who are logged in, and what is stored or counted for one would be for all. 0 and blanks are
+//! what apps leave behind when they log somebody out, and false to nearly all of them.
 //! Being stricter than the app about spelling costs nothing: browsers return what they were given.
 
 pub mod custom;
@@ -154,6 +155,8 @@ pub struct Wanted {
     users: usize,
     paths: Vec<String>,
     born: Option<String>,
+    /// The text `0` names nobody.
+    zero_is_false: bool,
 }
 
 impl Wanted {
@@ -167,7 +170,17 @@ impl Wanted {
             }
         }
         let born = definition.lifetime.as_ref().and_then(|lifetime| lifetime.born.clone());
-        Self { users: definition.user.len(), paths, born }
+        let zero_is_false = matches!(definition.format, Format::Php(_) | Format::Laravel(_));
+        Self { users: definition.user.len(), paths, born, zero_is_false }
+    }
+
+    /// Whether `value`, whose text is `text`, names a user (rule 4).
+    fn names_somebody(&self, value: &datum::Datum, text: &str) -> bool {
+        match value {
+            datum::Datum::Flag(_) | datum::Datum::Whole(0) => false,
+            datum::Datum::Float(number) => *number != 0.0,
+            _ => !(text.trim().is_empty() || self.zero_is_false && text == "0"),
+        }
     }
 
     /// Dotted paths, those of the user first.
@@ -196,7 +209,7 @@ pub fn way(definition: &Definition) -> Result<Arc<dyn Way>, String> {
     match &definition.format {
         Format::Json => Ok(Arc::new(json::Json::new(prefix))),
         Format::Hash => Ok(Arc::new(hash::Hash::new(prefix))),
-        Format::Flask => Ok(Arc::new(flask::Flask::new(prefix, &definition.secrets))),
+        Format::Flask => Ok(Arc::new(flask::Flask::new(prefix, &definition.secrets)?)),
         Format::Express => Ok(Arc::new(express::Express::new(prefix, &definition.secrets)?)),
         Format::Django => Ok(Arc::new(django::Django::new(prefix))),
         Format::Php(handler) => Ok(Arc::new(php::Php::new(prefix, *handler))),
@@ -246,7 +259,34 @@ pub(super) mod tests {
 
     /// The first names the user.
     pub fn wanted(paths: &[&str]) -> Wanted {
-        Wanted { users: 1, paths: paths.iter().map(|path| (*path).to_owned()).collect(), born: None }
+        Wanted {
+            users: 1,
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            born: None,
+            zero_is_false: false,
+        }
+    }
+
+    #[test]
+    fn zero_and_blanks_name_nobody() {
+        use datum::Datum::{Float, Map, Text, Whole};
+        let user = |format: &Format, value: &datum::Datum| {
+            let definition = Definition { user: vec!["id".into()], ..Definition::new("web", format.clone()) };
+            Record::of(&Wanted::of(&definition), &Map(vec![("id".into(), value.clone())])).user
+        };
+        let php = [Format::Php(Handler::Php), Format::Laravel(Cipher::Cbc)];
+        for format in php.iter().chain(&[Format::Json, Format::Hash, Format::Django]) {
+            for nobody in
+                [Whole(0), Float(0.0), Float(-0.0), Text("  ".into()), Text("\u{a0}\t".into()), Text(String::new())]
+            {
+                assert_eq!(user(format, &nobody), None, "{format:?} {nobody:?}");
+            }
+            for somebody in [Whole(-1), Text("00".into()), Text(" 0".into())] {
+                assert_eq!(user(format, &somebody), somebody.text(), "{format:?}");
+            }
+        }
+        assert!(php.iter().all(|php| user(php, &Text("0".into())).is_none()), "false to PHP");
+        assert_eq!(user(&Format::Json, &Text("0".into())).as_deref(), Some("0"));
     }
 
     #[test]

@@ -8,9 +8,13 @@
 //!    the name in a byte, the name and the value repeated; `php_serialize` and `igbinary` are one array of all.
 //! 3. A record without a byte is a session with nothing in it, by any handler: PHP stores one for every visitor.
 //! 4. Beyond that a record is read whole or not at all.
+//! 5. A record that another handler wrote is refused: told by how it begins, or that the other reads it whole.
 //!
 //! # Why
 //! Rule 1: `_` is in no identifier, so no credential reaches the key of a lock (identifier and `_LOCK`).
+//!
+//! Rule 5: a name that a visitor gave, `|i:5;user_id|i:1;x|C:1:"A":2:{`, stored by `php_serialize` or `php_binary`, would be
+//! the variables of user 1 to `php`. An app that has changed its handler has such records for a while.
 //!
 //! Rule 2: PHP before 5.4 marked variables without a value, by `!` before the name or by the high bit of its length, and no
 //! PHP since has written any. PHP 8.2 takes `!` for a part of the name, and so does this; a length with the high bit is refused.
@@ -65,15 +69,46 @@ pub fn decode(handler: Handler, bytes: &[u8]) -> Result<Datum, &'static str> {
     if bytes.is_empty() {
         return Ok(Datum::Map(Vec::new()));
     }
+    if is_of_another(handler, bytes) {
+        return Err("written by another serialize_handler");
+    }
     match handler {
-        Handler::Php => variables(bytes, |values| values.until(b'|')),
-        Handler::Binary => variables(bytes, |values| match values.byte()? {
-            length @ 0..=127 => values.bytes(length.into()),
-            _ => Err("variable without a value"),
-        }),
+        Handler::Php => by_name(bytes),
+        Handler::Binary => by_length(bytes),
         Handler::Serialize => serialized::decode(bytes).and_then(array),
         Handler::Igbinary => igbinary::decode(bytes).and_then(array),
     }
+}
+
+/// Rule 5. The other two handlers write an array, which begins as nothing of these does.
+fn is_of_another(handler: Handler, bytes: &[u8]) -> bool {
+    let is_array = || bytes.starts_with(b"\0\0\0\x01") || bytes.starts_with(b"\0\0\0\x02") || begins_an_array(bytes);
+    match handler {
+        // No variable's name begins with a control character, and few names have more of them than 31.
+        Handler::Php => is_array() || bytes.first().is_some_and(|first| *first < 0x20) || by_length(bytes).is_ok(),
+        Handler::Binary => is_array() || by_name(bytes).is_ok(),
+        Handler::Serialize | Handler::Igbinary => false,
+    }
+}
+
+/// `a:COUNT:{`: an array as PHP serializes it, whether or not the rest can be read.
+fn begins_an_array(bytes: &[u8]) -> bool {
+    let Some(rest) = bytes.strip_prefix(b"a:") else { return false };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    digits > 0 && rest[digits..].starts_with(b":{")
+}
+
+/// `NAME|VALUE`.
+fn by_name(bytes: &[u8]) -> Result<Datum, &'static str> {
+    variables(bytes, |values| values.until(b'|'))
+}
+
+/// The length of the name in a byte, the name and the value.
+fn by_length(bytes: &[u8]) -> Result<Datum, &'static str> {
+    variables(bytes, |values| match values.byte()? {
+        length @ 0..=127 => values.bytes(length.into()),
+        _ => Err("variable without a value"),
+    })
 }
 
 /// Values, and before each its `name`.
@@ -174,6 +209,30 @@ mod tests {
         assert_eq!(binary(b"\x81a\x01bi:6;", "b"), Err("variable without a value"));
         for hostile in [&b"\x05ai:5;"[..], b"\x01a", b"\x01", b"\x7fa", b"\xffa", b"\x01ai:5;\x01"] {
             assert!(binary(hostile, "a").is_err(), "{hostile:x?}");
+        }
+    }
+
+    #[test]
+    fn what_another_handler_wrote_is_refused_whatever_a_visitor_is_called() {
+        const OTHER: Result<Option<String>, &str> = Err("written by another serialize_handler");
+        let called = r#"|i:5;user_id|i:1;x|C:1:"A":2:{"#;
+        let serialized = format!("a:1:{{s:4:\"name\";s:{}:\"{called}\";}}", called.len());
+        let binary = format!("\x04names:{}:\"{called}\";", called.len());
+        let long = format!("{}{}s:{}:\"{called}\";", 'n', "n".repeat(110), called.len());
+        let unread = serialized.replace("a:1:{", "a:2:{i:0;C:1:\"B\":0:{}");
+        for record in [&serialized, &binary, &long, &unread, "\0\0\0\x02\x14\0", "\0\0\0\x01|i:5;"] {
+            assert_eq!(at(Handler::Php, record.as_bytes(), "user_id"), OTHER, "{record:?}");
+        }
+        assert_eq!(at(Handler::Serialize, serialized.as_bytes(), "name"), Ok(Some(called.into())));
+        assert_eq!(at(Handler::Binary, binary.as_bytes(), "name"), Ok(Some(called.into())));
+        for record in [&serialized, "user_id|i:5;", "\0\0\0\x02\x14\0"] {
+            assert_eq!(at(Handler::Binary, record.as_bytes(), "user_id"), OTHER, "{record:?}");
+        }
+        let name = format!("name|s:{}:\"{called}\";user_id|i:7;", called.len());
+        assert_eq!(at(Handler::Php, name.as_bytes(), "user_id"), Ok(Some("7".into())), "its own");
+        assert_eq!(at(Handler::Php, b"a:b|i:5;", "a:b"), Ok(Some("5".into())), "a name with a colon");
+        for own in [Handler::Serialize, Handler::Igbinary] {
+            assert!(decode(own, name.as_bytes()).is_err() && decode(own, binary.as_bytes()).is_err());
         }
     }
 

@@ -82,9 +82,18 @@ impl Format {
         }
     }
 
-    /// Whether the app may take a cookie for one that is spelt otherwise ([`Self::confuses`]).
-    pub fn has_aliases(&self) -> bool {
-        matches!(self, Self::Php(_) | Self::Laravel(_))
+    /// Whether the app may be PHP, which takes a cookie for one that is spelt otherwise. Nobody knows of `custom`.
+    fn has_aliases(&self) -> bool {
+        matches!(self, Self::Php(_) | Self::Laravel(_) | Self::Custom(_))
+    }
+
+    /// Whether it makes anything of `secrets`.
+    pub fn takes_secrets(&self) -> bool {
+        match self {
+            Self::Flask | Self::Express | Self::Laravel(_) => true,
+            Self::Custom(custom) => custom.is_signed(),
+            Self::Json | Self::Hash | Self::Django | Self::Php(_) | Self::Rails | Self::Spring { .. } => false,
+        }
     }
 
     /// Whether the app takes a cookie called `sent` for the one called `name`, although it is spelt otherwise.
@@ -138,6 +147,7 @@ mod tests {
         {
             assert!(!php.confuses("my_session", sent.as_bytes()), "{sent}");
         }
+        assert!(Format::Custom(std::sync::Arc::default()).confuses("my_session", b"my.session"), "it may be PHP");
         assert!(Format::Laravel(Cipher::Cbc).confuses("laravel_session", b"laravel[session"));
         assert!(!Format::Express.confuses("connect_sid", b"connect.sid"));
     }

@@ -79,7 +79,15 @@ impl Step {
             Some(("before", text)) => Does::Before(character(text)?),
             Some(("after", text)) => Does::After(character(text)?),
             Some(("signed", terms)) => {
-                Does::Signed(Signed::parse(terms).ok_or_else(|| format!("`{written}` is no signature"))?)
+                let signed = Signed::parse(terms).ok_or_else(|| format!("`{written}` is no signature"))?;
+                let (separator, encoding) = (signed.separator, signed.encoding);
+                if encoding.has(separator) {
+                    let separator = char::from(separator);
+                    return Err(format!(
+                        "`{written}`: a signature may have `{separator}` itself, so nothing tells where it begins"
+                    ));
+                }
+                Does::Signed(signed)
             }
             Some(_) => return Err(format!("`{written}` is no step")),
         };
@@ -237,6 +245,18 @@ mod tests {
         }
         for wrong in ["", "hmac-sha256", "hmac-sha256:base64", "hmac-sha256:base64:", "md5:hex:.", "hmac-sha1:hexa:."] {
             assert!(Step::parse(&format!("signed:{wrong}")).is_err(), "{wrong}");
+        }
+        for (wrong, separator) in
+            [("base64:+", '+'), ("base64:/", '/'), ("base64:=", '='), ("base64url:-", '-'), ("base64url:_:salt", '_')]
+        {
+            let why = Step::parse(&format!("signed:hmac-sha1:{wrong}")).unwrap_err();
+            assert!(
+                why.ends_with(&format!("a signature may have `{separator}` itself, so nothing tells where it begins")),
+                "{why}"
+            );
+        }
+        for right in ["base64:-", "base64url:+", "hex:-", "hex:="] {
+            assert!(Step::parse(&format!("signed:hmac-sha1:{right}")).is_ok(), "{right}");
         }
         for wrong in ["hmac-sha1:hex:.salt", "hmac-sha1:hex:.:", "hmac-sha1:hex:a"] {
             assert!(Step::parse(&format!("signed:{wrong}")).is_err(), "{wrong}");

@@ -172,6 +172,16 @@ impl Encoding {
         }
     }
 
+    /// Whether `byte` may be in what is written so.
+    pub fn has(self, byte: u8) -> bool {
+        byte.is_ascii_alphanumeric()
+            || match self {
+                Self::Hex => false,
+                Self::Base64 => b"+/=".contains(&byte),
+                Self::Base64Url => b"-_=".contains(&byte),
+            }
+    }
+
     /// The bytes that are written so, if any are.
     pub fn decode(self, text: &[u8]) -> Option<Vec<u8>> {
         match self {

@@ -98,7 +98,7 @@ fn is_read(bytes: &[u8]) -> bool {
         assert!(values <= 16_384 && length <= 4 * MAX_RECORD, "{values} values, {length} bytes");
     }
     let wanted = wanted(&["_auth_user_id", "user_id", "roles.0", "cart"]);
-    let flask = Flask::new("session:", &Secrets::default()).read(&wanted, Stored::Text(bytes), 0);
+    let flask = Flask::new("session:", &Secrets::default()).unwrap().read(&wanted, Stored::Text(bytes), 0);
     let django = Django::new(":1:").read(&wanted, Stored::Text(bytes), 0);
     let read = flask.or(django);
     assert!(!matches!(read, Ok(None)), "a record is there");
