@@ -12,7 +12,8 @@
 //!    written for nobody is taken back.
 //! 5. A session that is destroyed is gone, and known to be gone in this process, before the client is told; only then is its
 //!    cookie cleared.
-//! 6. An order that can be read in two ways, or in none, is the app's bug: 502, and nothing is done (`order`, `record`).
+//! 6. An order that can be read in two ways, or in none, is the app's bug: 502, and nothing is done (`order`, `record`). So is
+//!    a record that names nobody under `user`: a login that is none.
 //! 7. The answer that carries out an order is for this client alone: `Cache-Control: no-store`, and no cookie of the app's own of
 //!    the same name. Nothing that carries an order is stored by us. What is done behind an answer (a refresh of what is
 //!    stored) has no client, and its orders are for nobody.
@@ -175,6 +176,9 @@ impl Issuing {
     async fn create(&self, line: &HeaderValue, life: Option<Duration>, asked: &Asked) -> Done {
         let as_hash = self.definition.format == Format::Hash;
         let made = record::made(line.as_bytes(), as_hash, self.records.now()).map_err(Trouble::App)?;
+        if !self.records.names_somebody(&made) {
+            return Err(Trouble::App("X-Session-Create names nobody under `user`"));
+        }
         let most = self.definition.lifetime.as_ref().map_or(order::LONGEST, |lifetime| lifetime.most);
         let life = life.unwrap_or(self.issue.ttl).min(most);
         let identifier = identifier().ok_or(Trouble::Store("no randomness"))?;
@@ -227,9 +231,13 @@ impl Issuing {
         let (reply, reason) = match trouble {
             Trouble::App(fault) => {
                 self.count(Outcome::Malformed);
-                tracing::warn!(session = &*self.definition.name, fault, "the app's session order is not carried out");
-                asked.trail.borrow_mut().upstream_error = Some("http_protocol_error");
-                (LocalReply::UpstreamBroken { error: "http_protocol_error" }, fault)
+                let mut record = asked.trail.borrow_mut();
+                let (session, user) = (&*self.definition.name, self.definition.user.join(", "));
+                let request_id =
+                    record.request_id.as_ref().map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+                tracing::warn!(session, user, request_id, fault, "the app's session order is not carried out");
+                record.upstream_error = Some("http_protocol_error");
+                (LocalReply::SessionOrderMalformed, fault)
             }
             Trouble::Store(reason) => {
                 self.count(Outcome::Failed);

@@ -20,6 +20,8 @@ fn app() -> Origin {
             "/extend" => Reply::text("stay").field("X-Session-Extend", "2h"),
             "/broken" => create("{\"user_id\":"),
             "/list" => create("[7]"),
+            "/nobody" => create(r#"{"id":7}"#),
+            "/flag" => create(r#"{"user_id":true}"#),
             "/large" => create(&format!("{{\"user_id\":\"{}\"}}", "x".repeat(17 * 1024))),
             "/twice" => create("{}").field("X-Session-Create", "{}"),
             "/both" => create("{}").field("X-Session-Destroy", ""),
@@ -81,7 +83,7 @@ fn an_order_that_makes_no_sense_is_502_and_does_nothing() {
     let app = app();
     let sidegate = Configuration::of(&app).with(TABLES).start();
     let (identifier, _) = given(&sidegate.get("/login"));
-    for path in ["/broken", "/list", "/large", "/twice", "/both", "/never"] {
+    for path in ["/broken", "/list", "/nobody", "/flag", "/large", "/twice", "/both", "/never"] {
         let answer = with_cookie(&sidegate, "GET", path, &identifier);
         assert!(answer.status == 502 && !answer.fields.has("set-cookie"), "{path}: {answer:?}");
         assert!(!answer.text().contains("secret") && is_silent(&answer), "{path}: {answer:?}");
@@ -90,8 +92,14 @@ fn an_order_that_makes_no_sense_is_502_and_does_nothing() {
     assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 200, "the session is as it was");
     let said = sidegate.access_log(|line| line["target"] == "/twice");
     assert_eq!(said["local_reply_reason"], "two lines of X-Session-Create", "{said}");
-    assert!(sidegate.metric("sidegate_session_orders_total{session=\"web\",outcome=\"malformed\"}") >= 6.0);
-    assert!(!sidegate.errors().contains("user_id"), "no content in the log");
+    let said = sidegate.access_log(|line| line["target"] == "/nobody");
+    assert_eq!(said["local_reply_reason"], "X-Session-Create names nobody under `user`", "{said}");
+    let told = sidegate.client().get_with("/nobody", &[("Accept", "application/json")]).json();
+    assert_eq!(told["type"], "urn:sidegate:problem:session-order-malformed", "{told}");
+    let id = told["request_id"].as_str().expect("a request has a name").to_owned();
+    until("a warning that names the request", || sidegate.errors().contains(&id));
+    assert!(sidegate.metric("sidegate_session_orders_total{session=\"web\",outcome=\"malformed\"}") >= 8.0);
+    assert!(!sidegate.errors().contains("xxxx"), "no content in the log");
 }
 
 #[test]
