@@ -149,6 +149,9 @@ impl Record {
             read.attributes.push((path.clone(), text));
         }
         read.born = wanted.born().and_then(|path| record.at(path)?.time());
+        if let (true, Datum::Map(entries)) = (wanted.names(), record) {
+            read.names = entries.iter().map(|(name, _)| name.clone()).collect();
+        }
         read
     }
 }
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_first_attribute_that_names_somebody_is_the_user() {
-        let wanted = Wanted { users: 2, paths: vec!["a".into(), "b".into()], born: None };
+        let wanted = Wanted { users: 2, paths: vec!["a".into(), "b".into()], born: None, names: false };
         let user = |a: Datum, b: Datum| Record::of(&wanted, &map(&[("a", a), ("b", b)])).user;
         assert_eq!(user(Datum::Whole(1), Datum::Whole(2)).as_deref(), Some("1"));
         assert_eq!(user(Datum::Nothing, Datum::Whole(2)).as_deref(), Some("2"));

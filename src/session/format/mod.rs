@@ -43,7 +43,7 @@ pub mod fixtures;
 mod fuzz;
 
 pub use self::usual::Usual;
-use super::Definition;
+use super::{Definition, USER};
 use crate::exchange::Located;
 use std::sync::Arc;
 
@@ -146,6 +146,8 @@ pub struct Record {
     pub born: Option<u64>,
     /// When it is over by its own word, in Unix milliseconds, although its key may stand longer.
     pub ends: Option<u64>,
+    /// What stands at its top, by name, if that is wanted; nothing of a hash, of which only the wanted fields are asked for.
+    pub names: Vec<String>,
 }
 
 /// What is wanted of a record.
@@ -154,20 +156,33 @@ pub struct Wanted {
     users: usize,
     paths: Vec<String>,
     born: Option<String>,
+    names: bool,
 }
 
 impl Wanted {
     /// The user, and whatever else `definition` forwards, demands or counts by; each once.
     pub fn of(definition: &Definition) -> Self {
         let mut paths: Vec<String> = Vec::new();
-        let others = definition.forward.iter().map(|(_, path)| path).chain(&definition.attributes);
+        let told = definition.forward.iter().map(|(_, path)| path).filter(|path| *path != USER);
+        let others = told.chain(&definition.attributes);
         for path in definition.user.iter().chain(others) {
             if !paths.contains(path) {
                 paths.push(path.clone());
             }
         }
         let born = definition.lifetime.as_ref().and_then(|lifetime| lifetime.born.clone());
-        Self { users: definition.user.len(), paths, born }
+        Self { users: definition.user.len(), paths, born, names: false }
+    }
+
+    /// The same, and the names of what stands at the top of the record.
+    #[must_use]
+    pub fn with_names(self) -> Self {
+        Self { names: true, ..self }
+    }
+
+    /// Whether the names of what stands at the top of the record are wanted.
+    pub fn names(&self) -> bool {
+        self.names
     }
 
     /// Dotted paths, those of the user first.
@@ -246,7 +261,7 @@ pub(super) mod tests {
 
     /// The first names the user.
     pub fn wanted(paths: &[&str]) -> Wanted {
-        Wanted { users: 1, paths: paths.iter().map(|path| (*path).to_owned()).collect(), born: None }
+        Wanted { users: 1, paths: paths.iter().map(|path| (*path).to_owned()).collect(), born: None, names: false }
     }
 
     #[test]

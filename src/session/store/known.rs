@@ -119,6 +119,15 @@ impl Reading {
         }
     }
 
+    /// What stands at the top of a record, by name; nothing of what cannot be read.
+    pub fn names(&self, stored: Stored<'_>) -> Vec<String> {
+        let wanted = self.wanted.clone().with_names();
+        match self.way.read(&wanted, stored, Clock::System.unix_micros() / 1000) {
+            Ok(Some(record)) => record.names,
+            Ok(None) | Err(_) => Vec::new(),
+        }
+    }
+
     /// What was found, given how long a login may last, and what is left of that. At this moment.
     pub fn in_time(&self, found: Found) -> (Found, Option<Duration>) {
         let (Some(lifetime), Found::Record(record)) = (&self.definition.lifetime, &found) else { return (found, None) };
