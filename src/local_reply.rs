@@ -131,6 +131,8 @@ pub enum LocalReply {
         /// `connection_terminated`, `http_protocol_error` … (RFC 9209 §2.3).
         error: &'static str,
     },
+    /// 502: what the app orders about its client's session makes no sense.
+    SessionOrderMalformed,
     /// 503: as many requests as the app is configured to take are under way.
     UpstreamBusy {
         /// Seconds until trying again makes sense.
@@ -261,6 +263,7 @@ impl LocalReply {
             Self::FieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UpstreamRefused
             | Self::UpstreamBroken { .. }
+            | Self::SessionOrderMalformed
             | Self::UpstreamUnresolved
             | Self::UpstreamTls { .. } => StatusCode::BAD_GATEWAY,
             Self::LimitStoreDown { .. }
@@ -303,6 +306,9 @@ impl LocalReply {
             Self::UpstreamRefused => ("upstream-refused", "The application cannot be reached"),
             Self::UpstreamTimeout { .. } => ("upstream-timeout", "The application did not answer in time"),
             Self::UpstreamBroken { .. } => ("upstream-broken", "The application's answer broke off"),
+            Self::SessionOrderMalformed => {
+                ("session-order-malformed", "The application's session order makes no sense")
+            }
             Self::UpstreamBusy { .. } => ("upstream-busy", "The application is busy"),
             Self::UpstreamOut { .. } => ("upstream-unavailable", "The application is unavailable"),
             Self::UpstreamUnresolved => ("upstream-unresolved", "The application cannot be found"),
@@ -353,6 +359,9 @@ impl LocalReply {
                 "It switched to a protocol that was not asked for."
             }
             Self::UpstreamBroken { .. } => "The connection was closed before the answer was complete.",
+            Self::SessionOrderMalformed => {
+                "Nothing was done about the session. The log says what is wrong with the order."
+            }
             Self::UpstreamBusy { .. } => "It has as many requests under way as it takes. Try again.",
             Self::UpstreamOut { .. } => "It has failed too often, and is left alone for a while. Try again.",
             Self::UpstreamUnresolved => "Its host name does not resolve.",
@@ -368,6 +377,7 @@ impl LocalReply {
             Self::UpstreamRefused => Some("connection_refused"),
             Self::UpstreamTimeout { which } => Some(which),
             Self::UpstreamBroken { error } => Some(error),
+            Self::SessionOrderMalformed => Some("http_protocol_error"),
             Self::UpstreamBusy { .. } => Some("connection_limit_reached"),
             Self::UpstreamOut { .. } => Some("destination_unavailable"),
             Self::UpstreamUnresolved => Some("dns_error"),
@@ -552,6 +562,7 @@ mod tests {
             UpstreamBroken { error: "connection_terminated" },
             UpstreamBroken { error: "http_protocol_error" },
             UpstreamBroken { error: "http_upgrade_failed" },
+            SessionOrderMalformed,
             UpstreamBusy { retry_after: 1 },
             UpstreamOut { retry_after: 9 },
             UpstreamUnresolved,
@@ -623,6 +634,7 @@ mod tests {
             LocalReply::FieldsTooLarge => (431, None, true),
             LocalReply::UpstreamRefused => (502, Some("connection_refused"), false),
             LocalReply::UpstreamBroken { error } => (502, Some(error), false),
+            LocalReply::SessionOrderMalformed => (502, Some("http_protocol_error"), false),
             LocalReply::UpstreamUnresolved => (502, Some("dns_error"), false),
             LocalReply::UpstreamTls { error } => (502, Some(error), false),
             LocalReply::LimitStoreDown { .. }

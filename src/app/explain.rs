@@ -47,6 +47,8 @@ pub struct Explaining {
     routes: Vec<Explained>,
     identity: Rc<IdentityFields>,
     link: Option<Link>,
+    /// The number of the database in Redis, if there is one.
+    database: Option<i64>,
     settings: rate_limit::Settings,
     limits: rate_limit::Worker,
 }
@@ -89,6 +91,7 @@ impl Explaining {
             routes: settings.routes.iter().zip(routes).map(explained).collect(),
             identity: identity.clone(),
             link: link.clone(),
+            database: settings.redis.as_ref().map(|redis| redis.server.database),
             settings: settings.limits,
             limits: limits.clone(),
         })
@@ -136,6 +139,9 @@ impl Explaining {
         let mut limits = rate_limit::explain(&by_request, route.cost, exchange, self.settings, &self.limits).await;
         if let Some(session) = &route.session {
             told["session"] = session.explain(exchange, self.link.as_ref()).await;
+            if told["session"]["looked_for"]["in_redis"] == true {
+                told["session"]["looked_for"]["database"] = self.database.into();
+            }
         }
         let stopped = told["session"]["passes"] == false;
         if !stopped {

@@ -127,6 +127,8 @@ fn of_session(session: &Value) -> String {
     if let Some(user) = session["user"].as_str() {
         let _ = write!(words, ", user {user}");
     }
+    words.push_str(&why_nobody(session));
+    words.push_str(&forwarded(&session["forward"]));
     if let Some(missed) = session["missed"]["attribute"].as_str() {
         let values: Vec<String> = session["missed"]["values"].as_array().into_iter().flatten().map(text).collect();
         let _ = write!(words, ", {missed} is not {}", values.join(" or "));
@@ -141,6 +143,52 @@ fn of_session(session: &Value) -> String {
         let _ = write!(words, ", issued in cookie {cookie}");
     }
     words
+}
+
+/// Where a login was looked for that was not found: `, looked in cookie:sid`.
+fn why_nobody(session: &Value) -> String {
+    let looked_in = texts(&session["looked_in"]);
+    if !looked_in.is_empty() {
+        return format!(", looked in {}", looked_in.join(", "));
+    }
+    if let Some(prefix) = session["looked_for"]["prefix"].as_str() {
+        let looked_for = &session["looked_for"];
+        let place = match looked_for["database"].as_i64() {
+            Some(database) => format!("Redis database {database}"),
+            None => "this process".to_owned(),
+        };
+        let key = format!("{prefix}… (and {} characters more)", looked_for["hidden"]);
+        return if looked_for["missing"] == true {
+            format!(", no key {key} in {place}")
+        } else {
+            format!(", what is under {key} in {place} is no session, or is over")
+        };
+    }
+    let under = texts(&session["nobody"]["under"]);
+    if under.is_empty() {
+        return String::new();
+    }
+    let names = texts(&session["nobody"]["record_has"]);
+    let more = if session["nobody"]["more"] == true { ", …" } else { "" };
+    let has = if names.is_empty() { String::new() } else { format!("; the record has: {}{more}", names.join(", ")) };
+    format!(", names nobody under {}{has}", under.join(", "))
+}
+
+/// `, told x-user-id; x-role: no role in the record`.
+fn forwarded(forward: &Value) -> String {
+    let told = texts(&forward["told"]);
+    let lacking = forward["lacking"].as_array().into_iter().flatten();
+    let lacking = lacking.map(|one| format!("; {}: no {} in the record", text(&one["field"]), text(&one["attribute"])));
+    let lacking: String = lacking.collect();
+    match (told.is_empty(), lacking.is_empty()) {
+        (true, true) => String::new(),
+        (true, false) => format!(", told nothing{lacking}"),
+        (false, _) => format!(", told {}{lacking}", told.join(", ")),
+    }
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().map(text).collect()
 }
 
 fn of_cache(cache: &Value, said: &mut Said) {

@@ -85,6 +85,7 @@ pub struct Table<'d> {
     entries: &'d DeTable<'d>,
     asked: Vec<&'static str>,
     tables_go_to: Option<&'static str>,
+    elsewhere: Vec<(&'static str, String)>,
     /// The reading it belongs to.
     pub reading: &'d Reading<'d>,
 }
@@ -157,7 +158,15 @@ impl<'d> Reading<'d> {
 impl<'d> Table<'d> {
     /// The whole document.
     pub fn root(document: &'d DeTable<'d>, reading: &'d Reading<'d>) -> Self {
-        Self { name: "the file".into(), at: 0..0, entries: document, asked: Vec::new(), tables_go_to: None, reading }
+        Self {
+            name: "the file".into(),
+            at: 0..0,
+            entries: document,
+            asked: Vec::new(),
+            tables_go_to: None,
+            elsewhere: Vec::new(),
+            reading,
+        }
     }
 
     /// A value, if its key is there.
@@ -233,6 +242,11 @@ impl<'d> Table<'d> {
         self.tables_go_to = Some(title);
     }
 
+    /// `key` is none of this table's, but often taken for one; `help` says where it belongs.
+    pub fn belongs_elsewhere(&mut self, key: &'static str, help: impl Into<String>) {
+        self.elsewhere.push((key, help.into()));
+    }
+
     /// Reads a table inside this one, if it is there.
     pub fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Table<'d>) -> T) -> Option<T> {
         let value = self.value(key)?;
@@ -278,8 +292,10 @@ impl<'d> Table<'d> {
             let name: &str = key.get_ref();
             if !self.asked.contains(&name) {
                 let misplaced = self.tables_go_to.filter(|_| value.get_ref().is_table());
+                let elsewhere = self.elsewhere.iter().find(|(key, _)| *key == name).map(|(_, help)| help.clone());
                 let help = misplaced
                     .map(|title| format!("did you mean `[{title}.{name}]`?"))
+                    .or(elsewhere)
                     .or_else(|| did_you_mean(name, self.asked.iter().copied()))
                     .unwrap_or_else(|| format!("known here: {}", self.asked.join(", ")));
                 self.reading
@@ -346,7 +362,8 @@ impl<'d> Value<'d> {
         };
         let at = self.at.clone();
         let (name, reading) = (name.to_owned(), self.reading);
-        let mut table = Table { name, at, entries, asked: Vec::new(), tables_go_to: None, reading };
+        let mut table =
+            Table { name, at, entries, asked: Vec::new(), tables_go_to: None, elsewhere: Vec::new(), reading };
         let made = read(&mut table);
         table.refuse_unknown();
         Ok(made)

@@ -77,7 +77,7 @@ fn code(reply: &LocalReply) -> u16 {
         LocalReply::ExpectationFailed | LocalReply::RequestTimeout => UNKNOWN,
         // What is not valid HTTP will not be better the next time.
         LocalReply::UpstreamBroken { error: "connection_terminated" | "http_response_incomplete" } => UNAVAILABLE,
-        LocalReply::UpstreamBroken { .. } => INTERNAL,
+        LocalReply::UpstreamBroken { .. } | LocalReply::SessionOrderMalformed => INTERNAL,
         LocalReply::UpstreamTimeout { which: "connection_timeout" } => UNAVAILABLE,
         LocalReply::UpstreamTimeout { .. } => DEADLINE_EXCEEDED,
         LocalReply::LimitStoreDown { .. }

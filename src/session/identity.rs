@@ -3,7 +3,8 @@
 //! 1. Before anything else looks at a request, every field that an app could take for one of them is removed: on all
 //!    routes, those without a session too, and whichever session the name belongs to. A signature is one of them.
 //! 2. Spelling does not matter: case, and every character that is neither letter nor digit, are alike.
-//! 3. How an attribute is written, and a list, is [`written`]'s to say; an attribute that the record lacks gives no field.
+//! 3. How an attribute is written, and a list, is [`written`]'s to say; an attribute that the record lacks gives no field. [`USER`]
+//!    is no attribute: it is whoever the record names, and never lacks.
 //! 4. The alternative names of a certificate are a list, too. Of its other facts a comma is a character like any.
 //! 5. A field that carries a credential (`header:NAME`) is no identity field: it is the client's to send. But what was verified here
 //!    is what the app gets: nothing that the client says about its connection takes it away.
@@ -28,6 +29,9 @@ use super::settings::Encoding;
 use super::{Carrier, Definition};
 use crate::clock::Clock;
 use crate::exchange::{self, CertificateFact, ClientCertificate, Exchange, Next, Orders, Principal, pass};
+
+/// What a field of `forward` tells in the place of an attribute: whoever `user` found, under whichever of its paths.
+pub const USER: &str = "@user";
 
 /// The identity fields of a configuration.
 #[derive(Clone, Debug, Default)]
@@ -150,10 +154,22 @@ pub fn signatures<'a>(
 /// Tells the app who is logged in.
 pub(super) fn forward(definition: &Definition, principal: &Principal, fields: &mut HeaderMap) {
     for (name, path) in &definition.forward {
-        if let Some(value) = listed(definition.identity.encoding, principal.texts(path)) {
+        if let Some(value) = listed(definition.identity.encoding, texts(principal, path)) {
             fields.insert(name, value);
         }
     }
+}
+
+/// Whether the app is told something under a path of `forward`.
+pub(super) fn is_told(encoding: Encoding, principal: &Principal, path: &str) -> bool {
+    listed(encoding, texts(principal, path)).is_some()
+}
+
+/// What is told of `principal` under a path of `forward`.
+pub(super) fn texts<'p>(principal: &'p Principal, path: &'p str) -> impl Iterator<Item = &'p str> {
+    let is_user = path == USER;
+    let user = is_user.then_some(principal.user.as_str());
+    user.into_iter().chain(principal.texts(path).filter(move |_| !is_user))
 }
 
 #[cfg(test)]

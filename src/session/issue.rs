@@ -14,7 +14,8 @@
 //!    cookie cleared.
 //!    An order is about the session that the request was judged to have. What is no record of such a session, is not there, or is
 //!    another device's, is nobody's to end or extend, and no cookie is sent for it.
-//! 6. An order that can be read in two ways, or in none, is the app's bug: 502, and nothing is done (`order`, `record`).
+//! 6. An order that can be read in two ways, or in none, is the app's bug: 502, and nothing is done (`order`, `record`). A record
+//!    that names nobody under `user` is a visitor's: made, and said in the log once.
 //! 7. The answer that carries out an order is for this client alone: `Cache-Control: no-store`, and no cookie of the app's own of
 //!    the same name. Nothing that carries an order is stored by us. What is done behind an answer (a refresh of what is
 //!    stored) has no client, and its orders are for nobody.
@@ -22,7 +23,7 @@
 //! 9. Who comes from another device than the session stays with (`bind`) names no session by its cookie: a thief ends and extends
 //!    nothing, and logs nobody out.
 //! 10. A login whose session was ended while the app answered (by a logout, an operator, its time) is not replaced by a new one: the
-//!    new record is taken back, and the answer is that to any session that is over. A visitor's is.
+//!     new record is taken back, and the answer is that to any session that is over. A visitor's is.
 //!
 //! # Why
 //! It stands inside of the session's own layer: it is that which finds out which session the client has, and whoever it refuses
@@ -35,6 +36,7 @@ pub mod record;
 pub mod records;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +70,8 @@ pub struct Issuing {
     issue: Issue,
     records: Rc<Records>,
     outcomes: [Counter; Outcome::LABELS.len()],
+    /// It has been said that a record names nobody.
+    said_of_nobody: Cell<bool>,
 }
 
 /// What became of an order.
@@ -168,7 +172,13 @@ impl Issuing {
             registry.counter(worker, "sidegate_session_orders_total", help, &labels)
         });
         let records = Records::new(definition.clone(), store, link, prefix, clock)?;
-        Ok(Some(Rc::new(Self { definition: definition.clone(), issue, records, outcomes })))
+        Ok(Some(Rc::new(Self {
+            definition: definition.clone(),
+            issue,
+            records,
+            outcomes,
+            said_of_nobody: Cell::new(false),
+        })))
     }
 
     fn asked(&self, exchange: &Exchange) -> Asked {
@@ -225,6 +235,11 @@ impl Issuing {
     async fn create(&self, line: &HeaderValue, life: Option<Duration>, asked: &Asked) -> Done {
         let as_hash = self.definition.format == Format::Hash;
         let made = record::made(line.as_bytes(), as_hash, self.records.now()).map_err(Trouble::App)?;
+        if !self.said_of_nobody.get() && !self.records.names_somebody(&made) {
+            self.said_of_nobody.set(true);
+            let (session, user) = (&*self.definition.name, self.definition.user.join(", "));
+            tracing::warn!(session, user, "X-Session-Create names nobody: its session is a visitor's, and no login");
+        }
         let most = self.definition.lifetime.as_ref().map_or(order::LONGEST, |lifetime| lifetime.most);
         let life = life.unwrap_or(self.issue.ttl).min(most);
         let identifier = identifier::new().ok_or(Trouble::Store("no randomness"))?;
@@ -298,9 +313,13 @@ impl Issuing {
         let (reply, reason) = match trouble {
             Trouble::App(fault) => {
                 self.count(Outcome::Malformed);
-                tracing::warn!(session = &*self.definition.name, fault, "the app's session order is not carried out");
-                asked.trail.borrow_mut().upstream_error = Some("http_protocol_error");
-                (LocalReply::UpstreamBroken { error: "http_protocol_error" }, fault)
+                let mut record = asked.trail.borrow_mut();
+                let (session, user) = (&*self.definition.name, self.definition.user.join(", "));
+                let request_id =
+                    record.request_id.as_ref().map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+                tracing::warn!(session, user, request_id, fault, "the app's session order is not carried out");
+                record.upstream_error = Some("http_protocol_error");
+                (LocalReply::SessionOrderMalformed, fault)
             }
             Trouble::Store(reason) => {
                 self.count(Outcome::Failed);

@@ -37,8 +37,8 @@ pub enum Store {
 pub struct Session {
     pub(super) definition: Arc<Definition>,
     pub(super) on_route: OnRoute,
-    store: Store,
-    reading: Arc<Reading>,
+    pub(super) store: Store,
+    pub(super) reading: Arc<Reading>,
     /// Logins may be remembered near.
     near: bool,
     near_counts: Counts,
@@ -262,6 +262,13 @@ impl Ask for Session {
     }
 
     fn ask(&self, exchange: &mut Exchange, pipeline: &mut Pipeline) -> usize {
+        self.inquire(exchange, pipeline, Some(&self.near_counts))
+    }
+}
+
+impl Session {
+    /// Asks for the record, and counts in `counts` whether Redis had to be asked.
+    pub(super) fn inquire(&self, exchange: &mut Exchange, pipeline: &mut Pipeline, counts: Option<&Counts>) -> usize {
         if exchange.is_preflight() {
             return 0;
         }
@@ -274,13 +281,13 @@ impl Ask for Session {
         let mut note = None;
         if self.near {
             if let Some(login) = remembered.login(key.as_bytes(), &self.reading) {
-                self.near_counts.hit();
+                counts.inspect(|counts| counts.hit());
                 exchange.answers.put(Slot::Session, Answer::Near(login));
                 return 0;
             }
             note = remembered.note(key.as_bytes());
             if note.is_some() {
-                self.near_counts.missed();
+                counts.inspect(|counts| counts.missed());
             }
             exchange.answers.set_note(Slot::Session, note);
         }

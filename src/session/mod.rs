@@ -64,7 +64,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 pub use format::Format;
-pub use identity::{IdentityFields, signatures, strip_layer};
+pub use identity::{IdentityFields, USER, signatures, strip_layer};
 pub use layer::{Session, Store, layer};
 pub use secrets::Secrets;
 
@@ -84,7 +84,7 @@ pub struct Definition {
     /// Dotted paths of the attribute that says who is logged in: the first that names somebody. A record with none of them is
     /// not a login. At least one.
     pub user: Vec<String>,
-    /// Identity fields for the app: field name, dotted path of the attribute.
+    /// Identity fields for the app: field name, dotted path of the attribute, or [`USER`].
     pub forward: Vec<(HeaderName, String)>,
     /// How identity fields are written, and what vouches for them.
     pub identity: settings::Identity,

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+
 use crate::harness::sidegate::run;
 use crate::harness::{Configuration, Origin, RedisServer, Reply, Sidegate, until};
 
@@ -199,10 +201,60 @@ fn the_verdict_on_a_session_is_told_and_no_identifier() {
     assert_eq!((&valid["limits"][0]["remaining"], &valid["cache"]["because"]["word"]), (&9.into(), &"uri-miss".into()));
     assert!(!valid.to_string().contains("s3cret"), "{valid}");
     let (_, said) = explain(&sidegate, &["GET", "/", "-H", "Authorization: Bearer unknown-0123456789abcdef"]);
-    assert!(said.contains("session  web: expired, found in bearer\nrefused  with 401, by the session: "), "{said}");
+    let line =
+        "session  web: expired, found in bearer, no key session:… (and 24 characters more) in Redis database 0\n";
+    assert!(said.contains(&format!("{line}refused  with 401, by the session: ")), "{said}");
     let (_, said) = explain(&sidegate, &["GET", "/"]);
-    assert!(said.contains("session  web: absent\nrefused  with 401, by the session: "), "{said}");
+    assert!(said.contains("session  web: absent, looked in bearer\nrefused  with 401, by the session: "), "{said}");
     assert_eq!(app.count(), 0);
+}
+
+#[test]
+fn what_a_session_lacks_is_named_and_no_value() {
+    let (app, redis) = (app(), RedisServer::start());
+    let tables = "[session.web]\nformat = \"express\"\nsecrets = [\"a secret\"]\nfrom = [\"bearer\"]\n\
+        forward = { X-User-Id = \"@user\", X-Role = \"role\" }\n\
+        [[route]]\npath = \"/{*rest}\"\nsession = \"web\"\n";
+    let sidegate = Configuration::of(&app).redis(&redis).with(tables).start();
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"a secret");
+    let explained = |id: &str, record: &str| {
+        let _: redis::Value = redis.ask(&["SET", &format!("sess:{id}"), record]).expect("a record");
+        let signature =
+            base64::engine::general_purpose::STANDARD_NO_PAD.encode(aws_lc_rs::hmac::sign(&key, id.as_bytes()));
+        explain(&sidegate, &["GET", "/", "-H", &format!("Authorization: Bearer s:{id}.{signature}")]).1
+    };
+    let said = explained("nobody-0123456789abcdef0123456789", r#"{"cookie":{"x":1},"userId":"s3cret","a\u001b[2J":1}"#);
+    let line = "names nobody under passport.user, user_id; the record has: a\\u{1b}[2J, cookie, userId\n";
+    assert!(said.contains(line) && !said.contains("s3cret"), "{said}");
+    let said = explained("passport-0123456789abcdef01234567", r#"{"cookie":{},"passport":{"user":"5"}}"#);
+    assert!(said.contains("valid, found in bearer, user 5, told x-user-id; x-role: no role in the record\n"), "{said}");
+    let said = explained("plain-0123456789abcdef0123456789a", r#"{"cookie":{},"user_id":7,"role":"admin"}"#);
+    assert!(said.contains("user 7, told x-user-id, x-role\n"), "{said}");
+}
+
+#[test]
+fn an_explanation_is_no_hit_and_no_miss_of_what_is_near() {
+    let (app, redis) = (app(), RedisServer::start());
+    let tables =
+        "[session.web]\nformat = \"json\"\nfrom = [\"bearer\"]\n[[route]]\npath = \"/{*rest}\"\nsession = \"web\"\n";
+    let sidegate = Configuration::of(&app).redis(&redis).with(tables).start();
+    let _: redis::Value = redis.ask(&["SET", "session:s3cret-0123456789abcdef", "{\"user_id\": 7}"]).expect("a record");
+    let field = ("Authorization", "Bearer s3cret-0123456789abcdef");
+    until("a login that is remembered", || {
+        assert_eq!(sidegate.client().get_with("/", &[field]).status, 200);
+        sidegate.metric("sidegate_near_hits_total{kind=\"session\"}") >= 1.0
+    });
+    let counted =
+        || ["hits", "misses"].map(|what| sidegate.metric(&format!("sidegate_near_{what}_total{{kind=\"session\"}}")));
+    let before = counted();
+    for _ in 0..3 {
+        assert_eq!(
+            told(&sidegate, &["GET", "/", "-H", "Authorization: Bearer s3cret-0123456789abcdef"])["session"]["user"],
+            "7"
+        );
+        told(&sidegate, &["GET", "/", "-H", "Authorization: Bearer unknown-0123456789abcdef"]);
+    }
+    assert_eq!(counted(), before);
 }
 
 #[test]

@@ -241,3 +241,26 @@ fn what_the_app_chose_by_a_signature_answers_nobody_else() {
     assert_eq!(asked("/private/signed"), 3, "an answer that varies by the signature was stored");
     assert_eq!(asked("/private/by-user"), 1);
 }
+
+#[test]
+fn whoever_user_found_is_told_under_whichever_path_and_vouched_for() {
+    let app = Origin::answering(|request| {
+        let signed = request.field("x-identity-signature").is_some();
+        Reply::text(format!("{} {signed}", request.field("x-user-id").unwrap_or("nobody")))
+    });
+    let redis = RedisServer::start();
+    let tables = "[session.web]\nformat = \"json\"\nfrom = [\"bearer\"]\nuser = [\"passport.user\", \"user_id\"]\n\
+        forward = { X-User-Id = \"@user\" }\nidentity = { sign = \"hmac\", secrets = [\"a secret\"] }\n\
+        [[route]]\npath = \"/{*rest}\"\nsession = \"web\"\n";
+    let sidegate = Configuration::of(&app).redis(&redis).with(tables).start();
+    for (id, record, told) in [
+        ("passport-0123456789abcdef", r#"{"passport":{"user":"5"}}"#, "5 true"),
+        ("plain-0123456789abcdef", r#"{"user_id":7}"#, "7 true"),
+        ("both-0123456789abcdef", r#"{"passport":{"user":"5"},"user_id":7,"@user":9}"#, "5 true"),
+    ] {
+        let _: redis::Value = redis.ask(&["SET", &format!("session:{id}"), record]).expect("a record");
+        let line = format!("Bearer {id}");
+        let answer = sidegate.client().get_with("/", &[("Authorization", &line), ("X-User-Id", "1")]);
+        assert_eq!((answer.status, answer.text().as_str()), (200, told), "{id}");
+    }
+}

@@ -24,6 +24,8 @@ fn app() -> Origin {
             "/extend" => Reply::text("stay").field("X-Session-Extend", "2h"),
             "/broken" => create("{\"user_id\":"),
             "/list" => create("[7]"),
+            "/nobody" => create(r#"{"id":7}"#),
+            "/flag" => create(r#"{"user_id":true}"#),
             "/large" => create(&format!("{{\"user_id\":\"{}\"}}", "x".repeat(17 * 1024))),
             "/twice" => create("{}").field("X-Session-Create", "{}"),
             "/both" => create("{}").field("X-Session-Destroy", ""),
@@ -94,8 +96,26 @@ fn an_order_that_makes_no_sense_is_502_and_does_nothing() {
     assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 200, "the session is as it was");
     let said = sidegate.access_log(|line| line["target"] == "/twice");
     assert_eq!(said["local_reply_reason"], "two lines of X-Session-Create", "{said}");
+    let told = sidegate.client().get_with("/twice", &[("Accept", "application/json")]).json();
+    assert_eq!(told["type"], "urn:sidegate:problem:session-order-malformed", "{told}");
+    let id = told["request_id"].as_str().expect("a request has a name").to_owned();
+    until("a warning that names the request", || sidegate.errors().contains(&id));
     assert!(sidegate.metric("sidegate_session_orders_total{session=\"web\",outcome=\"malformed\"}") >= 6.0);
-    assert!(!sidegate.errors().contains("user_id"), "no content in the log");
+    assert!(!sidegate.errors().contains("xxxx"), "no content in the log");
+}
+
+#[test]
+fn a_session_that_names_nobody_is_a_visitors_and_the_log_says_so() {
+    let app = app();
+    let sidegate = Configuration::of(&app).with(TABLES).start();
+    for path in ["/nobody", "/flag"] {
+        let (visitor, _) = given(&sidegate.get(path));
+        assert_eq!(with_cookie(&sidegate, "GET", "/account", &visitor).status, 401, "{path}");
+    }
+    until("a warning that tells where nobody is named", || {
+        let said = sidegate.errors();
+        said.contains("X-Session-Create names nobody") && said.contains("user_id")
+    });
 }
 
 #[test]

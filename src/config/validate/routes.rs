@@ -1,5 +1,6 @@
 //! `[[route]]`: what it says, whether the names in it exist, and whether any request can reach it.
 
+mod cases;
 mod doors;
 
 use std::ops::Range;
@@ -75,6 +76,7 @@ pub fn read(
     refuse_unreachable(reading, &routes, paths);
     warn_of_twins(reading, &routes, paths);
     doors::open(reading, definitions, &mut routes, paths);
+    cases::warn(reading, definitions, &routes, paths);
     definitions.warn_of_unused(reading);
     definitions.warn_of_unissued(reading, |index| {
         let sessions = routes.iter().flat_map(|route| &route.session);

@@ -36,6 +36,9 @@ pub fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definitio
         }
         definition.secrets = Secrets::new(given.value.into_iter().map(|secret| secret.value));
     }
+    if definition.format == Format::Rails {
+        table.needs("from", "from = [\"cookie:_myapp_session\"]: `key:` of config/initializers/session_store.rb");
+    }
     if let Some(carriers) = table.filled("from", |value| carrier(value.text()?)) {
         definition.carriers = carriers.value.into_iter().map(|carrier| carrier.value).collect();
     }
@@ -53,6 +56,10 @@ pub fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definitio
     table.set("retry_after", &mut definition.retry_after, text(quantity::duration));
     definition.on_outage = on_outage(table);
     uses::read(table, &mut definition);
+    for (key, example) in [("mode", "\"optional\""), ("require", "{ role = [\"admin\"] }")] {
+        let help = format!("it belongs in the route: session = {{ use = \"{}\", {key} = {example} }}", name.value);
+        table.belongs_elsewhere(key, help);
+    }
     // A format that is not known has been noted.
     let placed = placed?;
     if definition.format.usual().signed && definition.secrets.is_empty() {
@@ -60,7 +67,9 @@ pub fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definitio
         return None;
     }
     if let Err(why) = way(&definition) {
-        table.reading.error(&placed.at, why);
+        // What is wrong with a secret is told where they stand.
+        let of_secret = table.value("secrets").filter(|_| why.starts_with("secret "));
+        table.reading.error(&of_secret.map_or(placed.at, |secrets| secrets.at), why);
         return None;
     }
     Some(definition)

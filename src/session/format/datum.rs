@@ -152,6 +152,9 @@ impl Record {
             read.attributes.push((path.clone(), text));
         }
         read.born = wanted.born().and_then(|path| record.at(path)?.time());
+        if let (true, Datum::Map(entries)) = (wanted.names(), record) {
+            read.names = entries.iter().map(|(name, _)| name.clone()).collect();
+        }
         read
     }
 }

@@ -57,6 +57,10 @@ struct Sealed<'a> {
 #[derive(Default, Deserialize)]
 struct Text<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
 
+fn is_key_in_base64(secret: &str) -> bool {
+    STANDARD.decode(secret).is_ok_and(|bytes| matches!(bytes.len(), 16 | 32))
+}
+
 /// The keys that `secrets` are: as in `APP_KEY`, bytes after `base64:` or in the clear.
 ///
 /// # Errors
@@ -72,6 +76,9 @@ pub fn keys(secrets: &Secrets) -> Result<Vec<Vec<u8>>, String> {
         };
         match bytes.len() {
             16 | 32 => Ok(bytes),
+            _ if is_key_in_base64(secret) => {
+                Err(format!("secret {place} is base64 and does not say so: put `base64:` before it, as APP_KEY has it"))
+            }
             other => Err(format!("secret {place} has {other} bytes; a key of Laravel (APP_KEY) has 16 or 32")),
         }
     };
@@ -314,7 +321,8 @@ pub mod tests {
         assert!(told(&[]).contains("`secrets`"));
         assert_eq!(told(&[&"k".repeat(32), "base64:hunter2!"]), "secret 2 is not base64 after `base64:`");
         assert_eq!(told(&["hunter2"]), "secret 1 has 7 bytes; a key of Laravel (APP_KEY) has 16 or 32");
-        assert!(told(&[&sixteen]).contains("24 bytes"), "without its `base64:`");
+        let said = told(&[&sixteen]);
+        assert!(!said.contains(&sixteen) && said.contains("put `base64:` before it"), "{said}");
     }
 
     #[test]

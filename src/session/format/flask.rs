@@ -4,7 +4,8 @@
 //! 2. With secrets (`SESSION_USE_SIGNER`), a credential is an identifier, a dot and its signature by any of them:
 //!    itsdangerous' `Signer`, HMAC-SHA1 under a key derived by HMAC-SHA1 with the salt `flask-session`, in base64url without
 //!    padding. Only the one spelling that the app itself sends is taken.
-//! 3. Without secrets a credential is an identifier. One with a dot has foreign characters.
+//! 3. Without secrets a credential is an identifier. One that is signed, and Flask's own cookie, which is no session in Redis,
+//!    are refused under names of their own: both are what a configuration gets wrong.
 //! 4. A record is MessagePack, JSON or a pickle (`python`).
 //!
 //! # Why
@@ -45,9 +46,32 @@ impl Flask {
     }
 }
 
+/// Flask keeps a session in its cookie as `PAYLOAD.TIME.SIGNATURE`, with a dot before what is compressed.
+fn is_of_flask(text: &[u8]) -> bool {
+    let own = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.".contains(byte);
+    let payload = text.strip_prefix(b".").unwrap_or(text);
+    // JSON in braces, or zlib, in base64url.
+    let begins = payload.starts_with(b"ey") || (text.starts_with(b".") && payload.starts_with(b"eJ"));
+    begins && text.iter().all(own) && payload.iter().filter(|byte| **byte == b'.').count() == 2
+}
+
+/// Whether it has the form of an identifier with its signature, which has 27 characters.
+fn is_signed(text: &[u8]) -> bool {
+    let id = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
+    let parts: Vec<&[u8]> = text.split(|byte| *byte == b'.').collect();
+    matches!(parts[..], [before, after] if after.len() == 27 && !before.is_empty() && parts.iter().all(|part| part.iter().all(id)))
+}
+
 impl Way for Flask {
     fn locate(&self, text: &[u8]) -> Result<Located, &'static str> {
-        let id = if self.keys.is_empty() { text } else { self.verified(text)? };
+        if is_of_flask(text) {
+            return Err("Flask's own cookie, no session in Redis");
+        }
+        let id = match self.keys.is_empty() {
+            true if is_signed(text) => return Err("identifier is signed, and no secrets are set"),
+            true => text,
+            false => self.verified(text)?,
+        };
         let id = identifier(id, 22..=256, |byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))?;
         Ok(Located::behind(&self.prefix, id))
     }
@@ -107,7 +131,7 @@ mod tests {
         assert_eq!(located(&["new"], ID), Err("signature is missing"));
         assert_eq!(located(&["new"], &format!("{ID}.")), Err("signature is wrong"));
         assert_eq!(located(&[], ID).as_deref(), Ok("session:ID"));
-        assert_eq!(located(&[], &signed), Err("identifier has foreign characters"));
+        assert_eq!(located(&[], &signed), Err("identifier is signed, and no secrets are set"));
 
         let (all, last) = signed.split_at(signed.len() - 1);
         let taken = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
@@ -149,5 +173,21 @@ mod tests {
         for other in [&b""[..], b"[]", b"\x91\x05", b"5", b" {}", b"\xff"] {
             assert_eq!(user(other), Err("record is neither JSON nor MessagePack nor a pickle"), "{other:?}");
         }
+    }
+
+    #[test]
+    fn what_a_configuration_gets_wrong_has_a_name_of_its_own() {
+        let signed = format!("{ID}.{}", signature("secret", ID));
+        let why = |flask: &Flask, text: &str| flask.locate(text.as_bytes()).unwrap_err();
+        assert_eq!(why(&flask(&[]), &signed), "identifier is signed, and no secrets are set");
+        assert_eq!(why(&flask(&["other"]), &signed), "signature is wrong");
+        assert_eq!(why(&flask(&["secret"]), ID), "signature is missing");
+        let own = "Flask's own cookie, no session in Redis";
+        for cookie in
+            ["eyJ1c2VyX2lkIjo3fQ.aSDkVg.5tDk2p6cWzX1j7kQnq0YyT0n1kQ", ".eJyrVirKz0lVslIqSc0rSSxJVaoFAD3vBkI.aSDkVg.x"]
+        {
+            assert_eq!((why(&flask(&[]), cookie), why(&flask(&["secret"]), cookie)), (own, own));
+        }
+        assert_eq!(why(&flask(&[]), &format!("{ID}.x")), "identifier has foreign characters");
     }
 }

@@ -44,7 +44,7 @@ pub mod fixtures;
 mod fuzz;
 
 pub use self::usual::Usual;
-use super::Definition;
+use super::{Definition, USER};
 use crate::exchange::Located;
 use std::sync::Arc;
 
@@ -147,6 +147,8 @@ pub struct Record {
     pub born: Option<u64>,
     /// When it is over by its own word, in Unix milliseconds, although its key may stand longer.
     pub ends: Option<u64>,
+    /// What stands at its top, by name, if that is wanted; nothing of a hash, of which only the wanted fields are asked for.
+    pub names: Vec<String>,
 }
 
 /// What is wanted of a record.
@@ -157,13 +159,15 @@ pub struct Wanted {
     born: Option<String>,
     /// The text `0` names nobody.
     zero_is_false: bool,
+    names: bool,
 }
 
 impl Wanted {
     /// The user, and whatever else `definition` forwards, demands or counts by; each once.
     pub fn of(definition: &Definition) -> Self {
         let mut paths: Vec<String> = Vec::new();
-        let others = definition.forward.iter().map(|(_, path)| path).chain(&definition.attributes);
+        let told = definition.forward.iter().map(|(_, path)| path).filter(|path| *path != USER);
+        let others = told.chain(&definition.attributes);
         for path in definition.user.iter().chain(others) {
             if !paths.contains(path) {
                 paths.push(path.clone());
@@ -171,7 +175,7 @@ impl Wanted {
         }
         let born = definition.lifetime.as_ref().and_then(|lifetime| lifetime.born.clone());
         let zero_is_false = matches!(definition.format, Format::Php(_) | Format::Laravel(_));
-        Self { users: definition.user.len(), paths, born, zero_is_false }
+        Self { users: definition.user.len(), paths, born, zero_is_false, names: false }
     }
 
     /// Whether `value`, whose text is `text`, names a user (rule 4).
@@ -181,6 +185,17 @@ impl Wanted {
             datum::Datum::Float(number) => *number != 0.0,
             _ => !(text.trim().is_empty() || self.zero_is_false && text == "0"),
         }
+    }
+
+    /// The same, and the names of what stands at the top of the record.
+    #[must_use]
+    pub fn with_names(self) -> Self {
+        Self { names: true, ..self }
+    }
+
+    /// Whether the names of what stands at the top of the record are wanted.
+    pub fn names(&self) -> bool {
+        self.names
     }
 
     /// Dotted paths, those of the user first.
@@ -264,6 +279,7 @@ pub(super) mod tests {
             paths: paths.iter().map(|path| (*path).to_owned()).collect(),
             born: None,
             zero_is_false: false,
+            names: false,
         }
     }
 

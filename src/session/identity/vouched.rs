@@ -32,6 +32,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
+use super::texts;
 use crate::exchange::Principal;
 use crate::session::Definition;
 use crate::session::format::sign::{hex, sha256_key, tag};
@@ -123,7 +124,7 @@ impl Voucher {
         let mut claims = Map::new();
         let sent = |name: &HeaderName| sent.fields.contains_key(name) && !CLAIMS.contains(&name.as_str());
         for (name, path) in self.told.iter().filter(|(name, _)| sent(name)) {
-            let mut texts: Vec<Value> = principal.texts(path).map(Value::from).collect();
+            let mut texts: Vec<Value> = texts(principal, path).map(Value::from).collect();
             let claim = if texts.len() == 1 { texts.remove(0) } else { texts.into() };
             claims.insert(name.as_str().to_owned(), claim);
         }

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::exchange::{Answer, Located};
 use crate::redis_pool::Link;
 use crate::redis_pool::near::Tier as _;
-use crate::session::format::json;
+use crate::session::format::{Record, Stored, json};
 use crate::session::store::known::Reading;
 use crate::session::store::redis::{ask, told};
 use crate::session::store::remembered::Remembered;
@@ -65,6 +65,21 @@ impl Records {
     /// The session that a credential's text names, if any.
     pub fn locate(&self, text: &[u8]) -> Option<Located> {
         self.reading.locate(text).ok()
+    }
+
+    /// Whether a record, once written, is a login.
+    pub fn names_somebody(&self, made: &Made) -> bool {
+        let now = self.clock.unix_micros() / 1000;
+        let found = match made {
+            Made::Json(text) => self.reading.read(Stored::Text(text), now),
+            Made::Fields(fields) => {
+                let of = |wanted: &String| fields.iter().rev().find(|(name, _)| name == wanted);
+                let wanted = self.reading.fields().unwrap_or_default().iter();
+                let values: Vec<_> = wanted.map(|name| of(name).map(|(_, text)| text.as_bytes())).collect();
+                self.reading.read(Stored::Fields(&values), now)
+            }
+        };
+        matches!(found, Found::Record(Record { user: Some(_), .. }))
     }
 
     /// Writes a new record, which ends after `life`.

@@ -117,6 +117,15 @@ impl Reading {
         }
     }
 
+    /// What stands at the top of a record, by name, at `now`; nothing of what cannot be read.
+    pub fn names(&self, stored: Stored<'_>, now: u64) -> Vec<String> {
+        let wanted = self.wanted.clone().with_names();
+        match self.way.read(&wanted, stored, now) {
+            Ok(Some(record)) => record.names,
+            Ok(None) | Err(_) => Vec::new(),
+        }
+    }
+
     /// What was found, given how long a login may last, and what is left of that at `now` (Unix milliseconds).
     pub fn in_time(&self, found: Found, now: u64) -> (Found, Option<Duration>) {
         let (Some(lifetime), Found::Record(record)) = (&self.definition.lifetime, &found) else { return (found, None) };

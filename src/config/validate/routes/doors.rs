@@ -140,7 +140,7 @@ fn specificity(pattern: &Pattern) -> Vec<u8> {
 }
 
 /// A route by its place.
-struct Place(usize);
+pub(super) struct Place(pub(super) usize);
 
 impl Strict for Place {
     fn is_as_strict_as(&self, _: &Self) -> bool {

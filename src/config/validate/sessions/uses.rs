@@ -23,7 +23,17 @@ pub fn read(table: &mut Table<'_>, definition: &mut Definition) {
     table.section("identity", |table| definition.identity = identity(table, &definition.forward));
     definition.login = login(table);
     table.set("forward_query", &mut definition.keep_query, Value::flag);
+    let in_query = definition.carriers.iter().any(|carrier| matches!(carrier, Carrier::Query(_)));
+    if let Some(value) = table.value("forward_query").filter(|_| !definition.keep_query && !in_query) {
+        let help = "from = [\"query:NAME\", …]";
+        let message = "`forward_query` does nothing: no credential is looked for in the query";
+        table.reading.warning(&value.at, Fault::with_help(message, help));
+    }
     definition.touch = touch(table);
+    if let Some(value) = table.value("touch").filter(|_| matches!(definition.format, Format::Spring { .. })) {
+        let message = "`touch` keeps a key, not a session: Spring's is over by `lastAccessedTime` in its record";
+        table.reading.warning(&value.at, message);
+    }
     definition.lifetime = lifetime(table, &definition.format);
     definition.binding = table.section("bind", binding).flatten();
     definition.index = index(table);
@@ -47,6 +57,13 @@ fn identity(table: &mut Table<'_>, forward: &[(HeaderName, String)]) -> Identity
     }
     let mut ttl = MINUTE;
     table.set("ttl", &mut ttl, text(quantity::duration));
+    if let Some(value) =
+        table.value("ttl").filter(|_| kind.as_ref().is_none_or(|kind| kind.value == SignatureKind::Hmac))
+    {
+        let message =
+            "`ttl` does nothing here: it is of `sign = \"jwt\"`; whoever verifies an hmac says how old it may be";
+        table.reading.warning(&value.at, message);
+    }
     let Some(kind) = kind else { return identity };
     if secrets.is_none() {
         let help = "secrets = [{ env = \"IDENTITY_SECRET\" }]: sidegate and the app share it";
@@ -77,6 +94,12 @@ fn login(table: &mut Table<'_>) -> Option<Login> {
         }
         Ok(name.to_owned())
     });
+    if let Some(value) = table.value("login_back").filter(|_| table.value("login_url").is_none()) {
+        let help = "login_url = \"/login\"";
+        table
+            .reading
+            .warning(&value.at, Fault::with_help("`login_back` does nothing: nobody is sent to a login", help));
+    }
     Some(Login { url: url?.value, back })
 }
 
