@@ -19,6 +19,7 @@
 pub mod grpc;
 mod limits;
 mod page;
+mod problem;
 mod request_id;
 
 use std::borrow::Cow;
@@ -28,7 +29,6 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
-use serde::Serialize;
 
 pub use self::limits::{Refusal, Refused};
 use self::page::page;
@@ -159,30 +159,6 @@ enum Media<'a> {
     Page,
     /// What a limit says in their place, and its type.
     Own(&'a HeaderValue),
-}
-
-/// What a problem document says (RFC 9457 §3.1), facts last.
-#[derive(Serialize)]
-struct Problem<'a> {
-    #[serde(rename = "type")]
-    kind: Cow<'static, str>,
-    title: &'static str,
-    status: u16,
-    detail: Cow<'static, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    quota: Option<&'a str>,
-    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
-    violated: Option<&'a [Arc<str>]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    allow: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
 }
 
 impl LocalReply {
@@ -462,41 +438,6 @@ impl LocalReply {
     /// What a limit says that refuses.
     fn refused(&self) -> Option<&Refused> {
         if let Self::RateLimited(refused) | Self::TooManyInFlight(refused) = self { Some(refused) } else { None }
-    }
-
-    fn json(&self) -> Vec<u8> {
-        let (kind, title) = self.title();
-        let mut problem = Problem {
-            kind: match self.refused() {
-                Some(refused) => refused.problem_type().into(),
-                None => format!("urn:sidegate:problem:{kind}").into(),
-            },
-            title,
-            status: self.status().as_u16(),
-            detail: self.detail(),
-            limit: None,
-            quota: None,
-            violated: None,
-            retry_after: self.retry_after(),
-            max_bytes: None,
-            allow: None,
-            error: self.proxy_error(),
-        };
-        match self {
-            Self::RateLimited(refused) | Self::TooManyInFlight(refused) => {
-                problem.limit = Some(&refused.limit);
-                problem.quota = Some(&refused.quota);
-                problem.violated = Some(&refused.violated);
-            }
-            Self::LimitKeyMissing { limit } => problem.limit = Some(limit),
-            Self::ContentTooLarge { bound } => problem.max_bytes = Some(*bound),
-            Self::MethodNotAllowed { allow } => problem.allow = Some(allow),
-            _ => {}
-        }
-        // Texts and numbers under fixed names: this cannot fail, and an empty document would still carry its status.
-        let mut bytes = serde_json::to_vec(&problem).unwrap_or_default();
-        bytes.push(b'\n');
-        bytes
     }
 }
 
