@@ -5,7 +5,7 @@
 //!    while Redis is away. What was not done is done with the session's next request.
 //! 2. Only a login that Redis vouches for is prolonged, bound or noted; not one that is believed while Redis is away.
 //! 3. A session is noted at most once within `index.interval` by each process, and prolonged at most once within `touch_interval`
-//!    by all of them (`touch`), however many requests it has at a time ([`Recent`]).
+//!    by all of them (`touch`), however many requests it has at a time (`recent`).
 //! 4. A session that is bound to nothing yet is bound to the device of the request at hand. Whoever comes first decides
 //!    (`SET NX`), and until Redis has told who that was it is asked each time.
 //! 5. Where Redis does not tell the device although it tells the record (a missing right, a value that is not ours), the
