@@ -218,9 +218,7 @@ impl Session {
             self.believed.inc();
         }
     }
-}
 
-impl Session {
     /// What becomes of a request that was judged so.
     pub(super) fn admit(&self, exchange: &Exchange, verdict: Verdict) -> Admission {
         let instead = |reply| login::instead(&self.definition, &exchange.request, reply);
@@ -230,9 +228,9 @@ impl Session {
         }
     }
 
-    /// Makes the request one of `principal`, as the app is to see it.
+    /// Makes the request one of `principal`, as the app is to see it: also where Redis was not to be asked.
     pub(super) fn pass_on(&self, exchange: &mut Exchange, principal: Option<Arc<Principal>>) {
-        self.keep_credential(exchange);
+        self.strip_credential(exchange);
         if let Some(principal) = principal {
             identity::forward(&self.definition, &principal, exchange.request.headers_mut());
             exchange.principal = Some(principal);
@@ -240,7 +238,7 @@ impl Session {
     }
 
     /// A credential in the query goes no further, if the configuration says so.
-    fn keep_credential(&self, exchange: &mut Exchange) {
+    fn strip_credential(&self, exchange: &mut Exchange) {
         let uri = exchange.request.uri();
         if self.definition.keep_query {
             return;
@@ -254,19 +252,7 @@ impl Session {
             *exchange.request.uri_mut() = target.into();
         }
     }
-}
 
-impl Ask for Session {
-    fn slot(&self) -> Slot {
-        Slot::Session
-    }
-
-    fn ask(&self, exchange: &mut Exchange, pipeline: &mut Pipeline) -> usize {
-        self.inquire(exchange, pipeline, Some(&self.near_counts))
-    }
-}
-
-impl Session {
     /// Asks for the record, and counts in `counts` whether Redis had to be asked.
     pub(super) fn inquire(&self, exchange: &mut Exchange, pipeline: &mut Pipeline, counts: Option<&Counts>) -> usize {
         if exchange.is_preflight() {
@@ -274,7 +260,7 @@ impl Session {
         }
         self.look(exchange);
         // Who asks after it, the cache above all, sees the target that goes on: what is stored is looked for under its key.
-        self.keep_credential(exchange);
+        self.strip_credential(exchange);
         let Store::Redis(remembered) = &self.store else { return 0 };
         let Some(Presented::Located(located)) = exchange.presented.as_deref() else { return 0 };
         let key = &located.key;
@@ -298,13 +284,23 @@ impl Session {
     }
 }
 
+impl Ask for Session {
+    fn slot(&self) -> Slot {
+        Slot::Session
+    }
+
+    fn ask(&self, exchange: &mut Exchange, pipeline: &mut Pipeline) -> usize {
+        self.inquire(exchange, pipeline, Some(&self.near_counts))
+    }
+}
+
 /// Lets those pass whom the room's rules let pass, and tells the app who they are.
 pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(move |mut exchange: Box<Exchange>, next: S| {
         let session = session.clone();
         async move {
             if exchange.is_preflight() {
-                session.keep_credential(&mut exchange);
+                session.strip_credential(&mut exchange);
                 return pass(next, exchange).await;
             }
             let verdict = session.judge(&mut exchange);
