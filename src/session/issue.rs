@@ -237,8 +237,8 @@ impl Issuing {
         let made = record::made(line.as_bytes(), as_hash, self.records.now()).map_err(Trouble::App)?;
         if !self.said_of_nobody.get() && !self.records.names_somebody(&made) {
             self.said_of_nobody.set(true);
-            let (session, user) = (&*self.definition.name, self.definition.user.join(", "));
-            tracing::warn!(session, user, "X-Session-Create names nobody: its session is a visitor's, and no login");
+            let (session, under) = (&*self.definition.name, self.definition.user.join(", "));
+            tracing::warn!(session, under, "X-Session-Create names nobody: its session is a visitor's, and no login");
         }
         let most = self.definition.lifetime.as_ref().map_or(order::LONGEST, |lifetime| lifetime.most);
         let life = life.unwrap_or(self.issue.ttl).min(most);
@@ -306,7 +306,7 @@ impl Issuing {
         }
     }
 
-    /// Rules 4, 6 and 9.
+    /// Rules 4, 6 and 10.
     fn refuse(&self, trouble: Trouble, asked: &Asked) -> Response<Body> {
         // No tunnel was agreed upon, if there was to be one.
         drop(asked.connection.tunnel.borrow_mut().take());
@@ -314,18 +314,16 @@ impl Issuing {
             Trouble::App(fault) => {
                 self.count(Outcome::Malformed);
                 let mut record = asked.trail.borrow_mut();
-                let (session, user) = (&*self.definition.name, self.definition.user.join(", "));
+                let session = &*self.definition.name;
                 let request_id =
                     record.request_id.as_ref().map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
-                tracing::warn!(session, user, request_id, fault, "the app's session order is not carried out");
+                tracing::warn!(session, request_id, fault, "the app's session order is not carried out");
                 record.upstream_error = Some("http_protocol_error");
                 (LocalReply::SessionOrderMalformed, fault)
             }
             Trouble::Store(reason) => {
                 self.count(Outcome::Failed);
-                let wait = self.definition.retry_after;
-                let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                (LocalReply::SessionStoreDown { retry_after: retry_after.max(1) }, reason)
+                (LocalReply::SessionStoreDown { retry_after: self.definition.retry_after_seconds() }, reason)
             }
             Trouble::Over => {
                 self.count(Outcome::Over);

@@ -138,6 +138,11 @@ impl Definition {
             on_outage: OnOutage::Closed,
         }
     }
+
+    /// `retry_after` as a field says it: whole seconds, never earlier than it will work, at least 1.
+    pub fn retry_after_seconds(&self) -> u64 {
+        (self.retry_after.as_secs() + u64::from(self.retry_after.subsec_nanos() > 0)).max(1)
+    }
 }
 
 /// What one route makes of a session.

@@ -131,11 +131,7 @@ fn refusal(OnRoute { definition, mode, require }: &OnRoute, verdict: &Verdict) -
         Verdict::Valid(principal) | Verdict::Believed(principal) => {
             require::missed(require, principal).map(|_| LocalReply::SessionForbidden)
         }
-        Verdict::Unknown(_) => {
-            let wait = definition.retry_after;
-            let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            Some(LocalReply::SessionStoreDown { retry_after: retry_after.max(1) })
-        }
+        Verdict::Unknown(_) => Some(LocalReply::SessionStoreDown { retry_after: definition.retry_after_seconds() }),
         // Where a login may be refused, what we cannot read might be one, and what we take for nobody's may be one for the app
         // (rule 3 of `require`).
         Verdict::Rejected(_) | Verdict::Outlived(..) if !require.is_empty() => Some(LocalReply::SessionInvalid),
