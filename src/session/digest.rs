@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
 
+use super::format::sign::hex;
+
 /// A secret that digests are made with.
 pub struct Key([u8; 32]);
 
@@ -34,13 +36,7 @@ impl Key {
     pub fn digest(&self, identifier: &str) -> String {
         // One block holds key and a usual identifier; the output is cut, so that it cannot be extended.
         let hash = Sha256::new().chain_update(self.0).chain_update(identifier.as_bytes()).finalize();
-        let mut text = String::with_capacity(32);
-        for byte in hash.iter().take(16) {
-            for digit in [byte >> 4, byte & 15] {
-                text.extend(char::from_digit(digit.into(), 16));
-            }
-        }
-        text
+        hex(&hash[..16])
     }
 }
 

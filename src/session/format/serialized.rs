@@ -30,9 +30,9 @@ pub fn decode(bytes: &[u8]) -> Result<Datum, &'static str> {
 /// It is none.
 pub fn text(bytes: &[u8]) -> Result<&[u8], &'static str> {
     let mut input = Input(bytes);
-    input.expect(b"s:")?;
+    input.literal(b"s:")?;
     let text = input.quoted()?;
-    input.expect(b";")?;
+    input.literal(b";")?;
     if input.0.is_empty() { Ok(text) } else { Err("bytes after the record's end") }
 }
 
@@ -106,27 +106,27 @@ fn value(input: &mut Input<'_>, budget: &mut Budget) -> Result<Datum, &'static s
         b"d:" => double(input.until(b';')?),
         b"s:" => {
             let text = input.quoted()?;
-            input.expect(b";")?;
+            input.literal(b";")?;
             Ok(Datum::of_bytes(text))
         }
         b"a:" => array(input, budget),
         b"O:" => {
             input.quoted()?;
-            input.expect(b":")?;
+            input.literal(b":")?;
             array(input, budget).map(|_| Datum::Opaque)
         }
         b"C:" => {
             input.quoted()?;
-            input.expect(b":")?;
+            input.literal(b":")?;
             let length = length(input.until(b':')?)?;
-            input.expect(b"{")?;
+            input.literal(b"{")?;
             input.take(length)?;
-            input.expect(b"}")?;
+            input.literal(b"}")?;
             Ok(Datum::Opaque)
         }
         b"E:" => {
             input.quoted()?;
-            input.expect(b";")?;
+            input.literal(b";")?;
             Ok(Datum::Opaque)
         }
         b"R:" | b"r:" => length(input.until(b';')?).map(|_| Datum::Opaque),
@@ -137,14 +137,14 @@ fn value(input: &mut Input<'_>, budget: &mut Budget) -> Result<Datum, &'static s
 /// `COUNT:{key value …}`.
 fn array(input: &mut Input<'_>, budget: &mut Budget) -> Result<Datum, &'static str> {
     let count = length(input.until(b':')?)?;
-    input.expect(b"{")?;
+    input.literal(b"{")?;
     let mut array = Array::default();
     budget.within(|budget| {
         for _ in 0..count {
             let name = key(input)?;
             array.push(name, value(input, budget)?);
         }
-        input.expect(b"}")
+        input.literal(b"}")
     })?;
     Ok(array.datum())
 }
@@ -154,7 +154,7 @@ fn key<'a>(input: &mut Input<'a>) -> Result<Key<'a>, &'static str> {
         b"i:" => Ok(Key::Number(whole(input.until(b';')?)?.into())),
         b"s:" => {
             let text = input.quoted()?;
-            input.expect(b";")?;
+            input.literal(b";")?;
             Ok(Key::Text(text))
         }
         _ => Err(STRANGE),
@@ -202,7 +202,8 @@ impl<'a> Input<'a> {
         Ok(before)
     }
 
-    fn expect(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+    /// These bytes come next.
+    fn literal(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
         self.0 = self.0.strip_prefix(bytes).ok_or(STRANGE)?;
         Ok(())
     }
@@ -210,9 +211,9 @@ impl<'a> Input<'a> {
     /// `BYTES:"…"`.
     fn quoted(&mut self) -> Result<&'a [u8], &'static str> {
         let length = length(self.until(b':')?)?;
-        self.expect(b"\"")?;
+        self.literal(b"\"")?;
         let text = self.take(length)?;
-        self.expect(b"\"")?;
+        self.literal(b"\"")?;
         Ok(text)
     }
 }
