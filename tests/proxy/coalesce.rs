@@ -49,6 +49,13 @@ fn in_flight(sidegate: &Sidegate, requests: usize) {
     });
 }
 
+/// Waits until one of so many requests asks the app, or another instance's word, and all others wait for it.
+fn waiting_for_one(sidegate: &Sidegate, requests: usize) {
+    until(&format!("{} of {requests} requests wait for one", requests - 1), || {
+        sidegate.metric("sidegate_cache_waiting{cache=\"pages\"}") == (requests - 1) as f64
+    });
+}
+
 fn coalesced(sidegate: &Sidegate, outcome: &str) -> f64 {
     sidegate.metric(&format!("sidegate_cache_coalesced_total{{cache=\"pages\",outcome=\"{outcome}\"}}"))
 }
@@ -78,17 +85,16 @@ fn a_thousand_requests_for_one_cold_url_on_three_instances_cause_one_fetch_or_on
             .map(|()| Configuration::of(&app).redis(&redis).redis_lines("timeout = \"10s\"").with(&lines).start());
         let mut clients: Vec<_> = (0..999).map(|turn| asking(&instances[turn % 3], target)).collect();
         for instance in &instances {
-            in_flight(instance, 333);
+            waiting_for_one(instance, 333);
         }
-        assert_eq!(app.count(), fetches, "{scope}");
+        until("the app is asked", || app.count() >= fetches);
         gate.open(1);
         let answers: Vec<_> = clients.iter_mut().map(Client::answer).collect();
         assert!(answers.iter().all(|answer| answer.status == 200 && answer.text() == "the one answer"));
         assert_eq!(app.count(), fetches, "{scope}");
         let shared: f64 = instances.iter().map(|instance| coalesced(instance, "shared")).sum();
         let collapsed = answers.iter().filter(|answer| is_collapsed(answer)).count();
-        assert_eq!(collapsed as f64, shared);
-        assert!(collapsed > 900, "{collapsed}");
+        assert_eq!((collapsed, shared), (996, 996.0), "{scope}: all but one of each instance");
     }
 }
 
@@ -135,8 +141,8 @@ fn an_answer_that_is_for_one_alone_sends_all_who_wait_their_own_way_at_once() {
     });
     let sidegate = Configuration::of(&app).with(&pages("")).start();
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| asking(&sidegate, "/mine")).collect();
-    in_flight(&sidegate, CLIENTS);
-    assert_eq!(app.count(), 1);
+    waiting_for_one(&sidegate, CLIENTS);
+    until("the app is asked", || app.count() == 1);
     gate.open(1);
     until("the app is asked by each", || app.count() == CLIENTS);
     gate.open(2);
@@ -332,8 +338,8 @@ fn a_request_that_a_variant_does_not_answer_fetches_its_own() {
         client.send(request("GET", "/page", &[("Accept-Language", language)], b""));
         client
     });
-    in_flight(&sidegate, languages.len());
-    assert_eq!(app.count(), 1);
+    waiting_for_one(&sidegate, languages.len());
+    until("the app is asked", || app.count() == 1);
     gate.open(1);
     for (client, language) in clients.iter_mut().zip(languages) {
         assert_eq!(client.answer().text(), language);

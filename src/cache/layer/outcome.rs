@@ -84,7 +84,17 @@ pub(super) struct Metrics {
     outcomes: [Counter; 6],
     tiers: [Counter; 3],
     together: [Counter; 4],
+    waiting: Gauge,
     pub(super) stored_bytes: Gauge,
+}
+
+/// A request that waits for another's fetch, as long as it does.
+pub(super) struct Waiting<'a>(&'a Gauge);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Outcome {
@@ -167,10 +177,12 @@ impl Metrics {
             let help = "Requests that found another request for the same under way, by what became of them.";
             registry.counter(worker, "sidegate_cache_coalesced_total", help, &[("cache", cache), ("outcome", outcome)])
         });
+        let help = "Requests that wait for what another has asked the app for.";
+        let waiting = registry.gauge(worker, "sidegate_cache_waiting", help, &[("cache", cache)]);
         // One figure for the whole process: whoever stored last says it, in the first worker's slot.
         let stored_bytes =
             registry.gauge(0, "sidegate_cache_stored_bytes", "Bytes of responses stored in memory.", &[]);
-        Self { outcomes, tiers, together, stored_bytes }
+        Self { outcomes, tiers, together, waiting, stored_bytes }
     }
 
     /// Counts an answer from the store.
@@ -182,6 +194,12 @@ impl Metrics {
     /// Counts what became of a request that found others asking for the same.
     pub(super) fn together(&self, outcome: Together) {
         self.together[outcome as usize].inc();
+    }
+
+    /// Counts one that waits, until what is returned is dropped.
+    pub(super) fn waiting(&self) -> Waiting<'_> {
+        self.waiting.inc();
+        Waiting(&self.waiting)
     }
 
     /// Counts any other.

@@ -178,7 +178,7 @@ impl Cache {
                     Ok(response) => return response,
                     Err(misfit) => misfit,
                 },
-                Turn::Wait(waiter) => match waiter.told().await {
+                Turn::Wait(waiter) => match self.told_of(waiter).await {
                     Told::Drive(driver) => {
                         self.metrics.together(Together::TookOver);
                         turn = self.lead(&errand, driver, false);
@@ -228,6 +228,11 @@ impl Cache {
             Held::Others(known) => self.offer(errand, known, exchange, next).await,
             Held::One(stored) => self.validate(errand, stored, exchange, next).await,
         }
+    }
+
+    async fn told_of(&self, waiter: Waiter<Head>) -> Told<Head> {
+        let _waiting = self.metrics.waiting();
+        waiter.told().await
     }
 
     /// Another's answer, if it is one to this request (rule 3). `reader`: its content is still to come.

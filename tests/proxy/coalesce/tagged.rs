@@ -30,7 +30,7 @@ fn many_who_ask_for_one_cold_url_wait_until_it_is_stored() {
         let sidegate = config.start();
         let target = format!("/{scope}");
         let mut clients: Vec<_> = (0..CLIENTS).map(|_| asking(&sidegate, &target)).collect();
-        in_flight(&sidegate, CLIENTS);
+        waiting_for_one(&sidegate, CLIENTS);
         gate.open(1);
         assert!(clients.iter_mut().all(|client| client.answer().text() == "hot"), "{store}");
         assert_eq!(app.count(), 1, "{store} {scope}");
@@ -51,7 +51,7 @@ fn many_who_wait_for_what_another_instance_has_purged_ask_once_more_and_not_each
     let [one, other] = [(); 2].map(|()| config().start());
     purge(&one, "hot");
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| asking(&other, "/page")).collect();
-    in_flight(&other, CLIENTS);
+    waiting_for_one(&other, CLIENTS);
     gate.open(1);
     assert!(clients.iter_mut().all(|client| client.answer().text() == "hot"));
     // The first answer is not kept: its fetch may have begun before that purge, as far as this instance can tell.
@@ -72,7 +72,7 @@ fn who_waits_is_given_content_that_comes_slowly_once_all_of_it_is_there() {
         assert_eq!(first.head().status, 200);
         assert_eq!(first.exactly(4), b"half");
         let mut others = [(); 3].map(|()| asking(&sidegate, "/slow"));
-        in_flight(&sidegate, 4);
+        waiting_for_one(&sidegate, 4);
         gate.open(3);
         assert_eq!(first.exactly(4), b"rest");
         for client in &mut others {
@@ -93,7 +93,7 @@ fn if_the_client_leaves_whose_request_went_to_the_app_another_asks() {
     gate.open(1);
     assert_eq!(first.head().status, 200);
     let mut others = [(); 3].map(|()| asking(&sidegate, "/left"));
-    in_flight(&sidegate, 4);
+    waiting_for_one(&sidegate, 4);
     drop(first);
     until("the app is asked by another", || app.count() == 2);
     gate.open(3);
@@ -115,7 +115,7 @@ fn what_grows_beyond_what_may_be_stored_is_waited_for_no_more() {
     gate.open(1);
     assert_eq!(first.head().status, 200);
     let others = [(); 3].map(|()| asking(&sidegate, "/large"));
-    in_flight(&sidegate, 4);
+    waiting_for_one(&sidegate, 4);
     assert_eq!(app.count(), 1);
     gate.open(2);
     until("each asks for itself", || app.count() == 4);
