@@ -59,7 +59,7 @@ async fn link_to(url: &str) -> Link {
 }
 
 async fn up(link: &Link, wanted: bool) {
-    let told = tokio::time::timeout(Duration::from_secs(10), async {
+    let told = tokio::time::timeout(Duration::from_secs(60), async {
         link.subscribe().wait_for(|is_up| *is_up == wanted).await.expect("news of Redis");
     });
     told.await.expect("Redis comes or goes within ten seconds");

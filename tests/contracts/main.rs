@@ -54,6 +54,6 @@ async fn link(server: &RedisServer, scripts: &[&'static str]) -> Link {
 /// Waits until the link says that Redis answers, or that it is away.
 async fn becomes(link: &Link, up: bool) {
     let mut state = link.subscribe();
-    let turned = tokio::time::timeout(Duration::from_secs(10), state.wait_for(|now| *now == up)).await;
+    let turned = tokio::time::timeout(Duration::from_secs(60), state.wait_for(|now| *now == up)).await;
     turned.expect("the link turns within ten seconds").expect("the link lives");
 }

@@ -20,7 +20,7 @@ use crate::relay::Relay;
 const SCRIPT: &str = "return redis.call('INCRBY', KEYS[1], ARGV[1])";
 
 /// How long anything may take that has to come about by itself on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings(url: &str) -> Settings {
     Settings { timeout: Duration::from_secs(2), ..Settings::of_url(url).expect("a URL") }

@@ -22,7 +22,7 @@ fn places() -> Vec<Key> {
 async fn found(Process(store, _): &Process, purpose: Purpose) -> Vec<Found> {
     let mut found = Vec::new();
     for key in places() {
-        let asked = tokio::time::timeout(Duration::from_secs(20), async {
+        let asked = tokio::time::timeout(Duration::from_secs(60), async {
             loop {
                 match store.look_up(question(&key, purpose), Answer::NotAsked, None, None).await {
                     Found::Unavailable(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -47,7 +47,7 @@ async fn fill(processes: &[Process]) {
             let all = async {
                 while !found(process, Purpose::Reuse).await.iter().all(|found| matches!(found, Found::Stored(_))) {}
             };
-            tokio::time::timeout(Duration::from_secs(20), all).await.expect("all of it in the cluster");
+            tokio::time::timeout(Duration::from_secs(60), all).await.expect("all of it in the cluster");
         }
     }
 }

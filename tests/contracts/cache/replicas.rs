@@ -8,7 +8,7 @@ use super::*;
 use crate::redis_server::Sentinels;
 
 /// How long anything may take that has to come about by itself on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings(url: &str) -> Settings {
     let settings = Settings::of_url(url).expect("a URL");

@@ -21,7 +21,7 @@ use sidegate::telemetry::registry::Registry;
 use crate::redis_server::RedisServer;
 
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A tier that remembers texts, and what it was told.
 pub struct Notebook {

@@ -9,7 +9,7 @@ use super::hpack::{Reader, block};
 /// The client's connection preface (RFC 9113 §3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a frame is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;

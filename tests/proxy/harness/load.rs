@@ -88,10 +88,14 @@ impl Load {
         self.answered.load(Ordering::SeqCst)
     }
 
-    /// Waits for so many answers more.
+    /// Waits for so many answers more, however slowly they come: what may not happen is that none does.
     pub fn wait_for_more(&self, answers: u64) {
-        let goal = self.answered() + answers;
-        super::until(&format!("{answers} answers more under load"), || self.answered() >= goal);
+        let mut so_far = self.answered();
+        let goal = so_far + answers;
+        while so_far < goal {
+            super::until(&format!("an answer more under load, after {so_far}"), || self.answered() > so_far);
+            so_far = self.answered();
+        }
     }
 
     /// Lets each connection finish its request, and adds up.

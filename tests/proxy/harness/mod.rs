@@ -39,7 +39,7 @@ pub use relay::{Mode, Relay};
 pub use sidegate::{Configuration, Directory, Sidegate};
 
 /// How long anything may take before its test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `fact` holds; fails with `what` if it never does.
 pub fn until(what: &str, mut fact: impl FnMut() -> bool) {

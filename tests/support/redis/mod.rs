@@ -25,7 +25,7 @@ pub use cluster::RedisCluster;
 pub use sentinel::Sentinels;
 
 /// How long servers may take to become what they are started for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running redis-server.
 pub struct RedisServer {
@@ -114,7 +114,7 @@ impl RedisServer {
     /// # Errors
     /// As redis-rs says: it is away, or refuses.
     pub fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
-        let limit = Duration::from_secs(2);
+        let limit = Duration::from_secs(20);
         let mut connection = self.client().get_connection_with_timeout(limit)?;
         connection.set_read_timeout(Some(limit))?;
         words[1..].iter().fold(&mut redis::cmd(words[0]), |command, word| command.arg(word)).query(&mut connection)
