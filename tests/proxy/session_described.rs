@@ -1,6 +1,10 @@
-//! Sessions of Spring, in a hash that says itself when they are over, and of an app that the configuration describes.
+//! Sessions of Spring, in a hash that says itself when they are over, of an app that the configuration describes, and of one that
+//! keeps objects in them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::harness::{Answer, Configuration, Origin, RedisServer, Sidegate, until};
 
@@ -102,4 +106,51 @@ fn an_app_that_nobody_knows_is_described() {
     }
     redis.ask::<()>(&["DEL", OWN_KEY]).expect("DEL");
     until("a logout", || ask(&sidegate, "/own", OWN).status == 401);
+}
+
+/// A session of Flask's that `pickle.dumps(…, 4)` wrote of `before`, `x` (an object of the app's), `user_id` (7) and `again`.
+fn with_an_object() -> Vec<u8> {
+    let rows: serde_json::Value =
+        serde_json::from_str(include_str!("../fixtures/sessions/python.json")).expect("what Python wrote");
+    let row = rows.as_array().expect("rows").iter().find(|row| row[0] == "an object").expect("an object");
+    STANDARD.decode(row[2][4].as_str().expect("protocol 4")).expect("base64")
+}
+
+#[test]
+fn an_object_in_a_session_logs_nobody_out_and_names_nobody() {
+    let (redis, app) = (RedisServer::start(), Origin::saying("app"));
+    let (id, record) = ("CttPtIgpm-S2RgCwvQdF1NpY1_iheyc2edaSGahIB2Q", with_an_object());
+    let mut connection = redis.client().get_connection().expect("a connection to Redis");
+    redis::cmd("SET").arg(format!("session:{id}")).arg(record).exec(&mut connection).expect("SET");
+    let cookie = format!("session={id}");
+    let started = |user: &str| {
+        let tables = format!(
+            r#"
+            [session.flask]
+            format = "flask"
+            user = {user}
+            forward = {{ X-User-Id = "@user", X-Kept = "x", X-Kept-Id = "x.id" }}
+
+            [[route]]
+            path = "/account"
+            session = "flask"
+
+            [[route]]
+            path = "/page"
+            session = {{ use = "flask", mode = "optional" }}
+            "#
+        );
+        Configuration::of(&app).redis(&redis).with(&tables).start()
+    };
+    let sidegate = started("[\"user_id\", \"x\"]");
+    assert_eq!(ask(&sidegate, "/account", &cookie).status, 200);
+    let sent = app.last();
+    let field = |name: &str| sent.field(name).map(str::to_owned);
+    assert_eq!((field("x-user-id").as_deref(), field("x-kept"), field("x-kept-id")), (Some("7"), None, None));
+    for user in ["\"x\"", "\"x.id\"", "[\"x\", \"user_id\"]"] {
+        let sidegate = started(user);
+        assert_eq!(ask(&sidegate, "/account", &cookie).status, 401, "{user} is an object");
+        assert_eq!(ask(&sidegate, "/page", &cookie).status, 200, "{user} is an object");
+        assert_eq!(app.last().field("x-user-id"), None, "{user} names nobody");
+    }
 }

@@ -108,7 +108,7 @@ impl Way for CustomWay {
             None if matches!(record, Datum::Map(_) | Datum::List(_)) => &record,
             None => return Err("record has no attributes"),
         };
-        Ok(Some(Record::of(wanted, session)))
+        Record::of(wanted, session).map(Some)
     }
 }
 
@@ -116,7 +116,8 @@ impl Way for CustomWay {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::fixtures::agree;
+    use super::super::fixtures::{agree, is_bounded, live};
+    use super::super::php::odd::fuzz;
     use super::super::tests::wanted;
     use super::*;
     use crate::session::{Carrier, Definition, Format};
@@ -209,6 +210,63 @@ mod tests {
         let way = |secrets: &Secrets| CustomWay::new(&signed, secrets).map(|_| ());
         assert_eq!(way(&Secrets::default()), Err("the credential is signed: `secrets` is missing".into()));
         assert_eq!(way(&Secrets::new(["secret".into()])), Ok(()));
+    }
+
+    /// No damaged credential is taken for one that was not signed, whatever its steps undo.
+    #[test]
+    fn fuzz_custom_credentials() {
+        let itsdangerous: &[&str] = &["signed:hmac-sha1:base64url:.:flask-session"];
+        let cookie_signature: &[&str] = &["percent", "prefix:s:", "signed:hmac-sha256:base64:."];
+        for (profile, steps) in [("flask-msgpack-signed", itsdangerous), ("express", cookie_signature)] {
+            let live = live(profile);
+            let secrets = Secrets::new(live.iter().flat_map(|live| &live.secrets).map(|secret| secret.as_str().into()));
+            let custom = custom(steps, identifiers("A-Za-z0-9_-", 16, 64), "s:{id}", &["json"]).into();
+            let way = CustomWay::new(&custom, &secrets).unwrap();
+            let seeds: Vec<Vec<u8>> = live.iter().map(|live| live.credential.clone()).collect();
+            fuzz("custom credentials", &seeds, |text| {
+                let located = way.locate(text);
+                assert_eq!(located, way.locate(text));
+                let is_theirs = |found: &Located| live.iter().any(|live| live.identifier == found.identifier);
+                assert!(located.as_ref().map_or(true, is_theirs), "forged: {}", text.escape_ascii());
+                located.is_ok()
+            });
+        }
+    }
+
+    /// Every coding and decoder, the first byte of an input saying which.
+    #[test]
+    fn fuzz_custom_values() {
+        let zlib = |plain: &[u8]| {
+            let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut encoder, plain).unwrap();
+            encoder.finish().unwrap()
+        };
+        let captured = |profile: &str| live(profile).swap_remove(0).record;
+        let hex = |bytes: &[u8]| sign::hex(bytes).into_bytes();
+        let php = &b"a:2:{s:7:\"user_id\";i:5;s:1:\"o\";O:1:\"P\":1:{s:1:\"a\";d:1.5;}}"[..];
+        let igbinary = &b"\0\0\0\x02\x14\x02\x11\x07user_id\x06\x05\x11\x01o\x17\x01P\x14\x01\x11\x01a\x00"[..];
+        let all: [(&[&str], Vec<u8>); 9] = [
+            (&["zlib", "json"], zlib(&captured("express"))),
+            (&["json"], captured("express")),
+            (&["msgpack"], captured("flask-msgpack")),
+            (&["hex", "pickle"], hex(&captured("flask-old-pickle"))),
+            (&["hex", "zlib", "marshal"], hex(&zlib(&captured("rails-redis-store")))),
+            (&["php"], php.to_vec()),
+            (&["igbinary"], igbinary.to_vec()),
+            (&["php-session"], b"user_id|i:5;roles|a:1:{i:0;s:4:\"user\";}".to_vec()),
+            (&["php-binary"], b"\x07user_idi:5;\x01oN;".to_vec()),
+        ];
+        let values = all.each_ref().map(|(words, _)| Value::parse(words).unwrap());
+        let seeds: Vec<Vec<u8>> = (0..).zip(&all).map(|(kind, (_, bytes))| [&[kind][..], bytes].concat()).collect();
+        fuzz("custom values", &seeds, |input| {
+            let Some((kind, bytes)) = input.split_first() else { return false };
+            let value = &values[usize::from(*kind) % values.len()];
+            let told = value.decode(bytes);
+            // Written out: a number that is none is not the same as itself.
+            assert_eq!(format!("{told:?}"), format!("{:?}", value.decode(bytes)));
+            told.iter().for_each(is_bounded);
+            told.is_ok()
+        });
     }
 
     proptest! {

@@ -6,7 +6,10 @@
 //! 2. Texts are as they are, numbers and truth values as JSON writes them, whole numbers without a fraction (`5.0` is `5`); nothing, maps, bytes that are no text, and what
 //!    is opaque have no text. A list of texts is several texts of one attribute.
 //! 3. A number that has lost digits on the way has no text.
-//! 4. A birth is a number of seconds or milliseconds since 1970, or a timestamp (RFC 3339).
+//! 4. What is within something opaque is opaque. Where the user is to be told and there is somebody who has no text (something
+//!    opaque, bytes that are no text, a number that has lost digits, a text that is too long), the record is not read: somebody is logged
+//!    in, and nobody knows who.
+//! 5. A birth is a number of seconds or milliseconds since 1970, or a timestamp (RFC 3339).
 //!
 //! # Why
 //! Rule 3: beyond 2^53 a number without fraction has been rounded: two users could become one.
@@ -96,6 +99,7 @@ impl Datum {
         match self {
             Self::Map(entries) => entries.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value),
             Self::List(items) => items.get(name.parse::<usize>().ok()?),
+            Self::Opaque => Some(self),
             _ => None,
         }
     }
@@ -118,7 +122,17 @@ impl Datum {
         }
     }
 
-    /// The time that it tells (rule 4), in Unix milliseconds.
+    /// Whether it may name somebody although it has no text (rule 4).
+    fn is_untold(&self) -> bool {
+        match self {
+            Self::Opaque => true,
+            Self::Bytes(bytes) => !bytes.is_empty(),
+            Self::Text(_) | Self::Float(_) => self.text().is_none(),
+            Self::Nothing | Self::Flag(_) | Self::Whole(_) | Self::List(_) | Self::Map(_) => false,
+        }
+    }
+
+    /// The time that it tells (rule 5), in Unix milliseconds.
     pub fn time(&self) -> Option<u64> {
         let since = match self {
             Self::Text(text) => match text.parse::<f64>() {
@@ -136,14 +150,23 @@ impl Datum {
     }
 }
 
+/// Why a record is not read whose user has no text.
+pub const UNTOLD: &str = "the attribute of the user cannot be read";
+
 impl Record {
     /// What `record` says.
-    pub fn of(wanted: &Wanted, record: &Datum) -> Self {
+    ///
+    /// # Errors
+    /// It tells of a user that cannot be read (rule 4), before it names one that can.
+    pub fn of(wanted: &Wanted, record: &Datum) -> Result<Self, &'static str> {
         let mut read = Self::default();
         for (index, path) in wanted.paths().iter().enumerate() {
             let Some(value) = record.at(path) else { continue };
             if let Datum::List(items) = value {
                 read.attributes.extend(items.iter().filter_map(Datum::text).map(|text| (path.clone(), text)));
+            }
+            if index < wanted.users() && read.user.is_none() && value.is_untold() {
+                return Err(UNTOLD);
             }
             let Some(text) = value.text() else { continue };
             if index < wanted.users() && read.user.is_none() && wanted.names_somebody(value, &text) {
@@ -155,7 +178,7 @@ impl Record {
         if let (true, Datum::Map(entries)) = (wanted.names(), record) {
             read.names = entries.iter().map(|(name, _)| name.clone()).collect();
         }
-        read
+        Ok(read)
     }
 }
 
@@ -191,17 +214,48 @@ mod tests {
     #[test]
     fn the_first_attribute_that_names_somebody_is_the_user() {
         let wanted = Wanted { users: 2, paths: vec!["a".into(), "b".into()], ..wanted(&[]) };
-        let user = |a: Datum, b: Datum| Record::of(&wanted, &map(&[("a", a), ("b", b)])).user;
+        let user = |a: Datum, b: Datum| Record::of(&wanted, &map(&[("a", a), ("b", b)])).unwrap().user;
         assert_eq!(user(Datum::Whole(1), Datum::Whole(2)).as_deref(), Some("1"));
         assert_eq!(user(Datum::Nothing, Datum::Whole(2)).as_deref(), Some("2"));
         assert_eq!(user(Datum::Flag(true), Datum::Text(String::new())), None);
-        assert_eq!(user(Datum::List(vec![Datum::Whole(1)]), Datum::Opaque), None);
+        assert_eq!(user(Datum::List(vec![Datum::Whole(1)]), Datum::Map(Vec::new())), None);
+        assert_eq!(user(Datum::Whole(1), Datum::Opaque).as_deref(), Some("1"), "the first has told");
+    }
+
+    #[test]
+    fn a_user_that_cannot_be_told_is_not_nobody() {
+        let wanted = Wanted { users: 2, ..wanted(&["a", "b.id", "c"]) };
+        let of = |a: Datum, b: Datum| Record::of(&wanted, &map(&[("a", a), ("b", b), ("c", Datum::Opaque)]));
+        let long = Datum::Text("x".repeat(MAX_TEXT + 1));
+        for untold in [Datum::Opaque, Datum::Bytes(vec![0xff]), Datum::Float(1e30), Datum::Float(f64::NAN), long] {
+            assert_eq!(of(untold.clone(), Datum::Nothing), Err(UNTOLD), "{untold:?}");
+            assert_eq!(
+                of(untold.clone(), map(&[("id", Datum::Whole(7))])),
+                Err(UNTOLD),
+                "another is not taken: {untold:?}"
+            );
+            assert_eq!(of(Datum::Nothing, map(&[("id", untold.clone())])), Err(UNTOLD), "{untold:?}");
+        }
+        assert_eq!(of(Datum::Nothing, Datum::Opaque), Err(UNTOLD), "within something opaque");
+        let told = of(Datum::Whole(5), Datum::Opaque).unwrap();
+        assert_eq!((told.user.as_deref(), told.attributes.len()), (Some("5"), 1), "what is opaque is no attribute");
+    }
+
+    #[test]
+    fn what_is_within_something_opaque_is_opaque_and_satisfies_nothing() {
+        let record =
+            map(&[("id", Datum::Whole(5)), ("user", Datum::Opaque), ("roles", Datum::List(vec![Datum::Opaque]))]);
+        for path in ["user", "user.id", "user.0.name", "roles.0", "roles.0.x"] {
+            assert_eq!(record.at(path), Some(&Datum::Opaque), "{path}");
+        }
+        let wanted = wanted(&["id", "user", "user.role", "roles", "roles.0"]);
+        assert_eq!(Record::of(&wanted, &record).unwrap().attributes, [("id".to_owned(), "5".to_owned())]);
     }
 
     #[test]
     fn a_list_is_several_attributes_of_one_path() {
         let roles = Datum::List(vec![Datum::Text("user".into()), Datum::Nothing, Datum::Text("editor".into())]);
-        let record = Record::of(&wanted(&["id", "roles"]), &map(&[("roles", roles)]));
+        let record = Record::of(&wanted(&["id", "roles"]), &map(&[("roles", roles)])).unwrap();
         let read: Vec<_> = record.attributes.iter().map(|(path, text)| format!("{path}={text}")).collect();
         assert_eq!(read, ["roles=user", "roles=editor"]);
     }

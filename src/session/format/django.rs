@@ -35,8 +35,7 @@ impl Way for Django {
 
     fn read(&self, wanted: &Wanted, stored: Stored<'_>, _: u64) -> Result<Option<Record>, &'static str> {
         let Stored::Text(bytes) = stored else { return Err("record is not a string") };
-        let record = python::decode(&plain(bytes)?)?;
-        Ok(Some(Record::of(wanted, &record)))
+        Record::of(wanted, &python::decode(&plain(bytes)?)?).map(Some)
     }
 }
 

@@ -64,7 +64,7 @@ impl Way for Express {
         let Stored::Text(bytes) = stored else { return Err("record is not a string") };
         let record = json::decode(bytes)?;
         match record.at("cookie") {
-            Some(Datum::Map(_)) => Ok(Some(Record::of(wanted, &record))),
+            Some(Datum::Map(_)) => Record::of(wanted, &record).map(Some),
             _ => Err("record has no `cookie`: express-session did not write it"),
         }
     }
@@ -74,7 +74,8 @@ impl Way for Express {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::fixtures::agree;
+    use super::super::fixtures::{agree, is_bounded, live};
+    use super::super::php::odd::fuzz;
     use super::super::tests::wanted;
     use super::*;
     use crate::session::{Definition, Format};
@@ -161,6 +162,35 @@ mod tests {
             assert_eq!(read(strange), Err("record has no `cookie`: express-session did not write it"), "{strange}");
         }
         assert_eq!(read(""), Err("record is not JSON"));
+    }
+
+    /// No damaged cookie is taken, however it is spelt: a signature vouches for one text.
+    #[test]
+    fn fuzz_express_cookies() {
+        let live = live("express");
+        let secrets: Vec<&str> = live.iter().flat_map(|live| &live.secrets).map(String::as_str).collect();
+        let way = express(&secrets);
+        let sent: Vec<Vec<u8>> = live.into_iter().map(|live| live.credential).collect();
+        let bare = |text: &Vec<u8>| percent::component(text).unwrap().into_owned();
+        let seeds: Vec<Vec<u8>> = sent.iter().cloned().chain(sent.iter().map(bare)).collect();
+        fuzz("express cookies", &seeds, |text| {
+            let located = way.locate(text);
+            assert_eq!(located, way.locate(text));
+            assert!(located.is_err() || seeds.iter().any(|seed| seed == text), "forged: {}", text.escape_ascii());
+            located.is_ok()
+        });
+    }
+
+    #[test]
+    fn fuzz_express_records() {
+        let seeds: Vec<Vec<u8>> = live("express").into_iter().map(|live| live.record).collect();
+        let (way, wanted) = (express(&["s"]), wanted(&["user_id", "passport.user", "cart.0", "cookie.expires"]));
+        fuzz("express records", &seeds, |bytes| {
+            let read = way.read(&wanted, Stored::Text(bytes), 0);
+            assert_eq!(read, way.read(&wanted, Stored::Text(bytes), 0));
+            json::decode(bytes).iter().for_each(is_bounded);
+            read.is_ok()
+        });
     }
 
     proptest! {

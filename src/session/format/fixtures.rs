@@ -9,7 +9,9 @@ use super::super::digest::Key;
 use super::super::store::known::Reading;
 use super::super::verdict::{Found, Verdict, judge};
 use super::super::{Definition, Secrets};
-use super::Stored;
+use super::datum::Datum;
+use super::python::tests::weight;
+use super::{MAX_RECORD, Stored};
 use crate::exchange::Presented;
 
 /// Requires that every capture of `profile` is judged as its app judged it; says how many there are.
@@ -24,6 +26,45 @@ pub fn agree(profile: &str, definition: Definition) -> usize {
         check(row, definition.clone());
     }
     rows.len()
+}
+
+/// A session that an app made and took when it was captured.
+pub struct Live {
+    /// As the client sent it.
+    pub credential: Vec<u8>,
+    /// Whose signature it has, if any.
+    pub secrets: Vec<String>,
+    /// Its identifier.
+    pub identifier: String,
+    /// What Redis held, a string.
+    pub record: Vec<u8>,
+}
+
+/// Those of all profiles that begin with `profile`.
+pub fn live(profile: &str) -> Vec<Live> {
+    let rows: Vec<Json> =
+        serde_json::from_str(include_str!("../../../tests/fixtures/sessions/frameworks.json")).unwrap();
+    let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
+    let of = |row: &&Json| {
+        let named = row["profile"].as_str().is_some_and(|name| name.starts_with(profile));
+        named && row["expected"]["valid"] == true && row["redis_type"] == "string"
+    };
+    let live = rows.iter().filter(of).map(|row| Live {
+        credential: text(&row["cookie_value_raw"]).into_bytes(),
+        secrets: text(&row["secret"]).split(',').filter(|secret| !secret.is_empty()).map(str::to_owned).collect(),
+        identifier: text(&row["expected"]["session_id"]),
+        record: STANDARD.decode(text(&row["redis_value_base64"])).unwrap(),
+    });
+    let live: Vec<_> = live.collect();
+    assert!(!live.is_empty(), "no captures of {profile}");
+    live
+}
+
+/// Requires that what is told of a record is within the bounds of all decoders.
+pub fn is_bounded(told: &Datum) {
+    let (values, length) = weight(told);
+    // Some decoders count names, some do not.
+    assert!(values <= 2 * 16_384 && length <= 4 * MAX_RECORD, "{values} values, {length} bytes");
 }
 
 fn check(row: &Json, mut definition: Definition) {

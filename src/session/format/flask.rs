@@ -78,7 +78,7 @@ impl Way for Flask {
 
     fn read(&self, wanted: &Wanted, stored: Stored<'_>, _: u64) -> Result<Option<Record>, &'static str> {
         let Stored::Text(bytes) = stored else { return Err("record is not a string") };
-        python::decode(bytes).map(|record| Some(Record::of(wanted, &record)))
+        Record::of(wanted, &python::decode(bytes)?).map(Some)
     }
 }
 

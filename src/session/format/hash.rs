@@ -33,7 +33,7 @@ impl Way for Hash {
         if values.iter().flatten().map(|value| value.len()).sum::<usize>() > MAX_RECORD {
             return Err("record too large");
         }
-        Ok(record(wanted, values))
+        record(wanted, values)
     }
 }
 
@@ -41,22 +41,26 @@ impl Way for Hash {
 /// is not text (UTF-8).
 ///
 /// Returns nothing if none of them is there.
-fn record(wanted: &Wanted, values: &[Option<&[u8]>]) -> Option<Record> {
+///
+/// # Errors
+/// As [`Record::of`].
+fn record(wanted: &Wanted, values: &[Option<&[u8]>]) -> Result<Option<Record>, &'static str> {
     let names = wanted.paths().iter().map(String::as_str).chain(wanted.born());
     let there = |(name, value): (&str, &Option<&[u8]>)| Some((name.to_owned(), Datum::of_bytes((*value)?)));
     let fields: Vec<_> = names.zip(values).filter_map(there).collect();
-    (!fields.is_empty()).then(|| Record::of(wanted, &Datum::Map(fields)))
+    (!fields.is_empty()).then(|| Record::of(wanted, &Datum::Map(fields))).transpose()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::datum::UNTOLD;
     use super::super::fixtures::agree;
     use super::super::tests::wanted;
     use super::*;
     use crate::session::{Carrier, Definition, Format};
 
     fn read(values: &[Option<&[u8]>]) -> Option<Record> {
-        record(&wanted(&["user_id", "name"]), values)
+        record(&wanted(&["user_id", "name"]), values).unwrap()
     }
 
     #[test]
@@ -70,7 +74,7 @@ mod tests {
     fn hash_without_user_is_no_login_and_one_without_anything_is_no_record() {
         assert_eq!(read(&[None, Some(b"x")]).unwrap().user, None);
         assert_eq!(read(&[Some(b""), None]).unwrap().user, None);
-        assert_eq!(read(&[Some(b"\xff"), None]).unwrap().user, None);
+        assert_eq!(record(&wanted(&["user_id", "name"]), &[Some(b"\xff"), None]), Err(UNTOLD));
         assert_eq!(read(&[None, None]), None);
     }
 

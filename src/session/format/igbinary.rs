@@ -13,7 +13,7 @@
 //! | 0e 0f 10 | the place, in 1, 2, 4 bytes, of a text that has been written before |
 //! | 11 12 13 | a length of 1, 2, 4 bytes, a text |
 //! | 14 15 16 | a count of 1, 2, 4 bytes, as many keys (a number or a text) with values |
-//! | 17 18 19, 1a 1b 1c | an object: its class as a new text, or by place; then an array of properties, or 1d 1e 1f (a length, bytes of its own making), or 27 (enum: a text) |
+//! | 17 18 19, 1a 1b 1c | an object: its class as a new text, or by place; then an array of properties, or 1d 1e 1f (a length, bytes of its own making), or 27 (enum: a text). Among the properties 00 in the place of a key, without a value, is one that was never set |
 //! | 01 02 03, 22 23 24 | the place, in 1, 2, 4 bytes, of an array, of an object that has been written before |
 //! | 25 | a reference: a value that others refer to, or the place of the one that it refers to |
 //!
@@ -101,7 +101,7 @@ fn value<'a>(input: &mut Input<'a>, budget: &mut Budget) -> Result<Value<'a>, &'
 fn object(input: &mut Input<'_>, budget: &mut Budget) -> Result<(), &'static str> {
     let kind = input.kind()?;
     match kind {
-        0x14..=0x16 => entries(kind, input, budget).map(drop),
+        0x14..=0x16 => properties(kind, input, budget),
         0x1d..=0x1f => {
             let length = input.length(kind)?;
             input.take(length).map(drop)
@@ -127,6 +127,24 @@ fn reference<'a>(input: &mut Input<'a>, budget: &mut Budget) -> Result<Value<'a>
         _ => drop(input.place()),
     }
     value(input, budget)
+}
+
+/// Those of an object, which are read over.
+fn properties(kind: u8, input: &mut Input<'_>, budget: &mut Budget) -> Result<(), &'static str> {
+    let count = input.length(kind)?;
+    budget.within(|budget| {
+        for _ in 0..count {
+            if let Some(0x00) = input.rest.first() {
+                // Never set, as a typed one may be; counted all the same.
+                input.kind()?;
+                budget.spend()?;
+                continue;
+            }
+            key(input)?;
+            value(input, budget)?;
+        }
+        Ok(())
+    })
 }
 
 fn entries<'a>(kind: u8, input: &mut Input<'a>, budget: &mut Budget) -> Result<Entries<'a>, &'static str> {
@@ -317,7 +335,7 @@ mod tests {
 
     #[test]
     fn what_igbinary_does_not_write_is_refused() {
-        let hostile: [&[u8]; 22] = [
+        let hostile: [&[u8]; 23] = [
             b"",
             b"\x06",
             b"\x0a\0\0\0",
@@ -334,6 +352,7 @@ mod tests {
             b"\x17\x01P",
             b"\x17\x01P\x00",
             b"\x1a\x00\x14\x00",
+            b"\x17\x01P\x14\x01\x05\x00",
             b"\x17\x01P\x1d\x05ab",
             b"\x17\x01P\x27\x06\x00",
             b"\x25",

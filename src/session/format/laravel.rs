@@ -86,7 +86,7 @@ impl Way for Laravel {
 
     fn read(&self, wanted: &Wanted, stored: Stored<'_>, _: u64) -> Result<Option<Record>, &'static str> {
         let Stored::Text(bytes) = stored else { return Err("record is not a string") };
-        self.attributes(bytes).map(|attributes| Some(Record::of(wanted, &attributes)))
+        Record::of(wanted, &self.attributes(bytes)?).map(Some)
     }
 }
 

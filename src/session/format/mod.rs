@@ -5,13 +5,17 @@
 //!    identifier. Its text becomes part of a key, and must reach no other family of keys.
 //! 3. Of a record only the attributes that the configuration names are kept, as text.
 //! 4. A user is named by a text that is not blank, or by a number that is not 0. Nothing, `null`, `""`, `true`, `false`, lists and
-//!    objects name nobody; nor does the text `0` where the app is PHP (`php`, `laravel`), to which that is false.
+//!    objects name nobody; nor does the text `0` where the app is PHP (`php`, `laravel`), to which that is false. Where there is
+//!    something that cannot be read in its place, the record is not read (`datum`).
 //! 5. A record beyond [`MAX_RECORD`] is not read; an attribute beyond [`MAX_TEXT`] is left out. Decoders are bounded in depth
-//!    and number of values, build nothing but data, and refuse what they do not know.
+//!    and number of values, and build nothing but data. An unknown *value* is opaque, and the others stay readable; an unknown
+//!    *structure*, of which nobody knows where it ends, fails the record.
 //!
 //! # Why
 //! Rule 4: a flag would make one user of all who are logged in, and what is stored or counted for one would be for all. 0 and blanks are
 //! what apps leave behind when they log somebody out, and false to nearly all of them.
+//! Rule 5: one object in a record must not log its owner out, and what stands behind a structure that is guessed at might say
+//! anything.
 //! Being stricter than the app about spelling costs nothing: browsers return what they were given.
 
 pub mod custom;
@@ -288,7 +292,7 @@ pub(super) mod tests {
         use datum::Datum::{Float, Map, Text, Whole};
         let user = |format: &Format, value: &datum::Datum| {
             let definition = Definition { user: vec!["id".into()], ..Definition::new("web", format.clone()) };
-            Record::of(&Wanted::of(&definition), &Map(vec![("id".into(), value.clone())])).user
+            Record::of(&Wanted::of(&definition), &Map(vec![("id".into(), value.clone())])).unwrap().user
         };
         let php = [Format::Php(Handler::Php), Format::Laravel(Cipher::Cbc)];
         for format in php.iter().chain(&[Format::Json, Format::Hash, Format::Django]) {

@@ -57,7 +57,7 @@ impl Way for Php {
 
     fn read(&self, wanted: &Wanted, stored: Stored<'_>, _: u64) -> Result<Option<Record>, &'static str> {
         let Stored::Text(bytes) = stored else { return Err("record is not a string") };
-        decode(self.handler, bytes).map(|variables| Some(Record::of(wanted, &variables)))
+        Record::of(wanted, &decode(self.handler, bytes)?).map(Some)
     }
 }
 

@@ -1,25 +1,39 @@
 //! pickle of Python, protocols 2 to 5, read as data: nothing is imported, called or made. Pure.
 //!
-//! 1. A closed set of opcodes makes data (`opcode`); any other ends the reading, and the reason names it.
-//! 2. A class is a marker that nobody looks up (STACK_GLOBAL), and what calling it would give is opaque (REDUCE): a record
-//!    with a `datetime` or a `Decimal` keeps its other attributes. What is put into such an object is dropped.
-//! 3. A pickle begins with its protocol and ends with STOP, exactly one value on the stack, and nothing behind it. A frame
+//! 1. A closed set of opcodes makes data (`opcode`); any other ends the reading, and the reason names it: nobody knows what it
+//!    takes from the stack.
+//! 2. A class is a marker that nobody looks up (GLOBAL, STACK_GLOBAL, EXT). What calling it or making an object of it would give
+//!    (REDUCE, NEWOBJ, NEWOBJ_EX) is opaque: a record with a `datetime`, a `UUID` or an object of the app's keeps its other
+//!    attributes. A few classes hold what they are given and nothing else, and are read (`known`).
+//! 3. What is put into something opaque is dropped (BUILD, APPENDS, ADDITEMS, SETITEMS), and it stays opaque wherever it is
+//!    referred to. A map that is filled by BUILD is opaque from then on; nothing else may be.
+//! 4. What is opaque names nobody and is never a text (`datum`): a record whose user is opaque, or within something opaque, is not
+//!    read, and one that is opaque as a whole is no session.
+//! 5. A pickle begins with its protocol and ends with STOP, exactly one value on the stack, and nothing behind it. A frame
 //!    (PEP 3154) is no longer than the record, and no value reaches over its end.
-//! 4. Work is bounded by the record's length, memory by the number of its values; nothing is reserved for a length that is
-//!    merely claimed. No more values are remembered (MEMOIZE) than there are.
+//! 6. Work is bounded by the record's length, memory by the number of its values, those that are copied counted again; nothing is
+//!    reserved for a length that is merely claimed. No more values are remembered (MEMOIZE) than there are.
+//! 7. A `str` of Python 2 is text where it is ASCII, as for Python 3; else bytes.
 //!
 //! # Why
-//! Loading a pickle runs whatever code its writer chose. This reads the few words that a dictionary of plain values is
-//! written with, and has no other.
+//! Loading a pickle runs whatever code its writer chose. This reads the words that values are written with, and no more: of code
+//! it sees a name, and compares it.
+//!
+//! Rule 2: each opcode says how much it takes, so that an unknown object is no reason not to know who is logged in. Whoever has
+//! one flashed `Markup` or one `UUID` in a session would otherwise be logged out by us.
+//!
+//! Protocols 0 and 1 are those of Python 2 unless it is told otherwise, have no mark to be known by, and are not read.
 
 mod graph;
+mod known;
 mod opcode;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::HashMap;
 
 use self::graph::{Graph, Node, Place};
+use self::known::Known;
 use self::opcode::*;
 use super::MAX_RECORD;
 use super::datum::Datum;
@@ -94,16 +108,26 @@ impl<'a> Machine<'a> {
                 let number = whole(self.take(length.into())?);
                 self.push(number)
             }
+            LONG4 => {
+                let length = u32::from_le_bytes(self.array()?);
+                let number = whole(self.take(usize::try_from(length).unwrap_or(usize::MAX))?);
+                self.push(number)
+            }
             BINFLOAT => {
                 let number = f64::from_be_bytes(self.array()?);
                 self.push(Node::Float(number))
             }
-            SHORT_BINUNICODE | BINUNICODE => {
-                let bytes = self.counted(opcode == SHORT_BINUNICODE)?;
+            SHORT_BINUNICODE | BINUNICODE | BINUNICODE8 => {
+                let bytes = self.counted(opcode)?;
                 self.push(std::str::from_utf8(bytes).map_or(Node::Bytes(bytes), Node::Text))
             }
-            SHORT_BINBYTES | BINBYTES => {
-                let bytes = self.counted(opcode == SHORT_BINBYTES)?;
+            SHORT_BINSTRING | BINSTRING => {
+                let bytes = self.counted(opcode)?;
+                let text = std::str::from_utf8(bytes).ok().filter(|text| text.is_ascii());
+                self.push(text.map_or(Node::Bytes(bytes), Node::Text))
+            }
+            SHORT_BINBYTES | BINBYTES | BINBYTES8 | BYTEARRAY8 => {
+                let bytes = self.counted(opcode)?;
                 self.push(Node::Bytes(bytes))
             }
             EMPTY_LIST => self.push(Node::List(Vec::new())),
@@ -156,8 +180,20 @@ impl<'a> Machine<'a> {
                 self.stack.push(*place);
                 Ok(())
             }
+            POP => self.pop_many(1).map(drop),
+            POP_MARK => self.pop_marked().map(drop),
+            GLOBAL => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push(Node::Class(Known::of(module, name)))
+            }
             STACK_GLOBAL => self.class(),
-            REDUCE => self.object(),
+            // Numbers of classes in a registry that only the app has.
+            EXT1 => self.array().and_then(|[_]| self.push(Node::Class(None))),
+            EXT2 => self.array().and_then(|[_, _]| self.push(Node::Class(None))),
+            EXT4 => self.array().and_then(|[_, _, _, _]| self.push(Node::Class(None))),
+            REDUCE | NEWOBJ => self.object(opcode == NEWOBJ),
+            NEWOBJ_EX => self.object_by_names(),
+            BUILD => self.build(),
             other => Err(refusal(other)),
         }
     }
@@ -226,21 +262,59 @@ impl<'a> Machine<'a> {
     }
 
     fn class(&mut self) -> Step {
-        for part in self.pop_many(2)? {
-            if !matches!(self.graph.at(part)?, Node::Text(_)) {
-                return Err("pickle names a class without a name");
-            }
-        }
-        self.push(Node::Class)
+        let parts = self.pop_many(2)?;
+        let text = |part: &Place| match self.graph.at(*part)? {
+            Node::Text(text) => Ok(*text),
+            _ => Err(NAMELESS),
+        };
+        let [module, name] = parts.as_slice() else { return Err(NAMELESS) };
+        let known = Known::of(text(module)?, text(name)?);
+        self.push(Node::Class(known))
     }
 
-    fn object(&mut self) -> Step {
+    /// Rule 2.
+    fn object(&mut self, is_new: bool) -> Step {
         let parts = self.pop_many(2)?;
-        let [class, arguments] = parts.as_slice() else { return Err("pickle takes what is not there") };
-        if !matches!((self.graph.at(*class)?, self.graph.at(*arguments)?), (Node::Class, Node::Fixed(_))) {
-            return Err("pickle calls what is no class");
+        let [class, arguments] = parts.as_slice() else { return Err(NO_CLASS) };
+        let known = self.called(*class, *arguments)?.filter(|known| known.is_new() == is_new);
+        let made = match known {
+            Some(known) => self.graph.known(known, *arguments)?,
+            None => Node::Object,
+        };
+        self.push(made)
+    }
+
+    fn object_by_names(&mut self) -> Step {
+        let parts = self.pop_many(3)?;
+        let [class, arguments, names] = parts.as_slice() else { return Err(NO_CLASS) };
+        self.called(*class, *arguments)?;
+        match self.graph.at(*names)? {
+            Node::Map(_) | Node::Object => self.push(Node::Object),
+            _ => Err(NO_CLASS),
         }
-        self.push(Node::Object)
+    }
+
+    /// The class that is called, if it is known. What something opaque gives may be a class, too.
+    fn called(&self, class: Place, arguments: Place) -> Result<Option<Known>, &'static str> {
+        match (self.graph.at(class)?, self.graph.at(arguments)?) {
+            (Node::Class(known), Node::Fixed(_) | Node::Object) => Ok(*known),
+            (Node::Object, Node::Fixed(_) | Node::Object) => Ok(None),
+            _ => Err(NO_CLASS),
+        }
+    }
+
+    /// Rule 3.
+    fn build(&mut self) -> Step {
+        self.pop_many(1)?;
+        let object = self.last()?;
+        match self.graph.fill(object)? {
+            Node::Object | Node::Class(_) => Ok(()),
+            map @ Node::Map(_) => {
+                *map = Node::Object;
+                Ok(())
+            }
+            _ => Err("pickle fills what is no object"),
+        }
     }
 
     fn begin_frame(&mut self) -> Step {
@@ -257,9 +331,22 @@ impl<'a> Machine<'a> {
         if short { self.byte().map(u32::from) } else { self.array().map(u32::from_le_bytes) }
     }
 
-    fn counted(&mut self, short: bool) -> Result<&'a [u8], &'static str> {
-        let length = self.name(short)?;
+    /// The bytes behind their number, which is as long as `opcode` says.
+    fn counted(&mut self, opcode: u8) -> Result<&'a [u8], &'static str> {
+        let length = match opcode {
+            SHORT_BINUNICODE | SHORT_BINBYTES | SHORT_BINSTRING => self.byte()?.into(),
+            BINUNICODE8 | BINBYTES8 | BYTEARRAY8 => u64::from_le_bytes(self.array()?),
+            _ => u32::from_le_bytes(self.array()?).into(),
+        };
         self.take(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    /// The text up to the end of the line, which is read over.
+    fn line(&mut self) -> Result<&'a str, &'static str> {
+        let length = memchr::memchr(b'\n', self.left).ok_or(CUT)?;
+        let line = self.take(length)?;
+        self.take(1)?;
+        std::str::from_utf8(line).map_err(|_| NAMELESS)
     }
 
     fn byte(&mut self) -> Result<u8, &'static str> {
@@ -281,6 +368,8 @@ impl<'a> Machine<'a> {
 }
 
 const CUT: &str = "record is cut short";
+const NAMELESS: &str = "pickle names a class without a name";
+const NO_CLASS: &str = "pickle calls what is no class";
 const MEMO: &str = "pickle remembers more than it has";
 
 /// A number in two's complement, the least byte first; none is 0.

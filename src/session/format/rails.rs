@@ -41,7 +41,7 @@ impl Way for Rails {
     fn read(&self, wanted: &Wanted, stored: Stored<'_>, now: u64) -> Result<Option<Record>, &'static str> {
         let Stored::Text(bytes) = stored else { return Err("record is not a string") };
         match session(bytes, now)? {
-            Some((record @ Datum::Map(_), ends)) => Ok(Some(Record { ends, ..Record::of(wanted, &record) })),
+            Some((record @ Datum::Map(_), ends)) => Ok(Some(Record { ends, ..Record::of(wanted, &record)? })),
             Some(_) => Err("record is not a hash"),
             None => Ok(None),
         }
@@ -75,7 +75,8 @@ fn value(marshalled: Marshalled<'_>) -> Result<Datum, &'static str> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::fixtures::agree;
+    use super::super::fixtures::{agree, is_bounded, live};
+    use super::super::php::odd::fuzz;
     use super::super::tests::wanted;
     use super::*;
     use crate::session::{Carrier, Definition, Format};
@@ -129,6 +130,40 @@ mod tests {
         assert_eq!(read(b"\xcc\x80\x81"), Err("record is Rails' MessagePack, which is not read"));
         assert_eq!(read(b"\x01\x78\x9c"), Err("record is not zlib"));
         assert_eq!(Rails::new("").read(&wanted(&["id"]), Stored::Fields(&[]), 0), Err("record is not a string"));
+    }
+
+    #[test]
+    fn fuzz_rails_cookies() {
+        let seeds: Vec<Vec<u8>> = live("rails").into_iter().map(|live| live.credential).collect();
+        let way = Rails::new("session:");
+        fuzz("rails cookies", &seeds, |text| {
+            let located = way.locate(text);
+            assert_eq!(located, way.locate(text));
+            let private = |key: &str| key.strip_prefix("session:2::").is_some_and(|digest| digest.len() == 64);
+            assert!(
+                located.as_ref().is_ok_and(|found| found.identifier.as_bytes() == text && private(&found.key))
+                    || located.is_err()
+            );
+            located.is_ok()
+        });
+    }
+
+    /// Marshal, JSON, and entries of cache_store of every Rails.
+    #[test]
+    fn fuzz_rails_records() {
+        let captured = live("rails").into_iter().map(|live| live.record);
+        let seeds: Vec<Vec<u8>> = captured.chain(entry::tests::all()).collect();
+        let (way, wanted) = (Rails::new("session:"), Wanted::of(&Definition::new("web", Format::Rails)));
+        fuzz("rails records", &seeds, |bytes| {
+            let held = session(bytes, 0);
+            assert_eq!(held, session(bytes, 0));
+            if let Ok(Some((record, _))) = &held {
+                is_bounded(record);
+            }
+            let read = way.read(&wanted, Stored::Text(bytes), 0);
+            assert!(read.is_err() || held.is_ok(), "read, and not decoded");
+            read.is_ok()
+        });
     }
 
     proptest! {

@@ -2,7 +2,8 @@
 //!
 //! 1. The identifier is a UUID as Java writes it. The cookie is its base64 with padding, or the UUID itself, as in `X-Auth-Token` and
 //!    from WebFlux: one has dashes, the other has none. `.ROUTE` behind it (`jvmRoute`) is cut off.
-//! 2. An attribute NAME is the field `sessionAttr:NAME`: serialized by Java, or JSON. An empty one was removed.
+//! 2. An attribute NAME is the field `sessionAttr:NAME`: serialized by Java, or JSON; one that cannot be read is opaque, and the
+//!    others stay readable. An empty one was removed.
 //! 3. A path is the name of an attribute, dots and all. In JSON it may lead further in: then the attribute's name is what
 //!    stands before the first dot.
 //! 4. A key is not a session. It stands while `maxInactiveInterval` is negative, or `lastAccessedTime` and that many seconds
@@ -71,7 +72,7 @@ impl Way for Spring {
         }
         let told = |(name, value): (&str, &Option<&[u8]>)| Some((name.to_owned(), attribute((*value)?)));
         let session = Datum::Map(names(wanted).into_iter().zip(attributes).filter_map(told).collect());
-        let mut record = Record::of(wanted, &session);
+        let mut record = Record::of(wanted, &session)?;
         if wanted.born().is_none() {
             record.born = u64::try_from(created).ok();
         }
@@ -127,8 +128,11 @@ fn number(value: &[u8]) -> Result<i128, &'static str> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::datum::UNTOLD;
+    use super::super::fixtures::is_bounded;
     use super::super::java::tests::{ALICE, HALF_AN_HOUR, LAST, LIST, NEVER};
     use super::super::marshal::tests::bytes;
+    use super::super::php::odd::fuzz;
     use super::*;
     use crate::session::{Definition, Format, settings};
 
@@ -192,9 +196,14 @@ mod tests {
             let hash = session(HALF_AN_HOUR, &[("sessionAttr:user_id", value)]);
             read(&definition(), &hash, ACCESSED).unwrap().unwrap().user
         };
-        // Removed, an object, no JSON, a list, and what is not called an attribute.
-        for nobody in [&b""[..], &bytes(LIST), b"alice", b"[\"alice\"]", b"null"] {
+        // Removed, a list, nothing, and what is not called an attribute.
+        for nobody in [&b""[..], b"[\"alice\"]", b"null"] {
             assert_eq!(anonymous(nobody.to_vec()), None, "{nobody:?}");
+        }
+        // An object, and no JSON: somebody, and nobody knows who.
+        for untold in [&bytes(LIST)[..], b"alice"] {
+            let hash = session(HALF_AN_HOUR, &[("sessionAttr:user_id", untold.to_vec())]);
+            assert_eq!(read(&definition(), &hash, ACCESSED), Err(UNTOLD), "{untold:?}");
         }
         assert_eq!(anonymous(b"\"alice\"".to_vec()).as_deref(), Some("alice"));
         let plain = session(HALF_AN_HOUR, &[("user_id", bytes(ALICE))]);
@@ -246,6 +255,50 @@ mod tests {
         let fields = Spring::new("", true).fields(&Wanted::of(&definition)).unwrap();
         assert_eq!(fields[..3], OWN);
         assert_eq!(fields[3..], ["sessionAttr:user.id", "sessionAttr:user", "sessionAttr:user.name"]);
+    }
+
+    #[test]
+    fn fuzz_spring_cookies() {
+        let seeds = [ID.to_owned(), STANDARD.encode(ID), format!("{ID}.node-1")].map(String::into_bytes);
+        for base64 in [true, false] {
+            let way = Spring::new("spring:session:sessions:", base64);
+            let seeds: Vec<Vec<u8>> = seeds.iter().filter(|seed| way.locate(seed).is_ok()).cloned().collect();
+            fuzz("spring cookies", &seeds, |text| {
+                let located = way.locate(text);
+                assert_eq!(located, way.locate(text));
+                let is_uuid = |id: &str| uuid(id.as_bytes()) == Ok(id) && id.len() == 36;
+                assert!(located.as_ref().map_or(true, |found| is_uuid(&found.identifier)), "{located:?}");
+                located.is_ok()
+            });
+        }
+    }
+
+    /// A damaged field in each place: what it says counts for its own attribute and no other.
+    #[test]
+    fn fuzz_spring_fields() {
+        let json =
+            [&b"\"alice\""[..], b"1795224951900", b"{\"authentication\":{\"name\":\"bob\"}}"].map(<[u8]>::to_vec);
+        let seeds: Vec<Vec<u8>> = [LAST, HALF_AN_HOUR, NEVER, ALICE].map(bytes).into_iter().chain(json).collect();
+        let (principal, attribute_of_user) = (format!("{ATTRIBUTE}{PRINCIPAL}"), format!("{ATTRIBUTE}user_id"));
+        fuzz("spring fields", &seeds, |damaged| {
+            let told = attribute(damaged);
+            is_bounded(&told);
+            for place in 0..5 {
+                let mut hash = session(HALF_AN_HOUR, &[(&*principal, Vec::new()), (&*attribute_of_user, bytes(ALICE))]);
+                hash[place].1 = damaged.to_vec();
+                let found = read(&definition(), &hash, ACCESSED);
+                assert_eq!(found, read(&definition(), &hash, ACCESSED));
+                let Ok(Some(record)) = found else { continue };
+                let text = told.text().filter(|text| !text.trim().is_empty());
+                let user = record.user.as_deref();
+                match place {
+                    0..3 => assert_eq!(user, Some("alice"), "a time names nobody"),
+                    3 => assert!(user == Some("alice") || user == text.as_deref(), "{user:?} of {told:?}"),
+                    _ => assert!(user.is_none() || user == text.as_deref(), "{user:?} of {told:?}"),
+                }
+            }
+            told != Datum::Opaque
+        });
     }
 
     proptest! {

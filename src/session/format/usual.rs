@@ -68,7 +68,7 @@ impl Format {
             ),
             // Devise's own attribute, or the app's.
             Self::Rails => of("_session_id", "session:", &["warden.user.user.key.0.0", "user_id"], false),
-            // What a principal-name index reads, or the app's own.
+            // What an app sets for a principal-name index, which Spring keeps beside the sessions; or its own.
             Self::Spring { .. } => of(
                 "SESSION",
                 "spring:session:sessions:",

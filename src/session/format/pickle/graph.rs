@@ -4,7 +4,8 @@
 //! 2. Told as data, a value that is referred to twice is two values: each is counted, its bytes too, and depth is bounded.
 //!    A value within itself is nested too deeply.
 //! 3. Names in maps are texts; a whole number as a name is written in decimal, an entry under any other name is left out.
-//! 4. Lists, tuples and sets are lists; objects and classes are opaque, and what is put into an object is dropped.
+//! 4. Lists, tuples and sets are lists; objects and classes are opaque, and what is put into an object is dropped. What a known
+//!    class would give (`known`) is what it holds.
 //!
 //! # Why
 //! A list of thirty levels that has each next one twice is 200 bytes of pickle and a thousand million values of data
@@ -12,6 +13,7 @@
 
 use super::super::MAX_RECORD;
 use super::super::datum::{Budget, Datum};
+use super::known::Known;
 
 /// Bytes of text that are told of one record, those of what is told twice counted twice.
 const MAX_TOLD: usize = 4 * MAX_RECORD;
@@ -46,8 +48,8 @@ pub enum Node<'a> {
     /// `dict`.
     Map(Vec<(Place, Place)>),
     /// What could be called; it is not.
-    Class,
-    /// What calling it would have given.
+    Class(Option<Known>),
+    /// What calling it would have given, whatever is put into it.
     Object,
 }
 
@@ -67,6 +69,38 @@ impl<'a> Graph<'a> {
         self.budget.spend()?;
         self.nodes.push(node);
         Ok(Place(self.nodes.len() - 1))
+    }
+
+    /// What `known` would give of `arguments`, a tuple; an object unless that is certain.
+    ///
+    /// # Errors
+    /// There are too many values: what is copied is counted again.
+    pub fn known(&mut self, known: Known, arguments: Place) -> Result<Node<'a>, &'static str> {
+        let Node::Fixed(arguments) = self.at(arguments)? else { return Ok(Node::Object) };
+        let only = match arguments.as_slice() {
+            [] => None,
+            [only] => Some(self.at(*only)?),
+            _ => return Ok(Node::Object),
+        };
+        Ok(match (known, only) {
+            (Known::Text, Some(Node::Text(text))) => Node::Text(text),
+            (Known::Ordered, None) | (Known::Defaulting, _) => Node::Map(Vec::new()),
+            (Known::Set, Some(Node::List(items))) => {
+                let items = items.clone();
+                self.count(items.len())?;
+                Node::Set(items)
+            }
+            (Known::Frozen, Some(Node::List(items))) => {
+                let items = items.clone();
+                self.count(items.len())?;
+                Node::Fixed(items)
+            }
+            _ => Node::Object,
+        })
+    }
+
+    fn count(&mut self, values: usize) -> Result<(), &'static str> {
+        (0..values).try_for_each(|_| self.budget.spend())
     }
 
     /// How many values there are.
@@ -122,7 +156,7 @@ impl Telling<'_> {
                 items.collect::<Result<_, _>>().map(Datum::List)
             })?,
             Node::Map(entries) => budget.within(|budget| self.entries(entries, budget).map(Datum::Map))?,
-            Node::Huge | Node::Class | Node::Object => Datum::Opaque,
+            Node::Huge | Node::Class(_) | Node::Object => Datum::Opaque,
         })
     }
 

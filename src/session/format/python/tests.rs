@@ -57,7 +57,7 @@ pub fn shown(datum: &Datum) -> String {
 }
 
 /// Values in `datum`, and bytes of their texts.
-fn weight(datum: &Datum) -> (usize, usize) {
+pub fn weight(datum: &Datum) -> (usize, usize) {
     let sum = |one: (usize, usize), other: (usize, usize)| (one.0 + other.0, one.1 + other.1);
     match datum {
         Datum::Text(text) => (1, text.len()),
@@ -105,7 +105,7 @@ fn is_read(bytes: &[u8]) -> bool {
     read.is_ok()
 }
 
-/// What Flask and Django stored in all captures.
+/// What Flask and Django stored in all captures, and what Python writes of objects.
 fn captured() -> Vec<Vec<u8>> {
     let rows: Vec<serde_json::Value> =
         serde_json::from_str(include_str!("../../../../tests/fixtures/sessions/frameworks.json")).unwrap();
@@ -116,7 +116,7 @@ fn captured() -> Vec<Vec<u8>> {
         .filter(|r| !r.is_empty())
         .collect();
     assert!(records.len() > 50, "{}", records.len());
-    records
+    records.into_iter().chain(pickle::tests::kept().into_iter().map(|(_, record, _)| record)).collect()
 }
 
 /// A captured record with up to three mutations.
@@ -145,7 +145,7 @@ fn mutated(random: &mut Rng, captured: &[Vec<u8>]) -> Vec<u8> {
 /// A pickle of opcodes as they come, most of which find what they need.
 fn opcodes(random: &mut Rng) -> Vec<u8> {
     let mut bytes = vec![0x80, random.u8(2..6)];
-    let words: [&[u8]; 30] = [
+    let words: [&[u8]; 44] = [
         b"}",
         b"}\x94",
         b"]",
@@ -176,6 +176,20 @@ fn opcodes(random: &mut Rng) -> Vec<u8> {
         b"h\x02",
         b"\x93",
         b"R",
+        b"R",
+        b"\x81",
+        b"\x92",
+        b"b",
+        b"0",
+        b"1",
+        b"cm\nC\n",
+        b"cm\nC\n)R\x94",
+        b"cm\nC\n)\x81",
+        b"ccollections\nOrderedDict\n)R\x94",
+        b"c__builtin__\nset\nh\x00\x85R",
+        b"\x82\x01",
+        b"U\x01a",
+        b"\x96\x01\x00\x00\x00\x00\x00\x00\x00a",
     ];
     for _ in 0..random.usize(..40) {
         bytes.extend_from_slice(words[random.usize(..words.len())]);

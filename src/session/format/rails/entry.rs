@@ -96,7 +96,7 @@ fn number(datum: &Datum) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::super::session;
     use super::*;
     use crate::session::format::marshal::tests::bytes;
@@ -127,6 +127,12 @@ mod tests {
     /// `"\0\x11" + [0x81, -1.0, 2].pack("CEl<") + "v1" + Zlib::Deflate.deflate(Marshal.dump({"user_id" => 5, "bio" => "abc" * 400}))`
     const DEFLATED_71: &str = "001181000000000000f0bf020000007631789c63e1a866f754e2292d4e2d8acf4c61b362730dc9e4f254e248cacc67b36608f1\
         5462dac09298943c8a46d1281a454302810a2e004a78d4aa";
+
+    /// Each kind of entry.
+    pub fn all() -> Vec<Vec<u8>> {
+        let all = [DEFLATED_61, ENDLESS_61, PACKED_70, ENDLESS_70, DEFLATED_70, FRAMED_71, DEFLATED_71];
+        all.map(bytes).into()
+    }
 
     fn user(entry: &str, now: u64) -> Result<Option<String>, &'static str> {
         Ok(session(&bytes(entry), now)?.map(|(record, _)| record.at("user_id").and_then(Datum::text).unwrap()))
