@@ -197,7 +197,15 @@ fn server(settings: &Settings) -> Section {
 fn admin(settings: &Settings) -> Section {
     let listen = settings.admin.listen.map_or("off".to_owned(), |listen| listen.to_string());
     let token = settings.admin.token.as_ref().map_or(plain("none"), secret);
-    Section { name: "admin".into(), lines: vec![("listen", plain(listen)), ("token", token)] }
+    let lines = vec![
+        ("listen", plain(listen)),
+        ("token", token),
+        ("max_connections", plain(settings.admin.max_connections)),
+        ("timeouts.header", plain(time(settings.admin.timeouts.header))),
+        ("timeouts.total", plain(time(settings.admin.timeouts.total))),
+        ("max_body", plain(size(settings.admin.max_body as u64))),
+    ];
+    Section { name: "admin".into(), lines }
 }
 
 fn log(settings: &Settings) -> Section {

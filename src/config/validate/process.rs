@@ -134,6 +134,12 @@ pub fn admin(table: &mut Table<'_>) -> admin::Settings {
     }
     let has_token = table.value("token");
     admin.token = has_token.as_ref().and_then(|value| value.read(secret)).map(|token| token.value);
+    table.set("max_connections", &mut admin.max_connections, count(1..10_001));
+    table.section("timeouts", |timeouts| {
+        timeouts.set("header", &mut admin.timeouts.header, text(quantity::duration));
+        timeouts.set("total", &mut admin.timeouts.total, text(quantity::duration));
+    });
+    table.set("max_body", &mut admin.max_body, sized(1 << 10, 16 << 20));
     if let Some(Placed { value: Some(listen), at }) = listen
         && !listen.ip().to_canonical().is_loopback()
         && has_token.is_none()
