@@ -102,6 +102,8 @@ pub fn sections(settings: &Settings) -> Vec<Section> {
         ("encoding", plain(size(memory.coders.max_bytes))),
         ("grace_sessions", plain(size(memory.sessions.max_bytes))),
         ("issued_sessions", plain(size(memory.issued.max_bytes))),
+        ("recent_sessions", plain(memory.recent.max_keys)),
+        ("owed_invalidations", plain(memory.owed.max_places)),
     ];
     sections.push(Section { name: "memory".into(), lines: memory });
     let from = list(settings.purge.from.iter().map(ToString::to_string));

@@ -192,6 +192,19 @@ impl Default for MemorySettings {
 /// `[memory]`, as far as sessions are concerned that sidegate issues where there is no Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IssuedSettings {
+/// `[memory]`, as far as is concerned what has been done for sessions lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecentSettings {
+    /// Sessions of which is remembered when they were prolonged last; and of as many, when they were noted, and bound.
+    pub max_keys: usize,
+}
+
+impl Default for RecentSettings {
+    fn default() -> Self {
+        Self { max_keys: recent::MOST }
+    }
+}
+
     /// Bytes of records.
     pub max_bytes: u64,
 }

@@ -183,12 +183,18 @@ pub fn memory(table: &mut Table<'_>) -> MemorySettings {
     table.set("grace_sessions", &mut sessions.max_bytes, sized(64 << 10, 1 << 40));
     let mut issued = session::IssuedSettings::default();
     table.set("issued_sessions", &mut issued.max_bytes, sized(64 << 10, 1 << 40));
+    let mut recent = session::RecentSettings::default();
+    table.set("recent_sessions", &mut recent.max_keys, count(1000..1_000_000_001));
+    let mut owed = cache::OwedSettings::default();
+    table.set("owed_invalidations", &mut owed.max_places, count(0..1_000_001));
     MemorySettings {
         limits: rate_limit::store::MemorySettings { max_keys },
         cache: cache::MemorySettings { max_bytes, max_filling },
         coders,
         sessions,
         issued,
+        recent,
+        owed,
     }
 }
 
