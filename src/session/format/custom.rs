@@ -101,7 +101,7 @@ impl Way for CustomWay {
             return self.hash.read(wanted, stored, now);
         }
         let Stored::Text(bytes) = stored else { return Err("record is not a string") };
-        let record = self.custom.value.decode(bytes)?;
+        let record = self.custom.value.decode(bytes, wanted.largest())?;
         let session = match &self.custom.root {
             Some(root) => record.at(root).unwrap_or(&Datum::Nothing),
             // PHP writes no attributes as an empty list.

@@ -51,7 +51,7 @@ pub fn decode(bytes: &[u8]) -> Result<Datum, &'static str> {
     }
     // Stops at a depth of its own, 128.
     let value: Value = serde_json::from_slice(bytes).map_err(|_| "record is not JSON")?;
-    datum(value, &mut Budget::default())
+    datum(value, &mut Budget::of(bytes.len()))
 }
 
 fn datum(value: Value, budget: &mut Budget) -> Result<Datum, &'static str> {
