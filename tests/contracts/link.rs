@@ -255,7 +255,9 @@ fn a_connection_has_as_long_to_come_about_as_the_configuration_says() {
         let silent = |connect_timeout| {
             let relay = Relay::to(server.port());
             relay.turn(Mode::Freeze);
-            let settings = Settings { connect_timeout, ..Settings::of_url(&relay.url()).unwrap() };
+            // Which database is meant is said before a connection is tried with what a request may wait for.
+            let url = format!("redis://127.0.0.1:{}/1", relay.port());
+            let settings = Settings { connect_timeout, ..Settings::of_url(&url).unwrap() };
             let link = Link::new(&settings, &[], &registry, 0);
             (relay, link)
         };
