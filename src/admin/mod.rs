@@ -14,8 +14,9 @@
 //!
 //! 1. Every request passes [`guard`]: where it was sent to, what page it comes from, whether it has the token.
 //! 2. Without the token, health is still told, but only in one word: probes of a container have no token.
-//! 3. It is bounded: 64 connections, one request each, 5 s for its head, 30 s for all of it. One more, and the oldest of
-//!    those that have not asked yet is dropped for it: silence keeps nobody out.
+//! 3. It is bounded ([`Settings`]): in connections, of one request each, in the time for its head and for all of it, and in what is
+//!    read of its content. One connection more, and the oldest of those that have not asked yet is dropped for it: silence keeps
+//!    nobody out.
 //!
 //! # Why
 //! Operators and their tools need it most when the process is in trouble. It shares nothing with the workers but
@@ -34,6 +35,7 @@ pub use server::{Handle, spawn};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::sync::oneshot;
@@ -52,11 +54,33 @@ pub struct Settings {
     pub token: Option<SecretString>,
     /// `server.share_port`: a successor may listen here as well.
     pub share_port: bool,
+    /// Open connections; at least 1.
+    pub max_connections: usize,
+    /// How long a request may take.
+    pub timeouts: Timeouts,
+    /// Bytes of a request's content.
+    pub max_body: usize,
+}
+
+/// `[admin] timeouts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the connection to the end of the request's head.
+    pub header: Duration,
+    /// From the connection to the end of the answer.
+    pub total: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9901))), token: None, share_port: false }
+        Self {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 9901))),
+            token: None,
+            share_port: false,
+            max_connections: 64,
+            timeouts: Timeouts { header: Duration::from_secs(5), total: Duration::from_secs(30) },
+            max_body: 64 << 10,
+        }
     }
 }
 

@@ -17,7 +17,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -29,12 +28,6 @@ use super::guard::{self, Verdict};
 use super::limits::{self, Asks};
 use super::{Order, Settings, State, explain, process, sessions};
 use crate::cache::purge;
-
-const CONNECTIONS: usize = 64;
-/// Bytes of content that are read.
-const CONTENT: usize = 64 << 10;
-const HEAD_TIME: Duration = Duration::from_secs(5);
-const WHOLE_TIME: Duration = Duration::from_secs(30);
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -87,7 +80,7 @@ pub fn spawn(settings: &Settings, state: Arc<State>) -> io::Result<Option<Handle
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(named)?;
     let listener = runtime.block_on(async { TcpListener::from_std(listener) }).map_err(named)?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = Serving { state, token: settings.token.clone() };
+    let serving = Serving { state, settings: settings.clone() };
     let serve = move || {
         runtime.block_on(async {
             tokio::select! {
@@ -116,7 +109,7 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> 
 
 struct Serving {
     state: Arc<State>,
-    token: Option<SecretString>,
+    settings: Settings,
 }
 
 async fn accept(listener: &TcpListener, serving: Arc<Serving>) {
@@ -143,7 +136,7 @@ impl Open {
     /// Serves one more; the oldest that has not asked anything yet goes for it, or else one of the others must end first.
     async fn serve(&mut self, stream: TcpStream, serving: Arc<Serving>) {
         self.order.retain(|(task, _)| !task.is_finished());
-        if self.order.len() >= CONNECTIONS {
+        if self.order.len() >= serving.settings.max_connections {
             match self.order.iter().position(|(_, asked)| !asked.load(Ordering::Relaxed)) {
                 Some(silent) => self.order.remove(silent).into_iter().for_each(|(task, _)| task.abort()),
                 None => drop(self.tasks.join_next().await),
@@ -153,13 +146,14 @@ impl Open {
         let asked = Arc::new(AtomicBool::new(false));
         let noted = asked.clone();
         let task = self.tasks.spawn(async move {
-            let _ = tokio::time::timeout(WHOLE_TIME, serve(stream, serving, noted)).await;
+            let _ = tokio::time::timeout(serving.settings.timeouts.total, serve(stream, serving, noted)).await;
         });
         self.order.push_back((task, asked));
     }
 }
 
 async fn serve(stream: TcpStream, serving: Arc<Serving>, asked: Arc<AtomicBool>) {
+    let head_time = serving.settings.timeouts.header;
     let service = service_fn(move |request| {
         asked.store(true, Ordering::Relaxed);
         let serving = serving.clone();
@@ -167,7 +161,7 @@ async fn serve(stream: TcpStream, serving: Arc<Serving>, asked: Arc<AtomicBool>)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(head_time)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.await {
@@ -178,7 +172,7 @@ async fn serve(stream: TcpStream, serving: Arc<Serving>, asked: Arc<AtomicBool>)
 impl Serving {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (request, content) = request.into_parts();
-        let verdict = guard::judge(&request, self.token.as_ref());
+        let verdict = guard::judge(&request, self.settings.token.as_ref());
         match verdict {
             Verdict::Forbidden(why) => return failed(StatusCode::FORBIDDEN, why),
             Verdict::WrongToken => return unauthorized("the token is wrong"),
@@ -226,7 +220,7 @@ impl Serving {
     }
 
     async fn purge(&self, content: Incoming) -> Response<Full<Bytes>> {
-        let wanted = sent::<purge::Wanted>(content).await;
+        let wanted = self.sent::<purge::Wanted>(content).await;
         match wanted.and_then(|wanted| wanted.read()) {
             Ok(order) => self.done(Order::Purge(order)).await,
             Err(why) => failed(StatusCode::BAD_REQUEST, &why),
@@ -234,11 +228,19 @@ impl Serving {
     }
 
     async fn explain(&self, content: Incoming) -> Response<Full<Bytes>> {
-        let wanted = sent::<explain::Wanted>(content).await;
+        let wanted = self.sent::<explain::Wanted>(content).await;
         match wanted.and_then(|wanted| wanted.read()) {
             Ok(asked) => self.done(Order::Explain(Box::new(asked))).await,
             Err(why) => failed(StatusCode::BAD_REQUEST, &why),
         }
+    }
+
+    /// What the content says, which is JSON.
+    async fn sent<T: DeserializeOwned>(&self, content: Incoming) -> Result<T, String> {
+        let most = self.settings.max_body;
+        let content = Limited::new(content, most).collect().await;
+        let content = content.map_err(|_| format!("the content is larger than {most} bytes, or broke off"))?;
+        serde_json::from_slice(&content.to_bytes()).map_err(|error| error.to_string())
     }
 
     async fn done(&self, order: Order) -> Response<Full<Bytes>> {
@@ -267,13 +269,6 @@ impl Serving {
             Err(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, "the reload broke off; the old configuration stays"),
         }
     }
-}
-
-/// What the content says, which is JSON.
-async fn sent<T: DeserializeOwned>(content: Incoming) -> Result<T, String> {
-    let content = Limited::new(content, CONTENT).collect().await;
-    let content = content.map_err(|_| format!("the content is larger than {CONTENT} bytes, or broke off"))?;
-    serde_json::from_slice(&content.to_bytes()).map_err(|error| error.to_string())
 }
 
 fn reply(status: StatusCode, kind: HeaderValue, content: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -310,9 +305,13 @@ fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
 mod tests {
     use std::io::{Read as _, Write as _};
 
-    use super::super::{Health, State};
+    use secrecy::SecretString;
+
+    use super::super::{Health, State, Timeouts};
     use super::*;
     use crate::telemetry::registry::Registry;
+
+    const HOUR: Duration = Duration::from_secs(3600);
 
     /// Whom nobody answers.
     fn nobody() -> super::super::Orders {
@@ -320,18 +319,26 @@ mod tests {
     }
 
     fn start(token: Option<&str>) -> (Handle, Arc<State>) {
-        let state = Arc::new(State {
-            registry: Registry::new(1),
-            health: Health::new(),
-            reload: Box::new(|| Ok(vec!["route /users added".into()])),
-            orders: nobody(),
-        });
+        let state = state();
         (start_with(token, state.clone()), state)
     }
 
     fn start_with(token: Option<&str>, state: Arc<State>) -> Handle {
+        start_as(Settings { token: token.map(SecretString::from), ..Settings::default() }, state)
+    }
+
+    fn start_as(settings: Settings, state: Arc<State>) -> Handle {
         let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-        spawn(&Settings { listen, token: token.map(SecretString::from), share_port: false }, state).unwrap().unwrap()
+        spawn(&Settings { listen, ..settings }, state).unwrap().unwrap()
+    }
+
+    fn state() -> Arc<State> {
+        Arc::new(State {
+            registry: Registry::new(1),
+            health: Health::new(),
+            reload: Box::new(|| Ok(vec!["route /users added".into()])),
+            orders: nobody(),
+        })
     }
 
     /// Sends a request with these fields; `Host` is ours unless they name one.
@@ -450,11 +457,61 @@ mod tests {
     fn silent_connections_do_not_keep_others_out() {
         let (handle, _state) = start(None);
         let connect = |_| std::net::TcpStream::connect(handle.address).unwrap();
-        let silent: Vec<_> = (0..2 * CONNECTIONS).map(connect).collect();
+        let silent: Vec<_> = (0..2 * Settings::default().max_connections).map(connect).collect();
         assert_eq!(status(&ask(&handle, "GET /livez", &[])), 200);
         // Long before their time was over, the oldest made room.
         let mut oldest = &silent[0];
         assert_eq!(oldest.read(&mut [0]).unwrap_or_default(), 0);
+    }
+
+    #[test]
+    fn as_many_connections_as_are_configured_are_open_at_once() {
+        // Nobody is let go of for the time.
+        let timeouts = Timeouts { header: HOUR, total: HOUR };
+        let handle = start_as(Settings { max_connections: 2, timeouts, ..Settings::default() }, state());
+        let connect = || std::net::TcpStream::connect(handle.address).unwrap();
+        let (mut first, _second, _third) = (connect(), connect(), connect());
+        assert_eq!(first.read(&mut [0]).unwrap_or_default(), 0, "the oldest made room for the third");
+    }
+
+    #[test]
+    fn who_does_not_ask_in_time_is_let_go_of() {
+        let (short, long) = (Duration::from_millis(100), Timeouts { header: HOUR, total: HOUR });
+        let begun = |timeouts| {
+            let handle = start_as(Settings { timeouts, ..Settings::default() }, state());
+            let mut asking = std::net::TcpStream::connect(handle.address).unwrap();
+            write!(asking, "GET /livez HTTP/1.1\r\nHost: {}\r\n", handle.address).unwrap();
+            (handle, asking)
+        };
+        // Each of the two times ends it alone; whoever came before and has longer is still there then.
+        for timeouts in [Timeouts { header: short, ..long }, Timeouts { total: short, ..long }] {
+            let (_patient, mut slow) = begun(long);
+            let (_handle, mut silent) = begun(timeouts);
+            // Of hyper it hears that it was too slow, or nothing.
+            let mut told = String::new();
+            let _ = silent.read_to_string(&mut told);
+            assert!(!told.contains(" 200 "), "{timeouts:?}: {told}");
+            slow.write_all(b"\r\n").unwrap();
+            let mut answer = String::new();
+            slow.read_to_string(&mut answer).unwrap();
+            assert_eq!(status(&answer), 200, "{timeouts:?}");
+        }
+    }
+
+    #[test]
+    fn content_beyond_the_configured_size_is_refused() {
+        let handle = start_as(Settings { max_body: 100, ..Settings::default() }, state());
+        let purge = |length: usize| {
+            let mut stream = std::net::TcpStream::connect(handle.address).unwrap();
+            let head = format!("POST /cache/purge HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}", handle.address);
+            stream.write_all(format!("{head}\r\n\r\n{}", " ".repeat(length)).as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        let (fitting, larger) = (purge(100), purge(101));
+        assert!(status(&fitting) == 400 && !fitting.contains("larger than"), "{fitting}");
+        assert!(status(&larger) == 400 && larger.contains("larger than 100 bytes"), "{larger}");
     }
 
     #[test]
@@ -472,7 +529,7 @@ mod tests {
         asking.write_all(format!("POST /reload HTTP/1.1\r\nHost: {}\r\n\r\n", handle.address).as_bytes()).unwrap();
         assert_eq!(status(&ask(&handle, "GET /livez", &[])), 200);
         let connect = |_| std::net::TcpStream::connect(handle.address).unwrap();
-        let _silent: Vec<_> = (0..2 * CONNECTIONS).map(connect).collect();
+        let _silent: Vec<_> = (0..2 * Settings::default().max_connections).map(connect).collect();
         assert_eq!(status(&ask(&handle, "GET /livez", &[])), 200);
         drop(release);
         let mut answer = String::new();

@@ -16,8 +16,8 @@ use crate::listener::admission::Bounds;
 const PROCESS: u64 = 32;
 /// The epoll and wake-up descriptors of a worker, and a connection that it holds while there is no room.
 const WORKER: u64 = 5;
-/// Connections to the admin listener, and what it listens with.
-const ADMIN: u64 = 72;
+/// What the admin listener has open besides connections.
+const ADMIN: u64 = 8;
 /// Being told of changes in Redis: a runtime, connections to the masters and the hold that workers keep on them.
 const TRACKING: u64 = 32;
 
@@ -71,7 +71,8 @@ fn aside(settings: &Settings) -> u64 {
     // A connection that is being replaced is open beside its successor.
     let redis = settings.redis.as_ref().map_or(0, |redis| (redis.connections as u64 + 1) * workers + TRACKING);
     let sockets = settings.server.listen.len() as u64 * (workers + 1);
-    PROCESS + WORKER * workers + ADMIN + sockets + apps + redis
+    let admin = ADMIN + settings.admin.max_connections as u64;
+    PROCESS + WORKER * workers + admin + sockets + apps + redis
 }
 
 #[cfg(test)]

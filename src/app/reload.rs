@@ -158,8 +158,10 @@ fn not_until_restart(old: &Settings, new: &Settings) -> Vec<String> {
         waiting.push("server: workers takes effect at the next start".to_owned());
     }
     let token = |settings: &Settings| settings.admin.token.as_ref().map(|token| token.expose_secret().to_owned());
-    if old.admin.listen != new.admin.listen || token(old) != token(new) {
-        waiting.push("admin: listen and token take effect at the next start".to_owned());
+    let bounds =
+        |settings: &Settings| (settings.admin.max_connections, settings.admin.timeouts, settings.admin.max_body);
+    if old.admin.listen != new.admin.listen || token(old) != token(new) || bounds(old) != bounds(new) {
+        waiting.push("admin: what is said of it takes effect at the next start".to_owned());
     }
     if old.log.format != new.log.format || old.log.buffer != new.log.buffer {
         waiting.push("log: format and buffer take effect at the next start".to_owned());

@@ -86,6 +86,8 @@ impl Stores {
         let under_way = cache::UnderWay::new(bounds.cache.max_filling);
         // What is remembered of flights is a small part of what is remembered of responses.
         let flights = cache::Flights::new(under_way.clone(), bounds.cache.max_bytes / 64);
+        let owed = cache::store::Owed::new();
+        owed.rebound(bounds.owed.max_places);
         Self {
             bounds,
             limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
@@ -96,7 +98,7 @@ impl Stores {
             coders: cache::encode::Places::new(bounds.coders),
             under_way,
             flights,
-            owed: cache::store::Owed::new(),
+            owed,
             marks: Arc::default(),
             near: Near::new(settings),
         }
@@ -134,6 +136,8 @@ impl Shared {
         sessions: Option<Arc<session::store::memory::MemoryStore>>,
     ) -> Arc<Self> {
         let server = &settings.server;
+        let sightings = Arc::<session::sightings::Done>::default();
+        sightings.rebound(settings.memory.recent.max_keys);
         Arc::new(Self {
             clock: Clock::System,
             // One writer more than workers: the thread that reloads.
@@ -144,7 +148,7 @@ impl Shared {
             sessions: sessions.unwrap_or_else(|| {
                 session::store::memory::MemoryStore::new(Clock::System, settings.memory.issued.max_bytes)
             }),
-            sightings: Arc::default(),
+            sightings,
             draining: watch::Sender::new(false),
             workers: server.workers,
             stores: Mutex::new(Stores::new(settings)),
@@ -170,6 +174,8 @@ impl Shared {
     pub fn adopt(&self, stores: Stores) {
         let (old, new) = (self.stores().near, stores.near.clone());
         self.sessions.rebound(stores.bounds.issued.max_bytes);
+        self.sightings.rebound(stores.bounds.recent.max_keys);
+        stores.owed.rebound(stores.bounds.owed.max_places);
         *self.stores.lock() = stores;
         if !Arc::ptr_eq(&old, &new) {
             old.stop();
@@ -222,5 +228,31 @@ impl Shared {
             ("upstreams".to_owned(), serde_json::Value::Object(shown.collect()))
         };
         self.health.set_probes(vec![Box::new(probe)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(memory: &str) -> Settings {
+        let text = format!("[memory]\n{memory}\n[upstream.app]\nservers = [\"http://a:1\"]\n");
+        crate::config::parse("sidegate.toml", &text, &|_| None).unwrap().settings
+    }
+
+    #[test]
+    fn what_is_owed_is_bounded_as_configured_and_a_reload_takes_nothing_of_it_back() {
+        let bounds = Bounds { all: 1, per_address: 1, ipv6_prefix: 64 };
+        let shared = Shared::new(&settings("owed_invalidations = 1"), bounds, None, None);
+        let owed = shared.stores().owed;
+        owed.add(&["a".to_owned()]);
+        assert!(owed.covers("a") && !owed.covers("other"));
+        let more = shared.stores_for(&settings("owed_invalidations = 2"));
+        shared.adopt(more);
+        assert!(shared.stores().owed.covers("a"), "still owed");
+        owed.add(&["b".to_owned()]);
+        assert!(owed.covers("b") && !owed.covers("other"));
+        owed.add(&["c".to_owned()]);
+        assert!(owed.covers("other"), "beyond the bound everything is owed");
     }
 }

@@ -28,9 +28,6 @@ use crate::stack;
 use crate::telemetry::access_log::PATIENCE;
 use crate::upstream::watchdog::Watchdog;
 
-/// How long a worker waits for a Redis that is new to it, at its start and at a reload.
-const FIRST_LOOK: Duration = Duration::from_millis(500);
-
 /// How long a worker that ends waits for Redis to be told what it is owed.
 const LAST_DEBTS: Duration = Duration::from_secs(1);
 
@@ -225,9 +222,9 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
 
 /// A Redis that is there is known before the first request; one that is not holds nothing up for long.
 async fn look(materials: &Materials) {
-    if let Some((_, link)) = &materials.redis {
+    if let Some((settings, link)) = &materials.redis {
         let mut state = link.subscribe();
-        let _ = timeout(FIRST_LOOK, state.wait_for(|up| *up)).await;
+        let _ = timeout(settings.start_wait, state.wait_for(|up| *up)).await;
     }
 }
 

@@ -22,6 +22,7 @@ use http::{HeaderMap, HeaderName, Response};
 use tower::Layer;
 
 use super::observe::Observer;
+use super::policy::MAX_VARYING;
 use super::rules::on_write::OnWrite;
 use super::rules::request::{self, Asks};
 use super::rules::reuse;
@@ -186,6 +187,8 @@ impl Cache {
                 let form = route.policy.as_ref().map_or(Form::default(), Form::of);
                 let store = RedisStore::new(link, prefix, clock.clone(), form, route.written_late.clone());
                 let store = store.behind(near, &registry, number).knowing(marks);
+                let varying = route.policy.as_ref().map_or(MAX_VARYING, |policy| policy.max_varying);
+                let store = store.learning(varying);
                 (Store::Redis(Box::new(store)), owed)
             }
             // What was owed to a Redis that is configured no more is nothing to this store, and nobody could settle it.

@@ -42,6 +42,19 @@ pub struct MemorySettings {
     pub max_filling: u64,
 }
 
+/// `[memory]`, as far as is concerned what Redis could not be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwedSettings {
+    /// Places whose invalidation failed, remembered one by one; beyond it all that is stored is taken back.
+    pub max_places: usize,
+}
+
+impl Default for OwedSettings {
+    fn default() -> Self {
+        Self { max_places: store::MAX_PLACES }
+    }
+}
+
 impl Default for MemorySettings {
     fn default() -> Self {
         Self { max_bytes: 128 << 20, max_filling: 128 << 20 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+/// URIs of a route whose variants' selecting fields a worker remembers, if nothing else is said.
+pub const MAX_VARYING: usize = 4096;
+
 /// `[cache.NAME]`: what is stored, for whom, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -34,6 +37,8 @@ pub struct Policy {
     pub encode: Vec<Coding>,
     /// Variants of one URI beyond which the oldest is let go of.
     pub max_variants: usize,
+    /// URIs of a route whose variants' selecting fields a worker remembers; of others they are asked for first.
+    pub max_varying: usize,
     /// One fetch for all who ask for the same at a time.
     pub coalescing: Coalescing,
     /// Response fields that carry tags.
@@ -200,6 +205,7 @@ impl Policy {
             piece: 512 << 10,
             encode: Vec::new(),
             max_variants: 64,
+            max_varying: MAX_VARYING,
             coalescing: Coalescing::default(),
             tags: vec![HeaderName::from_static("cache-tag"), HeaderName::from_static("surrogate-key")],
             max_tags: 64,

@@ -102,6 +102,8 @@ pub fn sections(settings: &Settings) -> Vec<Section> {
         ("encoding", plain(size(memory.coders.max_bytes))),
         ("grace_sessions", plain(size(memory.sessions.max_bytes))),
         ("issued_sessions", plain(size(memory.issued.max_bytes))),
+        ("recent_sessions", plain(memory.recent.max_keys)),
+        ("owed_invalidations", plain(memory.owed.max_places)),
     ];
     sections.push(Section { name: "memory".into(), lines: memory });
     let from = list(settings.purge.from.iter().map(ToString::to_string));
@@ -197,7 +199,15 @@ fn server(settings: &Settings) -> Section {
 fn admin(settings: &Settings) -> Section {
     let listen = settings.admin.listen.map_or("off".to_owned(), |listen| listen.to_string());
     let token = settings.admin.token.as_ref().map_or(plain("none"), secret);
-    Section { name: "admin".into(), lines: vec![("listen", plain(listen)), ("token", token)] }
+    let lines = vec![
+        ("listen", plain(listen)),
+        ("token", token),
+        ("max_connections", plain(settings.admin.max_connections)),
+        ("timeouts.header", plain(time(settings.admin.timeouts.header))),
+        ("timeouts.total", plain(time(settings.admin.timeouts.total))),
+        ("max_body", plain(size(settings.admin.max_body as u64))),
+    ];
+    Section { name: "admin".into(), lines }
 }
 
 fn log(settings: &Settings) -> Section {

@@ -70,6 +70,10 @@ pub struct MemorySettings {
     pub sessions: session::MemorySettings,
     /// `issued_sessions`.
     pub issued: session::IssuedSettings,
+    /// `recent_sessions`.
+    pub recent: session::RecentSettings,
+    /// `owed_invalidations`.
+    pub owed: cache::OwedSettings,
 }
 
 /// `[[route]]`.

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Settings;
 use super::address::{Endpoint, Topology};
-use super::connect::{CONNECT, Place, failure};
+use super::connect::{Place, failure};
 use super::fault::Fault;
 use super::node::Node;
 use super::redirect::Redirect;
@@ -333,7 +333,7 @@ impl Cluster {
         }
         let known: Vec<Endpoint> = self.members.borrow().iter().map(|member| member.endpoint.clone()).collect();
         let Topology::Cluster { seeds } = &self.settings.server.topology else { return Err(Fault::ClusterDown) };
-        learn(&self.settings.server, known.iter().chain(seeds), CONNECT).await
+        learn(&self.settings.server, known.iter().chain(seeds), self.settings.connecting()).await
     }
 
     /// Makes `map` the map in force: keeps the nodes that it names, and those that other nodes named since the last.

@@ -26,9 +26,6 @@ use super::fault::{Effect, Fault};
 use super::sentinel::Master;
 use super::{Settings, transport};
 
-/// The least time a connection gets to come about: name, TCP, TLS and AUTH take several trips, and no request waits.
-pub(super) const CONNECT: Duration = Duration::from_secs(1);
-
 /// May write, and does not.
 const WRITES_NOTHING: &str = "#!lua\nreturn 1";
 
@@ -49,6 +46,7 @@ pub(super) struct Connector {
     place: Place,
     server: Server,
     timeout: Duration,
+    connecting: Duration,
     scripts: Box<[&'static str]>,
 }
 
@@ -66,14 +64,15 @@ pub(super) struct Leased {
 /// A pool of `settings.connections`, none of them made yet.
 pub(super) fn pool(place: Place, settings: &Settings, scripts: &[&'static str]) -> Pool<Connector> {
     let server = settings.server.clone();
-    let connector = Connector { place, server, timeout: settings.timeout, scripts: scripts.into() };
+    let (timeout, connecting) = (settings.timeout, settings.connecting());
+    let connector = Connector { place, server, timeout, connecting, scripts: scripts.into() };
     // A lease is tested by its task, and lasts until it breaks.
     let pool = Pool::builder()
         .max_size(settings.connections.max(1))
         .test_on_check_out(false)
         .max_lifetime(None)
         .idle_timeout(None)
-        .connection_timeout(CONNECT);
+        .connection_timeout(connecting);
     pool.build_unchecked(connector)
 }
 
@@ -102,7 +101,7 @@ impl Connector {
         let stream = opened.map_err(|error| not_opened(&error))?;
         let received = stream.received();
         let config = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(CONNECT.max(self.timeout)))
+            .set_response_timeout(Some(self.connecting))
             // One write for all that is sent in one turn of the event loop.
             .set_pipeline_buffer_size(1024)
             .set_write_backpressure_boundary(64 * 1024);
@@ -128,9 +127,8 @@ impl ManageConnection for Connector {
     type Error = Fault;
 
     async fn connect(&self) -> Result<Leased, Fault> {
-        let limit = CONNECT.max(self.timeout);
-        let endpoint = self.place.endpoint(&self.server, limit).await?;
-        timeout(limit, self.open(&endpoint)).await.unwrap_or(Err(Fault::Timeout))
+        let endpoint = self.place.endpoint(&self.server, self.connecting).await?;
+        timeout(self.connecting, self.open(&endpoint)).await.unwrap_or(Err(Fault::Timeout))
     }
 
     async fn is_valid(&self, leased: &mut Leased) -> Result<(), Fault> {

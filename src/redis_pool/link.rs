@@ -14,7 +14,7 @@ use crate::telemetry::registry::Registry;
 use super::Settings;
 use super::address::Topology;
 use super::cluster::Cluster;
-use super::connect::{CONNECT, Place};
+use super::connect::Place;
 use super::fault::Fault;
 use super::node::Node;
 use super::replicas::{Replica, Replicas};
@@ -78,14 +78,15 @@ impl Link {
                 let master = Arc::new(Master::new(master.clone()));
                 let node = Rc::new(Node::new(Place::Named(master.clone()), settings, scripts, &standing));
                 let (server, followed, standing) = (server.clone(), Rc::downgrade(&node), standing.clone());
+                let limit = settings.connecting();
                 let sought = replicas.clone();
                 let follow = async move {
                     let seek = async {
                         if let Some(replicas) = sought {
-                            sentinel::seek_replicas(&server, CONNECT, |found| replicas.adopt(&[found])).await;
+                            sentinel::seek_replicas(&server, limit, |found| replicas.adopt(&[found])).await;
                         }
                     };
-                    tokio::join!(master.follow(&server, CONNECT, &followed, &standing), seek)
+                    tokio::join!(master.follow(&server, limit, &followed, &standing), seek)
                 };
                 (Reach::One(node, replicas), Some(tokio::task::spawn_local(follow).abort_handle()))
             }

@@ -64,6 +64,11 @@ pub struct Settings {
     pub prefix: String,
     /// How long anything a request waits for may take.
     pub timeout: Duration,
+    /// How long a connection may take to come about, at least `timeout`: name, TCP, TLS and login take several trips, and no request
+    /// waits.
+    pub connect_timeout: Duration,
+    /// How long a worker waits for a Redis that is new to it, at its start and at a reload, before it takes requests.
+    pub start_wait: Duration,
     /// Connections of each worker to each endpoint.
     pub connections: u32,
     /// When an endpoint is given up, and when it is tried again.
@@ -100,6 +105,8 @@ impl Settings {
             server,
             prefix: "sidegate:".into(),
             timeout: Duration::from_millis(50),
+            connect_timeout: Duration::from_secs(1),
+            start_wait: Duration::from_millis(500),
             connections: 1,
             breaker: Breaker::default(),
             max_sends: 1024,
@@ -115,6 +122,11 @@ impl Settings {
     pub fn of_url(url: &str) -> Result<Self, &'static str> {
         let address: Address = url.parse()?;
         if address.tls { Err("this URL needs TLS") } else { Ok(Self::new(address.with_tls(None))) }
+    }
+
+    /// How long a connection may take to come about.
+    pub(crate) fn connecting(&self) -> Duration {
+        self.connect_timeout.max(self.timeout)
     }
 
     /// The URL without its credentials.

@@ -81,6 +81,8 @@ pub struct Definition {
     pub carriers: Vec<Carrier>,
     /// What stands before the session identifier in its Redis key.
     pub prefix: String,
+    /// The largest record that is read, in bytes, as it is stored and as it is when it has been inflated.
+    pub max_record: usize,
     /// Dotted paths of the attribute that says who is logged in: the first that names somebody. A record with none of them is
     /// not a login. At least one.
     pub user: Vec<String>,
@@ -122,6 +124,7 @@ impl Definition {
                 Format::Custom(custom) => custom.key.prefix().to_owned(),
                 _ => usual.prefix.to_owned(),
             },
+            max_record: format::USUAL_RECORD,
             user: usual.user.iter().map(|path| (*path).to_owned()).collect(),
             format,
             forward: Vec::new(),
@@ -186,6 +189,19 @@ pub struct MemorySettings {
 impl Default for MemorySettings {
     fn default() -> Self {
         Self { max_bytes: 16 * 1024 * 1024 }
+    }
+}
+
+/// `[memory]`, as far as is concerned what has been done for sessions lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecentSettings {
+    /// Sessions of which is remembered when they were prolonged last; and of as many, when they were noted, and bound.
+    pub max_keys: usize,
+}
+
+impl Default for RecentSettings {
+    fn default() -> Self {
+        Self { max_keys: recent::MOST }
     }
 }
 

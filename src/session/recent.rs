@@ -2,22 +2,21 @@
 //! is an argument.
 //!
 //! 1. Whoever asks first is told to do it; whoever asks again within the while is not.
-//! 2. It is bounded by [`MOST`] keys. Beyond, those that were noted longest ago are forgotten: for them it is done once
+//! 2. It is bounded in keys ([`Recent::rebound`]). Beyond, those that were noted longest ago are forgotten: for them it is done once
 //!    more, which costs a command and harms nobody.
 
 use std::collections::HashMap;
 use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use parking_lot::Mutex;
 
-/// Keys that are noted at a time.
+/// Keys that are noted at a time, if nothing else is said.
 pub const MOST: usize = 65_536;
 /// Parts, so that workers seldom wait for each other.
 const PARTS: usize = 16;
-/// Keys of a generation of a part: there are two.
-const GENERATION: usize = MOST / PARTS / 2;
 
 type Times = HashMap<Box<[u8]>, Instant, RandomState>;
 
@@ -26,6 +25,8 @@ type Times = HashMap<Box<[u8]>, Instant, RandomState>;
 pub struct Recent {
     parts: Box<[Mutex<Part>]>,
     hasher: RandomState,
+    /// Keys of a generation of a part: there are two.
+    generation: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -36,11 +37,22 @@ struct Part {
 
 impl Default for Recent {
     fn default() -> Self {
-        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+        let parts = (0..PARTS).map(|_| Mutex::default()).collect();
+        Self { parts, hasher: RandomState::new(), generation: AtomicUsize::new(generation(MOST)) }
     }
 }
 
+/// Keys of a generation of a part, of so many in all.
+fn generation(most: usize) -> usize {
+    (most / PARTS / 2).max(1)
+}
+
 impl Recent {
+    /// Notes so many keys at a time from now on; at least two for each of its parts.
+    pub fn rebound(&self, most: usize) {
+        self.generation.store(generation(most), Ordering::Relaxed);
+    }
+
     /// Whether it is to be done for `key` at `now`: nobody has been told so `within` the time before.
     pub fn is_first(&self, key: &[u8], now: Instant, within: Duration) -> bool {
         let mut part = self.part(key).lock();
@@ -48,7 +60,7 @@ impl Recent {
         if last.is_some_and(|last| now.saturating_duration_since(*last) < within) {
             return false;
         }
-        if part.young.len() >= GENERATION {
+        if part.young.len() >= self.generation.load(Ordering::Relaxed) {
             part.old = mem::take(&mut part.young);
         }
         part.young.insert(key.into(), now);
@@ -88,15 +100,22 @@ mod tests {
     #[test]
     fn keys_are_bounded() {
         let (recent, start) = (Recent::default(), instant());
-        for number in 0..3 * MOST {
-            recent.is_first(&number.to_be_bytes(), start, SECOND);
-        }
+        let note = |numbers: std::ops::Range<usize>| {
+            for number in numbers {
+                recent.is_first(&number.to_be_bytes(), start, SECOND);
+            }
+        };
+        note(0..3 * MOST);
         let held = |part: &Mutex<Part>| {
             let part = part.lock();
             part.young.len() + part.old.len()
         };
-        let kept: usize = recent.parts.iter().map(held).sum();
-        assert!(kept <= MOST && kept > MOST / 4, "{kept}");
+        let kept = || recent.parts.iter().map(held).sum::<usize>();
+        assert!(kept() <= MOST && kept() > MOST / 4, "{}", kept());
         assert!(!recent.is_first(&(3 * MOST - 1).to_be_bytes(), start, SECOND), "the latest are known");
+        // A lower bound holds as soon as each part has begun two more generations.
+        recent.rebound(1024);
+        note(3 * MOST..4 * MOST);
+        assert!(kept() <= 1024 && kept() > 1024 / 4, "{}", kept());
     }
 }

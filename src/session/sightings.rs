@@ -55,6 +55,13 @@ pub struct Done {
 }
 
 impl Done {
+    /// Remembers so many sessions from now on, of each kind.
+    pub fn rebound(&self, most: usize) {
+        for recent in [&self.touched, &self.noted, &self.bound] {
+            recent.rebound(most);
+        }
+    }
+
     /// The session with this record is over: one that begins under its key is new.
     pub fn forget(&self, record: &[u8]) {
         for recent in [&self.touched, &self.noted, &self.bound] {

@@ -9,7 +9,7 @@ use sidegate::redis_pool::{CONNECTING, DOWN, Link, Settings, UP};
 use sidegate::telemetry::registry::Registry;
 
 use crate::redis_server::RedisServer;
-use crate::relay::Relay;
+use crate::relay::{Mode, Relay};
 use crate::{becomes, link, on_a_worker, settings};
 
 const SCRIPT: &str = "return redis.call('INCR', KEYS[1])";
@@ -244,5 +244,32 @@ fn a_password_is_used_and_a_wrong_one_keeps_the_link_down() {
             let refused = registry.value("sidegate_redis_errors_total", &[("kind", "auth")]);
             assert_eq!(refused > 0, state == DOWN);
         }
+    });
+}
+
+#[test]
+fn a_connection_has_as_long_to_come_about_as_the_configuration_says() {
+    on_a_worker(async {
+        let server = RedisServer::start();
+        let registry = Registry::new(1);
+        let silent = |connect_timeout| {
+            let relay = Relay::to(server.port());
+            relay.turn(Mode::Freeze);
+            // Which database is meant is said before a connection is tried with what a request may wait for.
+            let url = format!("redis://127.0.0.1:{}/1", relay.port());
+            let settings = Settings { connect_timeout, ..Settings::of_url(&url).unwrap() };
+            let link = Link::new(&settings, &[], &registry, 0);
+            (relay, link)
+        };
+        let tried = async |relay: &Relay, times: usize| {
+            while relay.connections() < times {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let (patient, _patient) = silent(Duration::from_secs(3600));
+        tried(&patient, 1).await;
+        let (hasty, _hasty) = silent(Duration::from_millis(50));
+        tried(&hasty, 5).await;
+        assert_eq!(patient.connections(), 1, "still waits for the first");
     });
 }

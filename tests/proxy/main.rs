@@ -8,6 +8,7 @@ mod harness;
 mod acl;
 mod admin;
 mod answers;
+mod bounds;
 mod cache;
 mod coalesce;
 mod crowd;

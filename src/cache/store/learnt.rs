@@ -1,6 +1,6 @@
 //! Which fields select the variants, as far as one worker has learnt.
 //!
-//! 1. Of each URI whose answer varies, the fields are remembered; the least used of them are forgotten.
+//! 1. Of each URI whose answer varies, the fields are remembered; beyond a bound (`max_varying`) the least used are forgotten.
 //!    So is whether any of the responses has an entity tag, which could be offered.
 //! 2. Of any other, the fields learnt last are the *guess*: most apps vary in one way everywhere.
 //!
@@ -19,10 +19,8 @@ use http::{HeaderMap, HeaderName};
 use quick_cache::unsync::Cache as Bounded;
 
 use super::names::EntryName;
+use crate::cache::policy::MAX_VARYING;
 use crate::cache::rules::vary::{Digest, Selecting};
-
-/// URIs whose selecting fields a worker remembers.
-const REMEMBERED: usize = 4096;
 
 /// What a worker has learnt.
 pub(super) struct Learnt {
@@ -34,7 +32,13 @@ pub(super) struct Learnt {
 impl Learnt {
     /// Nothing yet. `written_late` are the fields of rule 3.
     pub(super) fn new(written_late: Rc<[HeaderName]>) -> Self {
-        Self { by_uri: RefCell::new(Bounded::new(REMEMBERED)), last: RefCell::default(), written_late }
+        let by_uri = RefCell::new(Bounded::new(MAX_VARYING));
+        Self { by_uri, last: RefCell::default(), written_late }
+    }
+
+    /// Nothing yet, and at most so many URIs later.
+    pub(super) fn within(self, uris: usize) -> Self {
+        Self { by_uri: RefCell::new(Bounded::new(uris)), last: RefCell::default(), ..self }
     }
 
     /// The entries that may answer a request for the URI, the likeliest first: the variant, if its fields are known;
@@ -104,6 +108,18 @@ mod tests {
         assert!(learnt.varies(&one) && !learnt.has_tags(&one));
         learnt.forget(&one);
         assert!(!learnt.varies(&one));
+    }
+
+    #[test]
+    fn no_more_uris_are_remembered_than_are_configured() {
+        let selecting = Selecting::new(vec![http::header::ACCEPT]).unwrap();
+        let remembered = |bound: usize, uris: u8| {
+            let learnt = Learnt::new(Rc::default()).within(bound);
+            (0..uris).for_each(|uri| learnt.learn([uri; 32], &selecting, false));
+            (0..uris).filter(|uri| learnt.varies(&[*uri; 32])).count()
+        };
+        assert_eq!(remembered(200, 100), 100);
+        assert!((1..=10).contains(&remembered(10, 100)));
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub use generation::{Generation, Mint};
 pub use marks::Marks;
 pub use memory::MemoryStore;
 pub use near::NearStore;
-pub use owed::Owed;
+pub use owed::{MAX_PLACES, Owed};
 pub use redis::{Claim, LOCK, Lock, OPEN, RedisStore, SCRIPT, STEP, TRIM};
 pub use tagging::{Wildcards, below_tag, tags_of};
 

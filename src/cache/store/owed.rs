@@ -4,7 +4,7 @@
 //! 2. An owed place is not read from the store until its deletion has been acknowledged.
 //! 3. So are purges of tags, prefixes and patterns. What of them cannot be told by the place is told by the tags of the
 //!    response that was found.
-//! 4. At most [`MAX_PLACES`] and [`MAX_PURGES`] are remembered one by one; beyond it everything is owed, until all
+//! 4. A bounded number of places ([`Owed::rebound`]), and [`MAX_PURGES`], are remembered one by one; beyond it everything is owed, until all
 //!    generations under the prefix have been deleted.
 //! 5. Who finds something owed settles it, one at a time; a place that came to be owed again meanwhile stays owed.
 //!
@@ -23,17 +23,18 @@ use super::tagging::is_below;
 
 /// Purges remembered one by one: each read looks at all of them while any is owed.
 pub const MAX_PURGES: usize = 1000;
-/// Places remembered one by one.
+/// Places remembered one by one, if nothing else is said.
 pub const MAX_PLACES: usize = 10_000;
 
 /// What is owed to Redis; shared by the workers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Owed {
     /// Whether there is anything, to be read without the lock.
     any: AtomicBool,
     settling: AtomicBool,
     /// Writes under way.
     writing: AtomicUsize,
+    max_places: AtomicUsize,
     debts: Mutex<Debts>,
 }
 
@@ -56,10 +57,27 @@ pub(super) struct Debts {
     writes: u64,
 }
 
+impl Default for Owed {
+    fn default() -> Self {
+        Self {
+            any: AtomicBool::new(false),
+            settling: AtomicBool::new(false),
+            writing: AtomicUsize::new(0),
+            max_places: AtomicUsize::new(MAX_PLACES),
+            debts: Mutex::default(),
+        }
+    }
+}
+
 impl Owed {
     /// Nothing is owed.
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// Remembers so many places one by one from now on. What is owed stays owed.
+    pub fn rebound(&self, max_places: usize) {
+        self.max_places.store(max_places, Ordering::Relaxed);
     }
 
     /// A write has begun: until the guard is dropped, its invalidation may still have to be sent.
@@ -108,7 +126,8 @@ impl Owed {
         let mut debts = self.debts.lock();
         debts.writes += 1;
         let write = debts.writes;
-        if debts.everything.is_none() && debts.places.len() + places.len() <= MAX_PLACES {
+        let most = self.max_places.load(Ordering::Relaxed);
+        if debts.everything.is_none() && debts.places.len() + places.len() <= most {
             debts.places.extend(places.iter().map(|place| (place.as_str().into(), write)));
         } else {
             debts.all(write);
@@ -206,6 +225,20 @@ mod tests {
         assert!(owed.covers("anything"));
         owed.settled(&owed.debts());
         assert!(!owed.covers("anything"));
+    }
+
+    #[test]
+    fn as_many_places_are_told_apart_as_are_configured() {
+        let owed = Owed::default();
+        owed.rebound(2);
+        owed.add(&places(&["a", "b"]));
+        assert!(owed.covers("a") && !owed.covers("other"));
+        owed.add(&places(&["c"]));
+        assert!(owed.covers("other"), "a third one is everything");
+        owed.settled(&owed.debts());
+        owed.rebound(3);
+        owed.add(&places(&["a", "b", "c"]));
+        assert!(owed.covers("c") && !owed.covers("other"));
     }
 
     #[test]

@@ -108,6 +108,13 @@ impl RedisStore {
         Self { link, prefix, clock, form, near: None, learnt, mint: Mint::new(), met, marks: Arc::default() }
     }
 
+    /// Remembers of so many URIs, and no more, which fields select their variants.
+    #[must_use]
+    pub fn learning(mut self, uris: usize) -> Self {
+        self.learnt = self.learnt.within(uris);
+        self
+    }
+
     /// With what this process has seen of purged tags.
     #[must_use]
     pub fn knowing(mut self, marks: Arc<Marks>) -> Self {

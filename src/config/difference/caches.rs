@@ -33,6 +33,7 @@ pub fn section(policy: &Policy) -> Section {
         ("piece", plain(size(policy.piece))),
         ("encode", list(policy.encode.iter().map(|coding| coding_name(*coding).to_owned()))),
         ("max_variants", plain(policy.max_variants)),
+        ("max_varying", plain(policy.max_varying)),
         (
             "coalesce",
             plain(match coalescing.scope {

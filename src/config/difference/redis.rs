@@ -23,6 +23,8 @@ pub(super) fn section(redis: &Settings) -> Section {
         ("tls.min_version", plain(tls.oldest)),
         ("prefix", plain(&redis.prefix)),
         ("timeout", plain(time(redis.timeout))),
+        ("connect_timeout", plain(time(redis.connect_timeout))),
+        ("start_wait", plain(time(redis.start_wait))),
         ("connections", plain(redis.connections)),
         ("breaker.failures", plain(redis.breaker.failures)),
         ("breaker.first_wait", plain(time(redis.breaker.first_wait))),

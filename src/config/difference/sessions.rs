@@ -1,6 +1,6 @@
 //! What is said of sessions.
 
-use super::{Said, Secret, Section, list, plain, time};
+use super::{Said, Secret, Section, list, plain, size, time};
 use crate::session::format::{Cipher, Handler};
 use crate::session::settings::{
     Binding, Encoding, Identity, Index, Issue, Lifetime, Login, Mismatch, Requirement, SameSite, SignatureKind, Touch,
@@ -15,6 +15,7 @@ pub fn lines(session: &Definition) -> Section {
         ("secrets", secretly(&session.secrets)),
         ("from", list(session.carriers.iter().map(ToString::to_string))),
         ("prefix", plain(&session.prefix)),
+        ("max_record", plain(size(session.max_record as u64))),
         ("user", list(session.user.iter().cloned())),
         ("forward", list(forward)),
         ("identity", plain(identity(&session.identity))),

@@ -29,6 +29,7 @@ pub fn cache(name: &Placed<String>, table: &mut Table<'_>) -> Option<Arc<Policy>
         policy.encode = encode.value.into_iter().map(|coding| coding.value).collect();
     }
     table.set("max_variants", &mut policy.max_variants, count(1..1025));
+    table.set("max_varying", &mut policy.max_varying, count(1..1_000_001));
     coalescing(table, &mut policy);
     if let Some(tags) = table.list("tags", |value| field_name(value.text()?)) {
         policy.tags = tags.value.into_iter().map(|tag| tag.value).collect();

@@ -134,6 +134,12 @@ pub fn admin(table: &mut Table<'_>) -> admin::Settings {
     }
     let has_token = table.value("token");
     admin.token = has_token.as_ref().and_then(|value| value.read(secret)).map(|token| token.value);
+    table.set("max_connections", &mut admin.max_connections, count(1..10_001));
+    table.section("timeouts", |timeouts| {
+        timeouts.set("header", &mut admin.timeouts.header, text(quantity::duration));
+        timeouts.set("total", &mut admin.timeouts.total, text(quantity::duration));
+    });
+    table.set("max_body", &mut admin.max_body, sized(1 << 10, 16 << 20));
     if let Some(Placed { value: Some(listen), at }) = listen
         && !listen.ip().to_canonical().is_loopback()
         && has_token.is_none()
@@ -177,12 +183,18 @@ pub fn memory(table: &mut Table<'_>) -> MemorySettings {
     table.set("grace_sessions", &mut sessions.max_bytes, sized(64 << 10, 1 << 40));
     let mut issued = session::IssuedSettings::default();
     table.set("issued_sessions", &mut issued.max_bytes, sized(64 << 10, 1 << 40));
+    let mut recent = session::RecentSettings::default();
+    table.set("recent_sessions", &mut recent.max_keys, count(1000..1_000_000_001));
+    let mut owed = cache::OwedSettings::default();
+    table.set("owed_invalidations", &mut owed.max_places, count(0..1_000_001));
     MemorySettings {
         limits: rate_limit::store::MemorySettings { max_keys },
         cache: cache::MemorySettings { max_bytes, max_filling },
         coders,
         sessions,
         issued,
+        recent,
+        owed,
     }
 }
 

@@ -1,5 +1,7 @@
 //! `[redis]`, or `REDIS_URL`.
 
+use std::time::Duration;
+
 use secrecy::ExposeSecret;
 
 use super::process::{count, prefix, sized};
@@ -11,6 +13,9 @@ use crate::redis_pool::Breaker;
 use crate::redis_pool::ReplicaReads;
 use crate::redis_pool::Settings;
 use crate::redis_pool::address::{Address, Endpoint, Login, Topology};
+
+/// The longest time that a start, and a reload, waits for Redis.
+const LONGEST_START: Duration = Duration::from_secs(60);
 
 /// `[redis]`, or `REDIS_URL`. `None`: no Redis is configured; `Some(None)`: it is, but wrongly.
 pub fn redis(root: &mut Table<'_>) -> Option<Option<Settings>> {
@@ -76,6 +81,8 @@ fn section(table: &mut Table<'_>, named: &Result<Option<Address>, Fault>) -> Opt
     let mut rest = Settings::new("redis://localhost".parse::<Address>().ok()?.with_tls(None));
     table.set("prefix", &mut rest.prefix, text(prefix));
     table.set("timeout", &mut rest.timeout, text(quantity::duration));
+    table.set("connect_timeout", &mut rest.connect_timeout, text(quantity::duration));
+    table.set("start_wait", &mut rest.start_wait, text(start_wait));
     table.set("connections", &mut rest.connections, count(1..65));
     table.section("breaker", |table| breaker(table, &mut rest.breaker));
     table.set("max_sends", &mut rest.max_sends, count(1..1_000_001));
@@ -116,6 +123,11 @@ fn section(table: &mut Table<'_>, named: &Result<Option<Address>, Fault>) -> Opt
         }
     }
     Some(Settings { server: address.with_tls(tls), ..rest })
+}
+
+fn start_wait(time: &str) -> Result<Duration, String> {
+    let wait = quantity::duration_or_zero(time)?;
+    if wait <= LONGEST_START { Ok(wait) } else { Err(format!("`{time}` is more than a minute")) }
 }
 
 fn breaker(table: &mut Table<'_>, breaker: &mut Breaker) {

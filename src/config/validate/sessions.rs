@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::definitions::{field_name, identity_fields};
-use super::process::prefix;
+use super::process::{prefix, sized};
 use crate::config::quantity;
 use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
 use crate::config::secret::secret;
-use crate::session::format::{Cipher, Handler, way};
+use crate::session::format::{Cipher, Handler, MAX_RECORD, way};
+use crate::session::issue::record::LONGEST;
 use crate::session::{Carrier, Definition, Format, OnOutage, Secrets};
 
 /// The longest time for which a login is believed while Redis is away.
@@ -55,7 +56,16 @@ pub fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definitio
     }
     table.set("retry_after", &mut definition.retry_after, text(quantity::duration));
     definition.on_outage = on_outage(table);
+    let max_record = table.read("max_record", sized(4 << 10, MAX_RECORD as u64));
     uses::read(table, &mut definition);
+    if let Some(Placed { value, at }) = max_record {
+        definition.max_record = value;
+        if definition.issue.is_some() && value < LONGEST {
+            let help = "with `issue` at least \"17 KiB\"";
+            let message = "a session that is made here may be larger, and could not be read again";
+            table.reading.error(&at, Fault::with_help(message, help));
+        }
+    }
     for (key, example) in [("mode", "\"optional\""), ("require", "{ role = [\"admin\"] }")] {
         let help = format!("it belongs in the route: session = {{ use = \"{}\", {key} = {example} }}", name.value);
         table.belongs_elsewhere(key, help);

@@ -41,8 +41,6 @@ use super::near::{self, Mode, Tier};
 use super::topology::masters;
 use crate::telemetry::registry::Registry;
 
-/// The least time that connecting, login and asking for tracking get together: several trips, and no request waits.
-const CONNECT: Duration = Duration::from_secs(1);
 /// How long after a refusal that is not for want of a connection it is tried again.
 const REFUSED: Duration = Duration::from_secs(10);
 /// How often the masters are asked for anew, which takes connections of its own: what a link notices is told at once.
@@ -107,7 +105,7 @@ impl Drop for Tracking {
     }
 }
 
-/// How changes under `prefixes` would be told, as Redis says now; waits a second, or `redis.timeout` if that is longer.
+/// How changes under `prefixes` would be told, as Redis says now; waits `redis.connect_timeout`, or `redis.timeout` if that is longer.
 ///
 /// # Errors
 /// A word that says why they would not be.
@@ -133,7 +131,7 @@ struct Refused {
 }
 
 async fn open(redis: &super::Settings, prefixes: &[&str]) -> Result<Feeds, Refused> {
-    let limit = connecting(redis);
+    let limit = redis.connecting();
     let away = |reason| Refused { reason, lasting: false };
     let masters = masters(&redis.server, limit).await.map_err(away)?;
     let mut opening = JoinSet::new();
@@ -159,10 +157,6 @@ async fn open(redis: &super::Settings, prefixes: &[&str]) -> Result<Feeds, Refus
     Ok(Feeds { mode, feeds, masters })
 }
 
-fn connecting(redis: &super::Settings) -> Duration {
-    CONNECT.max(redis.timeout)
-}
-
 struct Keeper {
     terms: Rc<Terms>,
     metrics: Rc<Metrics>,
@@ -179,7 +173,7 @@ impl Keeper {
             let Refused { reason, lasting } = self.era().await;
             self.metrics.lost(reason);
             self.say(Err(reason));
-            if began.elapsed() > LASTING + CONNECT {
+            if began.elapsed() > LASTING + self.terms.redis.connecting() {
                 backoff = Backoff::default();
             }
             let wait = backoff.next(&self.terms.redis.breaker, fastrand::f64());
@@ -226,7 +220,7 @@ impl Keeper {
         loop {
             sleep(LOOK).await;
             // Who cannot be asked has said nothing new.
-            if masters(server, connecting(&self.terms.redis)).await.is_ok_and(|now| !same(&now)) {
+            if masters(server, self.terms.redis.connecting()).await.is_ok_and(|now| !same(&now)) {
                 return;
             }
         }

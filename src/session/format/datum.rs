@@ -14,7 +14,7 @@
 //! # Why
 //! Rule 3: beyond 2^53 a number without fraction has been rounded: two users could become one.
 
-use super::{MAX_TEXT, Record, Wanted};
+use super::{MAX_TEXT, Record, USUAL_RECORD, Wanted};
 
 /// One value.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +48,7 @@ pub struct Budget {
 
 /// Levels of values in values.
 const MAX_DEPTH: usize = 64;
-/// Values in a record.
+/// Values in a record of the usual length; a longer one may have as many more as it is longer.
 const MAX_VALUES: usize = 16_384;
 
 impl Default for Budget {
@@ -57,7 +57,18 @@ impl Default for Budget {
     }
 }
 
+/// Bytes of text that a record of so many bytes may say where what is written once is told wherever it is meant.
+pub fn room(record: usize) -> usize {
+    4 * record.max(USUAL_RECORD)
+}
+
 impl Budget {
+    /// For a record of so many bytes.
+    pub fn of(record: usize) -> Self {
+        let values = MAX_VALUES.max(record / (USUAL_RECORD / MAX_VALUES));
+        Self { values, ..Self::default() }
+    }
+
     /// One more value.
     ///
     /// # Errors
@@ -284,5 +295,11 @@ mod tests {
         assert_eq!(dig(&mut budget), Err("record is nested too deeply"));
         assert!((0..MAX_VALUES).all(|_| budget.spend().is_ok()), "depth was given back");
         assert_eq!(budget.spend(), Err("record has too many values"));
+        // A record that is no longer than usual has what is usual, one of four times that length four times as many.
+        for (record, times) in [(0, 1), (USUAL_RECORD, 1), (4 * USUAL_RECORD, 4)] {
+            let mut budget = Budget::of(record);
+            assert_eq!((0..).take_while(|_| budget.spend().is_ok()).count(), times * MAX_VALUES);
+            assert_eq!(room(record), times * 4 * USUAL_RECORD);
+        }
     }
 }

@@ -35,19 +35,19 @@ impl Way for Django {
 
     fn read(&self, wanted: &Wanted, stored: Stored<'_>, _: u64) -> Result<Option<Record>, &'static str> {
         let Stored::Text(bytes) = stored else { return Err("record is not a string") };
-        Record::of(wanted, &python::decode(&plain(bytes)?)?).map(Some)
+        Record::of(wanted, &python::decode(&plain(bytes, wanted.largest())?)?).map(Some)
     }
 }
 
-/// The record as it was before it was compressed (rules 3 and 4).
-fn plain(bytes: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
+/// The record as it was before it was compressed (rules 3 and 4), of at most so many bytes.
+fn plain(bytes: &[u8], most: usize) -> Result<Cow<'_, [u8]>, &'static str> {
     if bytes.len() > MAX_RECORD {
         return Err("record too large");
     }
     match bytes {
-        [0x78, ..] => inflate::zlib(bytes).map(Cow::Owned),
-        [0x1f, 0x8b, ..] => inflate::gzip(bytes).map(Cow::Owned),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => inflate::zstd(bytes).map(Cow::Owned),
+        [0x78, ..] => inflate::zlib(bytes, most).map(Cow::Owned),
+        [0x1f, 0x8b, ..] => inflate::gzip(bytes, most).map(Cow::Owned),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => inflate::zstd(bytes, most).map(Cow::Owned),
         [0x04, 0x22, 0x4d, 0x18, ..] => Err("record is compressed by lz4, which is not read"),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err("record is compressed by lzma, which is not read"),
         [b'-' | b'0'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => Err("record is a plain number"),

@@ -28,11 +28,8 @@
 //! Rule 3: a text of 100 KB that is meant a thousand times, or arrays of one array twice each, would be more than any memory.
 
 use super::MAX_RECORD;
-use super::datum::{Budget, Datum};
+use super::datum::{Budget, Datum, room};
 use super::serialized::{Array, Key};
-
-/// Bytes of texts, names among them, that one record may come to.
-const MAX_TEXTS: usize = 4 * MAX_RECORD;
 
 /// Decodes a value with its version.
 ///
@@ -47,11 +44,11 @@ pub fn decode(bytes: &[u8]) -> Result<Datum, &'static str> {
     if !(1..=2).contains(&input.number(4)?) {
         return Err("record is of another version of igbinary");
     }
-    let value = value(&mut input, &mut Budget::default())?;
+    let value = value(&mut input, &mut Budget::of(bytes.len()))?;
     if !input.rest.is_empty() {
         return Err("bytes after the record's end");
     }
-    Made { places: &input.places, texts: MAX_TEXTS }.datum(&value, &mut Budget::default())
+    Made { places: &input.places, texts: room(bytes.len()) }.datum(&value, &mut Budget::of(bytes.len()))
 }
 
 /// What is written, with texts and arrays where they were written first.

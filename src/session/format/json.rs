@@ -55,7 +55,7 @@ pub fn decode(bytes: &[u8]) -> Result<Datum, &'static str> {
     }
     // Stops at a depth of its own, 128.
     match serde_json::from_slice(bytes) {
-        Ok(value) => plain(value, &mut Budget::default()),
+        Ok(value) => plain(value, &mut Budget::of(bytes.len())),
         Err(_) => loose::decode(bytes),
     }
 }

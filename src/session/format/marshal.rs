@@ -42,7 +42,7 @@ pub fn decode(bytes: &[u8]) -> Result<Marshalled<'_>, &'static str> {
     }
     let rest = bytes.strip_prefix(b"\x04\x08").ok_or("record is not Marshal 4.8")?;
     let mut reader = Reader { rest, symbols: Vec::new(), objects: Vec::new(), nodes: Vec::new() };
-    let top = reader.value(&mut Budget::default())?;
+    let top = reader.value(&mut Budget::of(bytes.len()))?;
     if !reader.rest.is_empty() {
         return Err("record goes on behind its end");
     }
@@ -50,7 +50,7 @@ pub fn decode(bytes: &[u8]) -> Result<Marshalled<'_>, &'static str> {
         Some(Node::Object { class, .. }) => Some(*class),
         _ => None,
     };
-    Ok(Marshalled { class, datum: expanded(&reader.nodes, top)? })
+    Ok(Marshalled { class, datum: expanded(&reader.nodes, top, bytes.len())? })
 }
 
 const ENDS: &str = "record ends too early";

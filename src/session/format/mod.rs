@@ -7,9 +7,10 @@
 //! 4. A user is named by a text that is not blank, or by a number that is not 0. Nothing, `null`, `""`, `true`, `false`, lists and
 //!    objects name nobody; nor does the text `0` where the app is PHP (`php`, `laravel`), to which that is false. Where there is
 //!    something that cannot be read in its place, the record is not read (`datum`).
-//! 5. A record beyond [`MAX_RECORD`] is not read; an attribute beyond [`MAX_TEXT`] is left out. Decoders are bounded in depth
-//!    and number of values, and build nothing but data. An unknown *value* is opaque, and the others stay readable; an unknown
-//!    *structure*, of which nobody knows where it ends, fails the record.
+//! 5. A record beyond `max_record` is not read, nor what it is when it has been inflated; an attribute beyond [`MAX_TEXT`] is left out.
+//!    Decoders are bounded in depth, and by the length of the record in values and text ([`datum::Budget`]), and build nothing
+//!    but data. An unknown *value* is opaque, and the others stay readable; an unknown *structure*, of which nobody knows where it
+//!    ends, fails the record.
 //!
 //! # Why
 //! Rule 4: a flag would make one user of all who are logged in, and what is stored or counted for one would be for all. 0 and blanks are
@@ -52,8 +53,11 @@ use super::{Definition, USER};
 use crate::exchange::Located;
 use std::sync::Arc;
 
-/// The largest record that is read, in bytes.
-pub const MAX_RECORD: usize = 256 * 1024;
+/// The most that `max_record` may be, in bytes: beyond it no decoder reads anything.
+pub const MAX_RECORD: usize = 4 * 1024 * 1024;
+
+/// `max_record`, if nothing else is said, in bytes.
+pub const USUAL_RECORD: usize = 256 * 1024;
 
 /// The longest text of an attribute, in bytes.
 pub const MAX_TEXT: usize = 4096;
@@ -140,6 +144,16 @@ pub enum Stored<'a> {
     Fields(&'a [Option<&'a [u8]>]),
 }
 
+impl Stored<'_> {
+    /// How many bytes that is.
+    pub fn length(&self) -> usize {
+        match self {
+            Self::Text(bytes) => bytes.len(),
+            Self::Fields(values) => values.iter().flatten().map(|value| value.len()).sum(),
+        }
+    }
+}
+
 /// What a session record says, as far as it is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
@@ -164,6 +178,7 @@ pub struct Wanted {
     /// The text `0` names nobody.
     zero_is_false: bool,
     names: bool,
+    largest: usize,
 }
 
 impl Wanted {
@@ -179,7 +194,7 @@ impl Wanted {
         }
         let born = definition.lifetime.as_ref().and_then(|lifetime| lifetime.born.clone());
         let zero_is_false = matches!(definition.format, Format::Php(_) | Format::Laravel(_));
-        Self { users: definition.user.len(), paths, born, zero_is_false, names: false }
+        Self { users: definition.user.len(), paths, born, zero_is_false, names: false, largest: definition.max_record }
     }
 
     /// Whether `value`, whose text is `text`, names a user (rule 4).
@@ -210,6 +225,11 @@ impl Wanted {
     /// How many of the first paths name the user: the first of them that does.
     pub fn users(&self) -> usize {
         self.users
+    }
+
+    /// The largest record that is read, in bytes, whether as it is stored or as it is when it has been inflated (rule 5).
+    pub fn largest(&self) -> usize {
+        self.largest
     }
 
     /// The path of the session's birth, if it is wanted.
@@ -284,6 +304,7 @@ pub(super) mod tests {
             born: None,
             zero_is_false: false,
             names: false,
+            largest: MAX_RECORD,
         }
     }
 

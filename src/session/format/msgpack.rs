@@ -20,7 +20,7 @@ pub fn decode(bytes: &[u8]) -> Result<Datum, &'static str> {
         return Err("record too large");
     }
     let mut left = bytes;
-    let datum = value(&mut left, &mut Budget::default())?;
+    let datum = value(&mut left, &mut Budget::of(bytes.len()))?;
     if left.is_empty() { Ok(datum) } else { Err("record goes on behind its end") }
 }
 

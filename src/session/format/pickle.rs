@@ -47,7 +47,7 @@ pub fn decode(bytes: &[u8]) -> Result<Datum, &'static str> {
         return Err("record too large");
     }
     match bytes {
-        [PROTO, 2..=5, left @ ..] => Machine { left, ..Machine::default() }.run(),
+        [PROTO, 2..=5, left @ ..] => Machine { left, graph: Graph::of(bytes.len()), ..Machine::default() }.run(),
         [PROTO, 6..=255, ..] => Err("pickle of an unknown protocol"),
         _ => Err("record is not a pickle of protocol 2 to 5"),
     }

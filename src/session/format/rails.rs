@@ -40,7 +40,7 @@ impl Way for Rails {
 
     fn read(&self, wanted: &Wanted, stored: Stored<'_>, now: u64) -> Result<Option<Record>, &'static str> {
         let Stored::Text(bytes) = stored else { return Err("record is not a string") };
-        match session(bytes, now)? {
+        match session(bytes, wanted.largest(), now)? {
             Some((record @ Datum::Map(_), ends)) => Ok(Some(Record { ends, ..Record::of(wanted, &record)? })),
             Some(_) => Err("record is not a hash"),
             None => Ok(None),
@@ -48,16 +48,16 @@ impl Way for Rails {
     }
 }
 
-/// What a record holds, and when that is over, if it says; nothing if it is over.
-fn session(bytes: &[u8], now: u64) -> Result<Option<Held>, &'static str> {
+/// What a record holds, and when that is over, if it says; nothing if it is over. It is inflated to at most so many bytes.
+fn session(bytes: &[u8], most: usize, now: u64) -> Result<Option<Held>, &'static str> {
     match bytes {
         [4, 8, ..] => match marshal::decode(bytes)? {
-            Marshalled { class: Some(b"ActiveSupport::Cache::Entry"), datum } => entry::of_object(&datum, now),
+            Marshalled { class: Some(b"ActiveSupport::Cache::Entry"), datum } => entry::of_object(&datum, most, now),
             whole => Ok(Some((value(whole)?, None))),
         },
-        [0, 0x11, framed @ ..] => entry::framed(framed, now),
+        [0, 0x11, framed @ ..] => entry::framed(framed, most, now),
         [0, packed @ ..] => entry::packed(packed, now),
-        [1, deflated @ ..] => entry::packed(&super::inflate::zlib(deflated)?, now),
+        [1, deflated @ ..] => entry::packed(&super::inflate::zlib(deflated, most)?, now),
         [0xcc, 0x80, ..] => Err("record is Rails' MessagePack, which is not read"),
         _ => Ok(Some((json::decode(bytes)?, None))),
     }
@@ -155,8 +155,8 @@ mod tests {
         let seeds: Vec<Vec<u8>> = captured.chain(entry::tests::all()).collect();
         let (way, wanted) = (Rails::new("session:"), Wanted::of(&Definition::new("web", Format::Rails)));
         fuzz("rails records", &seeds, |bytes| {
-            let held = session(bytes, 0);
-            assert_eq!(held, session(bytes, 0));
+            let held = session(bytes, MAX_RECORD, 0);
+            assert_eq!(held, session(bytes, MAX_RECORD, 0));
             if let Ok(Some((record, _))) = &held {
                 is_bounded(record);
             }
@@ -170,7 +170,7 @@ mod tests {
         #[test]
         fn no_bytes_bring_it_down(head in 0..6_usize, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let heads: [&[u8]; 6] = [b"", b"\x04\x08", b"\x00\x11", b"\x00\x04\x08", b"\x01\x78\x9c", b"\x04\x08{"];
-            let _ = session(&[heads[head], &bytes[..]].concat(), 0);
+            let _ = session(&[heads[head], &bytes[..]].concat(), super::super::USUAL_RECORD, 0);
         }
     }
 }

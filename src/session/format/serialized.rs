@@ -51,7 +51,7 @@ impl<'a> Values<'a> {
         if bytes.len() > MAX_RECORD {
             return Err("record too large");
         }
-        Ok(Self { input: Input(bytes), budget: Budget::default() })
+        Ok(Self { input: Input(bytes), budget: Budget::of(bytes.len()) })
     }
 
     /// Whether nothing is left.

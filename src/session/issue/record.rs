@@ -17,6 +17,9 @@ use crate::session::format::json;
 /// The longest record that an app may say, in bytes.
 pub const MAX_CREATE: usize = 16 * 1024;
 
+/// The longest record that is made of it, in bytes: with the time of its birth.
+pub const LONGEST: usize = MAX_CREATE + 64;
+
 /// Fields of a hash that an app may say.
 pub const MAX_FIELDS: usize = 256;
 

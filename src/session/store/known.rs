@@ -108,8 +108,16 @@ impl Reading {
         self.fields.as_deref()
     }
 
+    /// The largest record that is read, in bytes.
+    pub fn largest(&self) -> usize {
+        self.wanted.largest()
+    }
+
     /// What a record says at `now` (Unix milliseconds).
     pub fn read(&self, stored: Stored<'_>, now: u64) -> Found {
+        if stored.length() > self.largest() {
+            return Found::Unreadable("record too large");
+        }
         match self.way.read(&self.wanted, stored, now) {
             Ok(Some(record)) => Found::Record(record),
             Ok(None) => Found::Nothing,

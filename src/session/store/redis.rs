@@ -23,7 +23,7 @@ use redis::{Pipeline, Value};
 use super::known::{Life, Reading};
 use crate::exchange::Answer;
 use crate::redis_pool::text;
-use crate::session::format::{MAX_RECORD, Record, Stored};
+use crate::session::format::{Record, Stored};
 use crate::session::verdict::Found;
 
 /// What Redis says while it cannot answer anybody.
@@ -45,7 +45,7 @@ pub struct Told {
 pub fn ask(reading: &Reading, key: &[u8], may_be_remembered: bool, pipeline: &mut Pipeline) -> usize {
     match reading.fields() {
         // One byte more than a record may have.
-        None => pipeline.cmd("GETRANGE").arg(key).arg(0).arg(MAX_RECORD),
+        None => pipeline.cmd("GETRANGE").arg(key).arg(0).arg(reading.largest()),
         Some(fields) => pipeline.cmd("HMGET").arg(key).arg(fields),
     };
     if may_be_remembered {
@@ -86,7 +86,6 @@ fn found(reading: &Reading, value: Option<Value>, stands: bool, now: u64) -> Fou
         (None, Some(Value::Nil)) => Found::Nothing,
         (None, Some(value)) => match text(&value) {
             Some(b"") if !stands => Found::Nothing,
-            Some(bytes) if bytes.len() > MAX_RECORD => Found::Unreadable("record too large"),
             Some(bytes) => reading.read(Stored::Text(bytes), now),
             None => Found::Refused("unexpected answer"),
         },
@@ -111,6 +110,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::session::format::{MAX_RECORD, USUAL_RECORD};
     use crate::session::settings::Lifetime;
     use crate::session::{Definition, Format};
 
@@ -154,14 +154,50 @@ mod tests {
 
     #[test]
     fn more_than_a_record_may_have_is_asked_for_by_one_byte_and_is_none() {
-        let mut pipeline = Pipeline::new();
-        ask(&reading(Format::Json), b"k", false, &mut pipeline);
-        let asked = pipeline.get_packed_pipeline();
-        assert!(asked.ends_with(format!("$1\r\n0\r\n$6\r\n{MAX_RECORD}\r\n").as_bytes()), "{asked:?}");
         let record = r#"{"id":"5"}"#;
         let padded = |length: usize| Value::BulkString((record.to_owned() + &" ".repeat(length - record.len())).into());
-        assert!(matches!(says(Format::Json, padded(MAX_RECORD)), Found::Record(_)));
-        assert_eq!(says(Format::Json, padded(MAX_RECORD + 1)), Found::Unreadable("record too large"));
+        for max_record in [4096, USUAL_RECORD, MAX_RECORD] {
+            let user = vec!["id".into()];
+            let definition = Definition { user, max_record, ..Definition::new("web", Format::Json) };
+            let reading = Reading::of(&Arc::new(definition)).unwrap();
+            let mut pipeline = Pipeline::new();
+            ask(&reading, b"k", false, &mut pipeline);
+            let (asked, digits) = (pipeline.get_packed_pipeline(), max_record.to_string().len());
+            assert!(asked.ends_with(format!("$1\r\n0\r\n${digits}\r\n{max_record}\r\n").as_bytes()), "{asked:?}");
+            let says = |value| told(&reading, Answer::Values(vec![value]), NOW).found;
+            assert!(matches!(says(padded(max_record)), Found::Record(_)), "{max_record}");
+            assert_eq!(says(padded(max_record + 1)), Found::Unreadable("record too large"), "{max_record}");
+        }
+    }
+
+    #[test]
+    fn the_wanted_fields_of_a_hash_are_bounded_together() {
+        let user = vec!["id".into(), "name".into()];
+        let definition = Definition { user, max_record: 4096, ..Definition::new("web", Format::Hash) };
+        let reading = Reading::of(&Arc::new(definition)).unwrap();
+        let says = |length: usize| {
+            let values = ["5".to_owned(), "a".repeat(length - 1)].map(|text| Value::BulkString(text.into()));
+            told(&reading, Answer::Values(vec![Value::Array(values.into())]), NOW).found
+        };
+        assert!(matches!(says(4096), Found::Record(_)));
+        assert_eq!(says(4097), Found::Unreadable("record too large"));
+    }
+
+    #[test]
+    fn what_is_inflated_is_bounded_as_what_is_stored_is() {
+        let record = format!("{{\"id\":\"5\",\"pad\":\"{}\"}}", "a".repeat(8000));
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut encoder, record.as_bytes()).unwrap();
+        let deflated = encoder.finish().unwrap();
+        assert!(deflated.len() < 4096);
+        for (max_record, is_read) in [(4096, false), (8192, true)] {
+            let user = vec!["id".into()];
+            let definition = Definition { user, max_record, ..Definition::new("web", Format::Django) };
+            let reading = Reading::of(&Arc::new(definition)).unwrap();
+            let found = told(&reading, Answer::Values(vec![Value::BulkString(deflated.clone())]), NOW).found;
+            assert_eq!(matches!(found, Found::Record(_)), is_read, "{found:?}");
+            assert_eq!(found == Found::Unreadable("record too large"), !is_read, "{found:?}");
+        }
     }
 
     #[test]

@@ -110,18 +110,18 @@ impl Value {
         self.is == Is::Hash
     }
 
-    /// What the bytes of a string say.
+    /// What the bytes of a string say. They are inflated to at most `most` bytes.
     ///
     /// # Errors
     /// They are not what they should be, or too large.
-    pub fn decode(&self, bytes: &[u8]) -> Result<Datum, &'static str> {
+    pub fn decode(&self, bytes: &[u8], most: usize) -> Result<Datum, &'static str> {
         let Is::Coded(codings, decoder) = &self.is else { return Err("record is not a string") };
         if bytes.len() > MAX_RECORD {
             return Err("record too large");
         }
         let mut unwrapped = std::borrow::Cow::Borrowed(bytes);
         for coding in codings {
-            unwrapped = coding.undo(&unwrapped)?.into();
+            unwrapped = coding.undo(&unwrapped, most)?.into();
         }
         match decoder {
             Decoder::Json => json::decode(&unwrapped),
@@ -144,10 +144,10 @@ impl Default for Value {
 }
 
 impl Coding {
-    fn undo(self, bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
+    fn undo(self, bytes: &[u8], most: usize) -> Result<Vec<u8>, &'static str> {
         match self {
-            Self::Zlib => inflate::zlib(bytes),
-            Self::Gzip => inflate::gzip(bytes),
+            Self::Zlib => inflate::zlib(bytes, most),
+            Self::Gzip => inflate::gzip(bytes, most),
             Self::Encoded(encoding) => encoding.decode(bytes).ok_or(match encoding {
                 Encoding::Hex => "record is not hexadecimal",
                 Encoding::Base64 | Encoding::Base64Url => "record is not base64",
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_value_is_unwrapped_and_decoded() {
-        let decode = |words: &[&str], bytes: &[u8]| Value::parse(words).unwrap().decode(bytes);
+        let decode = |words: &[&str], bytes: &[u8]| Value::parse(words).unwrap().decode(bytes, MAX_RECORD);
         let five = Datum::Map(vec![("id".into(), Datum::Whole(5))]);
         assert_eq!(decode(&["json"], b"{\"id\":5}"), Ok(five.clone()));
         assert_eq!(decode(&["hex", "msgpack"], b"81a2696405"), Ok(five.clone()));

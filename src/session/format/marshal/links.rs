@@ -1,10 +1,6 @@
 //! Follows the links of a marshalled value: from what was read to what it says.
 
-use crate::session::format::MAX_RECORD;
-use crate::session::format::datum::{Budget, Datum};
-
-/// Bytes of text that a value may say: names are written once and linked to, so it is more than is written.
-const MAX_TEXTS: usize = 4 * MAX_RECORD;
+use crate::session::format::datum::{Budget, Datum, room};
 
 /// A value as it was read; others are named by their places.
 #[derive(Debug)]
@@ -28,13 +24,14 @@ pub enum Node<'a> {
     },
 }
 
-/// What the node at `top` says, with all that it leads to.
+/// What the node at `top` says, with all that it leads to, of a record of `length` bytes. Names are written once and linked to, so it
+/// says more text than is written.
 ///
 /// # Errors
 /// Links make it too deep, too many values, or more text than a record may have.
-pub fn expanded(nodes: &[Node<'_>], top: usize) -> Result<Datum, &'static str> {
-    let mut expansion = Expansion { nodes, entered: vec![false; nodes.len()], room: MAX_TEXTS };
-    expansion.datum(top, &mut Budget::default())
+pub fn expanded(nodes: &[Node<'_>], top: usize, length: usize) -> Result<Datum, &'static str> {
+    let mut expansion = Expansion { nodes, entered: vec![false; nodes.len()], room: room(length) };
+    expansion.datum(top, &mut Budget::of(length))
 }
 
 struct Expansion<'n, 'a> {

@@ -11,12 +11,8 @@
 //! A list of thirty levels that has each next one twice is 200 bytes of pickle and a thousand million values of data
 //! (rule 2). What is filled after it was referred to is seen filled by all who refer to it: that is how Python reads it.
 
-use super::super::MAX_RECORD;
-use super::super::datum::{Budget, Datum};
+use super::super::datum::{Budget, Datum, room};
 use super::known::Known;
-
-/// Bytes of text that are told of one record, those of what is told twice counted twice.
-const MAX_TOLD: usize = 4 * MAX_RECORD;
 
 /// Where a value stands.
 #[derive(Clone, Copy, Debug)]
@@ -58,9 +54,16 @@ pub enum Node<'a> {
 pub struct Graph<'a> {
     nodes: Vec<Node<'a>>,
     budget: Budget,
+    /// Bytes of the pickle.
+    length: usize,
 }
 
 impl<'a> Graph<'a> {
+    /// Of a pickle of so many bytes; nothing yet.
+    pub fn of(length: usize) -> Self {
+        Self { nodes: Vec::new(), budget: Budget::of(length), length }
+    }
+
     /// One more value.
     ///
     /// # Errors
@@ -129,7 +132,7 @@ impl<'a> Graph<'a> {
     /// # Errors
     /// It is nested too deeply, or is too much (rule 2).
     pub fn tell(&self, place: Place) -> Result<Datum, &'static str> {
-        Telling { graph: self, left: MAX_TOLD }.datum(place, &mut Budget::default())
+        Telling { graph: self, left: room(self.length) }.datum(place, &mut Budget::of(self.length))
     }
 }
 

@@ -10,7 +10,7 @@ use fastrand::Rng;
 use proptest::prelude::*;
 
 use super::super::tests::wanted;
-use super::super::{MAX_RECORD, Stored, Way as _, django::Django, flask::Flask, msgpack, pickle};
+use super::super::{Stored, USUAL_RECORD, Way as _, django::Django, flask::Flask, msgpack, pickle};
 use super::*;
 use crate::clock::instant;
 use crate::session::Secrets;
@@ -95,7 +95,7 @@ fn fuzz_python_records() {
 fn is_read(bytes: &[u8]) -> bool {
     for told in [decode(bytes), pickle::decode(bytes), msgpack::decode(bytes)].into_iter().flatten() {
         let (values, length) = weight(&told);
-        assert!(values <= 16_384 && length <= 4 * MAX_RECORD, "{values} values, {length} bytes");
+        assert!(values <= 16_384 && length <= 4 * USUAL_RECORD, "{values} values, {length} bytes");
     }
     let wanted = wanted(&["_auth_user_id", "user_id", "roles.0", "cart"]);
     let flask = Flask::new("session:", &Secrets::default()).unwrap().read(&wanted, Stored::Text(bytes), 0);

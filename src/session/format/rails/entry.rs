@@ -22,7 +22,7 @@ const UNKNOWN: &str = "record is an entry of an unknown Rails";
 ///
 /// # Errors
 /// It is of another Rails, or what is in it cannot be read.
-pub fn of_object(entry: &Datum, now: u64) -> Result<Option<Held>, &'static str> {
+pub fn of_object(entry: &Datum, most: usize, now: u64) -> Result<Option<Held>, &'static str> {
     let held = entry.at("@value").ok_or(UNKNOWN)?;
     let end = match entry.at("@expires_in") {
         None | Some(Datum::Nothing) => None,
@@ -34,7 +34,7 @@ pub fn of_object(entry: &Datum, now: u64) -> Result<Option<Held>, &'static str> 
     let Some(ends) = standing(end, now) else { return Ok(None) };
     let value = match (entry.at("@compressed"), held) {
         (None, held) => held.clone(),
-        (Some(_), Datum::Bytes(deflated)) => marshalled(&inflate::zlib(deflated)?)?,
+        (Some(_), Datum::Bytes(deflated)) => marshalled(&inflate::zlib(deflated, most)?)?,
         (Some(_), _) => return Err(UNKNOWN),
     };
     Ok(Some((value, ends)))
@@ -59,7 +59,7 @@ pub fn packed(bytes: &[u8], now: u64) -> Result<Option<Held>, &'static str> {
 ///
 /// # Errors
 /// As above.
-pub fn framed(bytes: &[u8], now: u64) -> Result<Option<Held>, &'static str> {
+pub fn framed(bytes: &[u8], most: usize, now: u64) -> Result<Option<Held>, &'static str> {
     const DEFLATED: u8 = 0x80;
     let (&[kind], rest) = bytes.split_first_chunk().ok_or(UNKNOWN)?;
     let (end, rest) = rest.split_first_chunk().ok_or(UNKNOWN)?;
@@ -70,7 +70,7 @@ pub fn framed(bytes: &[u8], now: u64) -> Result<Option<Held>, &'static str> {
     let Some(ends) = standing((end >= 0.0).then_some(end), now) else { return Ok(None) };
     let value = match kind {
         1 => marshalled(held)?,
-        0x81 => marshalled(&inflate::zlib(held)?)?,
+        0x81 => marshalled(&inflate::zlib(held, most)?)?,
         text if (2..=4).contains(&(text & !DEFLATED)) => return Err("record is not a hash"),
         _ => return Err(UNKNOWN),
     };
@@ -99,6 +99,7 @@ fn number(datum: &Datum) -> Option<f64> {
 pub mod tests {
     use super::super::session;
     use super::*;
+    use crate::session::format::MAX_RECORD;
     use crate::session::format::marshal::tests::bytes;
 
     /// `ActiveSupport::Cache::Entry.new({"user_id" => 5, "bio" => "abc" * 1000}, expires_in: 5400)`, 6.1.7.10, at 1795293872.447298.
@@ -135,7 +136,8 @@ pub mod tests {
     }
 
     fn user(entry: &str, now: u64) -> Result<Option<String>, &'static str> {
-        Ok(session(&bytes(entry), now)?.map(|(record, _)| record.at("user_id").and_then(Datum::text).unwrap()))
+        Ok(session(&bytes(entry), MAX_RECORD, now)?
+            .map(|(record, _)| record.at("user_id").and_then(Datum::text).unwrap()))
     }
 
     #[test]
@@ -155,7 +157,7 @@ pub mod tests {
             (FRAMED_71, 1_795_224_992_500),
         ] {
             assert_eq!((user(entry, end - 1), user(entry, end)), (Ok(Some("5".into())), Ok(None)), "{entry}");
-            assert_eq!(session(&bytes(entry), 0).unwrap().unwrap().1, Some(end), "{entry}");
+            assert_eq!(session(&bytes(entry), MAX_RECORD, 0).unwrap().unwrap().1, Some(end), "{entry}");
         }
         for entry in [ENDLESS_61, ENDLESS_70, DEFLATED_71] {
             assert_eq!(user(entry, 9_000_000_000_000), Ok(Some("5".into())), "{entry}");
