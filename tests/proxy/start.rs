@@ -96,6 +96,29 @@ fn redis_url_from_the_environment_is_honoured() {
 }
 
 #[test]
+fn a_database_that_redis_refuses_is_an_error_of_check_and_in_the_log_and_stops_no_request() {
+    let (app, redis, directory) = (Origin::saying("app"), RedisServer::start(), Directory::new());
+    let limit = "[limit.each]\nkey = \"address\"\nquota = \"5 per hour\"\n[[route]]\npath = \"/{*rest}\"\nlimits = [\"each\"]\n";
+    let configuration =
+        |database: &str| Configuration::of(&app).redis_at(&format!("{}/{database}", redis.url())).with(limit);
+    let check = |database: &str| {
+        let path = file(&directory, &configuration(database).text());
+        let (code, said, errors) = run(&["check", "--config", &path], &directory.file(""));
+        (code, said + &errors)
+    };
+    assert_eq!(check("15").0, 0);
+    let (code, said) = check("99");
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("refuses database 99") && !said.contains("well"), "{said}");
+    let mut sidegate = configuration("99").start();
+    assert_eq!(sidegate.get("/").status, 200, "counted in the process");
+    let line = sidegate.wait_for_log("Redis is away: it refuses the database of redis.url");
+    assert_eq!((&line["level"], &line["reason"]), (&"ERROR".into(), &"database".into()), "{line}");
+    until("it is counted by its word", || sidegate.metric("sidegate_redis_errors_total{kind=\"database\"}") > 0.0);
+    assert_eq!(sidegate.ask_admin("/readyz").json()["redis"]["reason"], "database");
+}
+
+#[test]
 fn a_port_in_use_is_said_plainly() {
     let (app, directory) = (Origin::saying("app"), Directory::new());
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
