@@ -43,7 +43,7 @@ async fn tried(settings: &Settings) -> (u8, Vec<&'static str>) {
     while link.shared_state().load(Ordering::Relaxed) == CONNECTING {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let kinds = ["tls", "auth", "refused", "disconnected", "unreachable", "timeout", "maxclients"];
+    let kinds = ["tls", "auth", "database", "refused", "disconnected", "unreachable", "timeout", "maxclients"];
     let counted = |kind: &&str| registry.value("sidegate_redis_errors_total", &[("kind", kind)]) > 0;
     (link.shared_state().load(Ordering::Relaxed), kinds.into_iter().filter(counted).collect())
 }

@@ -66,7 +66,9 @@ const SIGNED: [&str; 2] = [
 #[test]
 fn a_changed_file_of_a_secret_is_taken_up_and_one_that_is_gone_keeps_the_old_secret() {
     let (redis, app, directory) = (RedisServer::start(), Origin::saying("app"), Directory::new());
-    redis.ask::<()>(&["SET", "sess:alice-0123456789abcdef", r#"{"user":{"id":1}}"#, "EX", "600"]).expect("a record");
+    redis
+        .ask::<()>(&["SET", "sess:alice-0123456789abcdef", r#"{"cookie":{},"user":{"id":1}}"#, "EX", "600"])
+        .expect("a record");
     let (secret, key) = (directory.file("secret"), directory.file("key"));
     replace(secret.clone(), "first\n");
     replace(key.clone(), "one");

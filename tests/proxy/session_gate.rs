@@ -294,7 +294,8 @@ fn a_preflight_needs_no_login_unless_the_session_says_so() {
         let sidegate = Configuration::of(&app).redis(&redis).with(&tables(preflight)).start();
         let mut client = sidegate.client();
         let mut ask = |method: &str, target: &str, fields: &[(&str, &str)]| client.ask(method, target, fields, b"");
-        let answer = ask("OPTIONS", "/x", &[origin, method, BROWSER]);
+        assert_eq!(ask("OPTIONS", "/x", &[origin, method, BROWSER]).status, alone, "{preflight}, and never a 302");
+        let answer = ask("OPTIONS", "/x", &[origin, method]);
         assert_eq!(answer.status, alone, "{preflight}");
         if alone == 401 {
             assert_eq!(answer.json()["type"], ask("GET", "/x", &[]).json()["type"], "as any request without a login");

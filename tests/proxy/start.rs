@@ -99,14 +99,16 @@ fn redis_url_from_the_environment_is_honoured() {
 fn a_database_that_redis_refuses_is_an_error_of_check_and_in_the_log_and_stops_no_request() {
     let (app, redis, directory) = (Origin::saying("app"), RedisServer::start(), Directory::new());
     let limit = "[limit.each]\nkey = \"address\"\nquota = \"5 per hour\"\n[[route]]\npath = \"/{*rest}\"\nlimits = [\"each\"]\n";
-    let configuration =
-        |database: &str| Configuration::of(&app).redis_at(&format!("{}/{database}", redis.url())).with(limit);
+    let configuration = |database: &str| {
+        Configuration::of(&app).redis_at(&format!("redis://127.0.0.1:{}/{database}", redis.port())).with(limit)
+    };
     let check = |database: &str| {
         let path = file(&directory, &configuration(database).text());
         let (code, said, errors) = run(&["check", "--config", &path], &directory.file(""));
         (code, said + &errors)
     };
-    assert_eq!(check("15").0, 0);
+    let (code, said) = check("15");
+    assert_eq!(code, 0, "{said}");
     let (code, said) = check("99");
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("refuses database 99") && !said.contains("well"), "{said}");
