@@ -112,7 +112,8 @@ fn a_database_that_redis_refuses_is_an_error_of_check_and_in_the_log_and_stops_n
     let (code, said) = check("99");
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("refuses database 99") && !said.contains("well"), "{said}");
-    let mut sidegate = configuration("99").start();
+    // Not as the others: they wait until Redis is there.
+    let mut sidegate = Sidegate::start(&configuration("99").text());
     assert_eq!(sidegate.get("/").status, 200, "counted in the process");
     let line = sidegate.wait_for_log("Redis is away: it refuses the database of redis.url");
     assert_eq!((&line["level"], &line["reason"]), (&"ERROR".into(), &"database".into()), "{line}");
