@@ -376,7 +376,8 @@ pub struct Answers {
     login: Option<Arc<dyn Any + Send + Sync>>,
     session_stands: bool,
     kept: Option<Box<dyn Any>>,
-    refused: bool,
+    /// A limit is known to refuse the request, whatever Redis says: nothing further in has to be asked.
+    pub refused: bool,
     places: Option<Box<dyn Any>>,
 }
 
@@ -443,16 +444,6 @@ impl Answers {
     /// Takes that.
     pub fn kept(&mut self) -> Option<Box<dyn Any>> {
         self.kept.take()
-    }
-
-    /// Leaves that a limit is known to refuse the request, whatever Redis says: nothing further in has to be asked.
-    pub fn refuse(&mut self) {
-        self.refused = true;
-    }
-
-    /// The same again.
-    pub fn refused(&self) -> bool {
-        self.refused
     }
 
     /// Leaves what stands for the places that a request in flight has asked for; of the type that their room keeps. Dropped with

@@ -277,7 +277,7 @@ impl Ask for RateLimit {
         let docket = self.open(exchange);
         let asked = if docket.asks() { self.push_commands(&docket, pipeline) } else { 0 };
         if docket.is_refused() {
-            exchange.answers.refuse();
+            exchange.answers.refused = true;
         }
         exchange.answers.keep(docket);
         asked
