@@ -376,6 +376,8 @@ pub struct Answers {
     login: Option<Arc<dyn Any + Send + Sync>>,
     session_stands: bool,
     kept: Option<Box<dyn Any>>,
+    /// A limit is known to refuse the request, whatever Redis says: nothing further in has to be asked.
+    pub refused: bool,
     places: Option<Box<dyn Any>>,
 }
 

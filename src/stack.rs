@@ -125,15 +125,16 @@ fn of_route(link: Option<Link>, route: Route) -> Seam {
     let (in_flight, in_flight_by_principal) = (route.in_flight_by_request, route.in_flight_by_principal);
     let redirects = terms.rewrite.clone().filter(|rewrite| rewrite.location);
     let mut asks: Vec<Rc<dyn Ask>> = Vec::new();
-    asks.extend(in_flight.clone().map(|limits| limits as Rc<dyn Ask>));
+    // First who may know already that the request is refused: then nobody else is asked.
     asks.extend(by_request.clone().map(|limits| limits as Rc<dyn Ask>));
+    asks.extend(in_flight.clone().map(|limits| limits as Rc<dyn Ask>));
     asks.extend(session.clone().map(|session| session as Rc<dyn Ask>));
     let (late, early): (Vec<_>, Vec<_>) = cache.iter().cloned().partition(|cache| cache.is_by_whom());
     asks.extend(early.into_iter().map(|cache| cache as Rc<dyn Ask>));
     let mut asks_by_principal: Vec<Rc<dyn Ask>> = Vec::new();
     if !late.is_empty() || in_flight_by_principal.is_some() && by_principal.is_some() {
-        asks_by_principal.extend(in_flight_by_principal.clone().map(|limits| limits as Rc<dyn Ask>));
         asks_by_principal.extend(by_principal.clone().map(|limits| limits as Rc<dyn Ask>));
+        asks_by_principal.extend(in_flight_by_principal.clone().map(|limits| limits as Rc<dyn Ask>));
         asks_by_principal.extend(late.into_iter().map(|cache| cache as Rc<dyn Ask>));
     }
     let second = link.clone().filter(|_| !asks_by_principal.is_empty());

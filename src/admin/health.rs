@@ -24,6 +24,8 @@ pub const REDIS_NONE: u8 = 0;
 pub const REDIS_UP: u8 = 1;
 /// A worker that does not reach Redis.
 pub const REDIS_DOWN: u8 = 2;
+/// A worker whose Redis refuses the database that is configured: it is away until somebody mends that.
+pub const REDIS_NO_DATABASE: u8 = 3;
 
 /// One member of the report: its name, and what is the matter. Must not wait for anything.
 pub type Probe = Box<dyn Fn() -> (String, Value) + Send + Sync>;
@@ -53,7 +55,7 @@ impl Health {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// The Redis state of each worker ([`REDIS_NONE`], [`REDIS_UP`], [`REDIS_DOWN`]), in place of earlier ones.
+    /// The Redis state of each worker ([`REDIS_NONE`], [`REDIS_UP`], [`REDIS_DOWN`], [`REDIS_NO_DATABASE`]), in place of earlier ones.
     pub fn set_redis(&self, workers: Vec<Arc<AtomicU8>>) {
         *self.redis.lock() = workers;
     }
@@ -87,7 +89,11 @@ impl Health {
             (0, _) => "down",
             _ => "partly",
         };
-        report.insert("redis".into(), json!({ "state": state, "workers_up": up, "workers_down": down }));
+        let mut redis = json!({ "state": state, "workers_up": up, "workers_down": down });
+        if self.redis_workers_in(REDIS_NO_DATABASE) > 0 {
+            redis["reason"] = "database".into();
+        }
+        report.insert("redis".into(), redis);
         report.insert("draining".into(), self.draining.load(Ordering::Relaxed).into());
         report.insert("status".into(), self.status().1.into());
         report.into()
@@ -95,9 +101,12 @@ impl Health {
 
     /// How many workers reach Redis, and how many do not.
     fn redis_workers(&self) -> (usize, usize) {
-        let workers = self.redis.lock();
-        let count = |state| workers.iter().filter(|worker| worker.load(Ordering::Relaxed) == state).count();
-        (count(REDIS_UP), count(REDIS_DOWN))
+        let down = self.redis_workers_in(REDIS_DOWN) + self.redis_workers_in(REDIS_NO_DATABASE);
+        (self.redis_workers_in(REDIS_UP), down)
+    }
+
+    fn redis_workers_in(&self, state: u8) -> usize {
+        self.redis.lock().iter().filter(|worker| worker.load(Ordering::Relaxed) == state).count()
     }
 }
 
@@ -131,6 +140,9 @@ mod tests {
         assert_eq!(after(REDIS_UP, REDIS_NONE), ("up".into(), "ready"));
         assert_eq!(after(REDIS_UP, REDIS_DOWN), ("partly".into(), "degraded"));
         assert_eq!(after(REDIS_NONE, REDIS_DOWN), ("down".into(), "degraded"));
+        assert_eq!(health.report()["redis"].get("reason"), None);
+        assert_eq!(after(REDIS_UP, REDIS_NO_DATABASE), ("partly".into(), "degraded"));
+        assert_eq!(health.report()["redis"]["reason"], "database");
         assert_eq!(health.status().0, StatusCode::OK);
     }
 

@@ -30,7 +30,7 @@ mod process;
 mod server;
 pub mod sessions;
 
-pub use health::{Health, Probe, REDIS_DOWN, REDIS_NONE, REDIS_UP};
+pub use health::{Health, Probe, REDIS_DOWN, REDIS_NO_DATABASE, REDIS_NONE, REDIS_UP};
 pub use server::{Handle, spawn};
 
 use std::net::SocketAddr;

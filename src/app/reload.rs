@@ -3,9 +3,9 @@
 //! 1. A configuration with an error, a socket that cannot be opened, a certificate that cannot be read, a worker that
 //!    cannot build: each leaves everything as it was, says why, and is counted.
 //! 2. What changed is said, a line each. Nothing changed: nothing is built.
-//! 3. The file, and the certificates and keys that it names, are watched by their content, looked at once a second:
+//! 3. The file, and the certificates, keys and secrets that it names, are watched by their content, looked at once a second:
 //!    editors, ConfigMap links and bind mounts replace files in ways that no notification covers. What is being written
-//!    is read once it holds still.
+//!    is read once it holds still. A pipe or a device is read when a configuration is, and not watched.
 
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::io::Read as _;
@@ -172,7 +172,7 @@ fn not_until_restart(old: &Settings, new: &Settings) -> Vec<String> {
 /// The file and what it names, looked at once in a while.
 pub struct Watched {
     path: Option<PathBuf>,
-    /// Certificates and keys.
+    /// Certificates, keys and secrets.
     named: Vec<PathBuf>,
     /// What they held when they were last read, and when they were last looked at.
     read: Option<u64>,
@@ -192,7 +192,7 @@ impl Watched {
     }
 
     /// Waits until they hold something new, twice the same. A configuration that is gone is waited for; a certificate
-    /// that is gone is something new.
+    /// or a secret that is gone is something new.
     pub async fn changed(&mut self) {
         if self.path.is_none() {
             return std::future::pending().await;
@@ -235,6 +235,8 @@ impl Watched {
 }
 
 fn content(path: &Path) -> Option<Vec<u8>> {
+    // To open a pipe that nobody writes to would wait for somebody.
+    std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
     let mut text = Vec::new();
     // What is longer is refused when it is read.
     std::fs::File::open(path).ok()?.take(8 << 20).read_to_end(&mut text).ok()?;

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::settings::{MemorySettings, Settings};
 use crate::listener::admission::{Admission, Bounds};
 use crate::rate_limit::lease::Leases;
+use crate::rate_limit::refusals::Refusals;
 use crate::rate_limit::top::Tops;
 use crate::redis_pool::fleet::Fleet;
 use crate::telemetry::registry::Registry;
@@ -62,6 +63,8 @@ pub struct Stores {
     pub tops: Arc<Tops>,
     /// Units of limits that were taken ahead.
     pub leases: Arc<Leases>,
+    /// Refusals of limits that are remembered.
+    pub refusals: Arc<Refusals>,
     /// From where, and for how long.
     leased: Arc<(Option<redis_pool::Settings>, Duration)>,
     /// Stored responses.
@@ -93,6 +96,7 @@ impl Stores {
             limits: rate_limit::store::memory::MemoryStore::new(bounds.limits),
             tops: Tops::new(settings.limits.top),
             leases: Leases::new(bounds.limits),
+            refusals: Refusals::new(bounds.limits),
             leased: Arc::new((settings.redis.clone(), settings.limits.lease)),
             responses: cache::store::MemoryStore::new(bounds.cache),
             coders: cache::encode::Places::new(bounds.coders),
@@ -115,6 +119,7 @@ impl Stores {
             limits: if same_limits { self.limits.clone() } else { new.limits },
             tops: if self.tops.room() == new.tops.room() { self.tops.clone() } else { new.tops },
             leases: if same_leases { self.leases.clone() } else { new.leases },
+            refusals: if same_leases { self.refusals.clone() } else { new.refusals },
             leased: new.leased,
             responses: if bounds.cache == self.bounds.cache { self.responses.clone() } else { new.responses },
             coders: if bounds.coders == self.bounds.coders { self.coders.clone() } else { new.coders },

@@ -16,6 +16,7 @@ use crate::config::{self, Loaded};
 use crate::rate_limit::{Plan, Unknown};
 use crate::redis_pool;
 use crate::redis_pool::address::{Endpoint, Topology};
+use crate::redis_pool::fault::Fault;
 use crate::redis_pool::near::{Mode as Told, covering};
 use crate::redis_pool::topology::roll_call;
 use crate::redis_pool::tracking::probe;
@@ -45,11 +46,16 @@ pub fn check(path: &Path) -> ExitCode {
             for (what, prefix) in app::untrackable(&settings) {
                 eprintln!("warning: {what} under `{prefix}` are not remembered near: limits are counted under it\n");
             }
+            let masters = masters(&settings);
+            if let Some(refused) = masters.as_ref().and_then(|masters| refused_database(&settings, masters)) {
+                eprintln!("error: {refused}\n");
+                return ExitCode::from(UNUSABLE);
+            }
             for warning in unkeyed(&settings) {
                 eprintln!("warning: {warning}\n");
             }
             let mut summary = summary(&settings);
-            summary.push_str(&masters(&settings));
+            summary.push_str(&named(&settings, masters.as_ref()));
             summary.push_str(&near(&settings));
             let said = write!(std::io::stdout(), "{}: well\n\n{summary}", path.display());
             if said.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -111,18 +117,39 @@ pub fn summary(settings: &Settings) -> String {
     said.0
 }
 
-/// Who the masters are now, where the URL does not say it, and which of them do not answer: asks.
-fn masters(settings: &Settings) -> String {
+/// The masters, and why those are away that do not answer; or why nobody knows.
+type Masters = Result<Vec<(Endpoint, Option<&'static str>)>, &'static str>;
+
+/// Who the masters are now, where the URL does not say it or names a database: asks.
+fn masters(settings: &Settings) -> Option<Masters> {
+    let redis = settings.redis.as_ref()?;
+    let asks = redis.server.database != 0 || !matches!(redis.server.topology, Topology::Single(_));
+    asks.then(|| within(2 * PATIENCE, roll_call(&redis.server, PATIENCE)))
+}
+
+/// A sentence, where a master refuses the database that is meant: no request would ever find it.
+fn refused_database(settings: &Settings, masters: &Masters) -> Option<String> {
+    let database = settings.redis.as_ref()?.server.database;
+    let refuses = |(_, away): &&(Endpoint, Option<&str>)| *away == Some(Fault::Database.word());
+    let (master, _) = masters.as_ref().ok()?.iter().find(refuses)?;
+    Some(format!(
+        "Redis at {master} refuses database {database} (redis.url): it has none of that number (`databases` in redis.conf, 16 \
+         unless it says otherwise), or its user may not SELECT"
+    ))
+}
+
+/// Who the masters are, where the URL does not say it.
+fn named(settings: &Settings, masters: Option<&Masters>) -> String {
     let mut said = Said::default();
     let named = |redis: &&redis_pool::Settings| !matches!(redis.server.topology, Topology::Single(_));
-    let Some(redis) = settings.redis.as_ref().filter(named) else { return said.0 };
+    let (Some(_), Some(masters)) = (settings.redis.as_ref().filter(named), masters) else { return said.0 };
     let shown = |(master, away): &(Endpoint, Option<&str>)| match away {
         None => master.to_string(),
         Some(reason) => format!("{master} (away: {reason})"),
     };
     said.line(
         "masters",
-        &match within(2 * PATIENCE, roll_call(&redis.server, PATIENCE)) {
+        &match masters {
             Ok(masters) => masters.iter().map(shown).collect::<Vec<_>>().join(", "),
             Err(reason) => format!("unknown: Redis cannot be asked now ({reason})"),
         },

@@ -11,7 +11,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http::HeaderName;
 use toml::Spanned;
@@ -50,6 +50,8 @@ pub struct Reading<'d> {
     pub folder: &'d Path,
     /// The process keeps session records itself: sessions need no Redis.
     pub keeps_sessions: bool,
+    /// Files of secrets that were read.
+    pub secret_files: RefCell<Vec<PathBuf>>,
     /// The fields that tell of clients' certificates; `None`: nobody is asked for one. Known once `[server]` has been read.
     pub certificate_fields: RefCell<Option<Vec<HeaderName>>>,
     /// Somebody's word about the client is believed. Known once `[server]` has been read.
@@ -111,6 +113,7 @@ impl<'d> Reading<'d> {
             environment,
             folder,
             keeps_sessions: false,
+            secret_files: RefCell::default(),
             certificate_fields: RefCell::default(),
             trusts_proxies: Cell::default(),
             findings: RefCell::default(),

@@ -1,10 +1,14 @@
 //! Secrets: written out, or taken from `{ env = "NAME" }` or `{ file = "path" }`.
 
+use std::io::Read as _;
 use std::ops::Range;
 
 use secrecy::SecretString;
 
 use super::raw::{Fault, Value, text};
+
+/// Bytes of a secret's file: a path may lead to a device that never ends.
+const LARGEST: u64 = 64 << 10;
 
 /// Reads a secret. A file's final line break is not part of it.
 ///
@@ -57,6 +61,13 @@ fn from_environment(value: &Value<'_>, name: &str) -> Result<String, Fault> {
 
 fn from_file(value: &Value<'_>, path: &str) -> Result<String, Fault> {
     let path = value.reading.folder.join(path);
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let mut text = String::new();
+    std::fs::File::open(&path)
+        .and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text))
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    if text.len() as u64 > LARGEST {
+        return Err(format!("{} is larger than {} KiB", path.display(), LARGEST >> 10).into());
+    }
+    value.reading.secret_files.borrow_mut().push(path);
     Ok(text.strip_suffix("\r\n").or(text.strip_suffix('\n')).unwrap_or(&text).to_owned())
 }

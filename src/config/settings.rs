@@ -34,6 +34,8 @@ pub struct Settings {
     pub upstreams: Vec<upstream::Settings>,
     /// `[[route]]`, in the file's order. A file without any gets one: `/{*rest}` to the only upstream.
     pub routes: Vec<RouteSettings>,
+    /// Files that secrets of any of these were read from.
+    pub secret_files: Vec<PathBuf>,
 }
 
 impl Settings {
@@ -48,12 +50,12 @@ impl Settings {
         limits
     }
 
-    /// The files besides the configuration that were read for it: certificates and keys.
+    /// The files besides the configuration that were read for it: certificates, keys and secrets.
     pub fn files(&self) -> Vec<PathBuf> {
         let server = self.server.tls.iter().flat_map(|tls| &tls.settings.files);
         let upstreams = self.upstreams.iter().flat_map(|upstream| &upstream.tls).flat_map(|tls| &tls.settings.files);
         let redis = self.redis.iter().flat_map(|redis| &redis.server.tls).flat_map(|tls| &tls.told.files);
-        server.chain(upstreams).chain(redis).cloned().collect()
+        server.chain(upstreams).chain(redis).chain(&self.secret_files).cloned().collect()
     }
 }
 

@@ -48,7 +48,21 @@ pub fn settings(root: &mut Table<'_>) -> Option<Settings> {
     let upstreams = definitions.upstreams()?;
     let redis = redis.flatten();
     let routes = routes?;
-    Some(Settings { server, client_addr, paths, admin, log, redis, near, memory, purge, limits, upstreams, routes })
+    Some(Settings {
+        server,
+        client_addr,
+        paths,
+        admin,
+        log,
+        redis,
+        near,
+        memory,
+        purge,
+        limits,
+        upstreams,
+        routes,
+        secret_files: root.reading.secret_files.take(),
+    })
 }
 
 /// Settings that forward everything to `url`.
@@ -72,6 +86,7 @@ pub fn plain(url: &str, environment: Environment<'_>) -> Result<Settings, Fault>
         limits: rate_limit::Settings::default(),
         upstreams: vec![app],
         routes: vec![everything()],
+        secret_files: Vec::new(),
     })
 }
 

@@ -39,6 +39,9 @@ fn collect(asks: &[Rc<dyn Ask>], exchange: &mut Exchange, pipeline: &mut Pipelin
         let mut counts = Counts::default();
         for ask in asks {
             counts[ask.slot() as usize] = ask.ask(exchange, pipeline);
+            if exchange.answers.refused {
+                break;
+            }
         }
         counts
     })

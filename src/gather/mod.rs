@@ -5,6 +5,7 @@
 //! 2. A layer that asked nothing costs nothing; when nobody asks there is no trip. Who remembers the answer leaves it as
 //!    `Answer::Near` and does not ask.
 //! 3. Redis away: every slot that asked gets `Answer::Unavailable` at once.
+//!    Who knows that the request is refused says so (`Answers::refused`), and those behind are not asked what they need.
 //! 4. Who changes something by asking is told when the answers are there ([`Ask::answered`]), and can say how it is taken
 //!    back if nobody takes its answer: a request that is refused further in leaves nothing behind.
 

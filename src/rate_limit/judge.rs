@@ -6,7 +6,8 @@
 //! 3. One question to the store for all of them, asked ahead by `gather` where the request alone says what to ask.
 //! 4. What they say together (`verdict`): limits in shadow and quotas on trial are counted, and refuse nobody.
 //! 5. Who is beyond its quota and may wait waits (`delay`).
-//! 6. What the client is told, and the access log (`telling`).
+//! 6. Whoever is known to be refused without asking (`refusals`, `lease`) has no other question asked, by no room further in.
+//! 7. What the client is told, and the access log (`telling`).
 
 mod counter;
 mod docket;
@@ -30,6 +31,7 @@ use crate::telemetry::registry::Registry;
 
 use super::delay::WaitingRoom;
 use super::lease::{self, Leases};
+use super::refusals::Refusals;
 use super::store::memory::MemoryStore;
 use super::store::redis::{self as counted_in_redis, Counters, Settled};
 use super::store::{Charge, OnOutage};
@@ -53,6 +55,8 @@ pub struct Worker {
     pub link: Option<Link>,
     /// What this process has taken ahead there.
     pub leases: Arc<Leases>,
+    /// What it remembers to be refused there.
+    pub refusals: Arc<Refusals>,
     /// Before every Redis key.
     pub prefix: Box<str>,
     /// Redis is a cluster: the limits of a request are settled apart, since their keys are in different slots.
@@ -82,6 +86,8 @@ pub struct RateLimit {
     gathered: bool,
     /// Some units are taken ahead.
     leases: Option<Arc<Leases>>,
+    /// Refusals of some are remembered.
+    remembers: bool,
     /// Clients are told by what they are counted.
     tells_partitions: bool,
     /// Dockets without a request. A docket goes with its request, in its box.
@@ -126,6 +132,7 @@ impl RateLimit {
                 lease::counters(counter.beginning(), &worker.registry, worker.number);
             }
         }
+        let remembers = worker.link.is_some() && counters.iter().any(Counter::is_remembered);
         Rc::new(Self {
             counters: counters.into(),
             agreed: Agreed::new(subjects.into(), settings),
@@ -134,6 +141,7 @@ impl RateLimit {
             waiting_room: WaitingRoom::new(worker, settings.max_delayed),
             gathered: limits.iter().all(|limit| limit.count != Count::Forwarded),
             leases: worker.link.as_ref().filter(|_| leased).map(|_| worker.leases.clone()),
+            remembers,
             tells_partitions: settings.draft_fields && settings.partition_keys,
             idle: RefCell::default(),
         })
@@ -194,6 +202,9 @@ impl RateLimit {
         }
         self.note(&docket, settled);
         docket.lend(&settled.decisions);
+        if self.remembers {
+            docket.remember(&settled.decisions, &self.counters, &self.worker.refusals);
+        }
         docket.hear(&settled.decisions, settled.now, &self.counters);
         self.verdict(docket, settled.now, Counted::Redis)
     }
@@ -238,6 +249,9 @@ impl RateLimit {
         if let Some(leases) = &self.leases {
             docket.spend(&self.counters, leases, self.worker.fleet.instances() == 1);
         }
+        if self.remembers {
+            docket.recall(&self.counters, &self.worker.refusals);
+        }
         docket
     }
 
@@ -262,6 +276,9 @@ impl Ask for RateLimit {
         }
         let docket = self.open(exchange);
         let asked = if docket.asks() { self.push_commands(&docket, pipeline) } else { 0 };
+        if docket.is_refused() {
+            exchange.answers.refused = true;
+        }
         exchange.answers.keep(docket);
         asked
     }

@@ -56,6 +56,7 @@ mod tests {
     use crate::rate_limit::lease::Leases;
     use crate::rate_limit::partition::{Key, Part};
     use crate::rate_limit::quota::Quota;
+    use crate::rate_limit::refusals::Refusals;
     use crate::rate_limit::store::{MemorySettings, OnOutage, memory::MemoryStore};
     use crate::rate_limit::trial::exchange;
     use crate::rate_limit::{Limit, Settings, Worker};
@@ -101,6 +102,7 @@ mod tests {
                 fleet: Fleet::new(),
                 waiting: Arc::default(),
                 leases: Leases::new(MemorySettings::default()),
+                refusals: Refusals::new(MemorySettings::default()),
                 clock: self.clock.0.clone(),
                 registry: self.registry.clone(),
                 number: 0,

@@ -11,6 +11,8 @@
 //!    (`outage`).
 //! 5. Every answer of a limited route tells the limit nearest to refusal (`fields`), whoever gave it: the app, the cache
 //!    or sidegate. A refusal is a 429 that says when the same request will pass.
+//!    A flood of refusals costs few trips: those of limits that are charged after are remembered for a moment (`refusals`), and
+//!    of who is known to be refused nothing else is asked.
 //! 6. Whoever presents an API key may have quotas of their own, in Redis (`plan`). They are found out before any limit is
 //!    asked, and take the place of the limit's own (`terms`).
 //!
@@ -35,6 +37,7 @@ mod outage;
 pub mod partition;
 pub mod plan;
 pub mod quota;
+pub mod refusals;
 pub mod store;
 mod terms;
 pub mod top;

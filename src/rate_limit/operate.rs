@@ -189,7 +189,7 @@ pub(super) struct Named<'a> {
 
 impl Named<'_> {
     async fn act(&self, deed: Deed) -> Result<(), Trouble> {
-        let Worker { memory, link, .. } = self.worker;
+        let Worker { memory, link, refusals, .. } = self.worker;
         let policy: &Policy = &self.terms.policy;
         if deed == Deed::Show {
             return Ok(());
@@ -210,6 +210,7 @@ impl Named<'_> {
             refused(&link.query(&pipeline).await.map_err(unavailable)?)?;
             // What was counted here in an outage counts no longer either.
             memory.forget(&self.key);
+            refusals.forget(&self.key);
         }
         Ok(())
     }

@@ -156,9 +156,15 @@ pub(super) async fn sign_on(handle: &mut MultiplexedConnection, login: &Login, d
         })?;
     }
     if database != 0 {
-        redis::cmd("SELECT").arg(database).exec_async(handle).await.map_err(|error| fault(&error))?;
+        let answer = redis::cmd("SELECT").arg(database).exec_async(handle).await;
+        answer.map_err(|error| not_selected(fault(&error)))?;
     }
     Ok(())
+}
+
+/// What it means that `SELECT` failed so.
+pub(super) fn not_selected(fault: Fault) -> Fault {
+    if matches!(fault, Fault::Refused | Fault::NoPermission) { Fault::Database } else { fault }
 }
 
 /// Asks whether Redis is there and serving (it is not while `LOADING`).

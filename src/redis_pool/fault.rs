@@ -10,6 +10,7 @@
 //! | `disconnected` | the connection was closed or reset, also in the midst of a reply, or of a pipeline one of whose replies was none | the connection goes |
 //! | `protocol` | a reply that is none, to a single command | the connection goes: nobody knows where the next one begins |
 //! | `auth` | `NOAUTH`, `WRONGPASS`, or any other answer to `AUTH` | the endpoint is unusable |
+//! | `database` | any other answer to `SELECT`: no database has that number, or the user may not have it | the endpoint is unusable |
 //! | `readonly` | a replica, or a master no longer | the endpoint is unusable |
 //! | `masterdown` | a replica that has lost its master and says nothing instead | the endpoint is unusable |
 //! | `loading` | it reads its data first | the endpoint is unusable |
@@ -44,6 +45,7 @@ pub enum Fault {
     Disconnected,
     Protocol,
     Auth,
+    Database,
     ReadOnly,
     MasterDown,
     Loading,
@@ -82,7 +84,7 @@ pub enum Effect {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Down,
         Self::Timeout,
         Self::Unreachable,
@@ -91,6 +93,7 @@ impl Fault {
         Self::Disconnected,
         Self::Protocol,
         Self::Auth,
+        Self::Database,
         Self::ReadOnly,
         Self::MasterDown,
         Self::Loading,
@@ -145,6 +148,7 @@ impl Fault {
             Self::Disconnected => "disconnected",
             Self::Protocol => "protocol",
             Self::Auth => "auth",
+            Self::Database => "database",
             Self::ReadOnly => "readonly",
             Self::MasterDown => "masterdown",
             Self::Loading => "loading",
@@ -176,9 +180,13 @@ impl Fault {
             | Self::NoMaster
             | Self::Disconnected
             | Self::Protocol => Effect::Lost,
-            Self::Auth | Self::ReadOnly | Self::MasterDown | Self::Loading | Self::Busy | Self::ClusterDown => {
-                Effect::Unusable
-            }
+            Self::Auth
+            | Self::Database
+            | Self::ReadOnly
+            | Self::MasterDown
+            | Self::Loading
+            | Self::Busy
+            | Self::ClusterDown => Effect::Unusable,
             Self::NoScript => Effect::Again,
             Self::Uncovered
             | Self::Moved

@@ -28,6 +28,8 @@ pub const CONNECTING: u8 = 0;
 pub const UP: u8 = 1;
 /// [`Link::shared_state`]: Redis is away.
 pub const DOWN: u8 = 2;
+/// [`Link::shared_state`]: Redis is away, since it refuses the database that is meant.
+pub const NO_DATABASE: u8 = 3;
 
 /// A worker's way to Redis; clones share it, and it ends with the last of them.
 #[derive(Clone)]
@@ -206,7 +208,7 @@ impl Link {
         }
     }
 
-    /// [`CONNECTING`], [`UP`] or [`DOWN`], for other threads to read.
+    /// [`CONNECTING`], [`UP`], [`DOWN`] or [`NO_DATABASE`], for other threads to read.
     pub fn shared_state(&self) -> Arc<AtomicU8> {
         self.0.standing.state().clone()
     }

@@ -47,7 +47,7 @@ pub mod topology;
 pub mod tracking;
 pub mod transport;
 
-pub use link::{CONNECTING, DOWN, Link, Shard, UP};
+pub use link::{CONNECTING, DOWN, Link, NO_DATABASE, Shard, UP};
 pub use replicas::{Replica, ReplicaReads};
 pub use split::{text, why_unanswered};
 

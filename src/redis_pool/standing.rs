@@ -14,7 +14,7 @@ use super::complaints::Complaints;
 use super::fault::{Effect, Fault};
 use super::metrics::Metrics;
 use super::topology::Changes;
-use super::{CONNECTING, DOWN, UP};
+use super::{CONNECTING, DOWN, NO_DATABASE, UP};
 
 /// How a link stands.
 pub(super) struct Standing {
@@ -60,7 +60,7 @@ impl Standing {
         }
     }
 
-    /// [`CONNECTING`], [`UP`] or [`DOWN`].
+    /// [`CONNECTING`], [`UP`], [`DOWN`] or [`NO_DATABASE`].
     pub(super) fn state(&self) -> &Arc<AtomicU8> {
         &self.state
     }
@@ -155,13 +155,26 @@ impl Standing {
     }
 
     fn away(&self, endpoint: &str, fault: Fault) {
+        let state = if fault == Fault::Database { NO_DATABASE } else { DOWN };
         if self.closed.get() > 0 {
             self.complain(endpoint, fault);
-        } else if self.turn(DOWN) != DOWN
+        } else if self.turn(state) != state
             && let Some(times) = self.of_absence.borrow_mut().note(fault, instant())
         {
             self.said_away.set(true);
-            tracing::warn!(endpoint, worker = self.worker, reason = fault.word(), times, "{} is away", self.whose);
+            let (worker, reason, whose) = (self.worker, fault.word(), self.whose);
+            if fault == Fault::Database {
+                // It will not end by itself.
+                tracing::error!(
+                    endpoint,
+                    worker,
+                    reason,
+                    times,
+                    "{whose} is away: it refuses the database of redis.url"
+                );
+            } else {
+                tracing::warn!(endpoint, worker, reason, times, "{whose} is away");
+            }
         }
     }
 

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use super::address::{Endpoint, Login, Server, Topology};
 use super::cluster::together;
-use super::connect::{failure, fault, not_opened, sign_on};
+use super::connect::{failure, fault, not_opened, not_selected, sign_on};
 use super::fault::Fault;
 use super::slots::{self, Map};
 use super::{sentinel, transport};
@@ -94,7 +94,8 @@ pub async fn masters(server: &Server, limit: Duration) -> Result<Vec<Endpoint>, 
     }
 }
 
-/// The masters of `server` now, as [`masters`], and of each that does not answer within `limit` the reason.
+/// The masters of `server` now, as [`masters`], and of each that does not answer within `limit`, or refuses the database
+/// that is meant, the reason.
 ///
 /// # Errors
 /// As [`masters`].
@@ -103,11 +104,18 @@ pub async fn roll_call(
     limit: Duration,
 ) -> Result<Vec<(Endpoint, Option<&'static str>)>, &'static str> {
     let masters = masters(server, limit).await?;
-    let mut ping = Pipeline::new();
-    ping.cmd("PING");
-    let asked = together(masters.iter().map(|master| ask(master, &server.login, server, limit, &ping))).await;
-    let away = asked.into_iter().map(|said| match said {
-        Ok(said) => said.first().and_then(failure).map(Fault::word),
+    let mut question = Pipeline::new();
+    question.cmd("PING");
+    if server.database != 0 {
+        question.cmd("SELECT").arg(server.database);
+    }
+    let asked = together(masters.iter().map(|master| ask(master, &server.login, server, limit, &question))).await;
+    let away = asked.into_iter().map(|said| match said.as_deref() {
+        Ok([ping, selected @ ..]) => {
+            let refused = selected.first().and_then(failure).map(not_selected);
+            failure(ping).or(refused).map(Fault::word)
+        }
+        Ok([]) => Some(Fault::Protocol.word()),
         Err(fault) => Some(fault.word()),
     });
     Ok(masters.iter().cloned().zip(away).collect())

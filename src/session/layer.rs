@@ -17,7 +17,7 @@ use super::store::memory::MemoryStore;
 use super::store::redis::{self, Told};
 use super::store::remembered::Remembered;
 use super::verdict::{Admission, Found, Verdict, admit, judge};
-use super::{Definition, OnRoute, identity, login};
+use super::{Definition, OnRoute, Preflight, identity, login};
 use crate::clock::Clock;
 use crate::exchange::{self, Answer, Exchange, Next, Presented, Principal, Slot, pass};
 use crate::gather::Ask;
@@ -88,6 +88,11 @@ impl Session {
             believed,
             seldom,
         }))
+    }
+
+    /// Whether it passes without being looked at (rule 7 of the room).
+    pub(super) fn lets_through(&self, exchange: &Exchange) -> bool {
+        self.definition.preflight == Preflight::Pass && exchange.is_preflight()
     }
 
     /// Finds out which session the client says is its own, once.
@@ -255,7 +260,7 @@ impl Session {
 
     /// Asks for the record, and counts in `counts` whether Redis had to be asked.
     pub(super) fn inquire(&self, exchange: &mut Exchange, pipeline: &mut Pipeline, counts: Option<&Counts>) -> usize {
-        if exchange.is_preflight() {
+        if self.lets_through(exchange) {
             return 0;
         }
         self.look(exchange);
@@ -299,7 +304,7 @@ pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next
     exchange::layer(move |mut exchange: Box<Exchange>, next: S| {
         let session = session.clone();
         async move {
-            if exchange.is_preflight() {
+            if session.lets_through(&exchange) {
                 session.strip_credential(&mut exchange);
                 return pass(next, exchange).await;
             }

@@ -9,7 +9,8 @@
 //! 5. Optional: everybody passes, with identity fields only if there is a login.
 //! 6. A store that cannot be read is 503 with `Retry-After` in either mode, never 401 and never a pass: an outage is
 //!    neither a logout nor a reason to show somebody the page of a stranger.
-//! 7. A CORS preflight (Fetch §4.8) carries no credentials by design and passes without any.
+//! 7. A CORS preflight (Fetch §4.8) carries no credentials by design and passes without any; or, by setting (`preflight`), it is
+//!    judged like any other request.
 //! 8. The app learns who is logged in from the identity fields. What a client sends under their names, in any
 //!    spelling, is removed on every route.
 //! 9. Records are read, never written, and their TTL is left alone: they are the app's. Where `touch` is set, a session in use is
@@ -96,6 +97,8 @@ pub struct Definition {
     pub login: Option<settings::Login>,
     /// The credential in the query goes no further than here.
     pub keep_query: bool,
+    /// What a CORS preflight needs.
+    pub preflight: Preflight,
     /// A session in use is prolonged.
     pub touch: Option<settings::Touch>,
     /// However much it is used, a session ends.
@@ -132,6 +135,7 @@ impl Definition {
             attributes: Vec::new(),
             login: None,
             keep_query: true,
+            preflight: Preflight::Pass,
             touch: None,
             lifetime: None,
             binding: None,
@@ -241,6 +245,16 @@ pub enum Mode {
     Optional,
     /// As optional, and what would have been refused if it were required is counted and logged.
     Observe,
+}
+
+/// What becomes of a CORS preflight (Fetch §4.8) that no `[cors]` of the route answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preflight {
+    /// It passes without a login: browsers send none with it, and the app answers it.
+    #[default]
+    Pass,
+    /// It is judged like any other request: where a login is required, it is refused as one without.
+    Refuse,
 }
 
 impl Carrier {

@@ -170,7 +170,7 @@ impl Parts<'_> {
             self.out.extend_from_slice(itoa::Buffer::new().format(limit.remaining).as_bytes());
             self.out.extend_from_slice(b" left");
         }
-        if !matches!(limit.counted, "redis" | "leased" | "memory") {
+        if !matches!(limit.counted, "redis" | "leased" | "remembered" | "memory") {
             self.out.extend_from_slice(b" (");
             self.out.extend_from_slice(limit.counted.as_bytes());
             self.out.push(b')');

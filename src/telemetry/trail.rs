@@ -87,8 +87,8 @@ pub struct LimitTrail {
     pub refused: bool,
     /// What is left after this request, in quota units.
     pub remaining: u64,
-    /// Where it was counted: `redis`, `leased` (in memory, out of what was taken ahead in Redis), `memory`, `local` (memory
-    /// because Redis is away), `open`, `closed`.
+    /// Where it was counted: `redis`, `leased` (in memory, out of what was taken ahead in Redis), `remembered` (in memory, as
+    /// Redis said a moment ago), `memory`, `local` (memory because Redis is away), `open`, `closed`.
     pub counted: &'static str,
 }
 

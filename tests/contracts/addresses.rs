@@ -7,7 +7,7 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use redis::{Pipeline, Value};
 use sidegate::config;
-use sidegate::redis_pool::{CONNECTING, DOWN, Link, Settings, UP};
+use sidegate::redis_pool::{CONNECTING, DOWN, Link, NO_DATABASE, Settings, UP};
 use sidegate::telemetry::registry::Registry;
 
 use crate::faults::Log;
@@ -43,7 +43,7 @@ async fn tried(settings: &Settings) -> (u8, Vec<&'static str>) {
     while link.shared_state().load(Ordering::Relaxed) == CONNECTING {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let kinds = ["tls", "auth", "refused", "disconnected", "unreachable", "timeout", "maxclients"];
+    let kinds = ["tls", "auth", "database", "refused", "disconnected", "unreachable", "timeout", "maxclients"];
     let counted = |kind: &&str| registry.value("sidegate_redis_errors_total", &[("kind", kind)]) > 0;
     (link.shared_state().load(Ordering::Relaxed), kinds.into_iter().filter(counted).collect())
 }
@@ -61,7 +61,7 @@ fn the_database_of_the_url_is_the_one_that_is_written_to() {
         let keys = server.ask::<String>(&["INFO", "keyspace"]).unwrap();
         assert!(keys.contains("db3:keys=1") && !keys.contains("db0:"), "{keys}");
         let beyond = Settings::of_url(&format!("redis://127.0.0.1:{}/99", server.port())).unwrap();
-        assert_eq!(tried(&beyond).await, (DOWN, vec!["refused"]));
+        assert_eq!(tried(&beyond).await, (NO_DATABASE, vec!["database"]));
     });
 }
 

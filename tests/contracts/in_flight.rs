@@ -19,6 +19,7 @@ use sidegate::rate_limit::in_flight::{self, Counts, InFlight, Register, SCRIPTS}
 use sidegate::rate_limit::lease::Leases;
 use sidegate::rate_limit::partition::{Key, Part};
 use sidegate::rate_limit::quota::Quota;
+use sidegate::rate_limit::refusals::Refusals;
 use sidegate::rate_limit::store::{MemorySettings, memory::MemoryStore};
 use sidegate::rate_limit::{Limit, Rule, Settings, Worker};
 use sidegate::redis_pool::Link;
@@ -189,6 +190,7 @@ impl Instance {
             tops: sidegate::rate_limit::top::Tops::new(10),
             fleet: Fleet::new(),
             leases: Leases::new(MemorySettings::default()),
+            refusals: Refusals::new(MemorySettings::default()),
             waiting: Arc::default(),
             clock: Clock::System,
             registry,

@@ -13,6 +13,7 @@ use sidegate::gather::{self, Ask};
 use sidegate::rate_limit::lease::Leases;
 use sidegate::rate_limit::partition::{Key, Part};
 use sidegate::rate_limit::quota::Quota;
+use sidegate::rate_limit::refusals::Refusals;
 use sidegate::rate_limit::store::memory::MemoryStore;
 use sidegate::rate_limit::store::{MemorySettings, redis::SCRIPTS};
 use sidegate::rate_limit::{self, Limit, RateLimit, Settings, Worker};
@@ -76,6 +77,7 @@ fn limits(name: &str, part: Part, amount: u64, link: &Link, registry: &Arc<Regis
         fleet: Fleet::new(),
         waiting: Arc::default(),
         leases: Leases::new(MemorySettings::default()),
+        refusals: Refusals::new(MemorySettings::default()),
         clock: Clock::System,
         registry: registry.clone(),
         number: 0,

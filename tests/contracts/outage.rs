@@ -15,6 +15,7 @@ use sidegate::gather::{self, Ask};
 use sidegate::rate_limit::lease::Leases;
 use sidegate::rate_limit::partition::{Key, Part};
 use sidegate::rate_limit::quota::Quota;
+use sidegate::rate_limit::refusals::Refusals;
 use sidegate::rate_limit::store::memory::MemoryStore;
 use sidegate::rate_limit::store::{MemorySettings, OnOutage, redis::SCRIPTS};
 use sidegate::rate_limit::{self, Limit, RateLimit, Settings, Worker};
@@ -63,6 +64,7 @@ impl Instance {
             fleet,
             waiting: Arc::default(),
             leases: Leases::new(MemorySettings::default()),
+            refusals: Refusals::new(MemorySettings::default()),
             clock: Clock::System,
             registry,
             number: 0,

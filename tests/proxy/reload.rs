@@ -1,6 +1,7 @@
 //! A new configuration under load.
 
-use crate::harness::{Configuration, Load, Origin, RedisServer, client::request, until};
+use crate::harness::tls::replace;
+use crate::harness::{Configuration, Directory, Load, Origin, RedisServer, Sidegate, client::request, until};
 
 const TABLES: &str = "[limit.few]\nkey = \"address\"\nquota = \"5 per hour\"\n[cache.pages]\nttl = \"600s\"\n\
                       [[route]]\npath = \"/limited\"\nlimits = [\"few\"]\n[[route]]\npath = \"/stored\"\ncache = \"pages\"\n\
@@ -54,6 +55,53 @@ fn a_change_of_the_file_is_noticed_without_a_signal() {
     until("the new file in force", || sidegate.get("/limited").number("x-ratelimit-limit") == 50);
     std::fs::write(sidegate.file(), config.text().replace("5 per hour", "500 per hour")).expect("the file");
     until("the file in force again", || sidegate.get("/limited").number("x-ratelimit-limit") == 500);
+}
+
+/// Signatures by express-session of one identifier, with the secrets `first` and `second`.
+const SIGNED: [&str; 2] = [
+    "connect.sid=s%3Aalice-0123456789abcdef.mzZZk5jZRJ6E5G5LhYPKrKfwXfOWk01U%2B1%2FS3Sd%2FuAg",
+    "connect.sid=s%3Aalice-0123456789abcdef.clrHWChQlq4XtmvH5231D5AdokCtjq905Y85C%2FQubn8",
+];
+
+#[test]
+fn a_changed_file_of_a_secret_is_taken_up_and_one_that_is_gone_keeps_the_old_secret() {
+    let (redis, app, directory) = (RedisServer::start(), Origin::saying("app"), Directory::new());
+    redis
+        .ask::<()>(&["SET", "sess:alice-0123456789abcdef", r#"{"cookie":{},"user":{"id":1}}"#, "EX", "600"])
+        .expect("a record");
+    let (secret, key) = (directory.file("secret"), directory.file("key"));
+    replace(secret.clone(), "first\n");
+    replace(key.clone(), "one");
+    let tables = format!(
+        "[session.web]\nformat = \"express\"\nsecrets = [{{ file = \"{}\" }}]\nuser = \"user.id\"\n\
+         [[route]]\npath = \"/{{*rest}}\"\nsession = \"web\"\n\
+         [[route]]\npath = \"/key\"\nrequest_fields = {{ set = {{ X-Key = {{ file = \"{}\" }} }} }}\n",
+        secret.display(),
+        key.display()
+    );
+    let mut sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+    let status = |sidegate: &Sidegate, cookie: &str| sidegate.client().get_with("/x", &[("Cookie", cookie)]).status;
+    assert_eq!(SIGNED.map(|cookie| status(&sidegate, cookie)), [200, 401]);
+    replace(secret.clone(), "second\n");
+    until("the new secret", || status(&sidegate, SIGNED[1]) == 200);
+    assert_eq!(status(&sidegate, SIGNED[0]), 401);
+    sidegate.wait_for_log("changed: session.web: secrets changed");
+    std::fs::remove_file(&secret).expect("a file to remove");
+    let said = sidegate.wait_for_log("reload failed");
+    assert!(said["message"].to_string().contains("cannot read"), "{said}");
+    assert_eq!(SIGNED.map(|cookie| status(&sidegate, cookie)), [401, 200], "the old one stays");
+    replace(secret, "first\nand more than a secret may be".repeat(4_096).as_str());
+    until("a file that is no secret", || {
+        sidegate.logged("reload failed").iter().any(|line| line.to_string().contains("larger than 64 KiB"))
+    });
+    assert_eq!(status(&sidegate, SIGNED[1]), 200);
+    replace(directory.file("secret"), "first");
+    until("the first secret again", || status(&sidegate, SIGNED[0]) == 200);
+    replace(key, "two");
+    until("the new key", || {
+        sidegate.get("/key");
+        app.last().field("x-key") == Some("two")
+    });
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::harness::sidegate::{command, run};
-use crate::harness::{Configuration, Directory, Origin, signal, until};
+use crate::harness::{Configuration, Directory, Origin, RedisServer, signal, until};
 
 const LOGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/logs/");
 
@@ -315,6 +315,37 @@ fn what_is_told_of_our_own_log_is_what_the_proxy_did() {
     assert_eq!((&most[0]["key"], &most[0]["refused"]), (&"192.0.2.1".into(), &5.into()));
     assert_eq!((&most[1]["key"], &most[1]["refused"]), (&"192.0.2.3".into(), &2.into()));
     assert_eq!(each["suggestion"]["amount"], 10);
+}
+
+#[test]
+fn a_browser_that_was_sent_to_the_login_is_the_401_that_it_was_counted_as() {
+    let (redis, app) = (RedisServer::start(), Origin::saying("app"));
+    let tables = "[limit.guesses]\nkey = \"address\"\nquota = \"3 per hour\"\ncount = [401]\n\
+                  [session.web]\nformat = \"json\"\nlogin_url = \"/login\"\n\
+                  [[route]]\npath = \"/{*rest}\"\nsession = \"web\"\nlimits = [\"guesses\"]\n";
+    let sidegate = Configuration::of(&app).redis(&redis).with(tables).start();
+    let mut client = sidegate.client();
+    let mut statuses = Vec::new();
+    // What an answer costs is charged behind it.
+    until("a refusal", || {
+        statuses.push(client.get_with("/a", &[("Accept", "text/html")]).status);
+        statuses.last() == Some(&429)
+    });
+    let sent = statuses.len() - 1;
+    assert!(sent >= 3 && statuses[..sent].iter().all(|status| *status == 302), "{statuses:?}");
+    let requests = || sidegate.output().matches("\"event\":\"request\"").count();
+    until("all lines of the access log", || requests() == statuses.len());
+    let directory = Directory::new();
+    let file = directory.file("sidegate.toml").display().to_string();
+    std::fs::write(&file, Configuration::of(&app).redis(&redis).with(tables).text()).expect("a configuration");
+    let log = directory.file("access.log").display().to_string();
+    std::fs::write(&log, sidegate.output()).expect("a log");
+    let (_, said, errors) = run(&["replay", "--config", &file, "--json", &log], &directory.file(""));
+    let report: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {errors}"));
+    let guesses = limit(&report, "guesses");
+    // In a log each is charged before the next one comes.
+    let refused = statuses.len() - 3;
+    assert_eq!((&guesses["judged"], &guesses["refused"]), (&statuses.len().into(), &refused.into()), "{report}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 
+use crate::harness::sidegate::run;
 use crate::harness::{Answer, Configuration, Origin, RedisServer, Reply, Sidegate, http2, until};
 
 const ALICE: &str = "alice-0123456789abcdef";
@@ -270,5 +271,49 @@ cache = "pages"
         assert_eq!(app.count(), before, "{near}");
         let line = sidegate.access_log(|line| line["cache"] == "hit" && line["session"] == "valid");
         assert_eq!(line["user"], "1");
+    }
+}
+
+#[test]
+fn a_preflight_needs_no_login_unless_the_session_says_so() {
+    let tables = |preflight: &str| {
+        let session = format!("[session.web]\nformat = \"json\"\nuser = \"id\"\nlogin_url = \"/login\"\n{preflight}\n");
+        format!(
+            "{session}[[route]]\npath = \"/{{*rest}}\"\nsession = \"web\"\n\
+             [[route]]\npath = \"/maybe\"\nsession = {{ use = \"web\", mode = \"optional\" }}\n\
+             [[route]]\npath = \"/spa\"\nsession = \"web\"\ncors = \"spa\"\n\
+             [cors.spa]\norigins = [\"https://spa.test\"]\n"
+        )
+    };
+    let origin = ("Origin", "https://spa.test");
+    let method = ("Access-Control-Request-Method", "PUT");
+    let bearer = format!("Bearer {ALICE}");
+    let login = ("Authorization", &*bearer);
+    let (redis, app) = (redis(), Origin::saying("app"));
+    for (preflight, alone) in [("", 200), ("preflight = \"pass\"", 200), ("preflight = \"refuse\"", 401)] {
+        let sidegate = Configuration::of(&app).redis(&redis).with(&tables(preflight)).start();
+        let mut client = sidegate.client();
+        let mut ask = |method: &str, target: &str, fields: &[(&str, &str)]| client.ask(method, target, fields, b"");
+        assert_eq!(ask("OPTIONS", "/x", &[origin, method, BROWSER]).status, alone, "{preflight}, and never a 302");
+        let answer = ask("OPTIONS", "/x", &[origin, method]);
+        assert_eq!(answer.status, alone, "{preflight}");
+        if alone == 401 {
+            assert_eq!(answer.json()["type"], ask("GET", "/x", &[]).json()["type"], "as any request without a login");
+        }
+        for (verb, fields, status) in [
+            ("OPTIONS", &[origin][..], 401),
+            ("OPTIONS", &[method], 401),
+            ("GET", &[origin, method], 401),
+            ("OPTIONS", &[origin, method, login], 200),
+        ] {
+            assert_eq!(ask(verb, "/x", fields).status, status, "{preflight} {verb} {fields:?}");
+        }
+        assert_eq!(ask("OPTIONS", "/maybe", &[origin, method]).status, 200, "{preflight}");
+        assert_eq!(ask("OPTIONS", "/spa", &[origin, ("Access-Control-Request-Method", "GET")]).status, 204, "by cors");
+        let fields = ["-H", "Origin: https://spa.test", "-H", "Access-Control-Request-Method: PUT"];
+        let explain = ["explain", "--admin", sidegate.admin(), "OPTIONS", "http://app.test/x", "--json"];
+        let (_, said, errors) = run(&[&explain[..], &fields].concat(), std::path::Path::new("."));
+        let told: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {errors}"));
+        assert_eq!(told["session"]["passes"], alone == 200, "{told}");
     }
 }

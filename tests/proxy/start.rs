@@ -96,6 +96,32 @@ fn redis_url_from_the_environment_is_honoured() {
 }
 
 #[test]
+fn a_database_that_redis_refuses_is_an_error_of_check_and_in_the_log_and_stops_no_request() {
+    let (app, redis, directory) = (Origin::saying("app"), RedisServer::start(), Directory::new());
+    let limit = "[limit.each]\nkey = \"address\"\nquota = \"5 per hour\"\n[[route]]\npath = \"/{*rest}\"\nlimits = [\"each\"]\n";
+    let configuration = |database: &str| {
+        Configuration::of(&app).redis_at(&format!("redis://127.0.0.1:{}/{database}", redis.port())).with(limit)
+    };
+    let check = |database: &str| {
+        let path = file(&directory, &configuration(database).text());
+        let (code, said, errors) = run(&["check", "--config", &path], &directory.file(""));
+        (code, said + &errors)
+    };
+    let (code, said) = check("15");
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = check("99");
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("refuses database 99") && !said.contains("well"), "{said}");
+    // Not as the others: they wait until Redis is there.
+    let mut sidegate = Sidegate::start(&configuration("99").text());
+    assert_eq!(sidegate.get("/").status, 200, "counted in the process");
+    let line = sidegate.wait_for_log("Redis is away: it refuses the database of redis.url");
+    assert_eq!((&line["level"], &line["reason"]), (&"ERROR".into(), &"database".into()), "{line}");
+    until("it is counted by its word", || sidegate.metric("sidegate_redis_errors_total{kind=\"database\"}") > 0.0);
+    assert_eq!(sidegate.ask_admin("/readyz").json()["redis"]["reason"], "database");
+}
+
+#[test]
 fn a_port_in_use_is_said_plainly() {
     let (app, directory) = (Origin::saying("app"), Directory::new());
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -158,6 +158,7 @@ pub fn gather_parts(
         memory: stores.limits.clone(),
         link: link.clone(),
         leases: stores.leases.clone(),
+        refusals: stores.refusals.clone(),
         prefix: settings.redis.as_ref().map_or("", |redis| &redis.prefix).into(),
         apart: link.as_ref().is_some_and(Link::is_cluster),
         fleet: shared.fleet.clone(),

@@ -52,7 +52,7 @@ pub struct Line<'l> {
     pub asked: Option<Asked<'l>>,
     /// The host it was sent to.
     pub host: Option<Cow<'l, str>>,
-    /// The status of the answer.
+    /// The status of the answer; of one that sent a browser to the login, the 401 that it stands for.
     pub status: Option<u16>,
     /// Request fields: by the place of their names in [`Reader::fields`].
     pub fields: Vec<(usize, Field<'l>)>,

@@ -7,15 +7,17 @@
 //! 4. A request field stands under `http_NAME` (nginx) or in an object `headers` or `request_headers`, whose values are
 //!    texts or lists of one. An object tells also what is not in it.
 //! 5. A list is told by its first member; of a name that stands twice, the last counts.
+//! 6. An answer that sent a browser to the login (`local_reply`) is the 401 that it stands for, as limits count it live.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use http::HeaderName;
+use http::{HeaderName, StatusCode};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::line::{Asked, Field, Line, Unreadable, address, request_line};
 use super::value::{Anything, Name, Value};
+use crate::local_reply::LOGIN_NEEDED;
 
 const TIME: [&str; 7] = ["time", "ts", "@timestamp", "timestamp", "msec", "time_iso8601", "time_local"];
 const CLIENT: [&str; 6] = ["client", "client_ip", "remote_addr", "remote_ip", "clientip", "ip"];
@@ -43,6 +45,9 @@ pub fn read<'l>(line: &'l [u8], fields: &[HeaderName]) -> Result<Line<'l>, Unrea
     let client = client.1.text().and_then(|text| address(text.as_bytes())).ok_or("no client address")?;
     let mut read = Line::new(at, client);
     read.status = found.status.take().and_then(|(_, status)| status.number()).and_then(|status| status.try_into().ok());
+    if found.sent_to_login {
+        read.status = Some(StatusCode::UNAUTHORIZED.as_u16());
+    }
     read.host = found.host.take().and_then(|(_, host)| host.text());
     read.user = match (found.user.take().and_then(Value::text), found.tells_session) {
         (None, true) => Some(Cow::Borrowed("")),
@@ -70,6 +75,7 @@ struct Found<'l, 'f> {
     tells_session: bool,
     from_cache: bool,
     preflight: bool,
+    sent_to_login: bool,
     told: Vec<(usize, Field<'l>)>,
 }
 
@@ -131,7 +137,9 @@ impl<'l> Found<'l, '_> {
                 }
                 "local_reply" => {
                     let reply: Value<'_> = map.next_value_seed(Anything)?;
-                    self.preflight = reply.text().as_deref() == Some("cors-preflight");
+                    let reply = reply.text();
+                    self.preflight = reply.as_deref() == Some("cors-preflight");
+                    self.sent_to_login = reply.as_deref() == Some(LOGIN_NEEDED);
                 }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -330,6 +338,15 @@ mod tests {
         assert_eq!(told(r#""headers":{"X-KEY":["a","b"],"Other":{"x":1}}"#), [(0, value("a")), (1, None)]);
         assert_eq!(told(r#""request":{"headers":{"Cookie":"a=b"}}"#), [(0, None), (1, value("a=b"))]);
         assert_eq!(told(r#""status":200"#), []);
+    }
+
+    #[test]
+    fn an_answer_that_sent_a_browser_to_the_login_is_the_401_that_it_stands_for() {
+        let status = |rest: &str| line(&format!(r#"{{"time":1,"client":"192.0.2.1"{rest}}}"#), &[]).unwrap().status;
+        assert_eq!(status(r#","status":302"#), Some(302));
+        assert_eq!(status(r#","status":302,"local_reply":"login-needed""#), Some(401));
+        assert_eq!(status(r#","local_reply":"login-needed","status":302"#), Some(401));
+        assert_eq!(status(r#","status":302,"local_reply":"rate-limited""#), Some(302));
     }
 
     #[test]

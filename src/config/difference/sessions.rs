@@ -5,7 +5,7 @@ use crate::session::format::{Cipher, Handler};
 use crate::session::settings::{
     Binding, Encoding, Identity, Index, Issue, Lifetime, Login, Mismatch, Requirement, SameSite, SignatureKind, Touch,
 };
-use crate::session::{Definition, Format, Mode, OnOutage, OnRoute, Secrets};
+use crate::session::{Definition, Format, Mode, OnOutage, OnRoute, Preflight, Secrets};
 
 /// `[session.NAME]`.
 pub fn lines(session: &Definition) -> Section {
@@ -23,6 +23,7 @@ pub fn lines(session: &Definition) -> Section {
         ("attributes", list(session.attributes.iter().cloned())),
         ("login_url", list(session.login.iter().map(|Login { url, back }| format!("{url} (back by {back})")))),
         ("forward_query", plain(session.keep_query)),
+        ("preflight", plain(if session.preflight == Preflight::Pass { "pass" } else { "refuse" })),
         ("touch", list(session.touch.iter().map(touch))),
         ("max_age", list(session.lifetime.iter().map(lifetime))),
         ("bind", list(session.binding.iter().map(binding))),

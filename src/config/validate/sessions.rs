@@ -17,7 +17,7 @@ use crate::config::raw::{Fault, Placed, Table, Value, choice, text};
 use crate::config::secret::secret;
 use crate::session::format::{Cipher, Handler, MAX_RECORD, way};
 use crate::session::issue::record::LONGEST;
-use crate::session::{Carrier, Definition, Format, OnOutage, Secrets};
+use crate::session::{Carrier, Definition, Format, OnOutage, Preflight, Secrets};
 
 /// The longest time for which a login is believed while Redis is away.
 const LONGEST_GRACE: Duration = Duration::from_secs(60 * 60);
@@ -54,6 +54,8 @@ pub fn session(name: &Placed<String>, table: &mut Table<'_>) -> Option<Definitio
     if let Some(forward) = table.value("forward") {
         definition.forward = identity_fields(&forward, |path| attribute(path.text()?));
     }
+    let preflights = [("pass", Preflight::Pass), ("refuse", Preflight::Refuse)];
+    table.set("preflight", &mut definition.preflight, choice(&preflights));
     table.set("retry_after", &mut definition.retry_after, text(quantity::duration));
     definition.on_outage = on_outage(table);
     let max_record = table.read("max_record", sized(4 << 10, MAX_RECORD as u64));

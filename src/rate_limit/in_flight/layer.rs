@@ -19,6 +19,10 @@ pub fn layer<S: Next>(limits: Rc<InFlight>) -> impl Layer<S, Service = impl Next
     make(move |mut exchange: Box<Exchange>, next: S| {
         let limits = limits.clone();
         async move {
+            if exchange.answers.refused {
+                // By a quota of this position: it takes no place.
+                return pass(next, exchange).await;
+            }
             let verdict = limits.judge(&mut exchange).await;
             let (trail, connection) = (exchange.trail.clone(), exchange.connection.clone());
             match verdict {

@@ -5,7 +5,8 @@
 //! 2. It takes a place under every limit of its position in one step, or none (`room`): in Redis for the whole fleet (`script`),
 //!    without Redis for this process (`counts`), which also knows of those that Redis has let in.
 //! 3. What depends on the request alone is asked for by `gather`, together with all else the request needs; what depends on
-//!    who is logged in, behind `session`, together with the quotas that do. Who is refused here is not charged there.
+//!    who is logged in, behind `session`, together with the quotas that do. Who is refused here is not charged there, and who is known to be refused there, without
+//!    a question, takes no place here.
 //! 4. It stands before the quotas of its position, and thus before the cache: a request that waits for its turn is in flight,
 //!    and so is one that is answered from the store. What the app is asked without a client waiting (a stale response is
 //!    refreshed) is not.

@@ -11,7 +11,7 @@ use crate::rate_limit::algorithm::Asked;
 use crate::rate_limit::metrics::Outcomes;
 use crate::rate_limit::terms::Subject;
 use crate::rate_limit::top::Top;
-use crate::rate_limit::{Cost, Counting, Limit, Missing};
+use crate::rate_limit::{Cost, Counting, Limit, Missing, Precision};
 use crate::redis_pool::key;
 
 /// One counter for each value of a limit's partition key.
@@ -132,6 +132,13 @@ impl Counter {
         let session = !exempt.session.is_empty()
             && exchange.principal.as_ref().is_some_and(|principal| exempt.session(principal));
         !address && !session
+    }
+
+    /// Whether its refusals are remembered: a request that it refuses costs nothing under it.
+    pub(super) fn is_remembered(&self) -> bool {
+        let Limit { charge_refused, precision, .. } = &*self.limit;
+        let free = self.limit.is_charged_after() && !charge_refused;
+        free && self.role == Role::Binding && *precision == Precision::Exact
     }
 
     /// How its keys begin: `NAME`, escaped.

@@ -14,6 +14,7 @@ use crate::exchange::Exchange;
 use crate::rate_limit::Precision;
 use crate::rate_limit::algorithm::{Asked, Decision};
 use crate::rate_limit::lease::{Held, Leases};
+use crate::rate_limit::refusals::{Recalled, Refusals};
 use crate::rate_limit::store::Charge;
 use crate::rate_limit::terms::Terms;
 
@@ -31,6 +32,10 @@ pub(in crate::rate_limit) struct Docket {
     pub(super) missing: Option<usize>,
     /// What the leases were asked, and when; until it is known how that ended.
     ahead: Option<Ahead>,
+    /// Before the store was asked, where its refusals are remembered.
+    asked_at: Option<Instant>,
+    /// A counter that binds is known to refuse, without the store.
+    refused: bool,
 }
 
 /// Units of hot keys that were taken ahead, and this request's share in them.
@@ -58,8 +63,10 @@ pub(in crate::rate_limit) struct Entry {
 enum Source {
     /// The store, which is asked for so many units besides. What is leased is known to the leases.
     Store { leased: bool, lease: u64 },
-    /// What was taken ahead, or a refusal that is remembered; units that were spent of it.
+    /// What was taken ahead, or a refusal that the leases know of; units that were spent of it.
     Lease { units: u64 },
+    /// A refusal that is remembered.
+    Refusal,
 }
 
 /// What a counter says to one request; units and µs as in [`Decision`].
@@ -78,15 +85,25 @@ pub(in crate::rate_limit) struct Said {
 
 impl Entry {
     /// Whether it says what it says without the store.
-    pub(in crate::rate_limit) fn is_leased(&self) -> bool {
-        matches!(self.source, Source::Lease { .. })
+    pub(in crate::rate_limit) fn is_known(&self) -> bool {
+        self.word().is_some()
+    }
+
+    /// The access log's word for where it is known from, if it is.
+    pub(in crate::rate_limit) fn word(&self) -> Option<&'static str> {
+        match self.source {
+            Source::Store { .. } => None,
+            Source::Lease { .. } => Some("leased"),
+            Source::Refusal => Some("remembered"),
+        }
     }
 }
 
 impl Docket {
     /// One without a request.
     pub(super) fn new(terms: Rc<[Terms]>) -> Self {
-        Self { text: String::new(), entries: Vec::new(), asked: 0, terms, missing: None, ahead: None }
+        let (text, entries) = (String::new(), Vec::new());
+        Self { text, entries, asked: 0, terms, missing: None, ahead: None, asked_at: None, refused: false }
     }
 
     /// For a request that is judged by `terms`.
@@ -96,6 +113,8 @@ impl Docket {
         self.asked = 0;
         self.terms = terms;
         self.missing = None;
+        self.asked_at = None;
+        self.refused = false;
         for (index, counter) in counters.iter().enumerate() {
             let start = self.text.len();
             if !self.spell(exchange, counters, index) {
@@ -141,18 +160,65 @@ impl Docket {
             self.entries[index] = Entry { source, said, ..entry };
         }
         self.ahead = Some(Ahead { leases: leases.clone(), at });
+        self.part(counters, refused);
+    }
+
+    /// Recalls what the store is known to refuse, so that it is not asked again. Where there is such a refusal, it is asked
+    /// only for what is charged all the same.
+    pub(super) fn recall(&mut self, counters: &[Counter], refusals: &Refusals) {
+        let now = clock::instant();
+        self.asked_at = Some(now);
+        let mut refused = false;
+        for index in 0..self.entries.len() {
+            let entry = self.entries[index];
+            if entry.is_known() || !counters[entry.counter].is_remembered() {
+                continue;
+            }
+            let policy = &self.terms[entry.counter].policy;
+            if let Some(recalled) = refusals.recall(self.key(&entry), policy, now) {
+                refused = true;
+                let Recalled { remaining, retry_after, reset_after } = recalled;
+                let said = Said { remaining, certain: remaining, retry_after, reset_after, ..Said::default() };
+                self.entries[index] = Entry { source: Source::Refusal, said, ..entry };
+            }
+        }
         if refused {
+            self.part(counters, true);
+        }
+    }
+
+    /// Remembers what the store refuses, in the order of [`Self::asked`].
+    pub(super) fn remember(&self, decisions: &[Decision], counters: &[Counter], refusals: &Refusals) {
+        let Some(asked) = self.asked_at else { return };
+        for (entry, decision) in self.asked().iter().zip(decisions).filter(|(_, decision)| !decision.allowed) {
+            if counters[entry.counter].is_remembered() {
+                let policy = &self.terms[entry.counter].policy;
+                refusals.keep(self.key(entry), policy, (asked, clock::instant()), decision);
+            }
+        }
+    }
+
+    /// Puts those of which the store is asked first; if the request is `refused` already, only what is charged all the same
+    /// is left of them.
+    fn part(&mut self, counters: &[Counter], refused: bool) {
+        if refused {
+            self.refused = true;
             self.ask_only(|entry| counters[entry.counter].limit.charge_refused);
         }
-        self.entries.sort_by_key(Entry::is_leased);
-        self.asked = self.entries.iter().filter(|entry| !entry.is_leased()).count();
+        self.entries.sort_by_key(Entry::is_known);
+        self.asked = self.entries.iter().filter(|entry| !entry.is_known()).count();
+    }
+
+    /// Whether the request is refused, whatever the store says.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused || self.missing.is_some()
     }
 
     /// Lets go of the entries of which the store would be asked, but for these.
     fn ask_only(&mut self, these: impl Fn(&Entry) -> bool) {
         let mut entries = std::mem::take(&mut self.entries);
         entries.retain(|entry| {
-            let keep = entry.is_leased() || these(entry);
+            let keep = entry.is_known() || these(entry);
             if let (false, Source::Store { leased: true, .. }, Some(ahead)) = (keep, entry.source, &self.ahead) {
                 ahead.leases.unasked(self.key(entry), ahead.at);
             }

@@ -32,7 +32,7 @@ impl RateLimit {
                 name: self.counters[nearest.counter].limit.name.clone(),
                 refused: !said.allowed,
                 remaining: said.certain,
-                counted: if nearest.is_leased() { "leased" } else { standing.counted.word() },
+                counted: nearest.word().unwrap_or(standing.counted.word()),
             });
         }
     }

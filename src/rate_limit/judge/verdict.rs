@@ -72,11 +72,11 @@ impl RateLimit {
             let outcomes = &counter.outcomes;
             let passes = within && entry.said.allowed;
             if let Some(charged) = &outcomes.charged
-                && (passes || counter.limit.charge_refused && !entry.is_leased())
+                && (passes || counter.limit.charge_refused && !entry.is_known())
             {
                 charged.add(counter.asked.take);
             }
-            match (counted == Counted::Local && !entry.is_leased(), entry.said.allowed) {
+            match (counted == Counted::Local && !entry.is_known(), entry.said.allowed) {
                 (false, false) => outcomes.refused.inc(),
                 (true, false) => outcomes.local_refused.inc(),
                 // Not charged, since another refused.
