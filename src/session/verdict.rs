@@ -144,11 +144,9 @@ fn refusal(OnRoute { definition, mode, require }: &OnRoute, verdict: &Verdict) -
         _ if *mode == Mode::Optional => None,
         Verdict::Elsewhere(_, reply) => Some(reply.clone()),
         Verdict::Absent => Some(LocalReply::SessionMissing),
-        Verdict::Anonymous
-        | Verdict::Expired
-        | Verdict::Outlived(..)
-        | Verdict::Revoked(_)
-        | Verdict::Rejected(_) => Some(LocalReply::SessionInvalid),
+        Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(..) | Verdict::Revoked(_) | Verdict::Rejected(_) => {
+            Some(LocalReply::SessionInvalid)
+        }
     }
 }
 
