@@ -85,6 +85,7 @@ fn where_nobody_but_us_tells_an_end_is_told_once_it_is_done() {
         cluster.nodes()[*master].ask::<()>(&["SET", key, "record", "EX", "600"]).expect("SET");
     }
     let mut connection = cluster.nodes()[0].client().get_connection().expect("a connection");
+    connection.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
     let mut heard = connection.as_pubsub();
     heard.subscribe(channel("sidegate:")).expect("SUBSCRIBE");
     let (tell, told) = mpsc::channel();
