@@ -390,6 +390,12 @@ impl Answers {
         std::mem::take(&mut self.answers[slot as usize])
     }
 
+    /// Lets go of the answer of `slot`: the request is another one than the one that asked. Its room asks again.
+    pub fn ask_again(&mut self, slot: Slot) {
+        drop((self.take(slot), self.aside.take()));
+        self.notes[slot as usize] = None;
+    }
+
     /// The answer of `slot`, which stays.
     pub fn peek(&self, slot: Slot) -> &Answer {
         &self.answers[slot as usize]

@@ -18,7 +18,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::identity::alike;
 use super::{Carrier, Format};
@@ -66,6 +66,45 @@ pub fn without_credentials(carriers: &[Carrier], query: &str) -> Option<String> 
     Some(query.split('&').filter(|pair| !carries(pair)).collect::<Vec<_>>().join("&"))
 }
 
+/// Takes out of `fields` all that `carriers` look at there, also what an app may take for it (rule 3). What is in the query is not
+/// among them ([`without_credentials`]).
+pub fn take_out(format: &Format, carriers: &[Carrier], fields: &mut HeaderMap) {
+    for carrier in carriers {
+        match carrier {
+            Carrier::Cookie(name) => keep_of_lines(&header::COOKIE, fields, |line| without_cookie(format, name, line)),
+            Carrier::Bearer => keep_of_lines(&header::AUTHORIZATION, fields, |line| {
+                token(line.as_bytes()).is_none().then(|| line.clone())
+            }),
+            Carrier::Header(name) => drop(fields.remove(name)),
+            Carrier::Query(_) => {}
+        }
+    }
+}
+
+/// Leaves of the lines of a field what `keep` makes of each.
+fn keep_of_lines(field: &HeaderName, fields: &mut HeaderMap, keep: impl Fn(&HeaderValue) -> Option<HeaderValue>) {
+    let kept: Vec<_> = fields.get_all(field).iter().filter_map(keep).collect();
+    fields.remove(field);
+    for line in kept {
+        fields.append(field, line);
+    }
+}
+
+/// `line` without the cookie called `name`; `None`: it has no other.
+fn without_cookie(format: &Format, name: &str, line: &HeaderValue) -> Option<HeaderValue> {
+    let is_it = |pair: &&[u8]| {
+        let sent = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+        sent == name.as_bytes() || is_alias(format, name, sent)
+    };
+    let pairs = || line.as_bytes().split(|byte| *byte == b';');
+    if !pairs().any(|pair| is_it(&pair)) {
+        return Some(line.clone());
+    }
+    let others: Vec<_> = pairs().filter(|pair| !is_it(pair)).map(<[u8]>::trim_ascii).collect();
+    // Part of a line is one.
+    if others.is_empty() { None } else { HeaderValue::from_bytes(&others.join(&b"; "[..])).ok() }
+}
+
 fn carried<'a>(format: &Format, carrier: &Carrier, fields: &'a HeaderMap, query: Option<&'a str>) -> Credential<'a> {
     let found = match carrier {
         Carrier::Cookie(name) => cookie(format, name, fields),
@@ -95,12 +134,14 @@ fn single<'a>(
 fn cookie<'a>(format: &Format, name: &str, fields: &'a HeaderMap) -> Result<Option<Value<'a>>, &'static str> {
     const DUPLICATE: &str = "duplicate cookie";
     let value = single(cookies(fields, name).map(Cow::Borrowed), DUPLICATE)?;
-    let is_alias = |sent: &[u8]| {
-        let bare = bare(sent);
-        sent != name.as_bytes() && (bare == name.as_bytes() || format.confuses(name, bare))
-    };
-    let mut aliases = all_cookies(fields).filter(|(sent, _)| is_alias(sent));
+    let mut aliases = all_cookies(fields).filter(|(sent, _)| is_alias(format, name, sent));
     if aliases.any(|(_, other)| value.as_deref() != Some(other)) { Err(DUPLICATE) } else { Ok(value) }
+}
+
+/// Whether an app takes a cookie called `sent` for the one called `name` (rule 3).
+fn is_alias(format: &Format, name: &str, sent: &[u8]) -> bool {
+    let bare = bare(sent);
+    sent != name.as_bytes() && (bare == name.as_bytes() || format.confuses(name, bare))
 }
 
 /// A name without what some app may call white space around it: in UTF-8 and Latin-1 it is all beyond ASCII, or control.
@@ -125,14 +166,17 @@ fn field<'a>(name: &HeaderName, fields: &'a HeaderMap) -> Result<Option<Value<'a
 fn bearer(fields: &HeaderMap) -> Result<Option<Value<'_>>, &'static str> {
     let lines = fields.get_all(header::AUTHORIZATION).iter().map(|value| Cow::Borrowed(value.as_bytes()));
     let Some(Cow::Borrowed(line)) = single(lines, "duplicate field")? else { return Ok(None) };
-    let Some((scheme, token)) = line.split_at_checked(b"bearer ".len()) else { return Ok(None) };
-    Ok(scheme.eq_ignore_ascii_case(b"bearer ").then(|| Cow::Borrowed(token.trim_ascii())))
+    Ok(token(line).map(Cow::Borrowed))
+}
+
+/// What stands behind the scheme, if that is this one.
+fn token(line: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = line.split_at_checked(b"bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn by(carrier: Carrier, fields: &[(&str, &str)], query: &str) -> String {
@@ -159,6 +203,35 @@ mod tests {
         assert_eq!(cookie("sid="), "absent");
         let lines = [("cookie", "a=1"), ("cookie", "sid=abcdefgh")];
         assert_eq!(by(Carrier::Cookie("sid".into()), &lines, ""), "abcdefgh");
+    }
+
+    #[test]
+    fn what_names_a_session_is_taken_out_of_all_fields_and_nothing_else_is() {
+        let carriers = ["sid", "X-Token", ""].map(|name| match name {
+            "sid" => Carrier::Cookie(name.into()),
+            "" => Carrier::Bearer,
+            _ => Carrier::Header(name.parse().unwrap()),
+        });
+        let taken = |lines: &[(&str, &str)]| {
+            let mut fields = HeaderMap::new();
+            for (name, value) in lines {
+                fields.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            }
+            take_out(&Format::Json, &carriers, &mut fields);
+            let left = |(name, value): (&HeaderName, &HeaderValue)| {
+                format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))
+            };
+            let mut left: Vec<_> = fields.iter().map(left).collect();
+            left.sort();
+            left
+        };
+        assert_eq!(taken(&[("cookie", "a=1;sid=abcdefgh;  b=2;c")]), ["cookie: a=1; b=2; c"]);
+        assert_eq!(taken(&[("cookie", "sid=abcdefgh"), ("cookie", "a=1;b=2")]), ["cookie: a=1;b=2"]);
+        assert_eq!(taken(&[("cookie", "sid=abcdefgh; \u{a0}sid=abcdefgh; sid")]), [""; 0]);
+        let others = [("authorization", "Basic YTpi"), ("cookie", "SID=1; xsid=2; a=sid=3"), ("x-tokens", "t")];
+        assert_eq!(taken(&others), others.map(|(name, value)| format!("{name}: {value}")));
+        let all = [("authorization", "bEARER abcdefgh"), ("x-token", "abcdefgh"), ("x-token", "abcdefgh")];
+        assert_eq!(taken(&all), [""; 0]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ::redis::Pipeline;
 use http::uri::PathAndQuery;
 use tower::Layer;
 
-use super::credential::{Credential, credential, without_credentials};
+use super::credential::{Credential, credential, take_out, without_credentials};
 use super::digest::Key;
 use super::format::json;
 use super::seldom::Seldom;
@@ -113,6 +113,9 @@ impl Session {
     pub(super) fn judge(&self, exchange: &mut Exchange) -> Verdict {
         self.look(exchange);
         let verdict = self.judge_record(exchange);
+        if let Verdict::Revoked(_) = &verdict {
+            self.take_credential(exchange);
+        }
         match &self.following {
             Some(following) => following.at_home(verdict, exchange),
             None => verdict,
@@ -147,8 +150,10 @@ impl Session {
                 let bound = following.map_or(Bound::Unknown, |following| following.bound(&mut answer));
                 let mut told = redis::told(&self.reading, answer, now());
                 if let Some(following) = revoked {
-                    let ended = told.found.ended("revoked").inspect(|_| following.revoke_again(key));
-                    told.found = ended.unwrap_or_else(|found| found);
+                    told.found = told.found.revoked();
+                    if let Found::Revoked(Some(_)) = &told.found {
+                        following.revoke_again(key);
+                    }
                 }
                 let believed = self.believe(remembered, key, &mut told);
                 let (life, most) = (told.life, told.most);
@@ -165,9 +170,11 @@ impl Session {
                             }
                         }
                     }
-                    Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(..) | Verdict::Rejected(_) => {
-                        remembered.forget(key.as_bytes());
-                    }
+                    Verdict::Anonymous
+                    | Verdict::Expired
+                    | Verdict::Outlived(..)
+                    | Verdict::Revoked(_)
+                    | Verdict::Rejected(_) => remembered.forget(key.as_bytes()),
                     Verdict::Believed(_) => believed.into_iter().for_each(|known| exchange.answers.keep_login(known)),
                     Verdict::Elsewhere(..) | Verdict::Absent | Verdict::Unknown(_) => {}
                 }
@@ -211,7 +218,7 @@ impl Session {
             trail.session_digest = Some(principal.session_digest.clone());
         }
         match (verdict, exchange.presented.as_deref()) {
-            (Verdict::Anonymous | Verdict::Expired, Some(Presented::Located(located))) => {
+            (Verdict::Anonymous | Verdict::Expired | Verdict::Revoked(None), Some(Presented::Located(located))) => {
                 trail.session_digest = Some(Key::of_process().digest(&located.identifier).into());
             }
             (Verdict::Rejected(_) | Verdict::Elsewhere(..), _) => {
@@ -242,12 +249,24 @@ impl Session {
         }
     }
 
+    /// What names a session that was revoked goes no further: an app that knows no such session may begin a new one under its name.
+    fn take_credential(&self, exchange: &mut Exchange) {
+        let Definition { format, carriers, .. } = &*self.definition;
+        take_out(format, carriers, exchange.request.headers_mut());
+        self.strip_query(exchange);
+        // What is stored was asked for as the request came.
+        exchange.answers.ask_again(Slot::Cache);
+    }
+
     /// A credential in the query goes no further, if the configuration says so.
     fn strip_credential(&self, exchange: &mut Exchange) {
-        let uri = exchange.request.uri();
-        if self.definition.keep_query {
-            return;
+        if !self.definition.keep_query {
+            self.strip_query(exchange);
         }
+    }
+
+    fn strip_query(&self, exchange: &mut Exchange) {
+        let uri = exchange.request.uri();
         let Some(left) = uri.query().and_then(|query| without_credentials(&self.definition.carriers, query)) else {
             return;
         };

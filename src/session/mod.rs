@@ -29,6 +29,8 @@
 //!     user's (`sightings`).
 //! 16. A login that stays with another device passes as nobody where the session is optional, and as who it is where it is only
 //!     observed. Whoever is refused elsewhere can still reach the login.
+//! 17. Who presents a session that was revoked is nobody, and where such a one passes, the app does not learn the identifier: it gives
+//!     another one to whoever logs in (`sightings`).
 //!
 //! # Why
 //! Rule 6: a client that gets 401 forgets its login, and a second of trouble has logged everybody out.

@@ -4,7 +4,8 @@
 //! 2. What is listed was looked up: its record is there and names the user. What is not is forgotten on the way.
 //! 3. To revoke is to mark the session as revoked, and then to remove the app's record, whatever framework wrote it. Every
 //!    instance hears of it from Redis, as of a logout, or from us where Redis does not tell. What a request that was under way
-//!    writes there afterwards is no login while the mark stands (`sightings`).
+//!    writes there afterwards is no login while the mark stands, for `index.revoked_for`; and no request that begins then shows the app
+//!    its identifier (`sightings`).
 //! 4. A session is named by its handle, a digest. No answer contains what a client could log in with.
 //! 5. What Redis cannot tell or do is told as such: no list is silently short, and nothing is called revoked that is not.
 //!
@@ -29,7 +30,6 @@ use super::verdict::Found;
 use crate::clock::Clock;
 use crate::exchange::Answer;
 use crate::rate_limit::operate::Trouble;
-use crate::redis_pool::near::Tier as _;
 use crate::redis_pool::{Link, why_unanswered};
 
 /// Sessions that are asked about in one trip: records may be large.
@@ -104,9 +104,9 @@ impl Operating {
                 Ok(json!({ "user": whose.user, "sessions": standing.iter().map(shown).collect::<Vec<_>>() }))
             }
             Order::Revoke(handle) => {
-                self.indexed(None)?;
+                let longest = longest_mark(&self.indexed(None)?);
                 let sighting = self.named(link, &handle).await?;
-                self.end(link, &sighting).await?;
+                self.end(link, &sighting, longest).await?;
                 Ok(json!({ "user": sighting.user, "revoked": [handle] }))
             }
             Order::RevokeAll { whose, but } => {
@@ -119,8 +119,9 @@ impl Operating {
                     }
                 }
                 let mut revoked = Vec::with_capacity(standing.len());
+                let longest = longest_mark(&self.indexed(whose.session.as_deref())?);
                 for Standing { sighting, .. } in &standing {
-                    self.end(link, sighting).await?;
+                    self.end(link, sighting, longest).await?;
                     revoked.push(keys::handle(&sighting.record));
                 }
                 Ok(json!({ "user": whose.user, "revoked": revoked }))
@@ -212,10 +213,10 @@ impl Operating {
         sighting.ok_or_else(|| Trouble::Unknown(format!("no session {handle} has been seen, or it is over")))
     }
 
-    /// Marks the session, removes the app's record, and then what is kept of it; not what it is bound to.
-    async fn end(&self, link: &Link, sighting: &Sighting) -> Result<(), Trouble> {
+    /// Marks the session for `revoked_for`, removes the app's record, and then what is kept of it; not what it is bound to.
+    async fn end(&self, link: &Link, sighting: &Sighting, revoked_for: Duration) -> Result<(), Trouble> {
         let mut pipeline = Pipeline::new();
-        keys::mark_revoked(&mut pipeline, &self.prefix, &keys::handle(&sighting.record));
+        keys::mark_revoked(&mut pipeline, &self.prefix, &keys::handle(&sighting.record), revoked_for);
         // In a cluster the two lie apart: nobody is to find the record without the mark.
         if let Some(error) = query(link, &pipeline).await?.iter().find_map(as_error) {
             return Err(Trouble::Unavailable(format!("Redis refuses ({error}) to note it; it was not revoked")));
@@ -225,15 +226,10 @@ impl Operating {
         if let Some(other) = self.beside(sighting) {
             pipeline.cmd("DEL").arg(other);
         }
-        let removals = pipeline.len();
-        self.remembered.announce(&self.prefix, &sighting.record, &mut pipeline);
-        let answers = query(link, &pipeline).await;
-        // Also where it is not known whether it is gone: then Redis is asked again.
-        self.remembered.changed(&sighting.record);
+        let answers = self.remembered.change(link, &self.prefix, &[&sighting.record], pipeline).await;
         self.done.forget(&sighting.record);
-        let answers = answers?;
-        // Who may not publish has removed it all the same.
-        if let Some(error) = answers.iter().take(removals).find_map(as_error) {
+        let answers = all_told(answers)?;
+        if let Some(error) = answers.iter().find_map(as_error) {
             let needs = "revoking needs the right to remove the app's sessions";
             return Err(Trouble::Unavailable(format!("Redis refuses ({error}): {needs}; it was not revoked")));
         }
@@ -253,13 +249,24 @@ impl Operating {
     }
 }
 
+/// Several definitions may read one record: the longest time of theirs.
+fn longest_mark(indexed: &[&Arc<Reading>]) -> Duration {
+    let marks = indexed.iter().filter_map(|reading| reading.definition().index.as_ref());
+    marks.map(|index| index.revoked_for).max().unwrap_or_default()
+}
+
 fn as_error(answer: &Said) -> Option<String> {
     if let Said::ServerError(error) = answer { Some(error.code().to_owned()) } else { None }
 }
 
 /// The answers to all of `pipeline`.
 async fn query(link: &Link, pipeline: &Pipeline) -> Result<Vec<Said>, Trouble> {
-    let answers = link.query(pipeline).await.map_err(unavailable)?;
+    all_told(link.query(pipeline).await)
+}
+
+/// The answers, if there is one to each command.
+fn all_told(answers: Result<Vec<Said>, &'static str>) -> Result<Vec<Said>, Trouble> {
+    let answers = answers.map_err(unavailable)?;
     match answers.iter().find_map(why_unanswered) {
         Some(why) => Err(unavailable(why)),
         None => Ok(answers),

@@ -110,6 +110,8 @@ pub struct Index {
     pub most: u32,
     /// How long a session without an end of its own is known.
     pub ttl: Duration,
+    /// How long a session that was revoked stays so, whatever is written under its key: longer than any request takes the app.
+    pub revoked_for: Duration,
 }
 
 /// How sidegate makes sessions itself.

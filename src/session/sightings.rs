@@ -12,10 +12,16 @@
 //!    request passes, and the log says `session_device=unknown`: a trouble of ours is no theft. In a cluster a node that is away with the
 //!    device is an outage, as if the record were away.
 //! 6. Where there is an index, sessions can be revoked: whether one was is asked in the trip of its record. What is written
-//!    under its key afterwards, by a request that was under way, is no login, and is removed again. Redis that tells the record and not
-//!    that is an outage.
-//! 7. A prolongation that Redis refuses is counted each time and logged once: `PEXPIRE … GT` is of Redis 7, and it needs the
-//!    right to write the app's keys. No session is shortened instead.
+//!    under its key afterwards, by a request that was under way, is no login, and is removed again. A request that names it goes on,
+//!    where it may, without the credential. Redis that tells the record and not that is an outage.
+//! 7. A prolongation that Redis refuses is counted each time and logged once: it needs the right to write the app's keys. No session
+//!    is shortened instead (`store::ending`).
+//!
+//! # Why
+//! Rule 6: nobody can tell by a record which request wrote it, and that of a new login may be the old one's to the byte. So a revoked
+//! identifier is never a login's again while the mark stands, and the app does not learn it: it knows of no session, and gives whoever
+//! logs in another identifier, which no mark is about. Flask-Session, and PHP without `use_strict_mode`, would have taken the old one.
+//! Nor does a request that begins after the revocation read what an older one has brought back, to write it once more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +33,7 @@ use http::header;
 use super::device::{Device, family};
 use super::recent::Recent;
 use super::settings::Mismatch;
+use super::store::ending::prolong;
 use super::store::known::{Bound, Known};
 use super::store::sightings::{self as keys, SPARE, Sighting};
 use super::verdict::Verdict;
@@ -213,7 +220,7 @@ impl Following {
             self.mismatches.inc();
         }
         let Some(Presented::Located(located)) = exchange.presented.as_deref() else { return };
-        if matches!(verdict, Verdict::Expired | Verdict::Anonymous) {
+        if matches!(verdict, Verdict::Expired | Verdict::Anonymous | Verdict::Revoked(_)) {
             // The next login under this key is another session.
             self.done.noted.forget(located.key.as_bytes());
         }
@@ -245,11 +252,10 @@ impl Following {
             return;
         }
         let mut pipeline = Pipeline::with_capacity(1);
-        let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        pipeline.cmd("PEXPIRE").arg(record).arg(millis).arg("GT");
+        prolong(&mut pipeline, record.as_bytes(), ttl);
         let (link, done, record) = (self.link.clone(), self.done.clone(), record.to_owned());
         let (touched, untouched, name) = (self.touched.clone(), self.untouched.clone(), self.definition.name.clone());
-        self.link.behind(record.len() + 64, async move {
+        self.link.behind(record.len() + 96, async move {
             match link.query(&pipeline).await.as_deref() {
                 Ok([Value::Int(1)]) => touched.inc(),
                 // It has been prolonged meanwhile, has no end, or is gone.
@@ -257,7 +263,7 @@ impl Following {
                 Ok([Value::ServerError(error)]) => {
                     untouched.inc();
                     if !done.complained.swap(true, Ordering::Relaxed) {
-                        let needs = "touch needs Redis 7 (PEXPIRE … GT) and the right to write the app's sessions";
+                        let needs = "touch needs the right to write the app's sessions";
                         tracing::warn!(session = &*name, error = error.code(), "no session is prolonged: {needs}");
                     }
                 }

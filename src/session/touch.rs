@@ -3,7 +3,7 @@
 //! 1. It is prolonged when more than `touch_interval` of `touch` is gone: who has prolonged it is seen in what is left, so
 //!    that all instances together do it once within the interval.
 //! 2. It is never prolonged beyond what `max_age` leaves it.
-//! 3. What has no end is left alone, and nothing is shortened (Redis sees to it: `PEXPIRE … GT`).
+//! 3. What has no end is left alone, and nothing is shortened (`store::ending`).
 
 use std::time::Duration;
 

@@ -17,6 +17,8 @@ pub enum Found {
     Nothing,
     /// There is a login that has lasted its time; says why.
     Outlived(Record, &'static str),
+    /// The session was revoked; the login that is there all the same, if one is.
+    Revoked(Option<Record>),
     /// There is something that cannot be read; says why.
     Unreadable(&'static str),
     /// A login that is remembered, and certain.
@@ -30,16 +32,13 @@ pub enum Found {
 }
 
 impl Found {
-    /// What it says of a session that has been ended, for a `reason`, and says otherwise itself.
-    ///
-    /// # Errors
-    /// The same, where it is no login: nothing has to be ended.
-    pub fn ended(self, reason: &'static str) -> Result<Self, Self> {
+    /// What it says of a session that was revoked, whatever is there. What cannot be told is not told by that either.
+    #[must_use]
+    pub fn revoked(self) -> Self {
         match self {
-            Self::Record(record) | Self::Outlived(record, _) if record.user.is_some() => {
-                Ok(Self::Outlived(record, reason))
-            }
-            other => Err(other),
+            Self::Record(record) | Self::Outlived(record, _) if record.user.is_some() => Self::Revoked(Some(record)),
+            Self::Unavailable(_) | Self::Refused(_) => self,
+            _ => Self::Revoked(None),
         }
     }
 }
@@ -57,6 +56,8 @@ pub enum Verdict {
     Expired,
     /// The login has lasted its time (`max_age`): whose it is, and why.
     Outlived(Arc<Principal>, &'static str),
+    /// The session was revoked; whose login is there all the same, if one is. What names it goes no further.
+    Revoked(Option<Arc<Principal>>),
     /// The login stays with another device (`bind`): whose it is, and how this one is answered where a login is required.
     Elsewhere(Arc<Principal>, LocalReply),
     /// No credential was sent.
@@ -103,6 +104,10 @@ pub fn judge(session: &Arc<str>, presented: &Presented, found: Found, key: &Key)
         Found::Unavailable(reason) | Found::Refused(reason) => Verdict::Unknown(reason),
         Found::Unreadable(reason) => Verdict::Rejected(reason),
         Found::Nothing => Verdict::Expired,
+        Found::Revoked(found) => {
+            let login = found.and_then(|Record { user, attributes, .. }| Some((user?, attributes)));
+            Verdict::Revoked(login.map(|(user, attributes)| whose(user, attributes)))
+        }
         Found::Record(Record { user: None, .. }) | Found::Outlived(Record { user: None, .. }, _) => Verdict::Anonymous,
         Found::Outlived(Record { user: Some(user), attributes, .. }, reason) => {
             Verdict::Outlived(whose(user, attributes), reason)
@@ -139,7 +144,7 @@ fn refusal(OnRoute { definition, mode, require }: &OnRoute, verdict: &Verdict) -
         _ if *mode == Mode::Optional => None,
         Verdict::Elsewhere(_, reply) => Some(reply.clone()),
         Verdict::Absent => Some(LocalReply::SessionMissing),
-        Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(..) | Verdict::Rejected(_) => {
+        Verdict::Anonymous | Verdict::Expired | Verdict::Outlived(..) | Verdict::Revoked(_) | Verdict::Rejected(_) => {
             Some(LocalReply::SessionInvalid)
         }
     }
@@ -159,7 +164,7 @@ impl Verdict {
         match self {
             Self::Valid(_) | Self::Believed(_) => 0,
             Self::Anonymous => 1,
-            Self::Expired | Self::Outlived(..) => 2,
+            Self::Expired | Self::Outlived(..) | Self::Revoked(_) => 2,
             Self::Absent => 3,
             Self::Rejected(_) | Self::Elsewhere(..) => 4,
             Self::Unknown(_) => 5,
@@ -173,6 +178,7 @@ impl Verdict {
             | Self::Believed(principal)
             | Self::Outlived(principal, _)
             | Self::Elsewhere(principal, _) => Some(principal),
+            Self::Revoked(login) => login.as_ref(),
             _ => None,
         }
     }
@@ -182,6 +188,7 @@ impl Verdict {
     pub fn stands(&self) -> bool {
         match self {
             Self::Valid(_) | Self::Believed(_) | Self::Anonymous | Self::Outlived(..) | Self::Unknown(_) => true,
+            Self::Revoked(login) => login.is_some(),
             Self::Expired | Self::Elsewhere(..) | Self::Absent | Self::Rejected(_) => false,
         }
     }
@@ -191,6 +198,7 @@ impl Verdict {
         match self {
             Self::Rejected(reason) | Self::Outlived(_, reason) | Self::Unknown(reason) => Some(reason),
             Self::Elsewhere(..) => Some("another device"),
+            Self::Revoked(_) => Some("revoked"),
             Self::Believed(_) => Some("grace"),
             _ => None,
         }
@@ -306,8 +314,34 @@ mod tests {
         };
         let elsewhere = Verdict::Elsewhere(principal.clone(), LocalReply::SessionElsewhere);
         assert_eq!(admit(&demanding, elsewhere), Admission::Refuse(LocalReply::SessionElsewhere));
-        let outlived = Verdict::Outlived(principal, "revoked");
+        let outlived = Verdict::Outlived(principal, "too old");
         assert_eq!(admit(&demanding, outlived), Admission::Refuse(LocalReply::SessionInvalid));
+    }
+
+    #[test]
+    fn whatever_is_there_of_a_revoked_session_is_no_login_and_what_cannot_be_told_stays_so() {
+        let login = Record { user: Some("5".into()), ..Record::default() };
+        let all = [
+            (Found::Record(login.clone()), Some("5")),
+            (Found::Outlived(login, "too old"), Some("5")),
+            (Found::Record(Record::default()), None),
+            (Found::Unreadable("record is not JSON"), None),
+            (Found::Nothing, None),
+        ];
+        let require = vec![Requirement { attribute: "role".into(), values: vec!["admin".into()] }];
+        for (found, user) in all {
+            let revoked = verdict(found.revoked());
+            assert_eq!((revoked.label(), revoked.reason()), ("expired", Some("revoked")));
+            assert_eq!(revoked.principal().map(|principal| principal.user.as_str()), user);
+            assert_eq!(revoked.stands(), user.is_some());
+            assert_eq!(admitted(revoked.clone(), Mode::Required), Admission::Refuse(LocalReply::SessionInvalid));
+            assert_eq!(admitted(revoked.clone(), Mode::Optional), pass_as(None));
+            // The app does not see what names it: there is nothing that it could take for a login.
+            let demanding = OnRoute { require: require.clone(), ..on_route(Mode::Optional) };
+            assert_eq!(admit(&demanding, revoked), pass_as(None));
+        }
+        assert_eq!(verdict(Found::Unavailable("down").revoked()), Verdict::Unknown("down"));
+        assert_eq!(verdict(Found::Refused("error").revoked()), Verdict::Unknown("error"));
     }
 
     #[test]

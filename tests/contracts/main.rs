@@ -16,6 +16,7 @@ mod one_trip;
 mod outage;
 mod plans;
 mod session;
+mod session_ends;
 mod support;
 mod topology;
 // Shared with tests/proxy, which uses more of it.

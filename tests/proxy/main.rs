@@ -54,6 +54,7 @@ mod session_issue;
 mod session_life;
 mod session_near;
 mod session_refusals;
+mod session_revoked;
 mod session_story;
 mod sessions;
 mod shutdown;

@@ -33,6 +33,7 @@ use crate::session::issue::{self, Issuing};
 use crate::session::operate::Operating;
 use crate::session::sightings::Following;
 use crate::session::store::doubts::Asking;
+use crate::session::store::ending;
 use crate::session::store::known::Reading;
 use crate::session::store::sightings;
 use crate::session::{self, Carrier, Definition, IdentityFields, Session, Store, signatures};
@@ -111,7 +112,7 @@ pub fn gather_parts(
             &[fleet::SCRIPT],
             &sightings::SCRIPTS,
             &[cache::store::SCRIPT, cache::store::LOCK, cache::store::TRIM],
-            &[issue::records::SCRIPT],
+            &[issue::records::SCRIPT, ending::SCRIPT],
         ]
         .concat();
         let new = || Link::new(redis, &scripts, registry, number);
@@ -210,7 +211,7 @@ pub fn gather_parts(
     let believes =
         |route: &RouteSettings| route.session.iter().any(|session| session.definition.on_outage.grace().is_some());
     let link = link.filter(|_| settings.routes.iter().any(believes));
-    let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link, shared.clock.clone()));
+    let asking = link.map(|link| Asking::start(stores.near.sessions.clone(), link, prefix, shared.clock.clone()));
     let limits = Rc::new(Limits { limits: settings.limits_in_use(), settings: settings.limits, worker: limits });
     let sessions = Rc::new(sessions);
     let (_vigil, _asking) = (vigil, asking);

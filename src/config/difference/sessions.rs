@@ -104,8 +104,9 @@ fn binding(Binding { agent, address, mismatch }: &Binding) -> String {
     format!("{agent}{address}else {mismatch}")
 }
 
-fn index(Index { interval, most, ttl }: &Index) -> String {
-    format!("every {}, at most {most}, for {}", time(*interval), time(*ttl))
+fn index(Index { interval, most, ttl, revoked_for }: &Index) -> String {
+    let revoked = time(*revoked_for);
+    format!("every {}, at most {most}, for {}, revoked for {revoked}", time(*interval), time(*ttl))
 }
 
 fn issue(issue: &Issue) -> String {

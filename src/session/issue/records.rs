@@ -16,11 +16,10 @@ use super::record::Made;
 use crate::clock::Clock;
 use crate::exchange::{Answer, Located};
 use crate::redis_pool::Link;
-use crate::redis_pool::near::Tier as _;
 use crate::session::format::{Record, Stored, json};
+use crate::session::store::ending::end_after;
 use crate::session::store::known::Reading;
 use crate::session::store::redis::{ask, told};
-use crate::session::store::remembered::Remembered;
 use crate::session::verdict::Found;
 use crate::session::{Definition, Store};
 
@@ -123,15 +122,8 @@ impl Records {
         for located in ended {
             pipeline.cmd("DEL").arg(&located.key);
         }
-        for located in ended {
-            remembered.announce(&self.prefix, located.key.as_bytes(), &mut pipeline);
-        }
-        let said = self.link()?.query(&pipeline).await;
-        // Also where it is not known whether they are gone: then Redis is asked again.
-        forget(remembered, ended);
-        let said = said?;
-        // Who may not publish has ended them all the same.
-        let answers = &said[..ended.len().min(said.len())];
+        let keys: Vec<_> = ended.iter().map(|located| located.key.as_bytes()).collect();
+        let answers = remembered.change(self.link()?, &self.prefix, &keys, pipeline).await?;
         match answers.iter().find(|said| !matches!(said, Value::Int(_))) {
             None => Ok(answers.iter().filter(|said| matches!(said, Value::Int(1..))).count()),
             said => Err(refusal(said)),
@@ -150,12 +142,10 @@ impl Records {
             Store::Redis(remembered) => remembered,
         };
         let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.cmd("PEXPIRE").arg(&located.key).arg(millis(life)).arg("XX");
-        remembered.announce(&self.prefix, located.key.as_bytes(), &mut pipeline);
-        let said = self.link()?.query(&pipeline).await;
+        end_after(&mut pipeline, located.key.as_bytes(), life);
         // It may end sooner now than is remembered.
-        forget(remembered, std::slice::from_ref(located));
-        match said?.first() {
+        let said = remembered.change(self.link()?, &self.prefix, &[located.key.as_bytes()], pipeline).await?;
+        match said.first() {
             Some(Value::Int(1)) => Ok(Some(life)),
             Some(Value::Int(_)) => Ok(None),
             said => Err(refusal(said)),
@@ -229,12 +219,6 @@ impl Records {
 
     fn link(&self) -> Result<&Link, &'static str> {
         self.link.as_ref().ok_or("down")
-    }
-}
-
-fn forget(remembered: &Remembered, ended: &[Located]) {
-    for located in ended {
-        remembered.changed(located.key.as_bytes());
     }
 }
 

@@ -3,7 +3,8 @@
 //! 1. That a key has changed is told; what has changed is not. A login that is believed while Redis is away is forgotten at
 //!    once, and doubted: many apps touch a record with every request, to prolong it.
 //! 2. Ten times a second Redis is asked about what is doubted, all in one trip; whoever is logged in still is believed
-//!    again. A change that comes in between counts (rule 2 of `grace`).
+//!    again. A change that comes in between counts (rule 2 of `grace`). A session that was revoked is none, whatever is there, nor is
+//!    one of which Redis does not tell that.
 //! 3. Doubts are bounded, and so is a trip. What is beyond, or asked while Redis does not answer, stays forgotten until
 //!    the login's next request.
 //!
@@ -23,6 +24,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::known::{Known, Logins, Reading};
 use super::redis::{Told, ask, told};
 use super::remembered::Remembered;
+use super::sightings::{ask_revoked, handle};
 use crate::clock::{Clock, instant};
 use crate::exchange::{Answer, Principal};
 use crate::redis_pool::Link;
@@ -69,14 +71,15 @@ impl Doubts {
 pub struct Asking(AbortHandle);
 
 impl Asking {
-    /// Asks `link` about what `remembered` doubts. To be called inside a `LocalRuntime`.
-    pub fn start(remembered: Arc<Remembered>, link: Link, clock: Clock) -> Self {
+    /// Asks `link`, where our keys have this `prefix`, about what `remembered` doubts. To be called inside a `LocalRuntime`.
+    pub fn start(remembered: Arc<Remembered>, link: Link, prefix: &str, clock: Clock) -> Self {
+        let prefix = prefix.to_owned();
         let asking = async move {
             let mut ticks = interval(EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                settle(&remembered, &link, &clock).await;
+                settle(&remembered, &link, &prefix, &clock).await;
             }
         };
         Self(tokio::task::spawn_local(asking).abort_handle())
@@ -89,29 +92,45 @@ impl Drop for Asking {
     }
 }
 
-async fn settle(remembered: &Remembered, link: &Link, clock: &Clock) {
+async fn settle(remembered: &Remembered, link: &Link, prefix: &str, clock: &Clock) {
     let (doubted, asked) = (remembered.doubts().take(), instant());
     if doubted.is_empty() {
         return;
     }
     let mut pipeline = Pipeline::new();
-    for (key, known) in &doubted {
-        ask(&known.reading, key, true, &mut pipeline);
-    }
+    let counts: Vec<_> = doubted.iter().map(|(key, known)| ask_about(known, key, prefix, &mut pipeline)).collect();
     // Redis is away: nobody is confirmed.
     let Ok(values) = link.query(&pipeline).await else { return };
-    let now = clock.unix_micros() / 1000;
-    for ((key, known), answer) in doubted.iter().zip(values.chunks_exact(2)) {
+    let (mut values, now) = (values.into_iter(), clock.unix_micros() / 1000);
+    for ((key, known), count) in doubted.iter().zip(counts) {
+        let answer: Vec<_> = values.by_ref().take(count).collect();
         if let Some(confirmed) = confirmed(known, answer, now) {
             remembered.keep_for_grace(key, Known { asked, ..confirmed });
         }
     }
 }
 
-/// The login as Redis tells of it at `now`, if it is one.
-fn confirmed(known: &Known, answer: &[Value], now: u64) -> Option<Known> {
+/// Asks for the record, and whether the session was revoked where one can be; says how many commands that is.
+fn ask_about(known: &Known, key: &[u8], prefix: &str, pipeline: &mut Pipeline) -> usize {
+    let asked = ask(&known.reading, key, true, pipeline);
+    if !is_revocable(known) {
+        return asked;
+    }
+    ask_revoked(pipeline, prefix, &handle(key));
+    asked + 1
+}
+
+fn is_revocable(known: &Known) -> bool {
+    known.reading.definition().index.is_some()
+}
+
+/// The login as Redis tells of it at `now`, if it is one (rule 2).
+fn confirmed(known: &Known, mut answer: Vec<Value>, now: u64) -> Option<Known> {
     let reading: &Arc<Reading> = &known.reading;
-    let told = told(reading, Answer::Values(answer.to_vec()), now);
+    if is_revocable(known) && answer.pop() != Some(Value::Nil) {
+        return None;
+    }
+    let told = told(reading, Answer::Values(answer), now);
     let Told { found: Found::Record(Record { user: Some(user), attributes, .. }), life: Some(life), most } = told
     else {
         return None;
@@ -125,6 +144,8 @@ mod tests {
     use super::super::known::Life;
     use super::super::known::tests::{known, reading};
     use super::*;
+    use crate::session::Definition;
+    use crate::session::settings::Index;
 
     #[test]
     fn doubts_are_bounded_and_taken_once() {
@@ -142,11 +163,24 @@ mod tests {
     fn who_is_logged_in_still_is_confirmed_as_the_record_says_now_and_nobody_else() {
         let login = known(&reading("web", "plan"), "5", instant());
         let text = |json: &str| Value::BulkString(json.as_bytes().to_vec());
-        let says = |record, life| confirmed(&login, &[record, Value::Int(life)], 0);
+        let says = |record, life| confirmed(&login, vec![record, Value::Int(life)], 0);
         let now = says(text(r#"{"id":"5","plan":"pro"}"#), 1500).expect("a login");
         assert_eq!((now.life, now.principal.attribute("plan")), (Life::Left(Duration::from_millis(1500)), Some("pro")));
         assert_eq!(now.principal.session_key, login.principal.session_key);
         assert!(says(Value::Nil, -2).is_none() && says(text(r#"{"plan":"pro"}"#), -1).is_none());
         assert!(says(text(r#"{"id":"5"}"#), -2).is_none(), "it ended between the two answers");
+    }
+
+    #[test]
+    fn a_session_that_was_revoked_is_not_confirmed_nor_one_of_which_that_is_not_told() {
+        let index = Some(Index { interval: EVERY, most: 1, ttl: EVERY, revoked_for: EVERY });
+        let definition = Definition { index, ..Definition::clone(reading("web", "plan").definition()) };
+        let login = known(&Reading::of(&Arc::new(definition)).unwrap(), "5", instant());
+        let record = || Value::BulkString(br#"{"id":"5"}"#.to_vec());
+        let says = |mark: Value| confirmed(&login, vec![record(), Value::Int(1500), mark], 0).is_some();
+        assert!(says(Value::Nil) && !says(Value::BulkString(b"1".to_vec())) && !says(Value::Int(0)));
+        assert!(confirmed(&login, vec![record(), Value::Int(1500)], 0).is_none());
+        let mut pipeline = Pipeline::new();
+        assert_eq!((ask_about(&login, b"session:k", "sidegate:", &mut pipeline), pipeline.len()), (3, 3));
     }
 }

@@ -2,6 +2,7 @@
 //! remembered of those in Redis.
 
 pub mod doubts;
+pub mod ending;
 pub mod grace;
 pub mod known;
 pub mod memory;

@@ -5,11 +5,14 @@
 //!    within an era, and empties both.
 //! 3. Where Redis does not tell of changes, what sidegate itself ends or extends is published to all instances.
 //! 4. Under a prefix of which changes are not told, nothing is remembered near.
+//! 5. It is published when it is done, and never before: who hears of it asks Redis, and is to find the change. On one server a
+//!    pipeline is done in order. In a cluster record and channel may be with two nodes, between which there is no order: there
+//!    it is published once the change has been acknowledged, by one more trip.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Pipeline;
+use redis::{Pipeline, Value};
 
 use super::doubts::Doubts;
 use super::grace::GraceStore;
@@ -17,6 +20,7 @@ use super::known::{Known, Reading};
 use super::near::NearStore;
 use crate::clock::instant;
 use crate::exchange::Note;
+use crate::redis_pool::Link;
 use crate::redis_pool::coherence::Coherence;
 use crate::redis_pool::near::{Settings, Size, Tier, channel, trackable};
 use crate::session::MemorySettings;
@@ -108,8 +112,39 @@ impl Remembered {
         self.grace.login(key, reading, instant(), grace)
     }
 
+    /// Has `changes` done, which are of the records under `keys`, forgets those, and tells the instances that share our `prefix`
+    /// (rules 3 and 5); the answers to `changes`.
+    ///
+    /// # Errors
+    /// As [`Link::query`]: what was to be done may have been done.
+    pub async fn change(
+        &self,
+        link: &Link,
+        prefix: &str,
+        keys: &[&[u8]],
+        mut changes: Pipeline,
+    ) -> Result<Vec<Value>, &'static str> {
+        let (count, mut news) = (changes.len(), Pipeline::new());
+        let apart = link.is_cluster();
+        for key in keys {
+            self.announce(prefix, key, if apart { &mut news } else { &mut changes });
+        }
+        let answers = link.query(&changes).await;
+        // Also where it is not known whether it was done: then Redis is asked again.
+        keys.iter().for_each(|key| self.changed(key));
+        // Who may not publish has changed them all the same.
+        if answers.is_ok() {
+            link.query(&news).await.ok();
+        } else if !news.is_empty() {
+            link.send(news);
+        }
+        let mut answers = answers?;
+        answers.truncate(count);
+        Ok(answers)
+    }
+
     /// Adds, behind a change of the record under `key`, what tells the instances of it that share our `prefix` (rule 3).
-    pub fn announce(&self, prefix: &str, key: &[u8], pipeline: &mut Pipeline) {
+    fn announce(&self, prefix: &str, key: &[u8], pipeline: &mut Pipeline) {
         let heard = || self.bounds.prefixes.iter().any(|heard| key.starts_with(heard.as_bytes()));
         if self.near.announces() && heard() {
             pipeline.cmd("PUBLISH").arg(channel(prefix)).arg(key);

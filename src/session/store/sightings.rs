@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `PREFIX device:{HANDLE}` | what the session is bound to (`device`) |
 //! | `PREFIX session:{HANDLE}` | hash: user, session, record (the key of the app's), first, last (Unix milliseconds), address, agent |
-//! | `PREFIX revoked:{HANDLE}` | the session was revoked less than [`REVOKED`] ago |
+//! | `PREFIX revoked:{HANDLE}` | the session was revoked, less than `index.revoked_for` ago |
 //! | `PREFIX user:{SESSION:DIGEST of the user}` | sorted set: handles by when they were last seen |
 //!
 //! 1. A handle is the digest of the record's key. It names a session, and nobody can log in with it.
@@ -26,9 +26,6 @@ use crate::redis_pool::text;
 
 /// How much longer than a session what is kept of it lives.
 pub const SPARE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How long a session that was revoked stays so, whatever is written under its key: longer than requests take.
-pub const REVOKED: Duration = Duration::from_secs(5 * 60);
 
 /// The scripts that pipelines of this room call.
 pub const SCRIPTS: [&str; 2] = [include_str!("scripts/session_seen.lua"), include_str!("scripts/user_seen.lua")];
@@ -105,9 +102,9 @@ pub fn ask_revoked(pipeline: &mut Pipeline, prefix: &str, handle: &str) {
     pipeline.cmd("GET").arg(revoked(prefix, handle));
 }
 
-/// Marks a session as revoked.
-pub fn mark_revoked(pipeline: &mut Pipeline, prefix: &str, handle: &str) {
-    pipeline.cmd("SET").arg(revoked(prefix, handle)).arg("1").arg("PX").arg(millis(REVOKED));
+/// Marks a session as revoked, for so long.
+pub fn mark_revoked(pipeline: &mut Pipeline, prefix: &str, handle: &str, revoked_for: Duration) {
+    pipeline.cmd("SET").arg(revoked(prefix, handle)).arg("1").arg("PX").arg(millis(revoked_for));
 }
 
 /// Binds a session to a device, unless it is bound already.

@@ -8,7 +8,9 @@
 //! 3. The parameters of a copy are those of its original, so that what is written in their terms (`rewrite`, `on_write`) holds.
 //! 4. A path that is a route already says there who passes: an error. One that lies in no route that requires the session: a
 //!    warning, for nothing comes of it.
-//! 5. A login that itself requires the login is warned of: nobody could log in.
+//! 5. A login that itself requires the login is warned of: nobody could log in. So is one of which the session's room does not hear,
+//!    where sessions can be revoked and the app may keep to the identifier that it is shown: who was revoked could log in, and be let in
+//!    nowhere.
 //!
 //! # Why
 //! An exception inside the session's layer would need a second way to compare paths, and each difference between the two would be
@@ -24,7 +26,7 @@ use crate::route::pattern::{Pattern, Segment};
 use crate::route::strictness::Strict;
 use crate::route::table::{Found, Table};
 use crate::route::{PathCase, Paths};
-use crate::session::Mode;
+use crate::session::{Definition, Format, Mode};
 
 /// A public path, and of which session.
 type Public<'d> = (usize, &'d Placed<(String, Pattern)>);
@@ -51,14 +53,34 @@ pub(super) fn open(reading: &Reading<'_>, definitions: &Definitions, routes: &mu
     }
     routes.extend(copies);
     for (session, doors) in definitions.doors() {
-        if let Some((at, path)) = &doors.login
-            && is_closed(routes, session, path, paths)
-        {
+        let Some((at, path)) = &doors.login else { continue };
+        let met = met_by(routes, session, path, paths);
+        if met.iter().any(|route| requires(route, session)) {
             let help = format!("public = [\"{path}\"] in the session, or a route of its own");
             let message = "the login requires a login: a request for it is answered 401";
             reading.warning(at, Fault { message: message.into(), help: Some(help) });
+        } else if met.iter().any(|route| route.session.as_ref().is_none_or(|own| own.index != session))
+            && definitions.session.at(session).is_some_and(may_keep_identifiers)
+        {
+            let message =
+                "the login is on a route without this session: who was revoked may log in there, and be let in nowhere";
+            let help =
+                "session = { use = …, mode = \"optional\" } in that route: then the app gives another identifier";
+            reading.warning(at, Fault::with_help(message, help));
         }
     }
+}
+
+/// Whether `route` lets nobody pass without this session.
+fn requires(route: &Route, session: usize) -> bool {
+    route.session.as_ref().is_some_and(|own| own.index == session && own.mode == Mode::Required)
+}
+
+/// Whether sessions can be revoked whose app may log in under the identifier that it is shown.
+fn may_keep_identifiers(definition: &Definition) -> bool {
+    let Definition { format, index, issue, .. } = definition;
+    let keeps = matches!(format, Format::Json | Format::Hash | Format::Flask | Format::Php(_) | Format::Custom(_));
+    keeps && index.is_some() && issue.is_none()
 }
 
 /// Rules 1 to 4, for one path.
@@ -75,9 +97,6 @@ fn copied(reading: &Reading<'_>, routes: &[Route], sharing: &[&Public<'_>], case
         .filter(|&at| !met[..at].iter().any(|(_, other)| takes_all_of(other, met[at].1)))
         .map(|at| met[at])
         .collect();
-    let requires = |route: &Route, session: usize| {
-        route.session.as_ref().is_some_and(|own| own.index == session && own.mode == Mode::Required)
-    };
     let (written, around): (Vec<_>, Vec<_>) = met.into_iter().partition(|(_, own)| is_same(own, pattern, case));
     let mut opened = Vec::new();
     for (session, Placed { value: (path, _), at }) in sharing {
@@ -148,20 +167,19 @@ impl Strict for Place {
     }
 }
 
-/// Whether a GET of `path`, on a host where `session` is required, meets a route that requires it.
-fn is_closed(routes: &[Route], session: usize, path: &str, paths: Paths) -> bool {
-    let requires =
-        |route: &Route| route.session.as_ref().is_some_and(|own| own.index == session && own.mode == Mode::Required);
+/// The routes that a GET of `path` meets on the hosts where `session` is required.
+fn met_by<'r>(routes: &'r [Route], session: usize, path: &str, paths: Paths) -> Vec<&'r Route> {
     let patterns = routes.iter().enumerate().filter_map(|(at, route)| Some((route.pattern.clone()?, Place(at))));
     let table = Table::new(paths, patterns.collect());
     let meets = |host: Option<&str>| match table.find(host, &Method::GET, path) {
-        Found::Route { target, .. } => requires(&routes[target.0]),
-        _ => false,
+        Found::Route { target, .. } => routes.get(target.0),
+        _ => None,
     };
-    let guarded = routes.iter().filter(|route| requires(route)).filter_map(|route| route.pattern.as_ref());
-    guarded.into_iter().any(|pattern| match &pattern.hosts[..] {
-        [] => meets(None),
+    let guarded = routes.iter().filter(|route| requires(route, session)).filter_map(|route| route.pattern.as_ref());
+    let met = guarded.flat_map(|pattern| match &pattern.hosts[..] {
+        [] => vec![meets(None)],
         // Some host of those that a wildcard stands for.
-        hosts => hosts.iter().any(|host| meets(Some(&host.replacen('*', "any", 1)))),
-    })
+        hosts => hosts.iter().map(|host| meets(Some(&host.replacen('*', "any", 1)))).collect(),
+    });
+    met.flatten().collect()
 }

@@ -17,6 +17,8 @@ use crate::session::{Carrier, Definition, Format, IdentityFields, Secrets};
 const MINUTE: Duration = Duration::from_secs(60);
 /// The longest time between two sightings of a session: what is kept of it lives a day longer than it had left at the first.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// How long a session that was revoked stays so: few requests take an app as long.
+const REVOKED: Duration = Duration::from_secs(60 * 60);
 
 /// Reads them.
 pub fn read(table: &mut Table<'_>, definition: &mut Definition) {
@@ -160,7 +162,7 @@ fn binding(table: &mut Table<'_>) -> Option<Binding> {
 /// `index = true`, or with its bounds.
 fn index(table: &mut Table<'_>) -> Option<Index> {
     let value = table.value("index")?;
-    let mut index = Index { interval: MINUTE, most: 100, ttl: 31 * 24 * 60 * MINUTE };
+    let mut index = Index { interval: MINUTE, most: 100, ttl: 31 * 24 * 60 * MINUTE, revoked_for: REVOKED };
     if !value.is_table() {
         return value.read(Value::flag).filter(|wanted| wanted.value).map(|_| index);
     }
@@ -180,6 +182,14 @@ fn index(table: &mut Table<'_>) -> Option<Index> {
         });
         table.set("most", &mut index.most, count(1..10_001));
         table.set("ttl", &mut index.ttl, text(quantity::duration));
+        table.set("revoked_for", &mut index.revoked_for, |value| {
+            let time = quantity::duration(value.text()?)?;
+            if time < MINUTE {
+                let help = "at least a minute; longer than any request takes the app: what one that was under way writes brings the session back";
+                return Err(Fault::with_help("a session that is revoked for so short may come back", help));
+            }
+            Ok(time)
+        });
     };
     value.read(|value| value.table("`index`", read))?;
     Some(index)
