@@ -24,6 +24,7 @@ use crate::listener::refusal::Log;
 use crate::listener::socket::Listening;
 use crate::rate_limit::operate::Trouble;
 use crate::redis_pool::Link;
+use crate::session::issue::unattended::UnderWay;
 use crate::stack;
 use crate::telemetry::access_log::PATIENCE;
 use crate::upstream::watchdog::Watchdog;
@@ -198,7 +199,8 @@ async fn work(number: usize, shared: Arc<Shared>, mut commands: mpsc::Receiver<C
         }
     };
     drop(prepared);
-    finish(&shared, &accepting_still, deadline).await;
+    let orders = current.borrow().materials.orders.clone();
+    finish(&shared, &accepting_still, &orders, deadline).await;
     let link = current.borrow().materials.redis.as_ref().map(|(_, link)| link.clone());
     if let Some(link) = link {
         pay(&shared, &link, deadline).await;
@@ -228,14 +230,14 @@ async fn look(materials: &Materials) {
     }
 }
 
-/// Waits until this worker accepts no more, and all connections of the process, and the writes of those that left, have
-/// ended; or the grace period has.
-async fn finish(shared: &Shared, accepting: &Rc<()>, deadline: std::time::Instant) {
+/// Waits until this worker accepts no more, and all connections of the process, and the writes of those that left and what the
+/// app orders about their sessions, have ended; or the grace period has.
+async fn finish(shared: &Shared, accepting: &Rc<()>, orders: &UnderWay, deadline: std::time::Instant) {
     let deadline = Instant::from_std(deadline);
     let mut looks = interval(Duration::from_millis(10));
     let ended = async {
         let owed = shared.stores().owed;
-        while Rc::strong_count(accepting) > 1 || shared.admission.open() > 0 || owed.is_writing() {
+        while Rc::strong_count(accepting) > 1 || shared.admission.open() > 0 || owed.is_writing() || orders.is_any() {
             looks.tick().await;
         }
     };

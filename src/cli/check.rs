@@ -20,8 +20,8 @@ use crate::redis_pool::fault::Fault;
 use crate::redis_pool::near::{Mode as Told, covering};
 use crate::redis_pool::topology::roll_call;
 use crate::redis_pool::tracking::probe;
-use crate::session::Mode;
 use crate::session::settings::Requirement;
+use crate::session::{Definition, Mode};
 use crate::upstream::hop;
 
 /// Exit code for a configuration that cannot be used.
@@ -51,7 +51,7 @@ pub fn check(path: &Path) -> ExitCode {
                 eprintln!("error: {refused}\n");
                 return ExitCode::from(UNUSABLE);
             }
-            for warning in unkeyed(&settings) {
+            for warning in unkeyed(&settings).into_iter().chain(unlike(&settings)) {
                 eprintln!("warning: {warning}\n");
             }
             let mut summary = summary(&settings);
@@ -87,6 +87,34 @@ fn unkeyed(settings: &Settings) -> Vec<String> {
         )
     };
     caches.iter().map(warning).collect()
+}
+
+/// Sessions of one prefix of which one asks of a record what the other does not: whether it was revoked, or where it stays.
+fn unlike(settings: &Settings) -> Vec<String> {
+    let mut definitions: Vec<&Definition> = Vec::new();
+    for session in settings.routes.iter().filter_map(|route| route.session.as_ref()) {
+        if !definitions.iter().any(|known| known.name == session.definition.name) {
+            definitions.push(&session.definition);
+        }
+    }
+    let mut warnings = Vec::new();
+    for (number, one) in definitions.iter().enumerate() {
+        for other in definitions[number + 1..].iter().filter(|other| other.prefix == one.prefix) {
+            let (names, prefix) = (format!("sessions `{}` and `{}`", one.name, other.name), &one.prefix);
+            if one.index.is_some() != other.index.is_some() {
+                warnings.push(format!(
+                    "{names} have one prefix (`{prefix}`), and one has no `index`: a session that was revoked, and is written again by \
+                     a request that was under way, passes there"
+                ));
+            }
+            if one.binding != other.binding {
+                warnings.push(format!(
+                    "{names} have one prefix (`{prefix}`), and another `bind`: a cookie that one refuses on another device may pass the other"
+                ));
+            }
+        }
+    }
+    warnings
 }
 
 /// What a configuration does: listeners, stores, upstreams, and each route with its policies.
@@ -317,5 +345,30 @@ limit calm (10 per second by address, burst 1, delay at most 1s), cache pages (o
         assert_eq!(warned("[\"unix\"]", "[]").len(), 1);
         assert_eq!(warned("[\"10.0.0.0/8\"]", "[\"field:X-Forwarded-Host\"]"), Vec::<String>::new());
         assert_eq!(warned("[]", "[]"), Vec::<String>::new(), "a client's own never reaches the app");
+    }
+
+    #[test]
+    fn sessions_of_one_prefix_that_ask_different_things_of_it_are_warned_of() {
+        let warned = |one: &str, other: &str| {
+            let text = format!(
+                "[upstream.app]\nservers = \"http://127.0.0.1:3000\"\n[redis]\nurl = \"redis://127.0.0.1\"\n\
+                 [session.web]\nformat = \"json\"\nfrom = [\"bearer\"]\n{one}\n[session.adm]\nformat = \"json\"\nfrom = [\"bearer\"]\n{other}\n\
+                 [[route]]\npath = \"/a\"\nsession = \"web\"\n[[route]]\npath = \"/b\"\nsession = \"adm\"\n\
+                 [[route]]\npath = \"/c\"\nsession = \"web\"\n"
+            );
+            unlike(&config::parse("sidegate.toml", &text, &|_| None).unwrap().settings)
+        };
+        let warnings = warned("index = true", "");
+        assert!(
+            warnings.len() == 1
+                && warnings[0]
+                    .starts_with("sessions `web` and `adm` have one prefix (`session:`), and one has no `index`"),
+            "{warnings:?}"
+        );
+        let warnings = warned("bind = { agent = true }", "bind = { ipv4 = 24, ipv6 = 56 }");
+        assert!(warnings.len() == 1 && warnings[0].contains("another `bind`"), "{warnings:?}");
+        assert_eq!(warned("index = true\nbind = { agent = true }", "").len(), 2);
+        assert_eq!(warned("index = true", "index = { most = 5 }"), Vec::<String>::new());
+        assert_eq!(warned("index = true", "prefix = \"adm:\""), Vec::<String>::new());
     }
 }

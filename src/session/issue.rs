@@ -19,21 +19,30 @@
 //! 7. The answer that carries out an order is for this client alone: `Cache-Control: no-store`, and no cookie of the app's own of
 //!    the same name. Nothing that carries an order is stored by us. What is done behind an answer (a refresh of what is
 //!    stored) has no client, and its orders are for nobody.
-//! 8. Two cookies of the session's name say nothing about who it is; all sessions that they name are ended with it.
+//! 8. Two cookies of the session's name say nothing about who it is; all sessions that they name are ended with it, and none is
+//!    extended.
 //! 9. Who comes from another device than the session stays with (`bind`) names no session by its cookie: a thief ends and extends
-//!    nothing, and logs nobody out.
+//!    nothing, and logs nobody out. Of several sessions that a client names, the device of each is asked for.
 //! 10. A login whose session was ended while the app answered (by a logout, an operator, its time) is not replaced by a new one: the
 //!     new record is taken back, and the answer is that to any session that is over. A visitor's is.
+//! 11. A client that leaves loses no order: its request goes on without it (`unattended`), if it names a session. Then a session is
+//!     ended or extended as ever, and none is made: nobody would have its cookie, and the session that the client has stays. Nor does
+//!     a record stay whose client leaves while it is written.
+//! 12. A new session is noted as its user's (`index`), so that it can be listed and revoked before it is used.
 //!
 //! # Why
 //! It stands inside of the session's own layer: it is that which finds out which session the client has, and whoever it refuses
 //! has no answer of the app.
+//!
+//! Rule 11: a login of which the client never hears is as one that could not be made (rule 4). To end its session all the same would log
+//! out who has only turned a page too early. Who names no session has none to lose: such a request ends with its client.
 
 pub mod cookie;
 pub mod identifier;
 pub mod order;
 pub mod record;
 pub mod records;
+pub mod unattended;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -41,12 +50,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, EXPIRES, SET_COOKIE};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, EXPIRES, SET_COOKIE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
 use tower::Layer;
 
 use self::order::Order;
-use self::records::Records;
+use self::records::{Records, Source};
+use self::unattended::{Attended, Presence, Unattended, UnderWay};
 use super::settings::Issue;
 use super::{Definition, Format, Store};
 use crate::body::Body;
@@ -70,6 +80,7 @@ pub struct Issuing {
     issue: Issue,
     records: Rc<Records>,
     outcomes: [Counter; Outcome::LABELS.len()],
+    unattended: Rc<Unattended>,
     /// It has been said that a record names nobody.
     said_of_nobody: Cell<bool>,
 }
@@ -89,10 +100,13 @@ enum Outcome {
     Failed,
     /// The session that was to be replaced was over.
     Over,
+    /// The client had left, who was to be given a session.
+    Left,
 }
 
 impl Outcome {
-    const LABELS: [&str; 8] = ["created", "rotated", "destroyed", "extended", "nothing", "malformed", "failed", "over"];
+    const LABELS: [&str; 9] =
+        ["created", "rotated", "destroyed", "extended", "nothing", "malformed", "failed", "over", "left"];
 }
 
 /// Why an order was not carried out.
@@ -124,6 +138,8 @@ struct Asked {
     content_type: Option<HeaderValue>,
     connection: Rc<Connection>,
     trail: Trail,
+    source: Source,
+    presence: Presence,
 }
 
 impl Asked {
@@ -151,7 +167,7 @@ impl Asked {
 
 impl Issuing {
     /// What issues the sessions of `definition` in `store`, over `link` if that is Redis, with the prefix of our
-    /// keys; `None`: nobody does.
+    /// keys; `None`: nobody does. Requests that may carry an order are counted in `under_way`.
     ///
     /// # Errors
     /// They cannot be read, or their cookie cannot be written; says why.
@@ -160,6 +176,7 @@ impl Issuing {
         store: Store,
         (link, prefix): (Option<Link>, &str),
         clock: Clock,
+        under_way: Rc<UnderWay>,
         (registry, worker): (&Registry, usize),
     ) -> Result<Option<Rc<Self>>, String> {
         let Some(issue) = definition.issue.clone() else { return Ok(None) };
@@ -177,6 +194,7 @@ impl Issuing {
             issue,
             records,
             outcomes,
+            unattended: Unattended::new(under_way, &definition.name, registry, worker),
             said_of_nobody: Cell::new(false),
         })))
     }
@@ -191,6 +209,9 @@ impl Issuing {
                 own().filter_map(|text| self.records.locate(text)).take(MOST_NAMED).collect()
             }
         };
+        // Who comes from where matters to these alone.
+        let agent =
+            (self.definition.binding.is_some() || self.definition.index.is_some()).then(|| fields.get(USER_AGENT));
         // Rule 9.
         let stands = exchange.answers.session_stands();
         let mut asked = Asked {
@@ -205,6 +226,8 @@ impl Issuing {
             content_type: fields.get(CONTENT_TYPE).cloned(),
             connection: exchange.connection.clone(),
             trail: exchange.trail.clone(),
+            source: Source { address: exchange.client.address, agent: agent.flatten().cloned() },
+            presence: Presence::default(),
         };
         asked.by_cookie =
             asked.named().first().is_some_and(|first| own().any(|text| text == first.identifier.as_bytes()));
@@ -231,11 +254,12 @@ impl Issuing {
         }
     }
 
-    /// Rules 2 and 3.
+    /// Rules 2, 3, 11 and 12.
     async fn create(&self, line: &HeaderValue, life: Option<Duration>, asked: &Asked) -> Done {
         let as_hash = self.definition.format == Format::Hash;
         let made = record::made(line.as_bytes(), as_hash, self.records.now()).map_err(Trouble::App)?;
-        if !self.said_of_nobody.get() && !self.records.names_somebody(&made) {
+        let user = self.records.user(&made);
+        if user.is_none() && !self.said_of_nobody.get() {
             self.said_of_nobody.set(true);
             let (session, under) = (&*self.definition.name, self.definition.user.join(", "));
             tracing::warn!(session, under, "X-Session-Create names nobody: its session is a visitor's, and no login");
@@ -245,14 +269,18 @@ impl Issuing {
         let identifier = identifier::new().ok_or(Trouble::Store("no randomness"))?;
         let cookie = cookie::given(&self.issue, &identifier, life).ok_or(Trouble::Store("no cookie"))?;
         let located = Located::behind(&self.definition.prefix, &identifier);
-        self.records.write(&located.key, made, life).await.map_err(Trouble::Store)?;
-        match self.replace(asked).await {
-            Ok(outcome) => Ok((outcome, Some(cookie))),
-            Err(trouble) => {
-                self.records.take_back(&located.key);
-                Err(trouble)
-            }
+        if asked.presence.is_over() {
+            return Ok((Outcome::Left, None));
         }
+        let untold = self.records.untold(&located.key);
+        self.records.write(&located.key, made, life).await.map_err(Trouble::Store)?;
+        let outcome = if asked.presence.is_over() { Outcome::Left } else { self.replace(asked).await? };
+        if asked.presence.is_over() {
+            return Ok((Outcome::Left, None));
+        }
+        untold.is_told();
+        user.into_iter().for_each(|user| self.records.note(&located, user, life, &asked.source));
+        Ok((outcome, Some(cookie)))
     }
 
     /// Ends what a new session stands in the place of (rule 10).
@@ -271,7 +299,7 @@ impl Issuing {
         if asked.judged {
             return Ok(Cow::Borrowed(asked.named()));
         }
-        self.records.standing(asked.named()).await.map(Cow::Owned).map_err(Trouble::Store)
+        self.records.standing(asked.named(), &asked.source).await.map(Cow::Owned).map_err(Trouble::Store)
     }
 
     /// Rule 5.
@@ -282,8 +310,7 @@ impl Issuing {
 
     /// The client's session ends later, or sooner; a persistent cookie with it.
     async fn extend(&self, life: Duration, asked: &Asked) -> Done {
-        let named = self.named(asked).await?;
-        let [located] = &named[..] else { return Ok((Outcome::Nothing, None)) };
+        let ([located], true) = (asked.named(), asked.judged) else { return Ok((Outcome::Nothing, None)) };
         let Some(life) = self.records.extend(located, life).await.map_err(Trouble::Store)? else {
             return Ok((Outcome::Nothing, None));
         };
@@ -347,15 +374,21 @@ type Done = Result<(Outcome, Option<HeaderValue>), Trouble>;
 /// Carries out what the app orders about the session of its client.
 pub fn layer<S: Next>(issuing: Rc<Issuing>) -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(move |exchange: Box<Exchange>, next: S| {
-        let issuing = issuing.clone();
-        let asked = issuing.asked(&exchange);
+        let (issuing, asked) = (issuing.clone(), issuing.asked(&exchange));
+        let (unattended, is_safe) = (issuing.unattended.clone(), asked.method.is_safe());
+        let (names_one, presence) = (!asked.named().is_empty(), asked.presence.clone());
         let answer = pass(next, exchange);
-        async move {
+        let obeyed = Box::pin(async move {
             let mut response = answer.await;
             match response.extensions_mut().remove::<Orders>() {
                 None => response,
                 Some(orders) => Box::pin(issuing.carry_out(orders, &asked, response)).await,
             }
+        });
+        if names_one {
+            unattended.attend(obeyed, presence, is_safe)
+        } else {
+            Attended::no_longer_than_its_client(obeyed)
         }
     })
 }

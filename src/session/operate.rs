@@ -1,7 +1,9 @@
 //! What operators ask of sessions, and have done to them: list a user's, revoke one or many.
 //!
-//! 1. Known is what was seen as it passed, where `index` is set. A session that no request has used since is not listed.
-//! 2. What is listed was looked up: its record is there and names the user. What is not is forgotten on the way.
+//! 1. Known is what was seen as it passed, where `index` is set, and what was issued. A session that no request has used since is not
+//!    listed.
+//! 2. What is listed was looked up: its record is there and names the user. What is over is forgotten on the way. A record
+//!    that stands and names somebody else is another's session: it is no longer this user's, and nothing more is forgotten of it.
 //! 3. To revoke is to mark the session as revoked, and then to remove the app's record, whatever framework wrote it. Every
 //!    instance hears of it from Redis, as of a logout, or from us where Redis does not tell. What a request that was under way
 //!    writes there afterwards is no login while the mark stands, for `index.revoked_for`; and no request that begins then shows the app
@@ -168,14 +170,14 @@ impl Operating {
         user: &str,
         handles: &[String],
     ) -> Result<Vec<Standing>, Trouble> {
-        let (mut pipeline, mut over) = (Pipeline::new(), Pipeline::new());
+        let (mut pipeline, mut over, name) = (Pipeline::new(), Pipeline::new(), &reading.definition().name);
         handles.iter().for_each(|handle| keys::ask_session(&mut pipeline, &self.prefix, handle));
         let told_of = query(link, &pipeline).await?;
         let mut known = Vec::new();
         for (handle, sighting) in handles.iter().zip(told_of.iter().map(keys::sighting)) {
             match sighting.filter(|sighting| keys::handle(&sighting.record) == *handle) {
                 Some(sighting) => known.push(sighting),
-                None => keys::forget_handle(&mut over, &self.prefix, &reading.definition().name, user, handle),
+                None => keys::forget_handle(&mut over, &self.prefix, name, user, handle),
             }
         }
         let mut pipeline = Pipeline::new();
@@ -187,9 +189,19 @@ impl Operating {
             match told.found {
                 Found::Unavailable(why) | Found::Refused(why) => return Err(unavailable(why)),
                 Found::Record(Record { user: Some(of), .. }) if of == user => {
+                    // Seen last by another definition, it may have been noted as that one's.
+                    let sighting = Sighting { user: of, session: name.to_string(), ..sighting };
                     standing.push(Standing { sighting, life: told.life });
                 }
-                _ => keys::forget(&mut over, &self.prefix, &sighting),
+                found => {
+                    let handle = keys::handle(&sighting.record);
+                    keys::forget_handle(&mut over, &self.prefix, name, user, &handle);
+                    match (found, told.life) {
+                        (Found::Nothing, None) => keys::forget(&mut over, &self.prefix, &sighting),
+                        // The record stands: it may be another user's login, and stays with its device.
+                        _ => self.done.note_again(&sighting.record),
+                    }
+                }
             }
         }
         if !over.is_empty() {

@@ -4,8 +4,8 @@
 //! 1. Nobody waits for any of it: it is sent behind the request, bounded as all that is sent so (`redis_pool`), and dropped
 //!    while Redis is away. What was not done is done with the session's next request.
 //! 2. Only a login that Redis vouches for is prolonged, bound or noted; not one that is believed while Redis is away.
-//! 3. A session is noted at most once within `index.interval` by each process, and prolonged at most once within `touch_interval`
-//!    by all of them (`touch`), however many requests it has at a time (`recent`).
+//! 3. A session is noted at most once within `index.interval` by each process for each definition that finds a login in it, and
+//!    prolonged at most once within `touch_interval` by all processes (`touch`), however many requests it has at a time (`recent`).
 //! 4. A session that is bound to nothing yet is bound to the device of the request at hand. Whoever comes first decides
 //!    (`SET NX`), and until Redis has told who that was it is asked each time.
 //! 5. Where Redis does not tell the device although it tells the record (a missing right, a value that is not ours), the
@@ -23,12 +23,13 @@
 //! logs in another identifier, which no mark is about. Flask-Session, and PHP without `use_strict_mode`, would have taken the old one.
 //! Nor does a request that begins after the revocation read what an older one has brought back, to write it once more.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ::redis::{Pipeline, Value};
 use http::header;
+use parking_lot::Mutex;
 
 use super::device::{Device, family};
 use super::recent::Recent;
@@ -55,7 +56,8 @@ const BINDING: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Done {
     touched: Recent,
-    noted: Recent,
+    /// By the name of each definition in use: of one record each may name another user.
+    noted: Mutex<Vec<(Arc<str>, Weak<Recent>)>>,
     bound: Recent,
     /// That Redis refuses to prolong has been logged.
     complained: AtomicBool,
@@ -71,9 +73,27 @@ impl Done {
 
     /// The session with this record is over: one that begins under its key is new.
     pub fn forget(&self, record: &[u8]) {
-        for recent in [&self.touched, &self.noted, &self.bound] {
+        for recent in [&self.touched, &self.bound] {
             recent.forget(record);
         }
+        self.note_again(record);
+    }
+
+    /// The session with this record may be another user's: its next request notes whose.
+    pub fn note_again(&self, record: &[u8]) {
+        self.noted.lock().iter().filter_map(|(_, noted)| noted.upgrade()).for_each(|noted| noted.forget(record));
+    }
+
+    /// What has been noted lately for the definition of this name, on all workers; those that are no longer in use are let go of.
+    fn noted(&self, definition: &Arc<str>) -> Arc<Recent> {
+        let mut all = self.noted.lock();
+        all.retain(|(_, noted)| noted.strong_count() > 0);
+        let known = all.iter().find(|(name, _)| name == definition).and_then(|(_, noted)| noted.upgrade());
+        known.unwrap_or_else(|| {
+            let noted = Arc::<Recent>::default();
+            all.push((definition.clone(), Arc::downgrade(&noted)));
+            noted
+        })
     }
 }
 
@@ -83,6 +103,7 @@ pub struct Following {
     link: Link,
     prefix: String,
     done: Arc<Done>,
+    noted: Arc<Recent>,
     mismatches: Counter,
     touched: Counter,
     untouched: Counter,
@@ -119,6 +140,7 @@ impl Following {
             definition: definition.clone(),
             link,
             prefix: prefix.to_owned(),
+            noted: done.noted(name),
             done,
             mismatches,
             touched: touches("prolonged"),
@@ -222,7 +244,7 @@ impl Following {
         let Some(Presented::Located(located)) = exchange.presented.as_deref() else { return };
         if matches!(verdict, Verdict::Expired | Verdict::Anonymous | Verdict::Revoked(_)) {
             // The next login under this key is another session.
-            self.done.noted.forget(located.key.as_bytes());
+            self.noted.forget(located.key.as_bytes());
         }
         let Verdict::Valid(principal) = verdict else { return };
         let Some(known) = exchange.answers.login::<Known>() else { return };
@@ -289,7 +311,7 @@ impl Following {
     fn note(&self, record: &str, who: &Principal, known: &Known, exchange: &Exchange, life: Duration, now: Instant) {
         let (index, is_bound) = (self.definition.index.as_ref(), matches!(known.bound, Bound::To(_)));
         let interval = index.map_or(INTERVAL, |index| index.interval);
-        if index.is_none() && !is_bound || !self.done.noted.is_first(record.as_bytes(), now, interval) {
+        if index.is_none() && !is_bound || !self.noted.is_first(record.as_bytes(), now, interval) {
             return;
         }
         let mut pipeline = Pipeline::with_capacity(3);
@@ -309,8 +331,8 @@ impl Following {
             };
             keys::note(&mut pipeline, &self.prefix, &sighting, life, index.most);
         }
-        let (done, record) = (self.done.clone(), record.to_owned());
-        self.link.send_or(pipeline, move || done.noted.forget(record.as_bytes()));
+        let (noted, record) = (self.noted.clone(), record.to_owned());
+        self.link.send_or(pipeline, move || noted.forget(record.as_bytes()));
     }
 }
 

@@ -369,3 +369,76 @@ fn where_nobody_tells_whether_a_session_was_revoked_it_is_an_outage() {
     redis.ask::<()>(&["DEL", &mark]).expect("DEL");
     assert_eq!(get().status, 200);
 }
+
+/// Another login under a kept identifier, or somebody who works in a user's name.
+#[test]
+fn to_list_a_user_takes_nothing_from_the_one_whom_a_record_names_now() {
+    let (redis, app) = (RedisServer::start(), Origin::saying("app"));
+    let lines = "index = { interval = \"1s\" }\nbind = { agent = true, mismatch = \"refuse\" }";
+    let sidegate = configuration(&app, &redis.url(), lines).start();
+    let get = |agent: &str| ask(&sidegate, "/private", ALICE, agent, HOME).status;
+    log_in(&redis, ALICE, 1);
+    assert_eq!(get(FIREFOX), 200);
+    until("it is the first user's", || listed(&sidegate, "1").len() == 1);
+    until("it is bound", || keys(&redis, "sidegate:device:*").len() == 1);
+    log_in(&redis, ALICE, 2);
+    until("it is the second user's", || get(FIREFOX) == 200 && listed(&sidegate, "2").len() == 1);
+
+    assert!(listed(&sidegate, "1").is_empty());
+    let noted = || redis.ask::<i64>(&["ZCARD", &keys(&redis, "sidegate:user:*")[0]]).expect("ZCARD");
+    until("the first user has it no more", || keys(&redis, "sidegate:user:*").len() == 1 && noted() == 1);
+    assert_eq!(listed(&sidegate, "2").len(), 1, "the second user has it still");
+    assert_eq!((keys(&redis, "sidegate:device:*").len(), keys(&redis, "sidegate:session:*").len()), (1, 1));
+    assert_eq!(get(CURL), 403, "it stays with its device");
+    let (code, said) = sessions(&sidegate, &["revoke", "--user", "2"]);
+    assert!(code == 0 && said.starts_with("revoked "), "{said}");
+    assert_eq!(get(FIREFOX), 401);
+}
+
+#[test]
+fn a_record_that_two_definitions_read_is_known_as_the_user_of_each() {
+    let (redis, app) = (RedisServer::start(), Origin::saying("app"));
+    let tables = r#"
+[session.web]
+format = "json"
+from = ["bearer"]
+user = "id"
+index = true
+
+[session.adm]
+format = "json"
+from = ["bearer"]
+user = "email"
+index = true
+
+[[route]]
+path = "/private"
+session = "web"
+
+[[route]]
+path = "/admin"
+session = "adm"
+"#;
+    let sidegate = Configuration::of(&app).redis(&redis).with(tables).start();
+    let record = r#"{"id":42,"email":"alice@x"}"#;
+    redis.ask::<()>(&["SET", &format!("session:{ALICE}"), record, "EX", "600"]).expect("SET");
+    let get = |target: &str| ask(&sidegate, target, ALICE, FIREFOX, HOME).status;
+    assert_eq!((get("/private"), get("/admin"), get("/admin")), (200, 200, 200));
+    for (user, session) in [("42", "web"), ("alice@x", "adm")] {
+        until("each user is known", || listed(&sidegate, user).len() == 1);
+        assert_eq!(listed(&sidegate, user)[0]["session"], session);
+    }
+    let (code, said) = sessions(&sidegate, &["revoke", "--user", "alice@x"]);
+    assert!(code == 0 && said.starts_with("revoked "), "{said}");
+    assert_eq!((get("/private"), get("/admin")), (401, 401));
+
+    // Who logs in again under the same identifier is known at once as both.
+    for mark in keys(&redis, "sidegate:revoked:*") {
+        redis.ask::<()>(&["DEL", &mark]).expect("DEL");
+    }
+    redis.ask::<()>(&["SET", &format!("session:{ALICE}"), record, "EX", "600"]).expect("SET");
+    assert_eq!((get("/private"), get("/admin")), (200, 200));
+    for user in ["42", "alice@x"] {
+        until("each user is known again", || listed(&sidegate, user).len() == 1);
+    }
+}

@@ -5,9 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::Response;
+use http_body_util::Full;
 
+use crate::harness::http2::ask_and_leave;
 use crate::harness::http2_app::Http2App;
-use crate::harness::origin::Request;
+use crate::harness::origin::{Gate, Request};
 use crate::harness::sidegate::run;
 use crate::harness::{Answer, Client, Configuration, Origin, RedisServer, Reply, Sidegate, until};
 use crate::session_story::given;
@@ -474,4 +476,150 @@ fn a_login_that_was_ended_while_the_app_answered_is_not_replaced_by_another() {
             until("what was made is taken back", || left().is_empty());
         }
     }
+}
+
+#[test]
+fn of_several_cookies_a_thief_on_another_device_ends_and_extends_none() {
+    let (redis, app) = (RedisServer::start(), app());
+    for mismatch in ["refuse", "login"] {
+        let bound = format!("[session.web]\nbind = {{ agent = true, mismatch = {mismatch:?} }}");
+        let tables = TABLES.replace("[session.web]", &bound);
+        let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+        let ask = |path: &str, cookies: &str, agent: &str| {
+            sidegate.client().ask("POST", path, &[("Cookie", cookies), ("User-Agent", agent)], b"")
+        };
+        let (identifier, _) = given(&ask("/login", "theme=dark", "Firefox/140.0"));
+        let (one, other) = (cookie(&identifier), format!("session={}", "A".repeat(43)));
+        assert_eq!(ask("/account", &one, "Firefox/140.0").status, 200);
+        until("it stays with its device", || ask("/account", &one, "curl/8.5.0").status != 200);
+
+        let left = || redis.ask::<i64>(&["PTTL", &format!("session:{identifier}")]).expect("PTTL");
+        for beside in ["session=x", &other] {
+            for path in ["/logout", "/extend", "/login", "/long"] {
+                let answer = ask(path, &format!("{one}; {beside}"), "curl/8.5.0");
+                assert_eq!(answer.status, 200, "{mismatch}: {path}");
+                assert!((1..=1_800_000).contains(&left()), "{mismatch}, {beside}, {path}: {}", left());
+            }
+        }
+        assert_eq!(ask("/account", &one, "Firefox/140.0").status, 200, "nobody is logged out by a thief");
+        let both = format!("{one}; session=x");
+        assert_eq!(ask("/extend", &both, "Firefox/140.0").status, 200);
+        assert!((1..=1_800_000).contains(&left()), "of several none is extended: {}", left());
+        assert_eq!(ask("/logout", &both, "Firefox/140.0").status, 200);
+        assert_eq!(left(), -2, "the owner logs out");
+    }
+}
+
+#[test]
+fn a_session_that_has_not_been_used_yet_is_known_as_its_users_and_can_be_revoked() {
+    let (redis, app) = (RedisServer::start(), app());
+    let tables = TABLES.replace("[session.web]", "[session.web]\nindex = true");
+    let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+    let fields = [("User-Agent", "Firefox/140.0")];
+    let (first, _) = given(&sidegate.client().get_with("/login", &fields));
+    let listed = || sidegate.ask_admin("/sessions?user=7").json()["sessions"].as_array().cloned().unwrap_or_default();
+    until("the new session is known", || listed().len() == 1);
+    let known = listed().remove(0);
+    assert_eq!((&known["agent"], &known["address"]), (&"firefox".into(), &"127.0.0.1".into()), "{known}");
+    assert_eq!(known["session"], "web");
+
+    // What is put in its place is known, and no longer what it replaced.
+    let (second, _) = given(&with_cookie(&sidegate, "GET", "/login", &first));
+    until("the session in its place is known", || {
+        let all = listed();
+        all.len() == 1 && all[0]["handle"] != known["handle"]
+    });
+    let (code, said, errors) = run(&["sessions", "--admin", sidegate.admin(), "revoke", "--user", "7"], Path::new("."));
+    assert!(code == 0 && said.starts_with("revoked "), "{said}{errors}");
+    assert_eq!(with_cookie(&sidegate, "GET", "/account", &second).status, 401);
+
+    // A visitor's is nobody's.
+    given(&sidegate.get("/nobody"));
+    assert!(listed().is_empty());
+}
+
+/// An app that answers nothing but `/login` before the gate is open.
+fn held_app(gate: Gate) -> Origin {
+    Origin::answering(move |request: &Request| {
+        let create = || Reply::text("app").field("X-Session-Create", r#"{"user_id":7}"#);
+        match request.path() {
+            "/login" => return create(),
+            "/account" => return Reply::text("account"),
+            _ => assert!(gate.wait(), "the test opens it"),
+        }
+        match request.path() {
+            "/logout" => Reply::text("bye").field("X-Session-Destroy", "1"),
+            _ => create(),
+        }
+    })
+}
+
+/// Asks by POST over HTTP/2, and leaves once the app has the request; then does `then`, when sidegate has noticed.
+fn leave(
+    sidegate: &Arc<Sidegate>,
+    app: &Arc<Origin>,
+    path: &'static str,
+    identifier: &str,
+    then: impl FnOnce() + Send + 'static,
+) {
+    let request =
+        http::Request::post(format!("http://{}{path}", sidegate.address())).header("cookie", cookie(identifier));
+    let request = request.body(Full::new(Bytes::new())).expect("a request");
+    let (app, noticing) = (app.clone(), sidegate.clone());
+    let begun = move || until("the app has it", || app.requests().iter().any(|request| request.path() == path));
+    let left = move || {
+        noticing.access_log(|line| line["target"] == path);
+        then();
+    };
+    ask_and_leave(sidegate.address(), request, begun, left);
+}
+
+#[test]
+fn a_logout_is_carried_out_although_its_client_has_left() {
+    for redis in [None, Some(RedisServer::start())] {
+        let gate = Gate::default();
+        let app = Arc::new(held_app(gate.clone()));
+        let configuration = Configuration::of(&app);
+        let configuration = redis.iter().fold(configuration, |configuration, redis| configuration.redis(redis));
+        let sidegate = Arc::new(configuration.with(TABLES).start());
+        let (identifier, _) = given(&sidegate.get("/login"));
+        assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 200);
+        leave(&sidegate, &app, "/logout", &identifier, move || gate.open());
+        let destroyed = "sidegate_session_orders_total{session=\"web\",outcome=\"destroyed\"}";
+        until("the order is carried out", || sidegate.metric(destroyed) == 1.0);
+        assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 401);
+        let finished = "sidegate_session_unattended_total{session=\"web\",outcome=\"finished\"}";
+        until("it is over", || sidegate.metric(finished) == 1.0);
+    }
+}
+
+#[test]
+fn no_session_is_made_for_a_client_that_has_left_and_the_one_it_has_stays() {
+    let (redis, gate) = (RedisServer::start(), Gate::default());
+    let app = Arc::new(held_app(gate.clone()));
+    let sidegate = Arc::new(Configuration::of(&app).redis(&redis).with(TABLES).start());
+    let (identifier, _) = given(&sidegate.get("/login"));
+    leave(&sidegate, &app, "/sudo", &identifier, move || gate.open());
+    let left = "sidegate_session_orders_total{session=\"web\",outcome=\"left\"}";
+    until("the order is known", || sidegate.metric(left) == 1.0);
+    let all = redis.ask::<Vec<String>>(&["KEYS", "session:*"]).expect("KEYS");
+    assert_eq!(all, [format!("session:{identifier}")]);
+    assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 200);
+}
+
+#[test]
+fn a_process_that_stops_waits_for_the_logout_of_a_client_that_has_left() {
+    let (redis, gate) = (RedisServer::start(), Gate::default());
+    let app = Arc::new(held_app(gate.clone()));
+    let sidegate = Arc::new(Configuration::of(&app).redis(&redis).with(TABLES).start());
+    let (identifier, _) = given(&sidegate.get("/login"));
+    let key = format!("session:{identifier}");
+    let stopping = sidegate.clone();
+    leave(&sidegate, &app, "/logout", &identifier, move || stopping.signal(libc::SIGTERM));
+    until("it is stopping", || !sidegate.logged("stopping").is_empty());
+    assert_eq!(redis.ask::<i64>(&["EXISTS", &key]).expect("EXISTS"), 1, "the app has not answered");
+    gate.open();
+    let mut sidegate = Arc::into_inner(sidegate).expect("nobody else has it");
+    assert!(sidegate.wait().success());
+    assert_eq!(redis.ask::<i64>(&["EXISTS", &key]).expect("EXISTS"), 0, "the logout is carried out");
 }

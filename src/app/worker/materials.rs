@@ -29,6 +29,7 @@ use crate::redis_pool::fleet::{self, Member, Pace};
 use crate::redis_pool::{self, Link};
 use crate::route::Refusals;
 use crate::route::cors::Cors;
+use crate::session::issue::unattended::UnderWay;
 use crate::session::issue::{self, Issuing};
 use crate::session::operate::Operating;
 use crate::session::sightings::Following;
@@ -62,6 +63,8 @@ pub struct Materials {
     purging: Rc<Purging>,
     explaining: Rc<Explaining>,
     sessions: Rc<Operating>,
+    /// Requests that may carry orders about sessions.
+    pub orders: Rc<UnderWay>,
     /// Held for as long as limits are to notice that Redis is lost.
     _vigil: Option<rate_limit::Vigil>,
     /// Held for as long as Redis is to be asked about doubted logins.
@@ -176,6 +179,7 @@ pub fn gather_parts(
     };
     let register = kept.map_or_else(new, |before| before.register.clone());
     let wildcards = wildcards(settings);
+    let orders = before.map_or_else(Rc::default, |before| before.orders.clone());
     let room = Room {
         number,
         shared,
@@ -186,6 +190,7 @@ pub fn gather_parts(
         register: &register,
         identity: &identity,
         wildcards: &wildcards,
+        orders: &orders,
     };
     let purging = Purging::new(&room.cache_worker());
     let routes = settings.routes.iter().map(|route| {
@@ -227,6 +232,7 @@ pub fn gather_parts(
         purging,
         explaining,
         sessions,
+        orders,
         _vigil,
         _asking,
     };
@@ -244,6 +250,7 @@ struct Room<'a> {
     register: &'a Rc<Register>,
     identity: &'a Rc<IdentityFields>,
     wildcards: &'a Arc<Wildcards>,
+    orders: &'a Rc<UnderWay>,
 }
 
 impl Room<'_> {
@@ -272,7 +279,7 @@ impl Room<'_> {
         let issuing = route.session.as_ref().map(|session::OnRoute { definition, .. }| {
             let clock = self.shared.clock.clone();
             let link = (self.link.clone(), self.prefix());
-            Issuing::new(definition, store(), link, clock, (registry, self.number))
+            Issuing::new(definition, store(), link, clock, self.orders.clone(), (registry, self.number))
         });
         Ok(Route {
             label: route.label.clone(),

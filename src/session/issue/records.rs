@@ -1,25 +1,31 @@
 //! Where the records of sessions that sidegate issues are written, and how.
 //!
 //! 1. What is written is acknowledged before anybody is told. Redis that is away, refuses or says something else: a failure,
-//!    with a word for the log. Whether it was done all the same is not known then: a new record is taken back behind.
+//!    with a word for the log. Whether it was done all the same is not known then: a new record is taken back behind, as is one
+//!    of which nobody is told.
 //! 2. A record and its end are one step: `SET … PX`, or a script for a hash.
 //! 3. A session that has ended, or ends otherwise, is forgotten by this process before that is told, also what is on its way
 //!    from Redis; other instances are told by Redis itself, or by us where it does not (`remembered`).
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use http::HeaderValue;
 use redis::{Pipeline, Value};
 
 use super::record::Made;
 use crate::clock::Clock;
 use crate::exchange::{Answer, Located};
-use crate::redis_pool::Link;
+use crate::redis_pool::{Link, text, why_unanswered};
+use crate::session::device::{Device, family};
 use crate::session::format::{Record, Stored, json};
+use crate::session::settings::Mismatch;
 use crate::session::store::ending::end_after;
 use crate::session::store::known::Reading;
 use crate::session::store::redis::{ask, told};
+use crate::session::store::sightings::{self, Sighting};
 use crate::session::verdict::Found;
 use crate::session::{Definition, Store};
 
@@ -29,13 +35,27 @@ pub const SCRIPT: &str = include_str!("../store/scripts/issue.lua");
 /// What Redis knows it by.
 static HASH: LazyLock<String> = LazyLock::new(|| redis::Script::new(SCRIPT).get_hash().to_owned());
 
+/// Where a request comes from.
+pub struct Source {
+    /// The client address.
+    pub address: IpAddr,
+    /// Its `User-Agent`, if it has one.
+    pub agent: Option<HeaderValue>,
+}
+
+impl Source {
+    fn agent(&self) -> &[u8] {
+        self.agent.as_ref().map_or(b"", |agent| agent.as_bytes())
+    }
+}
+
 /// The records of one definition, on one worker.
 pub struct Records {
     definition: Arc<Definition>,
     reading: Arc<Reading>,
     store: Store,
     link: Option<Link>,
-    /// Of the channel on which changes are told.
+    /// Of our own keys, and of the channel on which changes are told.
     prefix: String,
     clock: Clock,
 }
@@ -66,8 +86,8 @@ impl Records {
         self.reading.locate(text).ok()
     }
 
-    /// Whether a record, once written, is a login.
-    pub fn names_somebody(&self, made: &Made) -> bool {
+    /// Whose login a record, once written, is; `None`: nobody's.
+    pub fn user(&self, made: &Made) -> Option<String> {
         let now = self.clock.unix_micros() / 1000;
         let found = match made {
             Made::Json(text) => self.reading.read(Stored::Text(text), now),
@@ -78,7 +98,7 @@ impl Records {
                 self.reading.read(Stored::Fields(&values), now)
             }
         };
-        matches!(found, Found::Record(Record { user: Some(_), .. }))
+        if let Found::Record(Record { user, .. }) = found { user } else { None }
     }
 
     /// Writes a new record, which ends after `life`.
@@ -98,12 +118,10 @@ impl Records {
                 fields.iter().fold(&mut pipeline, |pipeline, (name, text)| pipeline.arg(name).arg(text))
             }
         };
-        let written = match link.query(&pipeline).await?.first() {
-            Some(Value::Okay | Value::Int(1)) => return Ok(()),
+        match link.query(&pipeline).await?.first() {
+            Some(Value::Okay | Value::Int(1)) => Ok(()),
             said => Err(refusal(said)),
-        };
-        self.take_back(key);
-        written
+        }
     }
 
     /// Ends these sessions; says how many of them were there.
@@ -167,11 +185,11 @@ impl Records {
         }
     }
 
-    /// Those of `named` that have a record which is a session's.
+    /// Those of `named` that have a record which is a session's, and stay with no other device than the one that asks.
     ///
     /// # Errors
     /// Nobody can tell; a word.
-    pub async fn standing(&self, named: &[Located]) -> Result<Vec<Located>, &'static str> {
+    pub async fn standing(&self, named: &[Located], from: &Source) -> Result<Vec<Located>, &'static str> {
         let mut standing = Vec::with_capacity(named.len());
         for (located, found) in named.iter().zip(self.found(named).await?) {
             match found {
@@ -180,7 +198,46 @@ impl Records {
                 _ => standing.push(located.clone()),
             }
         }
-        Ok(standing)
+        self.at_home(standing, from).await
+    }
+
+    /// Those of `standing` that stay with no other device, where that matters (`bind`). As with a session that is judged, one that
+    /// is bound to nothing yet, or to what cannot be read, is at home.
+    async fn at_home(&self, standing: Vec<Located>, from: &Source) -> Result<Vec<Located>, &'static str> {
+        let binding = self.definition.binding.filter(|binding| binding.mismatch != Mismatch::Report);
+        let (Some(binding), false) = (binding, standing.is_empty()) else { return Ok(standing) };
+        let mut pipeline = Pipeline::with_capacity(standing.len());
+        for located in &standing {
+            sightings::ask_device(&mut pipeline, &self.prefix, &sightings::handle(located.key.as_bytes()));
+        }
+        let said = self.link()?.query(&pipeline).await?;
+        if let Some(reason) = said.iter().find_map(why_unanswered) {
+            return Err(reason);
+        }
+        let fits = |said: &Value| {
+            let device = text(said).and_then(Device::read);
+            device.is_none_or(|device| device.fits(&binding, from.agent(), from.address))
+        };
+        Ok(standing.into_iter().zip(&said).filter(|(_, said)| fits(said)).map(|(located, _)| located).collect())
+    }
+
+    /// Notes a new session as its user's, where that is kept (`index`), so that it can be ended before it is used. Nobody waits for
+    /// it: what is not noted now is noted when the session is used.
+    pub fn note(&self, located: &Located, user: String, life: Duration, from: &Source) {
+        let (Some(index), Some(link)) = (&self.definition.index, &self.link) else { return };
+        let now = self.clock.unix_micros() / 1000;
+        let sighting = Sighting {
+            user,
+            session: self.definition.name.to_string(),
+            record: located.key.as_bytes().to_owned(),
+            first: now,
+            last: now,
+            address: from.address.to_string(),
+            agent: family(from.agent()).into_owned(),
+        };
+        let mut pipeline = Pipeline::with_capacity(2);
+        sightings::note(&mut pipeline, &self.prefix, &sighting, life.saturating_add(sightings::SPARE), index.most);
+        link.send(pipeline);
     }
 
     /// What there is under each of `named`.
@@ -202,8 +259,13 @@ impl Records {
         Ok(said.into_iter().map(|said| told(&self.reading, Answer::Values(vec![said]), now).found).collect())
     }
 
+    /// Before the record under `key` is written: takes it back when it is dropped, unless somebody is told of it.
+    pub fn untold<'a>(&'a self, key: &'a str) -> Untold<'a> {
+        Untold { records: self, key: Some(key) }
+    }
+
     /// Removes a record that nobody is told of, without waiting. If that fails, it ends by itself.
-    pub fn take_back(&self, key: &str) {
+    fn take_back(&self, key: &str) {
         match (&self.store, &self.link) {
             (Store::Memory(memory), _) => {
                 memory.remove(key);
@@ -219,6 +281,25 @@ impl Records {
 
     fn link(&self) -> Result<&Link, &'static str> {
         self.link.as_ref().ok_or("down")
+    }
+}
+
+/// A new record that nobody knows of: the client may leave at any time, and Redis fail.
+pub struct Untold<'a> {
+    records: &'a Records,
+    key: Option<&'a str>,
+}
+
+impl Untold<'_> {
+    /// The client is given its cookie: it stays.
+    pub fn is_told(mut self) {
+        self.key = None;
+    }
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        self.key.into_iter().for_each(|key| self.records.take_back(key));
     }
 }
 

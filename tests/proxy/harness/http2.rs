@@ -74,3 +74,33 @@ pub fn ask_and_stall(address: &str, target: &str) -> StatusCode {
     };
     runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("an HTTP/2 answer in time") })
 }
+
+/// Sends `request`, calls `begun`, which waits until it is under way, resets it (CANCEL), and calls `left`; the connection stays until
+/// that returns.
+pub fn ask_and_leave(
+    address: &str,
+    request: Request<Full<Bytes>>,
+    begun: impl FnOnce() + Send + 'static,
+    left: impl FnOnce() + Send + 'static,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let work = async {
+        let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .expect("a handshake");
+        let driver = tokio::spawn(connection);
+        let asked = tokio::spawn({
+            let answer = sender.send_request(request);
+            async move { answer.await.is_ok() }
+        });
+        tokio::task::spawn_blocking(begun).await.expect("it has begun");
+        assert!(!asked.is_finished(), "it is under way");
+        asked.abort();
+        tokio::task::spawn_blocking(left).await.expect("it has been left");
+        driver.abort();
+    };
+    runtime
+        .block_on(async { tokio::time::timeout(4 * PATIENCE, work).await.expect("what is waited for comes in time") });
+}
