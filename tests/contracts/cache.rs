@@ -35,6 +35,7 @@ use crate::redis_server::{RedisCluster, RedisServer};
 mod cluster;
 mod lock;
 mod near;
+mod parts;
 mod pieces;
 mod purges;
 mod replicas;

@@ -69,6 +69,8 @@ impl RedisStore {
         }
         let digest = key.digest();
         match &response.variant {
+            // It may be refused: what stands there is learnt as it is met.
+            _ if response.part.is_some() => {}
             None => self.learnt.forget(&digest),
             Some((selecting, _)) => self.learnt.learn(digest, selecting, response.head.contains_key(ETAG)),
         }
