@@ -5,8 +5,8 @@
 //! 2. A beginning that cannot be read is not there: the whole is asked for.
 //! 3. What does not fit is dropped, and the request sent again as the client sent it, which it may be: it is a GET without
 //!    content. Any other answer, a 200 first of all, is the app's answer.
-//! 4. A rest that turns out longer or shorter than it was said to be ends the content with an error: nobody takes it for
-//!    whole, and nothing is stored.
+//! 4. A rest that breaks off ends the content with an error, as any answer that does: nobody takes it for whole, and nothing is
+//!    stored. What was said of the lengths is not relied on: both halves are counted.
 //!
 //! # Why it is safe beside writes
 //! Both halves are stored under the generation that the look-up read. A write takes that generation back: then the whole is

@@ -69,9 +69,9 @@ impl RedisStore {
         }
         let digest = key.digest();
         match &response.variant {
-            // It may be refused: what stands there is learnt as it is met.
-            _ if response.part.is_some() => {}
             None => self.learnt.forget(&digest),
+            // Its list may be refused: it is learnt as it is met.
+            Some(_) if response.part.is_some() => {}
             Some((selecting, _)) => self.learnt.learn(digest, selecting, response.head.contains_key(ETAG)),
         }
         let (link, form, names) = (self.link.clone(), self.form, Names::of(&self.prefix, key.place()));
