@@ -4,7 +4,7 @@
 //!    although it is stale, and refreshed behind; or the app is asked, with a condition if what is stored can be validated;
 //!    or the request passes the store by.
 //! 2. What is stored is sent as the client asks for it: whole, a part, or 304 (`answer`). Requests with credentials get
-//!    only what is for all.
+//!    only what is for all. Where the beginning of it is stored the app is asked for the rest (`rest`).
 //! 3. The app's answer (`ask`): a 304 freshens what is stored, and answers with it; where the app fails, what is stored
 //!    stands in, if it may; anything else goes to the client, and is kept once its content has passed to the end (`fill`).
 //! 4. By setting a POST is a read (`posted`), and what the verified principal is answered is kept for it alone (`whom`).
@@ -50,6 +50,7 @@ mod observe;
 mod offer;
 mod outcome;
 mod posted;
+mod rest;
 mod sharing;
 mod together;
 mod whom;
@@ -237,6 +238,7 @@ impl Cache {
                 // In a box is what only some need: it would make the future of every hit larger.
                 (Turn::Ask, Held::Others(known)) => Box::pin(self.offer(errand, known, exchange, next)).await,
                 (Turn::Ask, Held::One(stored)) => Box::pin(self.validate(errand, stored, exchange, next)).await,
+                (Turn::Ask, Held::Beginning(stored)) => Box::pin(self.complete(errand, stored, exchange, next)).await,
                 (turn, stored) => Box::pin(self.in_turn(turn, errand, stored, exchange, next)).await,
             },
             Action::PassBy { reason } => self.pass_by("bypass", Some(reason), exchange, next).await,
@@ -293,7 +295,7 @@ impl Cache {
         response
     }
 
-    /// Keeps a whole response that was asked for at `since`: as long as it is fresh, and of use after that.
+    /// Keeps a response that was asked for at `since`: as long as it is fresh, and of use after that.
     fn keep(&self, key: &Key, response: StoredResponse, since: Since) -> Kept {
         self.keep_fetched(key, response, since, None)
     }

@@ -30,7 +30,7 @@ pub fn detail(word: &str) -> String {
     }
 }
 
-const ALL: [(&str, &str, &str); 46] = [
+const ALL: [(&str, &str, &str); 52] = [
     // The request passes the store by.
     ("method", "the method is neither GET nor HEAD", "RFC 9111 §4"),
     ("request-content", "the request has content, and the key does not", "RFC 9110 §9.3.1"),
@@ -56,6 +56,7 @@ const ALL: [(&str, &str, &str); 46] = [
     ("session", "the route verifies a session, and what is stored is not said to be for all", "RFC 9111 §3.5"),
     ("cookie", "the request has a Cookie, and what is stored is not said to be for all", "cache.cookies"),
     ("certificate", "the client shows a certificate, and what is stored is not said to be for all", "RFC 9111 §3.5"),
+    ("partial", "what is stored is a part, and does not hold all that is asked for", "RFC 9111 §3.3"),
     ("stale", "what is stored, or was answered, is not fresh", "RFC 9111 §4.2"),
     ("no-cache", "the response says no-cache: it is validated at each use", "RFC 9111 §5.2.2.4"),
     ("request-no-cache", "the client says no-cache", "RFC 9111 §5.2.1.4"),
@@ -82,6 +83,15 @@ const ALL: [(&str, &str, &str); 46] = [
     ("no-lifetime", "nothing says how long it is fresh, and it cannot be validated", "RFC 9111 §4.2.1"),
     ("too-large", "the content is larger than max_body", "cache.max_body"),
     ("too-many-tags", "it has more tags than max_tags", "cache.max_tags"),
+    ("part-unasked", "the part was not asked for as one range", "RFC 9110 §14.2"),
+    (
+        "part-range",
+        "Content-Range is missing, or contradicts itself, the length or what was asked for",
+        "RFC 9110 §14.4",
+    ),
+    ("part-validator", "the part has no strong validator, which parts are put together by", "RFC 9111 §3.4"),
+    ("part-of-stored", "a part takes the place of nothing that is whole", "RFC 9111 §3.3"),
+    ("part-coding", "sidegate compresses the whole, and no part of it", "cache.encode"),
     ("no-policy", "the route stores nothing", "route.cache"),
     ("fresh", "it is stored, and fresh", "RFC 9111 §4"),
 ];
@@ -89,12 +99,14 @@ const ALL: [(&str, &str, &str); 46] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::rules::parts::Unfit;
     use crate::cache::rules::reuse::NotReused;
     use crate::cache::rules::storing::NotStored;
 
     #[test]
     fn each_word_of_the_rules_has_a_sentence_and_a_section() {
         let words = NotStored::ALL.map(NotStored::as_str).into_iter().chain(NotReused::ALL.map(NotReused::as_str));
+        let words = words.chain(Unfit::ALL.map(Unfit::as_str));
         for word in words {
             let reason = of(word).unwrap_or_else(|| panic!("{word} is not explained"));
             assert!(!reason.sentence.is_empty() && !reason.rule.is_empty(), "{word}");

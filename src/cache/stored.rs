@@ -10,7 +10,9 @@
 //!    content stands in pieces beside its entry (`content`, `piece`).
 //! 5. `Date` is added where it is missing, and `Content-Length` always tells the stored content's length: no reuse has
 //!    to work them out.
-//! 6. A response whose fields take more than [`LARGEST_HEAD`] bytes is not stored.
+//! 6. A part of content (206) is a stored response that knows where it belongs (`part`); its content is that part. Who reads it
+//!    without looking sends nothing: see `layer::answer`.
+//! 7. A response whose fields take more than [`LARGEST_HEAD`] bytes is not stored.
 
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Policy;
 use super::rules::dates::date_text;
+use super::rules::parts::Part;
 use super::rules::storing::Facts;
 use super::rules::vary::{Digest, Selecting};
 use super::store::Generation;
@@ -76,6 +79,8 @@ pub struct StoredResponse {
     pub head: HeaderMap,
     /// Its content.
     pub content: Content,
+    /// Where that belongs; `None`: it is whole. Its status is 206 exactly where this is something.
+    pub part: Option<Part>,
     /// How old it is and for how long fresh.
     pub facts: Facts,
     /// The generation of its place when it was asked for.
@@ -101,6 +106,11 @@ impl StoredResponse {
         })
     }
 
+    /// The status by which it is judged: a part is as fresh, and for whom, as the 200 of which it is one (RFC 9111 §3.3).
+    pub fn judged_as(&self) -> StatusCode {
+        if self.part.is_some() { StatusCode::OK } else { self.status }
+    }
+
     /// Bytes it takes in memory, about; content that stands in Redis takes none.
     pub fn weight(&self) -> u64 {
         let fields: usize = self.head.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
@@ -108,7 +118,7 @@ impl StoredResponse {
     }
 }
 
-/// Whether a response with these fields may be stored (rule 6).
+/// Whether a response with these fields may be stored (rule 7).
 pub fn has_room_for(head: &HeaderMap) -> bool {
     head.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>() <= LARGEST_HEAD
 }

@@ -205,7 +205,8 @@ fn of_cache(cache: &Value, said: &mut Said) {
         let [status, bytes, age] = ["status", "bytes", "age"].map(|name| stored[name].as_u64().unwrap_or_default());
         let left = stored["fresh_for"].as_i64().unwrap_or_default();
         let fresh = if left > 0 { format!("fresh for {left} s") } else { format!("stale for {} s", -left) };
-        let mut words = format!("{status}, {bytes} bytes, {age} s old, {fresh}");
+        let part = stored["part"].as_str().map(|part| format!(" (the part {part})")).unwrap_or_default();
+        let mut words = format!("{status}, {bytes} bytes{part}, {age} s old, {fresh}");
         for (name, what) in [
             ("for_all", "for all"),
             ("validated_at_each_use", "validated at each use"),
@@ -273,8 +274,8 @@ mod tests {
     fn an_explanation_is_told_room_by_room() {
         let limit = json!({"name": "each", "rule": "5 per minute", "key": "address", "shadow": false, "key_of_request":
             "192.0.2.0/24", "quota": "5 per minute", "refused": false, "remaining": 4, "reset_after": 12});
-        let stored = json!({"status": 200, "bytes": 5, "age": 7, "fresh_for": -3, "for_all": true,
-            "validated_at_each_use": false, "never_stale": true, "selected_by": ["accept"], "tags": []});
+        let stored = json!({"status": 206, "bytes": 5, "age": 7, "fresh_for": -3, "for_all": true,
+            "validated_at_each_use": false, "never_stale": true, "selected_by": ["accept"], "tags": [], "part": "0-4/9"});
         let answer = json!({
             "request": {"method": "GET", "scheme": "http", "host": "a.test", "target": "/x", "from": "192.0.2.1"},
             "route": {"label": "/{*rest}", "upstream": "app"},
@@ -290,7 +291,7 @@ limit    each (5 per minute by address): 192.0.2.0/24 has 4 left of 5 per minute
 session  web: valid, user 7
 cache    pages: asks the app, because it is not fresh (RFC 9111 §4.2)
 key      a.test/x http
-stored   200, 5 bytes, 7 s old, stale for 3 s, for all, never sent stale, selected by accept
+stored   206, 5 bytes (the part 0-4/9), 7 s old, stale for 3 s, for all, never sent stale, selected by accept
 ";
         assert_eq!(told(&answer), expected);
     }

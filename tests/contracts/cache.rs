@@ -15,7 +15,8 @@ use sidegate::body::Body;
 use sidegate::cache::reasons;
 use sidegate::cache::rules::on_write::OnWrite;
 use sidegate::cache::store::{
-    Found, Generation, Keeping, MemoryStore, NearStore, Owed, Purpose, Question, RedisStore, SCRIPT, Since, Store, TRIM,
+    Found, Generation, Keeping, MemoryStore, NearStore, Owed, PART, Purpose, Question, RedisStore, SCRIPT, Since,
+    Store, TRIM,
 };
 use sidegate::cache::stored::{Content, Form, StoredResponse};
 use sidegate::cache::{Cache, Flights, Key, MemorySettings, OnRoute, Policy, Scope, UnderWay, Worker, layer};
@@ -34,6 +35,7 @@ use crate::redis_server::{RedisCluster, RedisServer};
 mod cluster;
 mod lock;
 mod near;
+mod parts;
 mod pieces;
 mod purges;
 mod replicas;
@@ -53,7 +55,7 @@ async fn link(server: &RedisServer) -> Link {
 
 async fn link_to(url: &str) -> Link {
     let settings = Settings { timeout: Duration::from_secs(2), ..Settings::of_url(url).unwrap() };
-    let link = Link::new(&settings, &[SCRIPT, TRIM], &Registry::new(1), 0);
+    let link = Link::new(&settings, &[SCRIPT, PART, TRIM], &Registry::new(1), 0);
     up(&link, true).await;
     link
 }
@@ -826,6 +828,7 @@ fn stored(generation: Generation, version: u64) -> StoredResponse {
         status: StatusCode::OK,
         head: HeaderMap::new(),
         content: version.to_le_bytes().to_vec().into(),
+        part: None,
         facts,
         generation,
         variant: None,

@@ -7,6 +7,8 @@ mod bounds;
 mod heads;
 mod offers;
 mod others;
+mod parts;
+mod parts_random;
 mod ranges;
 mod said;
 mod stale;

@@ -114,7 +114,7 @@ pub fn gather_parts(
             &in_flight::SCRIPTS,
             &[fleet::SCRIPT],
             &sightings::SCRIPTS,
-            &[cache::store::SCRIPT, cache::store::LOCK, cache::store::TRIM],
+            &[cache::store::SCRIPT, cache::store::LOCK, cache::store::PART, cache::store::TRIM],
             &[issue::records::SCRIPT, ending::SCRIPT],
         ]
         .concat();

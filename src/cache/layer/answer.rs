@@ -3,7 +3,8 @@
 //! 1. 304 to a client that has that copy already (§15.4.5).
 //! 2. Else the part that a GET asks for, if it asks for one: 206, or 416 where it lies outside.
 //! 3. Else the whole; to HEAD without content.
-//! 4. Content that is here is shared with the store, not copied, also that of a part; what stands in Redis is read from there
+//! 4. A stored part is an answer to a GET for a range within it, and to no other: then there is none (`rules::parts`).
+//! 5. Content that is here is shared with the store, not copied, also that of a part; what stands in Redis is read from there
 //!    as it is sent, and only what is needed of it. Where it cannot be read there is no answer.
 
 use std::ops::RangeInclusive;
@@ -15,6 +16,7 @@ use super::Cache;
 use crate::body::Body;
 use crate::cache::Key;
 use crate::cache::rules::conditional;
+use crate::cache::rules::parts::{self, Serves};
 use crate::cache::rules::range::{self, Range};
 use crate::cache::stored::StoredResponse;
 
@@ -26,7 +28,8 @@ enum Needed {
 }
 
 impl Cache {
-    /// The answer to `request` at `now`, in seconds since the Unix epoch; `None`: its content cannot be read.
+    /// The answer to `request` at `now`, in seconds since the Unix epoch; `None`: its content cannot be read, or is not all of
+    /// the answer.
     pub(super) async fn stored_answer<B>(
         &self,
         key: &Key,
@@ -34,7 +37,7 @@ impl Cache {
         stored: &StoredResponse,
         now: u64,
     ) -> Option<Response<Body>> {
-        let (mut response, needed) = head(request, stored, now);
+        let (mut response, needed) = head(request, stored, now)?;
         let part = match &needed {
             Needed::Nothing => return Some(response),
             Needed::Whole => None,
@@ -45,16 +48,21 @@ impl Cache {
     }
 }
 
-/// The answer to a `request` for the whole, with content that is still to come.
-pub(super) fn begun<B>(request: &Request<B>, stored: &StoredResponse, now: u64, content: Body) -> Response<Body> {
-    let (mut response, needed) = head(request, stored, now);
+/// The answer to a `request` for the whole, with content that is still to come; `None`: it is not all of the answer.
+pub(super) fn begun<B>(
+    request: &Request<B>,
+    stored: &StoredResponse,
+    now: u64,
+    content: Body,
+) -> Option<Response<Body>> {
+    let (mut response, needed) = head(request, stored, now)?;
     if !matches!(needed, Needed::Nothing) {
         *response.body_mut() = content;
     }
-    response
+    Some(response)
 }
 
-fn head<B>(request: &Request<B>, stored: &StoredResponse, now: u64) -> (Response<Body>, Needed) {
+fn head<B>(request: &Request<B>, stored: &StoredResponse, now: u64) -> Option<(Response<Body>, Needed)> {
     let mut response = Response::new(Body::empty());
     let head = response.headers_mut();
     *head = stored.head.clone();
@@ -62,11 +70,17 @@ fn head<B>(request: &Request<B>, stored: &StoredResponse, now: u64) -> (Response
     if conditional::is_not_modified(request.headers(), stored.status, &stored.head, now) {
         conditional::into_not_modified(head);
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return (response, Needed::Nothing);
+        return Some((response, Needed::Nothing));
     }
     *response.status_mut() = stored.status;
+    if let Some(part) = stored.part {
+        let served = parts::serves(request.method(), request.headers(), part, &stored.head, now);
+        let Serves::Range { first, last } = served else { return None };
+        range::into_part(response.headers_mut(), first, last, part.complete);
+        return Some((response, Needed::Part(first - part.first..=last - part.first)));
+    }
     if request.method() == Method::HEAD {
-        return (response, Needed::Nothing);
+        return Some((response, Needed::Nothing));
     }
     let needed = match part(request, stored, now) {
         Range::Whole => Needed::Whole,
@@ -80,7 +94,7 @@ fn head<B>(request: &Request<B>, stored: &StoredResponse, now: u64) -> (Response
             Needed::Nothing
         }
     };
-    (response, needed)
+    Some((response, needed))
 }
 
 fn part<B>(request: &Request<B>, stored: &StoredResponse, now: u64) -> Range {

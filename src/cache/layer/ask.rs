@@ -8,9 +8,11 @@
 //! 3. An app that cannot be reached, falls silent, drops the connection before the head or says 5xx is stood in for by what
 //!    is stored, if it may be (RFC 5861 §4, RFC 9111 §4.2.4), and not asked again for `retry_refresh`.
 //! 4. A 200 to HEAD freshens what is stored, or makes it stale, and is never stored itself (§4.3.5).
-//! 5. Anything else goes to the client; to GET it is kept, if it may be, once its content has passed. What limits say to that
+//! 5. A 206 to the range that a client asked for is a part; it is kept as one (`rules::parts`), over nothing that is whole, and
+//!    not where sidegate would code the whole.
+//! 6. Anything else goes to the client; to GET it is kept, if it may be, once its content has passed. What limits say to that
 //!    client, ours or the app's own, is not kept.
-//! 6. Where the app's newer word is not kept, what is stale by then is retired, if the word was about it: it is sent no more
+//! 7. Where the app's newer word is not kept, what is stale by then is retired, if the word was about it: it is sent no more
 //!    unless the app says that it holds. An answer to credentials says nothing of what is for all.
 
 use std::rc::Rc;
@@ -23,16 +25,18 @@ use super::Cache;
 use super::decide::{Errand, may_fill};
 use super::fill::Fill;
 use super::outcome::{Outcome, Status, Why, mark, said};
-use super::together::has_conditions;
 use crate::body::Body;
 use crate::cache::coalesce::Leave;
+use crate::cache::rules::conditional::has_conditions;
 use crate::cache::rules::dates::date_text;
 use crate::cache::rules::directives::directives;
+use crate::cache::rules::parts::{self, Part, Unfit};
 use crate::cache::rules::reuse::{self, Failure};
-use crate::cache::rules::storing::{self, Asked, NotStored, storable};
+use crate::cache::rules::storing::{self, Asked, NotStored, Storable, storable};
 use crate::cache::rules::validation::HeadSays;
 use crate::cache::rules::{age, validation, vary};
 use crate::cache::stored::{StoredResponse, has_room_for, into_stored_head};
+use crate::cache::text::is_text;
 use crate::cache::{Policy, SetCookie};
 use crate::exchange::{Exchange, Next, Orders, pass};
 use crate::local_reply::LocalReply;
@@ -65,7 +69,11 @@ impl Cache {
     ) -> Response<Body> {
         let mut asked = self.asked(&errand, &exchange.request);
         let (as_sent, trail) = (exchange.again(), exchange.trail.clone());
-        let conditional = validation::conditional(exchange.request.headers_mut(), &stored.head);
+        let fields = exchange.request.headers_mut();
+        let conditional = match stored.part {
+            None => validation::conditional(fields, &stored.head),
+            Some(_) => validation::conditional_part(fields, &stored.head),
+        };
         let mut response = pass(next.clone(), exchange).await;
         if let Some(failure) = failure(&response, &trail)
             && let Some(stale) = self.stand_in(&errand, &stored, &as_sent, failure).await
@@ -95,7 +103,7 @@ impl Cache {
         self.fetched(errand, asked, selected_by, response, &trail, Some(&stored))
     }
 
-    /// Sees to it that `stored` is sent no more unless it is validated (rule 6).
+    /// Sees to it that `stored` is sent no more unless it is validated (rule 7).
     fn retire(&self, errand: &Errand, stored: &StoredResponse) {
         let mut old = stored.clone();
         old.facts.retire();
@@ -191,7 +199,7 @@ impl Cache {
         news: &HeaderMap,
     ) -> (StoredResponse, Result<(), NotStored>) {
         let received = self.clock.unix_seconds();
-        let mut fresh = stored.clone();
+        let (mut fresh, judged_as) = (stored.clone(), stored.judged_as());
         let head = &mut fresh.head;
         // The news is as old as it says itself.
         head.remove(AGE);
@@ -202,7 +210,7 @@ impl Cache {
         }
         validation::freshen(head, news);
         fields::remove(head);
-        let storable = storable(asked, fresh.status, head, policy, received);
+        let storable = storable(asked, judged_as, head, policy, received);
         let initial_age = age::initial_age(head, asked.at, received);
         storing::strip(head, policy);
         into_stored_head(head, fresh.status, fresh.content.length() as usize, received);
@@ -265,7 +273,12 @@ impl Cache {
         let policy = &errand.policy;
         let fill = match selected_by {
             None => Err("head"),
-            Some(selected_by) => self.clone().fill(policy, &errand, asked, selected_by, &response, trail),
+            Some(selected_by) => {
+                self.clone().fill(policy, &errand, asked, selected_by, &response, trail).and_then(|fill| {
+                    let is_over_whole = fill.part.is_some() && stored.is_some_and(|stored| stored.part.is_none());
+                    if is_over_whole { Err("part-of-stored") } else { Ok(fill) }
+                })
+            }
         };
         let not_stored = fill.as_ref().err().copied();
         if let (Some(stored), Some(_), Some(_)) = (stored, selected_by, not_stored)
@@ -287,8 +300,10 @@ impl Cache {
         mark(&mut response, why.outcome(), status);
         match fill {
             Ok(stored) => {
-                let said = said_length(&response);
-                if let Some(leading) = self.sharing(&errand, &stored) {
+                let said = stored.part.map(Part::length).or_else(|| said_length(&response));
+                if stored.part.is_none()
+                    && let Some(leading) = self.sharing(&errand, &stored)
+                {
                     return self.share(leading, errand, stored, said, response);
                 }
                 let max_body = policy.max_body;
@@ -320,13 +335,19 @@ impl Cache {
             return Err(NotStored::SessionOrder.as_str());
         }
         let received = self.clock.unix_seconds();
-        let storable = storable(asked, status, response.headers(), policy, received).map_err(NotStored::as_str)?;
+        let is_part = status == StatusCode::PARTIAL_CONTENT && selected_by.contains_key(RANGE);
+        let judged_as = if is_part { StatusCode::OK } else { status };
+        let storable = storable(asked, judged_as, response.headers(), policy, received).map_err(NotStored::as_str)?;
+        let part =
+            if is_part { Some(part(errand, selected_by, response.headers(), &storable, received)?) } else { None };
         if errand.posted && storable.facts.fresh_for(storable.facts.initial_age).is_none() {
             return Err(NotStored::Stale.as_str());
         }
         let generation = errand.generation.ok_or("store-unavailable")?;
         self.tags_of(&errand.key, response.headers()).ok_or(NotStored::Tags.as_str())?;
-        if said_length(response).is_some_and(|length| length > policy.max_body) || !has_room_for(response.headers()) {
+        if part.map(Part::length).or_else(|| said_length(response)).is_some_and(|length| length > policy.max_body)
+            || !has_room_for(response.headers())
+        {
             return Err("too-large");
         }
         let variant = storable.selecting.map(|selecting: vary::Selecting| {
@@ -336,7 +357,8 @@ impl Cache {
         let mut head = response.headers().clone();
         fields::remove(&mut head);
         storing::strip(&mut head, policy);
-        Ok(StoredResponse { status, head, content: Default::default(), facts: storable.facts, generation, variant })
+        let (content, facts) = (Default::default(), storable.facts);
+        Ok(StoredResponse { status, head, content, part, facts, generation, variant })
     }
 
     /// Counts and logs what a client was given; what happens behind an answer is not given to anybody.
@@ -369,6 +391,23 @@ fn why_parted(errand: &Errand, trail: &Trail) -> Leave {
             Leave::Silent { which, after: errand.since.elapsed() }
         }
         (Some(_), _) => Leave::Failed,
+    }
+}
+
+/// Where a 206 belongs, or why it is not stored (rule 5).
+fn part(
+    errand: &Errand,
+    request: &HeaderMap,
+    answer: &HeaderMap,
+    storable: &Storable,
+    now: u64,
+) -> Result<Part, &'static str> {
+    let part = parts::storable(request, answer, now).map_err(Unfit::as_str)?;
+    match errand.why {
+        Why::Credentials(_) => Err("part-of-stored"),
+        Why::VaryMiss if storable.selecting.is_none() => Err("part-of-stored"),
+        _ if !errand.policy.encode.is_empty() && is_text(answer) => Err("part-coding"),
+        _ => Ok(part),
     }
 }
 

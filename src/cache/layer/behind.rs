@@ -1,6 +1,7 @@
 //! Stale responses, and their refresh behind the answer (RFC 5861 §3).
 //!
-//! 1. A refresh is a request of its own: the head of the one that caused it, as a GET, without its conditions and ranges.
+//! 1. A refresh is a request of its own: the head of the one that caused it, as a GET, without its conditions and ranges;
+//!    of a part its range stays, for that is what is refreshed.
 //!    It has its own record, so that the client's line in the log says what the client got.
 //! 2. One at a time for a key in the process, and none for a moment ([`SETTLING`]) after it: Redis is told behind it. Who
 //!    comes meanwhile is answered and refreshes nothing. A refresh that failed is not tried again for `retry_refresh`.
@@ -62,8 +63,11 @@ impl Cache {
         let mut behind = exchange.again();
         let request = &mut behind.request;
         *request.method_mut() = Method::GET;
-        for condition in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE, RANGE] {
+        for condition in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE] {
             request.headers_mut().remove(condition);
+        }
+        if stored.part.is_none() {
+            request.headers_mut().remove(RANGE);
         }
         let record = Record::new(instant(), Method::GET, None, request.version());
         behind.trail = Rc::new(RefCell::new(record));

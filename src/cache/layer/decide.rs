@@ -3,10 +3,12 @@
 //! 1. What cannot be looked up, or must not, passes by.
 //! 2. Nothing is stored: the app is asked, and its answer may be kept.
 //! 3. What is stored for nobody in particular is no answer to credentials unless it says so itself.
-//! 4. Then [`reuse::judge`] has the word. Where it says "validate" and the app has failed to just now, what may stand in
+//! 4. A stored part that does not hold all that is asked for is no answer, fresh or stale. Where it is the beginning of it the
+//!    app is asked for the rest; else as if nothing were stored.
+//! 5. Then [`reuse::judge`] has the word. Where it says "validate" and the app has failed to just now, what may stand in
 //!    for it does, and the app is left alone.
-//! 5. To a POST that is a read only what is fresh is an answer.
-//! 6. A client that takes only what is stored gets 504 where the app would be asked (RFC 9111 §5.2.1.7).
+//! 6. To a POST that is a read only what is fresh is an answer.
+//! 7. A client that takes only what is stored gets 504 where the app would be asked (RFC 9111 §5.2.1.7).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use super::outcome::{Tier, Why};
 use super::together::Lead;
 use crate::body::Body;
 use crate::cache::rules::directives::directives;
+use crate::cache::rules::parts::{self, Serves};
 use crate::cache::rules::request::{self, Credentials};
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
 use crate::cache::store::{Found, Generation, Purpose, Question, Since, Store};
@@ -65,6 +68,8 @@ pub(super) enum Held {
     Others(Vec<Known>),
     /// The response to this request: whether it still holds is the question.
     One(Arc<StoredResponse>),
+    /// The beginning of it.
+    Beginning(Arc<StoredResponse>),
 }
 
 /// Why the app is asked, and what it takes to keep its answer.
@@ -159,7 +164,11 @@ impl Cache {
         let asks = if asks.max_age.is_some() { asks.of(&stored.head) } else { asks };
         let now = self.clock.unix_seconds();
         let age = facts.age(now);
-        match reuse::judge(&facts, age, &asks) {
+        let judged = reuse::judge(&facts, age, &asks);
+        if let Some(held) = beyond(&stored, exchange, now) {
+            return Action::Ask { errand: errand(why_partial(judged), key, generation), stored: held };
+        }
+        match judged {
             Use::Fresh { fresh_for } => Action::Reuse { key, stored, tier, now, fresh_for },
             _ if exchange.posted.is_some() => {
                 let why = Why::NotReused(reuse::NotReused::Stale);
@@ -228,6 +237,25 @@ impl Cache {
             (Store::Redis(_), _) => Tier::Redis,
             (Store::Memory(_), _) => Tier::Memory,
         }
+    }
+}
+
+/// What there is of the answer, if what is stored is a part that does not hold all of it (rule 4).
+fn beyond(stored: &Arc<StoredResponse>, exchange: &Exchange, now: u64) -> Option<Held> {
+    let part = stored.part?;
+    match parts::serves(exchange.request.method(), exchange.request.headers(), part, &stored.head, now) {
+        Serves::Range { .. } => None,
+        Serves::Beginning => Some(Held::Beginning(stored.clone())),
+        Serves::Nothing => Some(Held::Nothing),
+    }
+}
+
+/// Why the app is asked though a part is stored.
+fn why_partial(judged: Use) -> Why {
+    match judged {
+        Use::Fresh { .. } => Why::Partial,
+        Use::Stale { .. } => Why::NotReused(reuse::NotReused::Stale),
+        Use::Validate { why, .. } => Why::NotReused(why),
     }
 }
 

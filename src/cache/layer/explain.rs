@@ -81,7 +81,7 @@ impl Cache {
             }
             Action::Ask { errand, stored } => {
                 let stored = match stored {
-                    Held::One(stored) => Some(stored),
+                    Held::One(stored) | Held::Beginning(stored) => Some(stored),
                     Held::Nothing | Held::Others(_) => None,
                 };
                 ("asks the app", errand.why.reason(), stored)
@@ -129,6 +129,7 @@ fn shown(stored: &StoredResponse, age: u32, policy: &Policy) -> Value {
     json!({
         "status": stored.status.as_u16(),
         "bytes": stored.content.length(),
+        "part": stored.part.map(|part| format!("{}-{}/{}", part.first, part.last, part.complete)),
         "age": age,
         "fresh_for": i64::from(facts.lifetime) - i64::from(age),
         "for_all": facts.shareable,

@@ -45,7 +45,10 @@ impl Cache {
                     Some(errand) => return self.fetch(errand, exchange, next).await,
                 },
             },
-            Content::Pieces(_) => answer::begun(&exchange.request, &stored, now, Body::empty()).into_parts(),
+            Content::Pieces(_) => match answer::begun(&exchange.request, &stored, now, Body::empty()) {
+                Some(expected) => expected.into_parts(),
+                None => return self.fetch_instead(key, &stored, exchange, next).await,
+            },
         };
         let content = match stored.content {
             Content::Whole(_) => content.collect().await.map(http_body_util::Collected::to_bytes).ok(),

@@ -61,7 +61,10 @@ impl Cache {
         let generation = errand.generation?;
         for known in known.iter().rev().filter(|known| known.is_named(not_modified)) {
             let stored = self.store.variant(&errand.key, known.variant, generation).await?;
-            if validation::selects_among(&stored.head, not_modified) && stored.facts.may_answer(errand.credentials) {
+            if stored.part.is_none()
+                && validation::selects_among(&stored.head, not_modified)
+                && stored.facts.may_answer(errand.credentials)
+            {
                 return Some(stored);
             }
         }

@@ -26,6 +26,8 @@ pub(super) enum Why {
     VaryMiss,
     /// What is stored may not be sent as it is.
     NotReused(NotReused),
+    /// What is stored is a part, and fresh, but not all of what is asked for.
+    Partial,
     /// What is stored is not for requests with credentials.
     Credentials(&'static str),
 }
@@ -129,7 +131,7 @@ impl Why {
     /// What an answer of the app's own is to the client.
     pub(super) fn outcome(self) -> Outcome {
         match self {
-            Self::UriMiss | Self::VaryMiss => Outcome::Miss,
+            Self::UriMiss | Self::VaryMiss | Self::Partial => Outcome::Miss,
             Self::NotReused(_) => Outcome::Expired,
             Self::Credentials(_) => Outcome::Bypass,
         }
@@ -142,6 +144,7 @@ impl Why {
             Self::VaryMiss => "vary-miss",
             Self::NotReused(why) if why.is_by_client() => "request",
             Self::NotReused(_) => "stale",
+            Self::Partial => "partial",
             Self::Credentials(_) => "bypass",
         }
     }
@@ -149,7 +152,7 @@ impl Why {
     /// What `fwd` leaves unsaid.
     pub(super) fn detail(self) -> Option<&'static str> {
         match self {
-            Self::UriMiss | Self::VaryMiss | Self::NotReused(NotReused::Stale) => None,
+            Self::UriMiss | Self::VaryMiss | Self::Partial | Self::NotReused(NotReused::Stale) => None,
             Self::NotReused(why) => Some(why.as_str()),
             Self::Credentials(kind) => Some(kind),
         }
@@ -208,9 +211,14 @@ impl Metrics {
     }
 }
 
+/// What the app said, where the answer was made of that and of what was stored: an extension of the answer.
+#[derive(Clone, Copy)]
+pub(super) struct Said(pub(super) StatusCode);
+
 /// What the app said (rule 2); `None`: the answer is ours, because it said nothing, or was not asked.
 pub(super) fn said(response: &Response<Body>, trail: &Trail) -> Option<StatusCode> {
-    trail.borrow().local_reply.is_none().then(|| response.status())
+    let said = || response.extensions().get::<Said>().map_or(response.status(), |said| said.0);
+    trail.borrow().local_reply.is_none().then(said)
 }
 
 /// `Cache-Status` of one answer, in the making.

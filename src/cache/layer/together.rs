@@ -21,10 +21,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{
-    ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
-};
-use http::{HeaderMap, Method, Response};
+use http::header::{ETAG, LAST_MODIFIED, RANGE};
+use http::{Method, Response};
 use tokio::time::{Instant, sleep};
 
 use super::decide::{Action, Errand, Held, purpose};
@@ -32,6 +30,7 @@ use super::outcome::{Status, Together, mark};
 use super::{Cache, answer};
 use crate::body::Body;
 use crate::cache::coalesce::{self, Alone, Asking, FlightKey, Joined, Leave, Reader, Recalled, Told, Waiter};
+use crate::cache::rules::conditional::has_conditions;
 use crate::cache::rules::reuse::{self, ClientAsks, Use};
 use crate::cache::rules::storing::NotStored;
 use crate::cache::rules::vary::Digest;
@@ -227,6 +226,7 @@ impl Cache {
             Held::Nothing => self.fetch(errand, exchange, next).await,
             Held::Others(known) => self.offer(errand, known, exchange, next).await,
             Held::One(stored) => self.validate(errand, stored, exchange, next).await,
+            Held::Beginning(stored) => self.complete(errand, stored, exchange, next).await,
         }
     }
 
@@ -257,7 +257,7 @@ impl Cache {
         }
         let request = &exchange.request;
         let mut response = match reader {
-            Some(reader) => answer::begun(request, answer, now, Body::boxed(reader)),
+            Some(reader) => answer::begun(request, answer, now, Body::boxed(reader)).ok_or(Misfit::Forbidden)?,
             None => self.stored_answer(&errand.key, request, answer, now).await.ok_or(Misfit::Forbidden)?,
         };
         self.metrics.together(Together::Shared);
@@ -375,13 +375,6 @@ impl Errand {
 fn has_validator(stored: &Held) -> bool {
     match stored {
         Held::One(stored) => stored.head.contains_key(ETAG) || stored.head.contains_key(LAST_MODIFIED),
-        Held::Nothing | Held::Others(_) => false,
+        Held::Nothing | Held::Others(_) | Held::Beginning(_) => false,
     }
-}
-
-/// Whether a request with these fields is one under conditions (RFC 9110 §13.1).
-pub(super) fn has_conditions(fields: &HeaderMap) -> bool {
-    [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE]
-        .iter()
-        .any(|name| fields.contains_key(name))
 }

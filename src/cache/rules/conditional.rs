@@ -1,13 +1,13 @@
 //! A client that has a copy already, answered 304 from a stored response (RFC 9111 §4.3.2, RFC 9110 §13).
 //!
-//! 1. Conditions are looked at only where the stored response is a 200.
+//! 1. Conditions are looked at only where the stored response is a 200, or a part of one.
 //! 2. `If-None-Match` decides alone where it is there; it compares weakly; `*` matches whatever is stored.
 //! 3. Else `If-Modified-Since`, against `Last-Modified`, else `Date`; one that is no date is ignored.
 //! 4. `If-Match` and `If-Unmodified-Since` are the origin's to judge: see [`super::request`].
 
 use http::header::{
-    CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED,
+    CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, IF_MATCH,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
 };
 use http::{HeaderMap, StatusCode};
 
@@ -15,7 +15,7 @@ use super::dates;
 
 /// Whether the client's own copy is the stored response, so that 304 says it all. `now` is in seconds since the Unix epoch.
 pub fn is_not_modified(request: &HeaderMap, status: StatusCode, stored: &HeaderMap, now: u64) -> bool {
-    if status != StatusCode::OK {
+    if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
         return false;
     }
     if request.contains_key(IF_NONE_MATCH) {
@@ -25,6 +25,13 @@ pub fn is_not_modified(request: &HeaderMap, status: StatusCode, stored: &HeaderM
     let Some(since) = dates::only_date(request, IF_MODIFIED_SINCE, now) else { return false };
     let modified = stored.get(LAST_MODIFIED).or_else(|| stored.get(DATE));
     modified.and_then(|modified| dates::date(modified, now)).is_some_and(|modified| modified <= since)
+}
+
+/// Whether a request with these fields is one under conditions (RFC 9110 §13.1).
+pub fn has_conditions(fields: &HeaderMap) -> bool {
+    [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE]
+        .iter()
+        .any(|name| fields.contains_key(name))
 }
 
 /// Makes of the fields of a 200 those of a 304 (RFC 9110 §15.4.5): without what describes content that is not sent.
@@ -105,6 +112,7 @@ mod tests {
             assert_eq!(found, *expected, "{request:?} {stored:?}");
         }
         assert!(!is_not_modified(&head(&[("if-none-match", "*")]), StatusCode::NOT_FOUND, &head(&[]), NOW));
+        assert!(is_not_modified(&head(&[("if-none-match", "*")]), StatusCode::PARTIAL_CONTENT, &head(&[]), NOW));
     }
 
     #[test]

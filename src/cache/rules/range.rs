@@ -1,6 +1,6 @@
 //! A part of a stored response (RFC 9110 §14, §13.1.5).
 //!
-//! 1. Only a 200 has parts, and only in `bytes`. Any other unit, a malformed field, and several lines are ignored: whole.
+//! 1. Only a 200 has parts (and what is a part of one: `parts`), and only in `bytes`. Any other unit, a malformed field, and several lines are ignored: whole.
 //! 2. `If-Range` must name the stored response: the same strong `ETag`, or a date that is exactly its `Last-Modified`
 //!    and strong by now (§8.8.2.2). Otherwise: whole.
 //! 3. One range is answered. Several may be answered whole (§14.2), and are: their parts could make more bytes than there
@@ -8,12 +8,16 @@
 //! 4. A range that begins behind the end, and a suffix of nothing, is unsatisfiable: 416 with the length (§15.5.17).
 
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::dates;
 
 /// Seconds that `Date` must be later than `Last-Modified` for the latter to tell two versions apart (RFC 9110 §8.8.2.2).
-const SAME_SECOND: u64 = 1;
+pub(super) const SAME_SECOND: u64 = 1;
+
+/// Fields that vouch for the content of one message (RFC 9530 §2, RFC 2616 §14.15): a part is another.
+pub(super) const OF_ONE_MESSAGE: [HeaderName; 2] =
+    [HeaderName::from_static("content-digest"), HeaderName::from_static("content-md5")];
 
 /// What of the content is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,23 +35,42 @@ pub enum Range {
     Unsatisfiable,
 }
 
+/// The one range that a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// From one byte to another, or to the end.
+    From {
+        /// The first byte.
+        first: u64,
+        /// The last byte; not less than the first.
+        last: Option<u64>,
+    },
+    /// So many bytes at the end.
+    Suffix(u64),
+}
+
+/// The one range that a request with these fields asks for; `None`: none, several, or nothing that could be read.
+pub(super) fn asked(request: &HeaderMap) -> Option<Asked> {
+    let mut lines = request.get_all(RANGE).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    only_range(line.as_bytes())
+}
+
 /// What a GET with these fields gets of a stored response with `length` bytes of content; `now` is in seconds since the Unix
 /// epoch.
 pub fn range(request: &HeaderMap, status: StatusCode, stored: &HeaderMap, length: u64, now: u64) -> Range {
-    let mut lines = request.get_all(RANGE).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else { return Range::Whole };
+    let Some(asked) = asked(request) else { return Range::Whole };
     if status != StatusCode::OK || !is_named_by_if_range(request, stored, now) {
         return Range::Whole;
     }
-    match only_range(line.as_bytes()) {
-        None => Range::Whole,
-        Some((None, suffix)) => match suffix.unwrap_or(0) {
-            0 => Range::Unsatisfiable,
-            _ if length == 0 => Range::Whole,
-            suffix => Range::Part { first: length.saturating_sub(suffix), last: length - 1 },
-        },
-        Some((Some(first), _)) if first >= length => Range::Unsatisfiable,
-        Some((Some(first), last)) => Range::Part { first, last: last.map_or(length - 1, |last| last.min(length - 1)) },
+    match asked {
+        Asked::Suffix(0) => Range::Unsatisfiable,
+        Asked::Suffix(_) if length == 0 => Range::Whole,
+        Asked::Suffix(suffix) => Range::Part { first: length.saturating_sub(suffix), last: length - 1 },
+        Asked::From { first, .. } if first >= length => Range::Unsatisfiable,
+        Asked::From { first, last } => {
+            Range::Part { first, last: last.map_or(length - 1, |last| last.min(length - 1)) }
+        }
     }
 }
 
@@ -57,6 +80,7 @@ pub fn into_part(head: &mut HeaderMap, first: u64, last: u64, length: u64) {
         head.insert(CONTENT_RANGE, range);
     }
     head.insert(CONTENT_LENGTH, HeaderValue::from(last + 1 - first));
+    OF_ONE_MESSAGE.iter().for_each(|name| drop(head.remove(name)));
 }
 
 /// The `Content-Range` of a 416 (§15.5.17).
@@ -64,9 +88,8 @@ pub fn unsatisfied(length: u64) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("bytes */{length}")).ok()
 }
 
-/// First and last byte of the only range of `bytes=…`; without a first the last counts from the end. `None`: there is no
-/// such range, or more than one.
-fn only_range(line: &[u8]) -> Option<(Option<u64>, Option<u64>)> {
+/// The only range of `bytes=…`. `None`: there is no such range, or more than one.
+fn only_range(line: &[u8]) -> Option<Asked> {
     let at = line.iter().position(|byte| *byte == b'=')?;
     if !line[..at].eq_ignore_ascii_case(b"bytes") {
         return None;
@@ -75,11 +98,11 @@ fn only_range(line: &[u8]) -> Option<(Option<u64>, Option<u64>)> {
     let (member, None) = (members.next()?, members.next()) else { return None };
     let dash = member.iter().position(|byte| *byte == b'-')?;
     match (&member[..dash], &member[dash + 1..]) {
-        (b"", suffix) => Some((None, Some(position(suffix)?))),
-        (first, b"") => Some((Some(position(first)?), None)),
+        (b"", suffix) => Some(Asked::Suffix(position(suffix)?)),
+        (first, b"") => Some(Asked::From { first: position(first)?, last: None }),
         (first, last) => {
             let (first, last) = (position(first)?, position(last)?);
-            (first <= last).then_some((Some(first), Some(last)))
+            (first <= last).then_some(Asked::From { first, last: Some(last) })
         }
     }
 }
@@ -187,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_part_says_where_it_belongs() {
-        let mut fields = head(&[("content-length", "10"), ("etag", "\"x\"")]);
+        let mut fields = head(&[("content-length", "10"), ("etag", "\"x\""), ("content-digest", "a")]);
         into_part(&mut fields, 2, 5, 10);
         assert_eq!(fields, head(&[("content-length", "4"), ("etag", "\"x\""), ("content-range", "bytes 2-5/10")]));
         assert_eq!(unsatisfied(10).unwrap(), "bytes */10");

@@ -2,6 +2,8 @@
 //!
 //! 1. The request carries the stored response's own validators, in place of the client's conditions, and asks for the
 //!    whole: a 304 then speaks of what is stored, and a 200 replaces it (§4.3.1).
+//!    Of a part the client's range and its `If-Range` stay: a newer version then comes as the part that it asked for, or
+//!    whole where that is its condition. The app looks at our condition first (RFC 9110 §13.2.2).
 //! 2. On a variant that is not stored the entity tags of those that are may be offered; a client that has conditions, or
 //!    asks for a part, is left to its own.
 //! 3. A 304 freshens what it selects (§4.3.4): the same entity tag where it names one, else the same `Last-Modified`,
@@ -33,9 +35,18 @@ pub fn conditional(request: &mut HeaderMap, stored: &HeaderMap) -> bool {
     if !has_validator(stored) {
         return false;
     }
-    for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE, RANGE] {
-        request.remove(name);
+    request.remove(IF_RANGE);
+    request.remove(RANGE);
+    conditional_part(request, stored)
+}
+
+/// The same of a request for a part of which `stored` are the fields.
+pub fn conditional_part(request: &mut HeaderMap, stored: &HeaderMap) -> bool {
+    if !has_validator(stored) {
+        return false;
     }
+    request.remove(IF_NONE_MATCH);
+    request.remove(IF_MODIFIED_SINCE);
     for (validator, condition) in [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)] {
         if let Some(value) = stored.get(validator) {
             request.insert(condition, value.clone());
@@ -183,6 +194,13 @@ mod tests {
             assert_eq!(conditional(&mut asked, &head(stored)), *expected, "{request:?} {stored:?}");
             assert_eq!(asked, head(sent), "{request:?} {stored:?}");
         }
+    }
+
+    #[test]
+    fn of_a_part_the_range_stays() {
+        let mut asked = head(&[("range", "bytes=0-1"), ("if-range", "\"x\""), ("if-none-match", "\"y\"")]);
+        assert!(conditional_part(&mut asked, &head(&[("etag", "\"x\"")])));
+        assert_eq!(asked, head(&[("range", "bytes=0-1"), ("if-range", "\"x\""), ("if-none-match", "\"x\"")]));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! 2. Entries of a generation that is gone are never asked for again, and leave by eviction.
 //! 3. A generation that is evicted takes its entries with it, which is a miss.
 //! 4. Where nothing but the language selects, the variants are looked through for the one that a request likes best.
-//! 5. Variants of a URI are listed, and bounded by the policy's number: the oldest is let go of. Lists change one at a time.
+//! 5. A part takes the place of no whole response, and of no list of variants, of its own generation.
+//! 6. Variants of a URI are listed, and bounded by the policy's number: the oldest is let go of. Lists change one at a time.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -125,15 +126,46 @@ impl MemoryStore {
         if !tags.is_empty() && !self.tags.enter(&tags, key.place(), since, is_alive) {
             return;
         }
+        if response.part.is_some() && self.has_whole(key, &response) {
+            return;
+        }
         let text = match &response.variant {
             None => key.text().to_owned(),
             Some((selecting, digest)) => {
-                let known = Known::of(*digest, &response.head);
+                let known = Known::of_response(*digest, &response);
                 self.list(key, Variants::new(selecting.clone(), response.generation, known), max_variants);
                 variant_text(key, digest)
             }
         };
-        self.entries.insert(text, Kept::Response(Arc::new(response)));
+        self.put(text, response);
+    }
+
+    /// Whether, of the same stretch between invalidations, something whole stands where this part's entry, or its list, would.
+    fn has_whole(&self, key: &Key, part: &StoredResponse) -> bool {
+        let stands = self.entries.get(key.text());
+        match &part.variant {
+            None => stands.is_some_and(|stands| stands.is_whole(part)),
+            Some(_) => matches!(stands, Some(stands @ Kept::Response(_)) if stands.is_whole(part)),
+        }
+    }
+
+    fn put(&self, text: String, response: StoredResponse) {
+        let is_part = response.part.is_some();
+        let response = Arc::new(response);
+        if !is_part {
+            return self.entries.insert(text, Kept::Response(response));
+        }
+        // In one step: what is whole may come meanwhile.
+        let replace = |_: &String, stands: &mut Kept| {
+            if !stands.is_whole(&response) {
+                *stands = Kept::Response(response.clone());
+            }
+            EntryAction::Retain(())
+        };
+        if let EntryResult::Vacant(vacant) = self.entries.entry(text.as_str(), Some(Duration::ZERO), replace) {
+            // What came meanwhile stays.
+            let _ = vacant.insert(Kept::Response(response.clone()));
+        }
     }
 
     fn list(&self, key: &Key, newest: Variants, max_variants: usize) {
@@ -210,6 +242,16 @@ fn variant_text(key: &Key, variant: &Digest) -> String {
         let _ = write!(text, "{:032x}", u128::from_be_bytes(*half));
     }
     text
+}
+
+impl Kept {
+    /// Whether it is whole, or a list of what may be, of the same stretch between invalidations as `part`.
+    fn is_whole(&self, part: &StoredResponse) -> bool {
+        match self {
+            Self::Response(response) => response.part.is_none() && response.generation.is_beside(part.generation),
+            Self::Variants(variants) => variants.generation.is_beside(part.generation),
+        }
+    }
 }
 
 impl Weigh<String> for Kept {

@@ -83,7 +83,7 @@ pub use marks::Marks;
 pub use memory::MemoryStore;
 pub use near::NearStore;
 pub use owed::{MAX_PLACES, Owed};
-pub use redis::{Claim, LOCK, Lock, OPEN, RedisStore, SCRIPT, STEP, TRIM};
+pub use redis::{Claim, LOCK, Lock, OPEN, PART, RedisStore, SCRIPT, STEP, TRIM};
 pub use tagging::{Wildcards, below_tag, tags_of};
 
 use std::convert::Infallible;

@@ -67,6 +67,10 @@ pub use tags::SCRIPT as TRIM;
 /// Lists variants; a link over which responses are stored is made with it.
 pub const SCRIPT: &str = include_str!("scripts/list.lua");
 
+/// Stores a part; a link over which responses are stored is made with it.
+pub const PART: &str = include_str!("scripts/part.lua");
+
+static PLACING: LazyLock<String> = LazyLock::new(|| redis::Script::new(PART).get_hash().to_owned());
 static LISTING: LazyLock<String> = LazyLock::new(|| redis::Script::new(SCRIPT).get_hash().to_owned());
 
 /// How long a generation lives before anything is stored under it: how long an app may take to answer.

@@ -3,8 +3,11 @@
 //! | bytes | |
 //! |---|---|
 //! | 12 | the seal: `sgc\x04`, and the checksum over the rest and the URI |
-//! | 1 | 0: variants follow; 1: a response |
+//! | 1 | 0: variants follow; 1: a whole response; 2: a part |
 //! | 32 | the generation: its hard and its soft token, big-endian as under the place's key |
+//!
+//! A part: of its bytes the first, the last and how many the whole has (8 each), behind the generation; then as a response, but for
+//! the generation.
 //!
 //! A response:
 //!
@@ -24,8 +27,13 @@
 //!
 //! 1. Nothing is read beyond the end, no room is made for what is not there, and nothing may be left over.
 //! 2. Fields take no more than [`LARGEST_HEAD`] bytes, and a `Content-Length` among them is that of the content.
-//! 3. Content that was not compressed is a slice of what was read, which nothing copies; of what unfolds, and of content in
+//! 3. A part has the status 206 and nothing else has, and its content is as long as it says.
+//! 4. Content that was not compressed is a slice of what was read, which nothing copies; of what unfolds, and of content in
 //!    pieces, the caller bounds the length.
+//!
+//! # Why a part is another kind and no other version
+//! A release that knows of no parts reads no other kind than 0 and 1: to it a part is a miss, and never a whole. With
+//! another version everything would be a miss to it, and to us, while both run.
 
 use std::sync::Arc;
 
@@ -35,9 +43,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::seal::{self, Version};
 use super::{Content, Entry, Form, Known, LARGEST_HEAD, Pieces, StoredResponse, Variants, compressed, variants};
+use crate::cache::rules::parts::Part;
 use crate::cache::rules::storing::Facts;
 use crate::cache::rules::vary::{Digest, Selecting};
 use crate::cache::store::Generation;
+
+/// What follows the seal.
+const VARIANTS: u8 = 0;
+const WHOLE: u8 = 1;
+const PART: u8 = 2;
 
 const VERSION: Version = *b"sgc\x04";
 
@@ -51,7 +65,7 @@ impl StoredResponse {
         let content = self.content.weight();
         let length = self.weight() - content + shrunk.as_ref().map_or(content, |shrunk| shrunk.len() as u64);
         let mut out = seal::begin(VERSION, length as usize);
-        out.push(1);
+        out.push(if self.part.is_some() { PART } else { WHOLE });
         put_response(&mut out, self, shrunk.as_deref());
         seal::close(out, uri)
     }
@@ -61,7 +75,7 @@ impl Variants {
     /// The binary form of their entry, of the URI whose key has this digest.
     pub fn encode(&self, uri: &Digest) -> Vec<u8> {
         let mut out = seal::begin(VERSION, self.weight() as usize);
-        out.push(0);
+        out.push(VARIANTS);
         put_variants(&mut out, self);
         seal::close(out, uri)
     }
@@ -81,16 +95,21 @@ impl Entry {
     pub fn decode(bytes: Bytes, uri: &Digest, max_content: u64) -> Option<Self> {
         let mut reader = Reader(seal::open(VERSION, bytes, uri)?);
         match reader.u8()? {
-            0 => reader.variants().filter(|_| reader.0.is_empty()).map(Self::Variants),
-            1 => reader.response(max_content).map(|response| Self::Response(Arc::new(response))),
+            VARIANTS => reader.variants().filter(|_| reader.0.is_empty()).map(Self::Variants),
+            kind @ (WHOLE | PART) => {
+                reader.response(kind == PART, max_content).map(|response| Self::Response(Arc::new(response)))
+            }
             _ => None,
         }
     }
 }
 
 fn put_response(out: &mut Vec<u8>, response: &StoredResponse, shrunk: Option<&[u8]>) {
-    let StoredResponse { status, head, content, facts, generation, variant } = response;
+    let StoredResponse { status, head, content, part, facts, generation, variant } = response;
     out.extend_from_slice(&generation.bytes());
+    for number in part.iter().flat_map(|part| [part.first, part.last, part.complete]) {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
     out.extend_from_slice(&facts.received.to_le_bytes());
     for seconds in [facts.initial_age, facts.lifetime, facts.while_revalidate, facts.if_error] {
         out.extend_from_slice(&seconds.to_le_bytes());
@@ -218,8 +237,9 @@ impl Reader {
         Some(Known { variant, etag })
     }
 
-    fn response(&mut self, max_content: u64) -> Option<StoredResponse> {
+    fn response(&mut self, is_part: bool, max_content: u64) -> Option<StoredResponse> {
         let generation = self.generation()?;
+        let part = if is_part { Some(Part::new(self.u64()?, self.u64()?, self.u64()?)?) } else { None };
         let received = self.u64()?;
         let (initial_age, lifetime, while_revalidate, if_error) = (self.u32()?, self.u32()?, self.u32()?, self.u32()?);
         let flags = self.u8().filter(|flags| flags >> 4 == 0)?;
@@ -264,7 +284,11 @@ impl Reader {
         if said.is_some_and(|said| said != Some(content.length())) {
             return None;
         }
-        Some(StoredResponse { status, head, content, facts, generation, variant })
+        let is_sound = match part {
+            Some(part) => status == StatusCode::PARTIAL_CONTENT && part.length() == content.length(),
+            None => status != StatusCode::PARTIAL_CONTENT,
+        };
+        is_sound.then_some(StoredResponse { status, head, content, part, facts, generation, variant })
     }
 
     /// The fields. `apart`: the content does not lie in these bytes, so nothing should hold on to them.
@@ -309,6 +333,7 @@ mod tests {
             status: StatusCode::from_u16(999).unwrap(),
             head,
             content: Bytes::copy_from_slice(content).into(),
+            part: None,
             facts: Facts {
                 received: u64::MAX,
                 initial_age: 7,
@@ -468,6 +493,39 @@ mod tests {
             assert_eq!(super::super::has_room_for(&response.head), reads);
             let entry = Entry::Response(response.into());
             assert_eq!(Entry::decode(entry.encode(&URI, PLAIN).into(), &URI, 9).is_some(), reads, "{length}");
+        }
+    }
+
+    /// Of a part of content that stands before more of it, and after some.
+    fn part(content: &[u8]) -> StoredResponse {
+        let part = Part::new(3, content.len() as u64 + 2, content.len() as u64 + 9);
+        StoredResponse { status: StatusCode::PARTIAL_CONTENT, part, ..response(content, true) }
+    }
+
+    #[test]
+    fn a_part_reads_back_and_no_older_release_takes_it_for_whole() {
+        let entry = Entry::Response(part(b"content").into());
+        for form in [PLAIN, COMPRESSED] {
+            let form = entry.encode(&URI, form);
+            // What read 0 and 1 and nothing else took this for none of its own.
+            assert!(form[SEAL] > 1);
+            assert_eq!(Entry::decode(form.into(), &URI, 1 << 20), Some(entry.clone()));
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_not_where_it_says_is_a_miss() {
+        let whole = StoredResponse { part: None, ..part(b"content") };
+        assert_eq!(Entry::decode(whole.encode(&URI, PLAIN).into(), &URI, 9), None, "206, and no part");
+        let ok = StoredResponse { status: StatusCode::OK, ..part(b"content") };
+        assert_eq!(Entry::decode(ok.encode(&URI, PLAIN).into(), &URI, 9), None, "a part, and no 206");
+        for (first, last, complete) in [(3, 8, 20), (3, 10, 20), (9, 3, 20), (3, 9, 9), (0, u64::MAX, 1)] {
+            let lying = Part { first, last, complete };
+            let mut form = part(b"content").encode(&URI, PLAIN);
+            for (number, at) in [lying.first, lying.last, lying.complete].into_iter().zip((SEAL + 33..).step_by(8)) {
+                form[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            }
+            assert_eq!(Entry::decode(sealed(&form[SEAL..]), &URI, 9), None, "{lying:?}");
         }
     }
 

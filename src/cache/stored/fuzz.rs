@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::seal::{self, Version};
 use super::{Content, Entry, Form, Known, Pieces, SEAL, StoredResponse, Variants};
+use crate::cache::rules::parts::Part;
 use crate::cache::rules::storing::Facts;
 use crate::cache::rules::vary::{Digest, Selecting};
 use crate::cache::store::Generation;
@@ -48,6 +49,9 @@ fn entry(random: &mut Rng) -> bool {
         let bound = MAX_CONTENT.max(mutated.len() as u64);
         assert!(response.content.length() <= bound, "{} bytes of content", response.content.length());
         assert!(super::has_room_for(&response.head));
+        let belongs = response.part.map(|part| (part.length(), part.last < part.complete));
+        assert!(belongs.is_none_or(|belongs| belongs == (response.content.length(), true)), "{response:?}");
+        assert_eq!(response.part.is_some(), response.status == StatusCode::PARTIAL_CONTENT);
     }
     let again = read.encode(&URI, form);
     let plain = matches!(&read, Entry::Response(response) if response.content.length() > MAX_CONTENT);
@@ -133,9 +137,12 @@ fn any_entry(random: &mut Rng) -> Entry {
         while_revalidate: random.u32(..),
         if_error: random.u32(..),
     };
-    let status = StatusCode::from_u16(random.u16(100..1000)).unwrap();
+    let is_part = content.length() > 0 && random.u8(..) < 80;
+    let first = random.u64(0..1000);
+    let part = is_part.then(|| Part { first, last: first + content.length() - 1, complete: first + 9000 });
+    let status = StatusCode::from_u16(if is_part { 206 } else { random.u16(300..1000) }).unwrap();
     let variant = random.bool().then(|| (names, [random.u8(..); 32]));
-    Entry::Response(Arc::new(StoredResponse { status, head: head(random), content, facts, generation, variant }))
+    Entry::Response(Arc::new(StoredResponse { status, head: head(random), content, part, facts, generation, variant }))
 }
 
 fn head(random: &mut Rng) -> HeaderMap {

@@ -4,13 +4,14 @@
 //! 2. They are of one generation and one list of selecting fields: a response with others begins a new list.
 //! 3. No more than the policy's `max_variants`: then the oldest go.
 //! 4. Each has the entity tag of its response, so that it can be offered when none of them is selected (§4.3.1). A tag of
-//!    more than [`LONGEST_TAG`] bytes is not offered.
+//!    more than [`LONGEST_TAG`] bytes is not offered, nor is that of a part: what it selected would not be an answer.
 //! 5. Where `Accept-Encoding` selects nothing is offered: an app that has one tag for all codings would select content in a
 //!    coding that this client does not accept (RFC 9110 §8.8.1, §12.5.3).
 
 use http::header::{ACCEPT_ENCODING, ETAG};
 use http::{HeaderMap, HeaderValue};
 
+use super::StoredResponse;
 use crate::cache::rules::vary::{Digest, Selecting};
 use crate::cache::store::Generation;
 
@@ -40,9 +41,14 @@ pub struct Known {
 }
 
 impl Known {
-    /// The variant of a response with these fields.
-    pub fn of(variant: Digest, head: &HeaderMap) -> Self {
+    /// The variant of a whole response with these fields.
+    fn of(variant: Digest, head: &HeaderMap) -> Self {
         Self { variant, etag: head.get(ETAG).filter(|tag| (1..=LONGEST_TAG).contains(&tag.len())).cloned() }
+    }
+
+    /// The variant of a response.
+    pub fn of_response(variant: Digest, response: &StoredResponse) -> Self {
+        if response.part.is_some() { Self { variant, etag: None } } else { Self::of(variant, &response.head) }
     }
 }
 

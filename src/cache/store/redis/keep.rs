@@ -12,6 +12,8 @@
 //!    instances that wait find it then.
 //! 6. A variant is listed after it stands there ([`Variants`]). The list is replaced only by one that was made of it (a
 //!    script, `list.lua`): no fill at the same time is forgotten, and what has to go for the newest is deleted.
+//! 7. A part takes the place of no whole response, and of no list of variants, of its own generation (a script, `part.lua`;
+//!    `list.lua` for its list): who asked for a part may come to its end after who asked for the whole.
 //!
 //! # Why pieces of a dead generation wait for the next fill
 //! An invalidation deletes one key, whatever stands under it. What a look-up then meets is remembered here (the pieces, not
@@ -24,7 +26,7 @@ use http::header::ETAG;
 use redis::{Pipeline, Value};
 
 use super::tags::Tagged;
-use super::{CLOCKS, LISTING, RedisStore, SELECTING, STEP};
+use super::{CLOCKS, LISTING, PLACING, RedisStore, SELECTING, STEP};
 use crate::cache::key::Key;
 use crate::cache::rules::vary::Digest;
 use crate::cache::store::names::{EntryName, Names};
@@ -68,6 +70,8 @@ impl RedisStore {
         let digest = key.digest();
         match &response.variant {
             None => self.learnt.forget(&digest),
+            // Its list may be refused: it is learnt as it is met.
+            Some(_) if response.part.is_some() => {}
             Some((selecting, _)) => self.learnt.learn(digest, selecting, response.head.contains_key(ETAG)),
         }
         let (link, form, names) = (self.link.clone(), self.form, Names::of(&self.prefix, key.place()));
@@ -130,11 +134,22 @@ impl Sending {
             }
         };
         let mut pipeline = self.entry();
+        let is_part = self.response.part.is_some();
+        if is_part {
+            // It may be refused: nothing else is done before it stands there.
+            if !self.link.query(&pipeline).await.is_ok_and(|said| matches!(said[..], [Value::Okay, ..])) {
+                return cut.iter().for_each(|pieces| self.delete(pieces));
+            }
+            if replaced.is_none() && self.response.variant.is_none() {
+                return;
+            }
+            pipeline = Pipeline::new();
+        }
         if let Some(replaced) = replaced {
             self.end_in(&replaced, LINGER, "LT", &mut pipeline);
         }
         let newest = self.response.variant.as_ref().map(|(selecting, variant)| {
-            let known = Known::of(*variant, &self.response.head);
+            let known = Known::of_response(*variant, &self.response);
             Variants::new(selecting.clone(), self.response.generation, known)
         });
         let mut gone = Vec::new();
@@ -142,7 +157,7 @@ impl Sending {
             gone = self.list(newest, &Bytes::new(), &mut pipeline);
         }
         let mut said = self.link.query(&pipeline).await.unwrap_or_default();
-        if !matches!(said[..], [Value::Okay, ..]) {
+        if !is_part && !matches!(said[..], [Value::Okay, ..]) {
             return cut.iter().for_each(|pieces| self.delete(pieces));
         }
         let Some(newest) = newest else { return };
@@ -164,7 +179,13 @@ impl Sending {
         let mut pipeline = Pipeline::new();
         let entry = self.response.encode(&self.digest, self.form);
         let life = self.life.as_millis() as u64;
-        pipeline.cmd("SET").arg(self.names.entry(&self.name())).arg(entry).arg("PX").arg(life);
+        let name = self.names.entry(&self.name());
+        if self.response.part.is_some() {
+            let token = self.response.generation.proposal();
+            pipeline.cmd("EVALSHA").arg(PLACING.as_str()).arg(1).arg(name).arg(&token).arg(entry).arg(life);
+        } else {
+            pipeline.cmd("SET").arg(name).arg(entry).arg("PX").arg(life);
+        }
         let end = self.now + self.life.as_secs() + CLOCKS;
         pipeline.cmd("EXPIREAT").arg(self.names.generation()).arg(end.next_multiple_of(STEP)).arg("GT");
         if let Content::Pieces(pieces) = &self.response.content {
@@ -221,6 +242,9 @@ impl Sending {
         let name = self.names.entry(&EntryName { digest: self.digest, variant: None });
         let (seal, life) = (&before[..before.len().min(SEAL)], self.life.max(SELECTING).as_millis() as u64);
         pipeline.cmd("EVALSHA").arg(LISTING.as_str()).arg(1).arg(name).arg(seal).arg(list).arg(life);
+        if self.response.part.is_some() {
+            pipeline.arg(&self.response.generation.proposal());
+        }
         gone
     }
 
