@@ -145,7 +145,7 @@ pub fn layer<S: Next>(cache: Rc<Cache>) -> impl Layer<S, Service = impl Next> + 
             }
             match asks(&exchange) {
                 Asks::Read if cache.route.policy.is_some() => cache.read(exchange, next).await,
-                Asks::Write => cache.write(exchange, next).await,
+                Asks::Write => Box::pin(cache.write(exchange, next)).await,
                 _ => cache.pass_by("method", None, exchange, next).await,
             }
         }
@@ -164,7 +164,9 @@ impl Ask for Cache {
         }
         let Ok(key) = self.key_of_read(exchange) else { return 0 };
         let question = Question { key: &key, request: exchange.request.headers(), purpose: decide::purpose(exchange) };
-        store.ask(question, &mut exchange.answers, pipeline)
+        let asked = store.ask(question, &mut exchange.answers, pipeline);
+        exchange.answers.keep_key(Box::new(key));
+        asked
     }
 
     fn answered(&self, exchange: &mut Exchange) {
@@ -226,12 +228,12 @@ impl Cache {
                         }
                         response
                     }
-                    None => self.fetch(errand, exchange, next).await,
+                    None => Box::pin(self.fetch(errand, exchange, next)).await,
                 }
             }
             Action::Ask { errand, stored } => match (self.turn(&errand, &stored, &exchange), stored) {
-                (Turn::Ask, Held::Nothing) => self.fetch(errand, exchange, next).await,
-                // In a box is what only some need: it would make the future of every hit larger.
+                // In a box is what a hit does not need: it would make its future larger.
+                (Turn::Ask, Held::Nothing) => Box::pin(self.fetch(errand, exchange, next)).await,
                 (Turn::Ask, Held::Others(known)) => Box::pin(self.offer(errand, known, exchange, next)).await,
                 (Turn::Ask, Held::One(stored)) => Box::pin(self.validate(errand, stored, exchange, next)).await,
                 (turn, stored) => Box::pin(self.in_turn(turn, errand, stored, exchange, next)).await,
