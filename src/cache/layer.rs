@@ -145,7 +145,7 @@ pub fn layer<S: Next>(cache: Rc<Cache>) -> impl Layer<S, Service = impl Next> + 
             }
             match asks(&exchange) {
                 Asks::Read if cache.route.policy.is_some() => cache.read(exchange, next).await,
-                Asks::Write => Box::pin(cache.write(exchange, next)).await,
+                Asks::Write => cache.write(exchange, next).await,
                 _ => cache.pass_by("method", None, exchange, next).await,
             }
         }
