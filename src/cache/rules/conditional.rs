@@ -38,7 +38,7 @@ pub fn not_modified(stored: &HeaderMap) -> HeaderMap {
     let tagged = stored.contains_key(ETAG);
     let mut head = HeaderMap::with_capacity(TYPICAL);
     for (name, value) in stored {
-        if !DESCRIBING.contains(name) && !(tagged && name == LAST_MODIFIED) {
+        if !(DESCRIBING.contains(name) || tagged && name == LAST_MODIFIED) {
             head.append(name, value.clone());
         }
     }
