@@ -9,6 +9,7 @@
 //! reader which facts there are. Here they stand in a list.
 
 mod entitlement;
+mod passing;
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -26,6 +27,7 @@ use tower::Layer;
 use tower::layer::layer_fn;
 
 pub use self::entitlement::{Entitlement, Grant};
+pub use self::passing::{Either, Passing, pass};
 use crate::body::Body;
 use crate::local_reply::LocalReply;
 use crate::telemetry::Trail;
@@ -45,27 +47,6 @@ pub trait Next:
 impl<S> Next for S where
     S: tower::Service<Box<Exchange>, Response = Response<Body>, Error = Infallible, Future: 'static> + Clone + 'static
 {
-}
-
-/// Hands an exchange to the next service and waits for its answer.
-pub fn pass<S: Next>(mut next: S, exchange: Box<Exchange>) -> impl Future<Output = Response<Body>> {
-    // Every service of the stack is always ready (`stack.rs` says why), so readiness is not asked for.
-    Passing { answer: next.call(exchange) }
-}
-
-pin_project! {
-    struct Passing<F> {
-        #[pin]
-        answer: F,
-    }
-}
-
-impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Passing<F> {
-    type Output = Response<Body>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
-        self.project().answer.poll(cx).map(|Ok(response)| response)
-    }
 }
 
 /// A layer that is one async function: it gets the exchange and the next service, and answers.
@@ -379,6 +360,7 @@ pub struct Answers {
     /// A limit is known to refuse the request, whatever Redis says: nothing further in has to be asked.
     pub refused: bool,
     places: Option<Box<dyn Any>>,
+    key: Option<Box<dyn Any>>,
 }
 
 impl Answers {
@@ -461,6 +443,16 @@ impl Answers {
     /// Takes that.
     pub fn kept_places(&mut self) -> Option<Box<dyn Any>> {
         self.places.take()
+    }
+
+    /// Leaves under what the stored response is asked for; of the type that its room keeps.
+    pub fn keep_key(&mut self, key: Box<dyn Any>) {
+        self.key = Some(key);
+    }
+
+    /// Takes that.
+    pub fn kept_key(&mut self) -> Option<Box<dyn Any>> {
+        self.key.take()
     }
 
     /// How things stood when the question of `slot` was asked; `None`: its answer is not to be remembered.

@@ -34,7 +34,7 @@ use sha2::{Digest as _, Sha256};
 use super::Keying;
 use super::rules::vary::Digest;
 use crate::exchange::{Principal, Scheme};
-use crate::route::canonical::canonical;
+use crate::route::canonical::{Canonical, canonical};
 use crate::route::case::folded;
 use crate::route::readings::readings;
 
@@ -56,6 +56,8 @@ pub struct Key {
     place: usize,
     /// The place, where the path as sent is not canonical.
     canonical: Option<String>,
+    /// Apps may read the path as one of another place (rule 3).
+    ambiguous: bool,
     /// Of the text, once somebody has asked: a miss does so several times.
     digest: OnceCell<Digest>,
 }
@@ -134,7 +136,7 @@ impl Key {
             None => head.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
         };
         let authority = without_default_port(authority, scheme);
-        if authority.is_empty() || authority.contains([' ', '/', '?']) {
+        if authority.is_empty() || authority.bytes().any(|byte| matches!(byte, b' ' | b'/' | b'?')) {
             return Err("no-authority");
         }
         let path = if uri.path().is_empty() { "/" } else { uri.path() };
@@ -153,12 +155,10 @@ impl Key {
         }
         text.push(' ');
         text.push_str(scheme.as_str());
-        let mut key = Self { text, authority: authority.len(), place, canonical: None, digest: OnceCell::new() };
-        let canonical = place_path(path);
-        if *canonical != *path {
-            key.canonical = Some(key.place_of(path));
-        }
-        Ok(key)
+        let (authority, Canonical { path: canonical, ambiguity }) = (authority.len(), canonical(path));
+        let canonical = place_of(canonical);
+        let canonical = (*canonical != *path).then(|| [&text[..authority], &canonical].concat());
+        Ok(Self { text, authority, place, canonical, ambiguous: ambiguity.is_some(), digest: OnceCell::new() })
     }
 
     /// The whole of it: the same only for the same target URI, and the same of what else is in it.
@@ -194,10 +194,10 @@ impl Key {
         Some(places)
     }
 
-    /// Whether no app reads `path` as one of another place (rule 3).
-    pub fn is_of_one_place(&self, path: &str, slash_is_text: bool) -> bool {
-        canonical(path).ambiguity.is_none()
-            || self.places_of(path, slash_is_text).is_some_and(|places| places.len() == 1)
+    /// Whether no app reads its path as one of another place (rule 3).
+    pub fn is_of_one_place(&self, slash_is_text: bool) -> bool {
+        let path = &self.text[self.authority..self.place];
+        !self.ambiguous || self.places_of(path, slash_is_text).is_some_and(|places| places.len() == 1)
     }
 
     /// SHA-256 of its text.
@@ -208,8 +208,13 @@ impl Key {
 
 /// The path of a place (rule 2).
 pub(super) fn place_path(path: &str) -> Cow<'_, str> {
+    place_of(canonical(path).path)
+}
+
+/// The same, of a path in canonical form.
+fn place_of(path: Cow<'_, str>) -> Cow<'_, str> {
     let bare = |path: &str| if path.len() > 1 && path.ends_with('/') { path.len() - 1 } else { path.len() };
-    match canonical(path).path {
+    match path {
         Cow::Borrowed(path) => folded(&path[..bare(path)]),
         Cow::Owned(path) => folded(&path[..bare(&path)]).into_owned().into(),
     }

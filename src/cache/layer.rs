@@ -166,7 +166,9 @@ impl Ask for Cache {
         }
         let Ok(key) = self.key_of_read(exchange) else { return 0 };
         let question = Question { key: &key, request: exchange.request.headers(), purpose: decide::purpose(exchange) };
-        store.ask(question, &mut exchange.answers, pipeline)
+        let asked = store.ask(question, &mut exchange.answers, pipeline);
+        exchange.answers.keep_key(Box::new(key));
+        asked
     }
 
     fn answered(&self, exchange: &mut Exchange) {
@@ -230,12 +232,12 @@ impl Cache {
                         }
                         response
                     }
-                    None => self.fetch(errand, exchange, next).await,
+                    None => Box::pin(self.fetch(errand, exchange, next)).await,
                 }
             }
             Action::Ask { errand, stored } => match (self.turn(&errand, &stored, &exchange), stored) {
-                (Turn::Ask, Held::Nothing) => self.fetch(errand, exchange, next).await,
-                // In a box is what only some need: it would make the future of every hit larger.
+                // In a box is what a hit does not need: it would make its future larger.
+                (Turn::Ask, Held::Nothing) => Box::pin(self.fetch(errand, exchange, next)).await,
                 (Turn::Ask, Held::Others(known)) => Box::pin(self.offer(errand, known, exchange, next)).await,
                 (Turn::Ask, Held::One(stored)) => Box::pin(self.validate(errand, stored, exchange, next)).await,
                 (Turn::Ask, Held::Beginning(stored)) => Box::pin(self.complete(errand, stored, exchange, next)).await,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use redis::{Pipeline, Value};
 use tower::Layer;
 
-use crate::exchange::{Answer, Answers, Exchange, Next, Slot, layer as make, pass};
+use crate::exchange::{Answer, Answers, Either, Exchange, Next, Slot, layer as make, pass};
 use crate::redis_pool::coherence::in_one_look;
 use crate::redis_pool::{Link, why_unanswered};
 
@@ -18,19 +18,19 @@ type Counts = [usize; 4];
 /// `Answer::NotAsked`.
 pub fn layer<S: Next>(link: Option<Link>, asks: Rc<[Rc<dyn Ask>]>) -> impl Layer<S, Service = impl Next> + Clone {
     make(move |mut exchange: Box<Exchange>, next: S| {
-        let (link, asks) = (link.clone(), asks.clone());
-        async move {
-            if let Some(link) = link {
-                let mut pipeline = Pipeline::with_capacity(0);
-                let counts = collect(&asks, &mut exchange, &mut pipeline);
-                if !pipeline.is_empty() {
-                    let answer = link.query(&pipeline).await;
-                    deal(asks.iter().map(|ask| ask.slot()), counts, answer, &mut exchange.answers);
-                    asks.iter().for_each(|ask| ask.answered(&mut exchange));
-                }
-            }
-            pass(next, exchange).await
+        let Some(link) = &link else { return Either::passed(pass(next, exchange)) };
+        let mut pipeline = Pipeline::with_capacity(0);
+        let counts = collect(&asks, &mut exchange, &mut pipeline);
+        if pipeline.is_empty() {
+            return Either::passed(pass(next, exchange));
         }
+        let (link, asks) = (link.clone(), asks.clone());
+        Either::itself(async move {
+            let answer = link.query(&pipeline).await;
+            deal(asks.iter().map(|ask| ask.slot()), counts, answer, &mut exchange.answers);
+            asks.iter().for_each(|ask| ask.answered(&mut exchange));
+            pass(next, exchange).await
+        })
     })
 }
 

@@ -28,24 +28,22 @@ use super::judge::grammar::{is_host, trimmed};
 use super::max_forwards::{self, Way};
 
 use crate::body::Body;
-use crate::exchange::{self, Next, pass};
+use crate::exchange::{self, Either, Next, pass};
 use crate::local_reply::LocalReply;
 
 /// The layer: refuses by the rules above, or passes the request on in its one spelling.
 pub fn layer<S: Next>() -> impl Layer<S, Service = impl Next> + Clone {
-    exchange::layer(|mut exchange, next| async move {
-        match settle(&mut exchange.request) {
-            Ok(Way::On) => pass(next, exchange).await,
-            Ok(Way::Ends) => {
-                exchange.trail.borrow_mut().local_reply = Some("max-forwards");
-                max_forwards::answer(&exchange.request)
-            }
-            Err(reply) => {
-                let mut trail = exchange.trail.borrow_mut();
-                (trail.local_reply, trail.local_reply_reason) = (Some(reply.kind()), reply.reason());
-                drop(trail);
-                reply.respond(&exchange.request)
-            }
+    exchange::layer(|mut exchange, next| match settle(&mut exchange.request) {
+        Ok(Way::On) => Either::passed(pass(next, exchange)),
+        Ok(Way::Ends) => {
+            exchange.trail.borrow_mut().local_reply = Some("max-forwards");
+            Either::answered(max_forwards::answer(&exchange.request))
+        }
+        Err(reply) => {
+            let mut trail = exchange.trail.borrow_mut();
+            (trail.local_reply, trail.local_reply_reason) = (Some(reply.kind()), reply.reason());
+            drop(trail);
+            Either::answered(reply.respond(&exchange.request))
         }
     })
 }

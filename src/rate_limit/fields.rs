@@ -161,7 +161,9 @@ impl Told<'_> {
         fields.insert(LIMIT, self.fields.limit.clone());
         // Nobody knows when a request in flight ends.
         let reset = self.fields.timed.then_some(reset);
-        fields.remove(RESET);
+        if reset.is_none() {
+            fields.remove(RESET);
+        }
         for (name, number) in [(REMAINING, Some(self.remaining)), (RESET, reset)] {
             let Some(number) = number else { continue };
             push_number(number, buffer);

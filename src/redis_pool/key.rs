@@ -12,6 +12,18 @@ use sha2::{Digest, Sha256};
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// Which bytes need no escape (rule 2).
+const STAYS: [bool; 256] = {
+    let mut stays = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        stays[byte] = matches!(byte as u8,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':');
+        byte += 1;
+    }
+    stays
+};
+
 /// Appends `PREFIX KIND:{TAG}`; the tag must be escaped already.
 pub fn push_tagged(out: &mut String, prefix: &str, kind: &str, tag: &str) {
     debug_assert!(!tag.contains(['{', '}']), "the hash tag {tag} contains a brace");
@@ -22,8 +34,12 @@ pub fn push_tagged(out: &mut String, prefix: &str, kind: &str, tag: &str) {
 
 /// Appends `text`, escaped.
 pub fn push_escaped(out: &mut String, text: &str) {
-    for &byte in text.as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte) {
+    // Most texts stay as they are. What stays is ASCII, so the rest begins with a character.
+    let stays = text.bytes().position(|byte| !STAYS[usize::from(byte)]).unwrap_or(text.len());
+    let (plain, rest) = text.split_at(stays);
+    out.push_str(plain);
+    for &byte in rest.as_bytes() {
+        if STAYS[usize::from(byte)] {
             out.push(byte as char);
         } else {
             out.push('%');

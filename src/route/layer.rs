@@ -10,7 +10,7 @@ use super::canonical::Ambiguity;
 use super::cors::{self, Cors};
 use super::strictness::{Strict, Strictness};
 use super::table::{Found, Table};
-use crate::exchange::{self, Exchange, Next, pass};
+use crate::exchange::{self, Either, Exchange, Next, pass};
 use crate::local_reply::LocalReply;
 use crate::telemetry::registry::{Counter, Registry};
 
@@ -59,14 +59,10 @@ impl Refusals {
 /// The seam: one service for all requests, made of one for each route.
 pub fn service<S: Next>(table: Rc<Table<Bound<S>>>, refusals: Refusals) -> impl Next {
     let shared = Rc::new((table, refusals));
-    exchange::service(move |exchange| dispatch(shared.clone(), exchange))
+    exchange::service(move |exchange| dispatch(&shared.0, &shared.1, exchange))
 }
 
-async fn dispatch<S: Next>(
-    shared: Rc<(Rc<Table<Bound<S>>>, Refusals)>,
-    mut exchange: Box<Exchange>,
-) -> http::Response<crate::body::Body> {
-    let (table, refusals) = &*shared;
+fn dispatch<S: Next>(table: &Table<Bound<S>>, refusals: &Refusals, mut exchange: Box<Exchange>) -> Either<S::Future> {
     let request = &exchange.request;
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     if let Some(asked) = cors::preflight(request)
@@ -76,7 +72,7 @@ async fn dispatch<S: Next>(
         let mut trail = exchange.trail.borrow_mut();
         (trail.route, trail.route_index) = (Some(target.label.clone()), Some(target.index));
         trail.local_reply = Some("cors-preflight");
-        return cors.answer_preflight(request);
+        return Either::answered(cors.answer_preflight(request));
     }
     let reply = match table.find(host, request.method(), request.uri().path()) {
         Found::Route { target, parameters } => {
@@ -86,7 +82,7 @@ async fn dispatch<S: Next>(
                 trail.route_index = Some(target.index);
             }
             exchange.parameters = parameters;
-            return pass(target.service.clone(), exchange).await;
+            return Either::passed(pass(target.service.clone(), exchange));
         }
         Found::MethodNotAllowed { allow } => {
             let names: Vec<&str> = allow.iter().map(http::Method::as_str).collect();
@@ -101,5 +97,5 @@ async fn dispatch<S: Next>(
     let mut trail = exchange.trail.borrow_mut();
     (trail.local_reply, trail.local_reply_reason) = (Some(reply.kind()), reply.reason());
     drop(trail);
-    reply.respond(&exchange.request)
+    Either::answered(reply.respond(&exchange.request))
 }

@@ -19,7 +19,7 @@ use super::store::remembered::Remembered;
 use super::verdict::{Admission, Found, Verdict, admit, judge};
 use super::{Definition, OnRoute, Preflight, identity, login};
 use crate::clock::Clock;
-use crate::exchange::{self, Answer, Exchange, Next, Presented, Principal, Slot, pass};
+use crate::exchange::{self, Answer, Either, Exchange, Next, Presented, Principal, Slot, pass};
 use crate::gather::Ask;
 use crate::redis_pool::near::Counts;
 use crate::telemetry::registry::{Counter, Registry};
@@ -321,26 +321,23 @@ impl Ask for Session {
 /// Lets those pass whom the room's rules let pass, and tells the app who they are.
 pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(move |mut exchange: Box<Exchange>, next: S| {
-        let session = session.clone();
-        async move {
-            if session.lets_through(&exchange) {
-                session.strip_credential(&mut exchange);
-                return pass(next, exchange).await;
-            }
-            let verdict = session.judge(&mut exchange);
-            session.record(&verdict, &exchange);
-            exchange.answers.keep_session_stands(verdict.stands());
-            match session.admit(&exchange, verdict) {
-                Admission::Pass { principal, would } => {
-                    if let Some(would) = would {
-                        session.seldom.would_refuse(would.status());
-                        exchange.trail.borrow_mut().session_would = Some(would.status());
-                    }
-                    session.pass_on(&mut exchange, principal);
-                    pass(next, exchange).await
+        if session.lets_through(&exchange) {
+            session.strip_credential(&mut exchange);
+            return Either::passed(pass(next, exchange));
+        }
+        let verdict = session.judge(&mut exchange);
+        session.record(&verdict, &exchange);
+        exchange.answers.keep_session_stands(verdict.stands());
+        match session.admit(&exchange, verdict) {
+            Admission::Pass { principal, would } => {
+                if let Some(would) = would {
+                    session.seldom.would_refuse(would.status());
+                    exchange.trail.borrow_mut().session_would = Some(would.status());
                 }
-                Admission::Refuse(reply) => exchange.refuse(&reply),
+                session.pass_on(&mut exchange, principal);
+                Either::passed(pass(next, exchange))
             }
+            Admission::Refuse(reply) => Either::answered(exchange.refuse(&reply)),
         }
     })
 }

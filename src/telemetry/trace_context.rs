@@ -73,11 +73,14 @@ fn fresh() -> Option<HeaderValue> {
     HeaderValue::from_bytes(&text).ok()
 }
 
-/// Writes the low digits of `number` over `out`.
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Writes the low digits of `number` over `out`, an even number of them.
 fn hex(out: &mut [u8], mut number: u128) {
-    for place in out.iter_mut().rev() {
-        *place = b"0123456789abcdef"[(number & 15) as usize];
-        number >>= 4;
+    for pair in out.rchunks_exact_mut(2) {
+        let byte = number as u8;
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        number >>= 8;
     }
 }
 

@@ -64,11 +64,11 @@ pub(super) fn begun<B>(
 
 fn head<B>(request: &Request<B>, stored: &StoredResponse, now: u64) -> Option<(Response<Body>, Needed)> {
     let mut response = Response::new(Body::empty());
+    let not_modified = conditional::is_not_modified(request.headers(), stored.status, &stored.head, now);
     let head = response.headers_mut();
-    *head = stored.head.clone();
+    *head = if not_modified { conditional::not_modified(&stored.head) } else { stored.head.clone() };
     head.insert(AGE, HeaderValue::from(stored.facts.age(now)));
-    if conditional::is_not_modified(request.headers(), stored.status, &stored.head, now) {
-        conditional::into_not_modified(head);
+    if not_modified {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Some((response, Needed::Nothing));
     }

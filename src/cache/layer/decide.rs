@@ -102,10 +102,17 @@ impl Cache {
         }
         let besides = self.besides(exchange).ok_or("no-policy")?;
         let key = Key::of_read(exchange.client.scheme, request.uri(), request.headers(), &besides)?;
-        if !key.is_of_one_place(request.uri().path(), self.route.slash_is_text) {
+        if !key.is_of_one_place(self.route.slash_is_text) {
             return Err("path");
         }
         if self.owed.covers(key.place()) { Err("owed") } else { Ok(key) }
+    }
+
+    /// The key under which the store has been asked, unless its place is owed something by now. What is in it has not changed
+    /// since: where it may, the store is not asked that early (`whom`).
+    fn key_asked_for(&self, exchange: &mut Exchange) -> Option<Key> {
+        let key = exchange.answers.kept_key()?.downcast::<Key>().ok()?;
+        (!self.owed.covers(key.place())).then_some(*key)
     }
 
     /// What becomes of a read that may do so much with its place. Nothing is done yet, save that its place is opened if it may
@@ -133,7 +140,7 @@ impl Cache {
         let (answer, note) = (exchange.answers.take(Slot::Cache), exchange.answers.note(Slot::Cache));
         let aside = exchange.answers.take_aside();
         let tier = self.tier(&answer);
-        let key = match self.key_of_read(exchange) {
+        let key = match self.key_asked_for(exchange).map_or_else(|| self.key_of_read(exchange), Ok) {
             Ok(key) => key,
             Err(reason) => return Action::PassBy { reason },
         };
@@ -144,7 +151,6 @@ impl Cache {
         if self.is_owed(&key, &found) {
             return Action::PassBy { reason: "owed" };
         }
-        let credentials = self.credentials(exchange);
         let errand = |why, key, generation| self.errand(policy, why, key, generation, exchange);
         let stored = match found {
             Found::Unavailable(_) => return Action::PassBy { reason: "store-unavailable" },
@@ -157,6 +163,8 @@ impl Cache {
             Found::Stored(stored) => stored,
         };
         let (facts, generation) = (stored.facts, Some(stored.generation));
+        // What is for all is so whatever the request carries.
+        let credentials = if facts.shareable { None } else { self.credentials(exchange) };
         if let Some(kept_from) = credentials.filter(|own| !facts.may_answer(Some(*own))) {
             let why = Why::Credentials(kept_from.word);
             return Action::Ask { errand: errand(why, key, generation), stored: Held::Nothing };

@@ -11,22 +11,18 @@
 //! It stands before routing: a place may be of any route, and needs neither a session nor a limit of it. The address is the
 //! resolved one, so that a trusted proxy in front does not make all its clients trusted.
 
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response};
-use pin_project_lite::pin_project;
 use tower::Layer;
 
 use super::{Named, Order, Purging, Settings};
 use crate::body::Body;
 use crate::cache::key::Key;
 use crate::cache::store::purge::{Softness, Target};
-use crate::exchange::{self, Exchange, Next, pass};
+use crate::exchange::{self, Either, Exchange, Next, pass};
 use crate::local_reply::LocalReply;
 
 /// The method's name.
@@ -91,31 +87,8 @@ fn said(content: &str) -> Response<Body> {
 pub fn layer<S: Next>(by_method: Option<Rc<ByMethod>>) -> impl Layer<S, Service = impl Next> + Clone {
     exchange::layer(move |exchange: Box<Exchange>, next: S| match &by_method {
         Some(by_method) if exchange.request.method().as_str() == PURGE => {
-            Either::Purged { answer: Box::pin(by_method.clone().answer(exchange)) as Answering }
+            Either::itself(by_method.clone().answer(exchange))
         }
-        _ => Either::Passed { answer: pass(next, exchange) },
+        _ => Either::passed(pass(next, exchange)),
     })
-}
-
-/// Boxed: it is rare.
-type Answering = Pin<Box<dyn Future<Output = Response<Body>>>>;
-
-pin_project! {
-    /// One or the other, without a future around both.
-    #[project = EitherOf]
-    enum Either<F> {
-        Purged { answer: Answering },
-        Passed { #[pin] answer: F },
-    }
-}
-
-impl<F: Future<Output = Response<Body>>> Future for Either<F> {
-    type Output = Response<Body>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
-        match self.project() {
-            EitherOf::Purged { answer } => answer.as_mut().poll(cx),
-            EitherOf::Passed { answer } => answer.poll(cx),
-        }
-    }
 }

@@ -9,7 +9,7 @@ use http::header::{
     CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, IF_MATCH,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::dates;
 
@@ -34,9 +34,27 @@ pub fn has_conditions(fields: &HeaderMap) -> bool {
         .any(|name| fields.contains_key(name))
 }
 
-/// Makes of the fields of a 200 those of a 304 (RFC 9110 §15.4.5): without what describes content that is not sent.
+/// What describes content, which a 304 does not send (RFC 9110 §15.4.5).
+const DESCRIBING: [HeaderName; 5] = [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE];
+
+/// Room for the fields of most 304s, with those that are written on every answer.
+const TYPICAL: usize = 16;
+
+/// The fields of a 304, of those of a 200 (RFC 9110 §15.4.5): without what describes content that is not sent.
+pub fn not_modified(stored: &HeaderMap) -> HeaderMap {
+    let tagged = stored.contains_key(ETAG);
+    let mut head = HeaderMap::with_capacity(TYPICAL);
+    for (name, value) in stored {
+        if !(DESCRIBING.contains(name) || tagged && name == LAST_MODIFIED) {
+            head.append(name, value.clone());
+        }
+    }
+    head
+}
+
+/// Makes of the fields of a 200 those of an answer without its content: the same.
 pub fn into_not_modified(head: &mut HeaderMap) {
-    for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE] {
+    for name in DESCRIBING {
         head.remove(name);
     }
     if head.contains_key(ETAG) {
@@ -118,7 +136,11 @@ mod tests {
     #[test]
     fn a_304_describes_no_content() {
         let mut fields = head(&[("etag", "\"a\""), ("last-modified", NOON), ("content-type", "x/y"), ("vary", "a")]);
+        let made = not_modified(&fields);
         into_not_modified(&mut fields);
         assert_eq!(fields, head(&[("etag", "\"a\""), ("vary", "a")]));
+        assert_eq!(made, fields);
+        let untagged = head(&[("last-modified", NOON), ("link", "a"), ("link", "b"), ("content-length", "1")]);
+        assert_eq!(not_modified(&untagged), head(&[("last-modified", NOON), ("link", "a"), ("link", "b")]));
     }
 }

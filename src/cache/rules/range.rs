@@ -76,7 +76,13 @@ pub fn range(request: &HeaderMap, status: StatusCode, stored: &HeaderMap, length
 
 /// Makes of the fields of a 200 those of a 206 with this part (§15.3.7).
 pub fn into_part(head: &mut HeaderMap, first: u64, last: u64, length: u64) {
-    if let Ok(range) = HeaderValue::try_from(format!("bytes {first}-{last}/{length}")) {
+    let mut range = String::with_capacity(48);
+    range.push_str("bytes ");
+    for (number, after) in [(first, "-"), (last, "/"), (length, "")] {
+        range.push_str(itoa::Buffer::new().format(number));
+        range.push_str(after);
+    }
+    if let Ok(range) = HeaderValue::try_from(range) {
         head.insert(CONTENT_RANGE, range);
     }
     head.insert(CONTENT_LENGTH, HeaderValue::from(last + 1 - first));

@@ -184,11 +184,12 @@ impl RedisStore {
         aside: Option<Aside>,
     ) -> Found {
         let (answer, note, aside) = match answer {
-            Answer::NotAsked => self.answer(question).await,
+            // In a box, as all that few requests need: every request's future is as large as the largest.
+            Answer::NotAsked => Box::pin(self.answer(question)).await,
             // What was right for the request as it came may not be right for it as it is now.
             Answer::Near(response) => match response.downcast::<StoredResponse>() {
                 Ok(response) if response.selects(question.request) => return Found::Stored(response),
-                _ => self.answer(question).await,
+                _ => Box::pin(self.answer(question)).await,
             },
             answer => (answer, note, aside),
         };
@@ -254,7 +255,7 @@ impl RedisStore {
                 let value = match guessed {
                     Some(value) => value,
                     None if late => Value::Nil,
-                    None => match self.value(key, Some(variants.selecting.variant(request))).await {
+                    None => match Box::pin(self.value(key, Some(variants.selecting.variant(request)))).await {
                         Ok(value) => value,
                         Err(reason) => return Found::Unavailable(reason),
                     },

@@ -268,7 +268,11 @@ pub fn way(definition: &Definition) -> Result<Arc<dyn Way>, String> {
 /// # Errors
 /// It is none; says why.
 pub fn token(text: &[u8]) -> Result<&str, &'static str> {
-    identifier(text, 8..=256, |byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte))
+    identifier(
+        text,
+        8..=256,
+        |byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'='),
+    )
 }
 
 /// `text` as an identifier of so many of these ASCII characters.
