@@ -48,6 +48,12 @@ fn generation(most: usize) -> usize {
 }
 
 impl Recent {
+    /// One that has noted nothing, and is bounded as this is now.
+    pub fn empty(&self) -> Self {
+        let generation = AtomicUsize::new(self.generation.load(Ordering::Relaxed));
+        Self { generation, ..Self::default() }
+    }
+
     /// Notes so many keys at a time from now on; at least two for each of its parts.
     pub fn rebound(&self, most: usize) {
         self.generation.store(generation(most), Ordering::Relaxed);

@@ -66,9 +66,10 @@ pub struct Done {
 impl Done {
     /// Remembers so many sessions from now on, of each kind.
     pub fn rebound(&self, most: usize) {
-        for recent in [&self.touched, &self.noted, &self.bound] {
+        for recent in [&self.touched, &self.bound] {
             recent.rebound(most);
         }
+        self.noted.lock().iter().filter_map(|(_, noted)| noted.upgrade()).for_each(|noted| noted.rebound(most));
     }
 
     /// The session with this record is over: one that begins under its key is new.
@@ -90,7 +91,7 @@ impl Done {
         all.retain(|(_, noted)| noted.strong_count() > 0);
         let known = all.iter().find(|(name, _)| name == definition).and_then(|(_, noted)| noted.upgrade());
         known.unwrap_or_else(|| {
-            let noted = Arc::<Recent>::default();
+            let noted = Arc::new(self.touched.empty());
             all.push((definition.clone(), Arc::downgrade(&noted)));
             noted
         })
