@@ -68,9 +68,9 @@ async fn dispatch<S: Next>(
 ) -> http::Response<crate::body::Body> {
     let (table, refusals) = &*shared;
     let request = &exchange.request;
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let host = || request.headers().get(HOST).and_then(|host| host.to_str().ok());
     if let Some(asked) = cors::preflight(request)
-        && let Found::Route { target, .. } = table.find(host, &asked, request.uri().path())
+        && let Found::Route { target, .. } = table.find(host(), &asked, request.uri().path())
         && let Some(cors) = &target.cors
     {
         let mut trail = exchange.trail.borrow_mut();
@@ -78,7 +78,7 @@ async fn dispatch<S: Next>(
         trail.local_reply = Some("cors-preflight");
         return cors.answer_preflight(request);
     }
-    let reply = match table.find(host, request.method(), request.uri().path()) {
+    let reply = match table.find_for(request) {
         Found::Route { target, parameters } => {
             {
                 let mut trail = exchange.trail.borrow_mut();
@@ -96,6 +96,7 @@ async fn dispatch<S: Next>(
             refusals.count(ambiguity);
             LocalReply::BadRequest { reason: ambiguity.reason() }
         }
+        Found::OfSeveralMethods => LocalReply::BadRequest { reason: "method override" },
         Found::Nowhere => LocalReply::NoRoute,
     };
     let mut trail = exchange.trail.borrow_mut();

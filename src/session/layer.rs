@@ -96,8 +96,7 @@ impl Session {
             return;
         }
         let fields = exchange.request.headers();
-        let Definition { format, carriers, .. } = &*self.definition;
-        let presented = match credential(format, carriers, fields, exchange.request.uri().query()) {
+        let presented = match credential(&self.definition.carriers, fields, exchange.request.uri().query()) {
             Credential::Absent => Presented::Absent,
             Credential::Rejected(reason) => Presented::Rejected(reason),
             Credential::Sent(text) => self.reading.locate(&text).map_or_else(Presented::Rejected, Presented::Located),
