@@ -135,7 +135,7 @@ mod tests {
     fn what_is_no_object_within_the_bounds_is_a_fault() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(140), "]".repeat(140));
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_CREATE));
-        for bad in ["", "{", "[]", "true", "{\"a\":1}x", &deep, &long] {
+        for bad in ["", "{", "[]", "true", "{\"a\":1}x", "{\"a\":NaN}", &deep, &long] {
             assert!(made(bad.as_bytes(), false, NOW).is_err(), "{}", &bad[..bad.len().min(20)]);
         }
     }
