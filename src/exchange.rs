@@ -34,6 +34,7 @@ use crate::telemetry::Trail;
 
 mod certificate;
 mod session;
+pub mod spelling;
 
 pub use certificate::{CertificateFact, ClientCertificate};
 pub use session::{Located, Orders, Presented, Principal};

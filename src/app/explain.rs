@@ -170,9 +170,7 @@ impl Explaining {
         };
         // Made anew for each explanation: those are rare, and a table that is kept costs every worker memory.
         let table = Table::new(self.paths, self.routes.iter().enumerate().map(bound).collect());
-        let request = &exchange.request;
-        let host = request.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
-        match table.find(host, request.method(), request.uri().path()) {
+        match table.find_for(&exchange.request) {
             Found::Route { target, parameters } => {
                 exchange.parameters = parameters;
                 Ok(&self.routes[target.index])
@@ -182,6 +180,7 @@ impl Explaining {
                 Err(LocalReply::MethodNotAllowed { allow: names.join(", ") })
             }
             Found::Ambiguous(ambiguity) => Err(LocalReply::BadRequest { reason: ambiguity.reason() }),
+            Found::OfSeveralMethods => Err(LocalReply::BadRequest { reason: "method override" }),
             Found::Nowhere => Err(LocalReply::NoRoute),
         }
     }

@@ -30,13 +30,14 @@ pub fn detail(word: &str) -> String {
     }
 }
 
-const ALL: [(&str, &str, &str); 52] = [
+const ALL: [(&str, &str, &str); 53] = [
     // The request passes the store by.
     ("method", "the method is neither GET nor HEAD", "RFC 9111 §4"),
     ("request-content", "the request has content, and the key does not", "RFC 9110 §9.3.1"),
     ("upgrade", "the request asks to switch protocols", "RFC 9110 §7.8"),
     ("precondition", "the request has a condition that only the app can judge", "RFC 9111 §4.3.2"),
     ("connection", "Connection names a field that the app does not get to see", "RFC 9110 §7.6.1"),
+    ("method-override", "a field says another method, by which the app may answer", "RFC 9110 §9.1"),
     ("path", "an app could read the path as that of another place, where a write would not find it", "RFC 3986 §6"),
     ("no-authority", "the request does not say of which host", "RFC 9110 §7.2"),
     ("uri-too-long", "the URI is longer than a key can be: 4096 bytes", "RFC 9111 §2"),

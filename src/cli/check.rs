@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use http::Method;
 use humantime::format_duration;
 use tokio::time::timeout;
 
@@ -51,7 +52,7 @@ pub fn check(path: &Path) -> ExitCode {
                 eprintln!("error: {refused}\n");
                 return ExitCode::from(UNUSABLE);
             }
-            for warning in unkeyed(&settings).into_iter().chain(unlike(&settings)) {
+            for warning in unkeyed(&settings).into_iter().chain(unlike(&settings)).chain(overridable(&settings)) {
                 eprintln!("warning: {warning}\n");
             }
             let mut summary = summary(&settings);
@@ -115,6 +116,36 @@ fn unlike(settings: &Settings) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Routes that demand more for some methods than another of the same path does for POST: `_method` in content is not seen.
+fn overridable(settings: &Settings) -> Vec<String> {
+    let routes = &settings.routes;
+    let guarded = routes.iter().filter(|route| {
+        let methods = &route.pattern.methods;
+        route.session.is_some() && methods.iter().any(is_overriding) && !methods.contains(&Method::POST)
+    });
+    let warning = |guarded: &RouteSettings| {
+        let (pattern, strictness) = (&guarded.pattern, guarded.strictness(routes));
+        let instead = routes.iter().find(|other| {
+            other.pattern.takes(&Method::POST)
+                && other.pattern.takes_paths_of(pattern, settings.paths.case)
+                && (other.pattern.hosts.is_empty() || other.pattern.hosts == pattern.hosts)
+                && !other.strictness(routes).holds_to_as_much_as(&strictness)
+        })?;
+        Some(format!(
+            "route `{}`: a POST whose content says another method (`_method`, as Rails, Laravel and Symfony read it) meets \
+             route `{}`, which demands less of a login. Content is not read here: turn that off in the app, or demand \
+             the same for POST",
+            guarded.label, instead.label
+        ))
+    };
+    guarded.filter_map(warning).collect()
+}
+
+/// Whether apps let a POST stand for it.
+fn is_overriding(method: &Method) -> bool {
+    [Method::PUT, Method::PATCH, Method::DELETE].contains(method)
 }
 
 /// What a configuration does: listeners, stores, upstreams, and each route with its policies.
@@ -325,6 +356,28 @@ limit login (5 per hour by address, fixed-window, calendar UTC, count 401 or 500
 limit calm (10 per second by address, burst 1, delay at most 1s), cache pages (only observes), cors spa, rewritten
 ";
         assert_eq!(summary(&loaded.settings), expected);
+    }
+
+    #[test]
+    fn a_method_that_content_may_say_is_warned_of_where_post_demands_less() {
+        let warned = |deletes: &str, posts: &str| {
+            let text = format!(
+                "[upstream.app]\nservers = \"http://127.0.0.1:3000\"\n[redis]\nurl = \"redis://127.0.0.1:6379\"\n\
+                 [session.web]\nformat = \"json\"\n[[route]]\npath = \"/a/{{id}}\"\n{deletes}\n\
+                 [[route]]\npath = \"/{{*rest}}\"\n{posts}\n"
+            );
+            overridable(&config::parse("sidegate.toml", &text, &|_| None).unwrap().settings)
+        };
+        let admins = "methods = [\"DELETE\"]\nsession = { use = \"web\", require = { role = \"admin\" } }";
+        let warnings = warned(admins, "session = \"web\"");
+        assert!(warnings.len() == 1 && warnings[0].contains("route `/{*rest}`, which demands less"), "{warnings:?}");
+        assert_eq!(warned(admins, "").len(), 1);
+        let everywhere = "session = { use = \"web\", require = { role = \"admin\" } }";
+        let quiet = Vec::<String>::new();
+        assert_eq!(warned(admins, everywhere), quiet);
+        assert_eq!(warned(admins, "methods = [\"GET\"]"), quiet, "a POST meets none");
+        assert_eq!(warned(&admins.replace("DELETE", "GET"), ""), quiet, "no app lets a POST stand for it");
+        assert_eq!(warned(&admins.replace("[\"", "[\"POST\", \""), ""), quiet, "it takes the POST itself");
     }
 
     #[test]

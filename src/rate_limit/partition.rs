@@ -221,17 +221,12 @@ pub(super) fn only<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
     values.next().is_none().then_some(value)
 }
 
-/// The values of the cookies called `name`, over all lines.
+/// The values of the cookies called `name`, over all lines (RFC 6265 §5.4). White space around name and value is no part of them.
 pub fn cookies<'a>(fields: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
-    all_cookies(fields).filter(move |(own, _)| *own == name.as_bytes()).map(|(_, value)| value)
-}
-
-/// Names and values of all cookies, over all lines (RFC 6265 §5.4). White space around both is no part of them.
-pub fn all_cookies(fields: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     let pairs = fields.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    pairs.filter_map(|pair| {
+    pairs.filter_map(move |pair| {
         let equals = memchr::memchr(b'=', pair)?;
-        Some((pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii()))
+        (pair[..equals].trim_ascii() == name.as_bytes()).then(|| pair[equals + 1..].trim_ascii())
     })
 }
 
@@ -244,7 +239,7 @@ pub fn parameters<'a>(query: &'a str, name: &str) -> impl Iterator<Item = Cow<'a
 }
 
 /// Percent-decoding, as in a form (`+` is a space). What is no valid escape stays.
-fn decoded(text: &str) -> Cow<'_, [u8]> {
+pub fn decoded(text: &str) -> Cow<'_, [u8]> {
     let bytes = text.as_bytes();
     if !bytes.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return Cow::Borrowed(bytes);

@@ -64,9 +64,9 @@ pub fn service<S: Next>(table: Rc<Table<Bound<S>>>, refusals: Refusals) -> impl 
 
 fn dispatch<S: Next>(table: &Table<Bound<S>>, refusals: &Refusals, mut exchange: Box<Exchange>) -> Either<S::Future> {
     let request = &exchange.request;
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let host = || request.headers().get(HOST).and_then(|host| host.to_str().ok());
     if let Some(asked) = cors::preflight(request)
-        && let Found::Route { target, .. } = table.find(host, &asked, request.uri().path())
+        && let Found::Route { target, .. } = table.find(host(), &asked, request.uri().path())
         && let Some(cors) = &target.cors
     {
         let mut trail = exchange.trail.borrow_mut();
@@ -74,7 +74,7 @@ fn dispatch<S: Next>(table: &Table<Bound<S>>, refusals: &Refusals, mut exchange:
         trail.local_reply = Some("cors-preflight");
         return Either::answered(cors.answer_preflight(request));
     }
-    let reply = match table.find(host, request.method(), request.uri().path()) {
+    let reply = match table.find_for(request) {
         Found::Route { target, parameters } => {
             {
                 let mut trail = exchange.trail.borrow_mut();
@@ -92,6 +92,7 @@ fn dispatch<S: Next>(table: &Table<Bound<S>>, refusals: &Refusals, mut exchange:
             refusals.count(ambiguity);
             LocalReply::BadRequest { reason: ambiguity.reason() }
         }
+        Found::OfSeveralMethods => LocalReply::BadRequest { reason: "method override" },
         Found::Nowhere => LocalReply::NoRoute,
     };
     let mut trail = exchange.trail.borrow_mut();

@@ -52,21 +52,27 @@ pub struct Strictness {
     pub max_body: Option<u64>,
 }
 
-impl Strict for Strictness {
-    fn is_as_strict_as(&self, other: &Self) -> bool {
+impl Strictness {
+    /// Rule 2 alone.
+    pub fn holds_to_as_much_as(&self, other: &Self) -> bool {
         let session = match (&self.session, &other.session) {
             (_, None) => true,
             (None, Some(_)) => false,
             (Some((own, hold)), Some((theirs, other))) => own == theirs && hold >= other,
         };
+        session && other.demands.iter().all(|demand| self.demands.contains(demand))
+    }
+}
+
+impl Strict for Strictness {
+    fn is_as_strict_as(&self, other: &Self) -> bool {
         let content = match (self.max_body, other.max_body) {
             (_, None) => true,
             (None, Some(_)) => false,
             (Some(own), Some(theirs)) => own <= theirs,
         };
         self.treatment == other.treatment
-            && session
-            && other.demands.iter().all(|demand| self.demands.contains(demand))
+            && self.holds_to_as_much_as(other)
             && other.limits.iter().all(|limit| self.limits.contains(limit))
             && (self.cache.is_none() || self.cache == other.cache)
             && (!self.websocket || other.websocket)

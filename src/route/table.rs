@@ -7,10 +7,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use http::Method;
+use http::header::HOST;
+use http::{Method, Request};
 
 use super::canonical::{Ambiguity, canonical};
 use super::case::folded;
+use super::overriding::others;
 use super::pattern::{Pattern, Segment};
 use super::readings::readings;
 use super::strictness::Strict;
@@ -28,7 +30,13 @@ pub struct Table<T> {
     /// By suffix (`.example.com`), the longest first.
     wildcard: Vec<(String, Node)>,
     any: Node,
+    /// Some route gives methods.
+    by_method: bool,
 }
+
+/// Methods that an app may know though no route names them.
+const USUAL: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 /// What became of a search.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +57,8 @@ pub enum Found<'t, T> {
     Nowhere,
     /// The app may read the path in a way that meets another route: 400. Says why.
     Ambiguous(Ambiguity),
+    /// The request is of several methods, and none of their routes is the strictest: 400.
+    OfSeveralMethods,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +74,9 @@ struct Node {
 impl<T> Table<T> {
     /// A table of `routes`, whose paths are read so; among equals the first wins.
     pub fn new(paths: Paths, routes: Vec<(Pattern, T)>) -> Self {
-        let mut table = Self { paths, routes, exact: AHashMap::new(), wildcard: Vec::new(), any: Node::default() };
+        let by_method = routes.iter().any(|(pattern, _)| !pattern.methods.is_empty());
+        let any = Node::default();
+        let mut table = Self { paths, routes, exact: AHashMap::new(), wildcard: Vec::new(), any, by_method };
         // Those that give methods go first; the sort is stable, so the file's order decides among the rest.
         let mut order: Vec<usize> = (0..table.routes.len()).collect();
         order.sort_by_key(|&index| table.routes[index].0.methods.is_empty());
@@ -184,6 +196,31 @@ impl<T: Strict> Table<T> {
                 None => self.refusal(host, &canonical.path),
             },
         }
+    }
+
+    /// The most specific route for `request`, also if it says other methods than its own (rule 7).
+    pub fn find_for<B>(&self, request: &Request<B>) -> Found<'_, T> {
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let others = if self.by_method { others(request) } else { Vec::new() };
+        self.find_overridden(host, request.method(), &others, request.uri().path())
+    }
+
+    /// Rule 7: the route of a request that some app takes for one of each of `others`, besides its own `method`. A method that is
+    /// neither named by a route nor one of RFC 9110 and RFC 5789 is nobody's.
+    fn find_overridden(&self, host: Option<&str>, method: &Method, others: &[Method], path: &str) -> Found<'_, T> {
+        let known = |method: &&Method| {
+            USUAL.contains(method) || self.routes.iter().any(|(pattern, _)| pattern.methods.contains(method))
+        };
+        let mut found = self.find(host, method, path);
+        for other in others.iter().filter(known) {
+            let Found::Route { target, .. } = &found else { break };
+            found = match self.find(host, other, path) {
+                Found::Route { target: theirs, .. } if target.is_as_strict_as(theirs) => continue,
+                Found::Route { target: theirs, .. } if !theirs.is_as_strict_as(target) => Found::OfSeveralMethods,
+                stricter => stricter,
+            };
+        }
+        found
     }
 
     /// A single route for everything has no second policy to escape to.
@@ -337,6 +374,7 @@ mod tests {
             Found::MethodNotAllowed { allow } => format!("allow {allow:?}"),
             Found::Nowhere => "nowhere".into(),
             Found::Ambiguous(why) => why.reason().into(),
+            Found::OfSeveralMethods => "of several methods".into(),
         }
     }
 

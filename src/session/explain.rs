@@ -128,8 +128,8 @@ impl Session {
 
     /// Where the credential is that decides, if there is one.
     fn carrier(&self, exchange: &Exchange) -> Option<&Carrier> {
-        let Definition { format, carriers, .. } = &*self.definition;
-        credential::carrier(format, carriers, exchange.request.headers(), exchange.request.uri().query())
+        let (fields, query) = (exchange.request.headers(), exchange.request.uri().query());
+        credential::carrier(&self.definition.carriers, fields, query)
     }
 }
 

@@ -28,6 +28,7 @@ use self::written::{listed, percent};
 use super::settings::Encoding;
 use super::{Carrier, Definition};
 use crate::clock::Clock;
+use crate::exchange::spelling::alike;
 use crate::exchange::{self, CertificateFact, ClientCertificate, Exchange, Next, Orders, Principal, pass};
 
 /// What a field of `forward` tells in the place of an attribute: whoever `user` found, under whichever of its paths.
@@ -124,12 +125,6 @@ impl IdentityFields {
     pub fn names(&self, name: &HeaderName) -> bool {
         self.names.iter().any(|own| alike(own.as_str().as_bytes(), name.as_str().as_bytes()))
     }
-}
-
-/// Rule 2; field names are lower case already.
-pub(super) fn alike(own: &[u8], other: &[u8]) -> bool {
-    let punctuation = |byte: u8| !byte.is_ascii_alphanumeric();
-    own.len() == other.len() && own.iter().zip(other).all(|(a, b)| a == b || punctuation(*a) && punctuation(*b))
 }
 
 /// Takes spoofed identity fields out of every request (rule 1), and puts in what a client's certificate says: that is

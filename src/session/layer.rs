@@ -101,8 +101,7 @@ impl Session {
             return;
         }
         let fields = exchange.request.headers();
-        let Definition { format, carriers, .. } = &*self.definition;
-        let presented = match credential(format, carriers, fields, exchange.request.uri().query()) {
+        let presented = match credential(&self.definition.carriers, fields, exchange.request.uri().query()) {
             Credential::Absent => Presented::Absent,
             Credential::Rejected(reason) => Presented::Rejected(reason),
             Credential::Sent(text) => self.reading.locate(&text).map_or_else(Presented::Rejected, Presented::Located),
@@ -251,8 +250,7 @@ impl Session {
 
     /// What names a session that was revoked goes no further: an app that knows no such session may begin a new one under its name.
     fn take_credential(&self, exchange: &mut Exchange) {
-        let Definition { format, carriers, .. } = &*self.definition;
-        take_out(format, carriers, exchange.request.headers_mut());
+        take_out(&self.definition.carriers, exchange.request.headers_mut());
         self.strip_query(exchange);
         // What is stored was asked for as the request came.
         exchange.answers.ask_again(Slot::Cache);

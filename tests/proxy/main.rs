@@ -46,6 +46,7 @@ mod reload;
 mod replay;
 mod restart;
 mod routes;
+mod session_aliases;
 mod session_described;
 mod session_devices;
 mod session_gate;

@@ -8,16 +8,19 @@
 //!    principal with a certificate, too.
 //! 4. Such a key is known only once the session has been judged, and so is one with a field that tells the app who is
 //!    logged in. The store is asked then, together with the limits that go by the principal.
+//! 5. A field in which any route looks for a session is a credential on all of them, in every spelling that an app takes for it:
+//!    WSGI, Rack and PHP read a login from `X_Session_Token`, and answer it alone.
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderMap, HeaderName, Method};
 
 use super::Cache;
 use crate::cache::key::{Besides, apart};
 use crate::cache::rules::request::{self, Credentials};
 use crate::cache::{KeyPart, Policy};
 use crate::exchange::Exchange;
+use crate::exchange::spelling::alike;
 
 /// A policy as different requests meet it.
 pub(super) struct Policies {
@@ -99,8 +102,7 @@ impl Cache {
         }
         let cookies = self.route.policy.as_ref().map(|policy| policy.cookies).unwrap_or_default();
         let head = exchange.request.headers();
-        let has_session =
-            self.route.credentials || self.route.session_fields.iter().any(|name| head.contains_key(name));
+        let has_session = self.route.credentials || self.has_session_field(head);
         request::credentials(head, has_session, self.is_certified(exchange), cookies)
     }
 
@@ -114,6 +116,15 @@ impl Cache {
         exchange.principal.is_some()
             && self.route.policy.as_ref().is_some_and(|policy| policy.is_by_principal())
             && !self.is_certified(exchange)
+    }
+
+    /// Whether it has a field in which sessions are looked for, in any spelling that an app takes for it.
+    fn has_session_field(&self, head: &HeaderMap) -> bool {
+        let carriers = &self.route.session_fields;
+        let carries = |name: &HeaderName| {
+            carriers.iter().any(|carrier| alike(carrier.as_str().as_bytes(), name.as_str().as_bytes()))
+        };
+        !carriers.is_empty() && head.keys().any(carries)
     }
 
     fn is_certified(&self, exchange: &Exchange) -> bool {

@@ -3,7 +3,8 @@
 //! 1. GET and HEAD ask the store; other safe methods pass it by; every other method is a write (RFC 9110 §9.2.1).
 //! 2. Passed by, and not stored: a request with content (the app may read it, the key does not), with
 //!    `If-Match` or `If-Unmodified-Since` (the origin's to judge, §4.3.2), with `Upgrade`, or whose `Connection` names
-//!    a field: that one stops here (RFC 9110 §7.6.1), so the app would not see what its variant is chosen by.
+//!    a field: that one stops here (RFC 9110 §7.6.1), so the app would not see what its variant is chosen by. And one that
+//!    says it is of another method: the app may answer that one.
 //! 3. A request carries credentials if it has `Authorization`, if its route verifies a session, if it has `Cookie`
 //!    and the policy does not say that cookies mean nothing here, or if the app is told of its client's certificate.
 //! 4. Of the client's `Cache-Control` only `no-store` is heard, and means: do not store. The others could only make
@@ -13,6 +14,7 @@ use http::header::{AUTHORIZATION, CONNECTION, COOKIE, IF_MATCH, IF_UNMODIFIED_SI
 use http::{HeaderMap, Method};
 
 use crate::cache::Cookies;
+use crate::route::overriding;
 
 /// The credentials that a request carries and its key does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +52,9 @@ pub fn passes_by(head: &HeaderMap, has_content: bool) -> Option<&'static str> {
         return Some("request-content");
     }
     let reason = reasons.into_iter().find(|(name, _)| head.contains_key(name)).map(|(_, reason)| reason);
-    reason.or_else(|| names_a_field(head).then_some("connection"))
+    reason
+        .or_else(|| names_a_field(head).then_some("connection"))
+        .or_else(|| overriding::is_said(head).then_some("method-override"))
 }
 
 /// Whether `Connection` says more than the words that every client says.
@@ -109,6 +113,10 @@ mod tests {
         assert_eq!(passes_by(&head("if-match"), false), Some("precondition"));
         assert_eq!(passes_by(&head("if-unmodified-since"), false), Some("precondition"));
         assert_eq!(passes_by(&head("connection"), false), Some("connection"));
+        for name in ["x-http-method-override", "x_http_method_override", "x-http-method", "x-method-override"] {
+            assert_eq!(passes_by(&head(name), false), Some("method-override"), "{name}");
+        }
+        assert_eq!(passes_by(&head("x-http-methods"), false), None);
         let connection = |value| HeaderMap::from_iter([(CONNECTION, HeaderValue::from_static(value))]);
         assert_eq!(passes_by(&connection("Keep-Alive, TE"), false), None);
         assert_eq!(passes_by(&connection("close, Origin"), false), Some("connection"));

@@ -96,7 +96,7 @@ fn check(row: &Json, mut definition: Definition) {
         }
         _ => query = Some(format!("{}={}", sent("carrier_name"), sent("carrier_value_raw"))),
     }
-    let presented = match credential(&definition.format, &definition.carriers, &fields, query.as_deref()) {
+    let presented = match credential(&definition.carriers, &fields, query.as_deref()) {
         Credential::Absent => Presented::Absent,
         Credential::Rejected(reason) => Presented::Rejected(reason),
         Credential::Sent(text) => reading.locate(&text).map_or_else(Presented::Rejected, Presented::Located),

@@ -1,10 +1,6 @@
 //! `json`: a JSON object (RFC 8259) in a string key, under an opaque token. Pure.
-//!
-//! A number beyond what a double can tell, and a text that is no Unicode, are opaque (`loose`), and the others stay readable.
 
-mod loose;
-
-use serde_json::Value;
+mod reader;
 
 use super::datum::{Budget, Datum};
 use super::{MAX_RECORD, Record, Stored, Wanted, Way, token};
@@ -36,7 +32,7 @@ impl Way for Json {
 /// Reads a record.
 ///
 /// # Errors
-/// Why `bytes` are not a record: too large, not JSON (or nested too deeply), or not an object.
+/// Why `bytes` are not a record: too large, not JSON, or not an object.
 pub fn record(wanted: &Wanted, bytes: &[u8]) -> Result<Record, &'static str> {
     let object = decode(bytes)?;
     if !matches!(object, Datum::Map(_)) {
@@ -45,42 +41,15 @@ pub fn record(wanted: &Wanted, bytes: &[u8]) -> Result<Record, &'static str> {
     Record::of(wanted, &object)
 }
 
-/// Decodes a value.
+/// Decodes a value, as apps do ([`reader`]).
 ///
 /// # Errors
-/// It is too large, not JSON, nested too deeply, or has too many values.
+/// It is too large, not JSON, or has too many values.
 pub fn decode(bytes: &[u8]) -> Result<Datum, &'static str> {
     if bytes.len() > MAX_RECORD {
         return Err("record too large");
     }
-    // Stops at a depth of its own, 128.
-    match serde_json::from_slice(bytes) {
-        Ok(value) => plain(value, &mut Budget::of(bytes.len())),
-        Err(_) => loose::decode(bytes),
-    }
-}
-
-const NOT_JSON: &str = "record is not JSON";
-
-/// What serde has read, as data.
-fn plain(value: Value, budget: &mut Budget) -> Result<Datum, &'static str> {
-    budget.spend()?;
-    Ok(match value {
-        Value::Null => Datum::Nothing,
-        Value::Bool(truth) => Datum::Flag(truth),
-        Value::Number(number) => match number.as_i128() {
-            Some(whole) => Datum::Whole(whole),
-            None => number.as_f64().map_or(Datum::Opaque, Datum::Float),
-        },
-        Value::String(text) => Datum::Text(text),
-        Value::Array(items) => {
-            budget.within(|budget| items.into_iter().map(|item| plain(item, budget)).collect()).map(Datum::List)?
-        }
-        Value::Object(entries) => {
-            let pair = |(name, value), budget: &mut Budget| Ok((name, plain(value, budget)?));
-            budget.within(|budget| entries.into_iter().map(|entry| pair(entry, budget)).collect()).map(Datum::Map)?
-        }
-    })
+    reader::read(bytes, &mut Budget::of(bytes.len()))
 }
 
 #[cfg(test)]
@@ -143,6 +112,15 @@ mod tests {
             assert_eq!(user(&format!(r#"{{"user":{{"id":{written}}}}}"#)).as_deref(), Some(told));
         }
         assert!(user_is_untold("9007199254740992.0"), "it may have been rounded");
+    }
+
+    #[test]
+    fn what_an_app_reads_besides_json_locks_nobody_out() {
+        let deep = format!("{}{}", "[".repeat(600), "]".repeat(600));
+        for text in [r#""\ud83d""#, "NaN", "-Infinity", "1e999", &deep] {
+            let json = format!(r#"{{"nick":{text},"user":{{"id":5}}}}"#);
+            assert_eq!(user(&json).as_deref(), Some("5"), "{text:.20}");
+        }
     }
 
     #[test]

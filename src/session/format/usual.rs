@@ -82,11 +82,6 @@ impl Format {
         }
     }
 
-    /// Whether the app may be PHP, which takes a cookie for one that is spelt otherwise. Nobody knows of `custom`.
-    fn has_aliases(&self) -> bool {
-        matches!(self, Self::Php(_) | Self::Laravel(_) | Self::Custom(_))
-    }
-
     /// Whether it makes anything of `secrets`.
     pub fn takes_secrets(&self) -> bool {
         match self {
@@ -94,61 +89,5 @@ impl Format {
             Self::Custom(custom) => custom.is_signed(),
             Self::Json | Self::Hash | Self::Django | Self::Php(_) | Self::Rails | Self::Spring { .. } => false,
         }
-    }
-
-    /// Whether the app takes a cookie called `sent` for the one called `name`, although it is spelt otherwise.
-    ///
-    /// # Why
-    /// PHP makes variables of cookies: `.`, space and `[` in a name become `_`, and `name[x]` is an item of a list called `name`.
-    /// Before 7.4.11 it percent-decoded names as well (CVE-2020-7070).
-    pub fn confuses(&self, name: &str, sent: &[u8]) -> bool {
-        if !self.has_aliases() || sent == name.as_bytes() {
-            return false;
-        }
-        let as_variable = |byte: u8| if matches!(byte, b'.' | b' ' | b'[') { b'_' } else { byte };
-        let mut own = name.bytes().map(as_variable);
-        let mut rest = sent;
-        loop {
-            let next = match rest {
-                [b'%', high, low, after @ ..] => match (hex(*high), hex(*low)) {
-                    (Some(high), Some(low)) => Some((high << 4 | low, after)),
-                    _ => Some((b'%', &rest[1..])),
-                },
-                [byte, after @ ..] => Some((*byte, after)),
-                [] => None,
-            };
-            match (next, own.next()) {
-                (None, None) | (Some((b'[', _)), None) => return true,
-                (Some((byte, after)), Some(wanted)) if as_variable(byte) == wanted => rest = after,
-                _ => return false,
-            }
-        }
-    }
-}
-
-/// What a hexadecimal digit stands for.
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Cipher, Handler};
-    use super::*;
-
-    #[test]
-    fn php_takes_cookies_for_others() {
-        let php = Format::Php(Handler::Php);
-        for sent in ["my.session", "my session", "my[session", "my_session[]", "my_session[a][b]", "%6dy%2Esession"] {
-            assert!(php.confuses("my_session", sent.as_bytes()), "{sent}");
-        }
-        for sent in
-            ["my_session", "My.session", "my_sessio", "my_session2", "my-session", "%my_session", "", "[my_session"]
-        {
-            assert!(!php.confuses("my_session", sent.as_bytes()), "{sent}");
-        }
-        assert!(Format::Custom(std::sync::Arc::default()).confuses("my_session", b"my.session"), "it may be PHP");
-        assert!(Format::Laravel(Cipher::Cbc).confuses("laravel_session", b"laravel[session"));
-        assert!(!Format::Express.confuses("connect_sid", b"connect.sid"));
     }
 }

@@ -1,7 +1,7 @@
 //! The record of a session, as the app words it and as it is stored. Pure.
 //!
-//! 1. The app says a JSON object (RFC 8259) of at most [`MAX_CREATE`] bytes, in UTF-8 or with `\u` escapes, bounded in depth and
-//!    number of values as every record is (`datum`).
+//! 1. The app says a JSON object (RFC 8259) of at most [`MAX_CREATE`] bytes, in UTF-8 or with `\u` escapes, at most 128 levels
+//!    deep, and bounded in number of values as every record is (`datum`).
 //! 2. As JSON it is stored byte for byte as the app said it. As a hash each name is a field, and each value a text: what is no
 //!    text, number or truth value is a fault, `null` is left out, and there are at most [`MAX_FIELDS`].
 //! 3. `created_at` is added, in Unix seconds, unless the app says it itself.
@@ -44,7 +44,9 @@ pub fn made(line: &[u8], as_hash: bool, now: Duration) -> Result<Made, &'static 
         return Err("X-Session-Create is longer than 16 KiB");
     }
     let line = line.trim_ascii();
-    let Ok(Datum::Map(entries)) = json::decode(line) else {
+    // Who reads it later may be more particular than `json`.
+    let is_json = serde_json::from_slice::<serde_json::Value>(line).is_ok();
+    let Some(Datum::Map(entries)) = is_json.then(|| json::decode(line).ok()).flatten() else {
         return Err("X-Session-Create is no JSON object, or too deep");
     };
     let is_dated = entries.iter().any(|(name, _)| name == CREATED_AT);
@@ -134,9 +136,9 @@ mod tests {
 
     #[test]
     fn what_is_no_object_within_the_bounds_is_a_fault() {
-        let deep = format!("{{\"a\":{}{}}}", "[".repeat(70), "]".repeat(70));
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(140), "]".repeat(140));
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_CREATE));
-        for bad in ["", "{", "[]", "true", "{\"a\":1}x", &deep, &long] {
+        for bad in ["", "{", "[]", "true", "{\"a\":1}x", "{\"a\":NaN}", &deep, &long] {
             assert!(made(bad.as_bytes(), false, NOW).is_err(), "{}", &bad[..bad.len().min(20)]);
         }
     }
