@@ -10,6 +10,7 @@
 
 mod entitlement;
 mod passing;
+mod preflight;
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -20,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Layer;
@@ -195,12 +196,9 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Whether it is a CORS preflight (Fetch §4.8): it asks what the real request may do, and carries no credentials.
+    /// Whether it is a CORS preflight: see [`preflight`].
     pub fn is_preflight(&self) -> bool {
-        let fields = self.request.headers();
-        *self.request.method() == Method::OPTIONS
-            && fields.contains_key(header::ORIGIN)
-            && fields.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        *self.request.method() == Method::OPTIONS && preflight::is_one(&self.request)
     }
 
     /// The same request once more, without content and without what the stores answered: for what is asked beside it, or

@@ -4,6 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ::redis::Pipeline;
+use http::Response;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use tower::Layer;
 
@@ -17,11 +19,13 @@ use super::store::memory::MemoryStore;
 use super::store::redis::{self, Told};
 use super::store::remembered::Remembered;
 use super::verdict::{Admission, Found, Verdict, admit, judge};
-use super::{Definition, OnRoute, Preflight, identity, login};
+use super::{Definition, Mode, OnRoute, Preflight, identity, login};
+use crate::body::Body;
 use crate::clock::Clock;
 use crate::exchange::{self, Answer, Either, Exchange, Next, Presented, Principal, Slot, pass};
 use crate::gather::Ask;
 use crate::redis_pool::near::Counts;
+use crate::route::overriding;
 use crate::telemetry::registry::{Counter, Registry};
 
 /// Where the records are.
@@ -90,9 +94,13 @@ impl Session {
         }))
     }
 
-    /// Whether it passes without being looked at (rule 7 of the room).
+    /// Whether it passes without being judged (rule 7 of the room).
     pub(super) fn lets_through(&self, exchange: &Exchange) -> bool {
-        self.definition.preflight == Preflight::Pass && exchange.is_preflight()
+        if self.definition.preflight != Preflight::Pass || !exchange.is_preflight() {
+            return false;
+        }
+        let fields = exchange.request.headers();
+        !overriding::is_said(fields) && credential(&self.definition.carriers, fields, None) == Credential::Absent
     }
 
     /// Finds out which session the client says is its own, once.
@@ -321,7 +329,11 @@ pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next
     exchange::layer(move |mut exchange: Box<Exchange>, next: S| {
         if session.lets_through(&exchange) {
             session.strip_credential(&mut exchange);
-            return Either::passed(pass(next, exchange));
+            let answer = pass(next, exchange);
+            return match session.on_route.mode {
+                Mode::Required => Either::itself(async move { without_content(answer.await) }),
+                Mode::Optional | Mode::Observe => Either::passed(answer),
+            };
         }
         let verdict = session.judge(&mut exchange);
         session.record(&verdict, &exchange);
@@ -338,4 +350,13 @@ pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next
             Admission::Refuse(reply) => Either::answered(exchange.refuse(&reply)),
         }
     })
+}
+
+/// The answer to a preflight: all that a browser reads of it.
+fn without_content(mut answer: Response<Body>) -> Response<Body> {
+    *answer.body_mut() = Body::empty();
+    for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_RANGE, TRANSFER_ENCODING, TRAILER] {
+        answer.headers_mut().remove(name);
+    }
+    answer
 }

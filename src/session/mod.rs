@@ -10,7 +10,8 @@
 //! 6. A store that cannot be read is 503 with `Retry-After` in either mode, never 401 and never a pass: an outage is
 //!    neither a logout nor a reason to show somebody the page of a stranger.
 //! 7. A CORS preflight (Fetch §4.8) carries no credentials by design and passes without any; or, by setting (`preflight`), it is
-//!    judged like any other request.
+//!    judged like any other request. What carries a credential, content, or another method in a field is none. Where a login is
+//!    required, of the app's answer only the head goes on: no browser reads more.
 //! 8. The app learns who is logged in from the identity fields. What a client sends under their names, in any
 //!    spelling, is removed on every route.
 //! 9. Records are read, never written, and their TTL is left alone: they are the app's. Where `touch` is set, a session in use is

@@ -305,10 +305,18 @@ fn a_preflight_needs_no_login_unless_the_session_says_so() {
             ("OPTIONS", &[method], 401),
             ("GET", &[origin, method], 401),
             ("OPTIONS", &[origin, method, login], 200),
+            ("OPTIONS", &[origin, method, ("Cookie", "a=b")], 401),
+            ("OPTIONS", &[origin, method, ("Authorization", "Bearer nobody-0123456789")], 401),
+            ("OPTIONS", &[origin, method, ("X-HTTP-Method-Override", "PUT")], 401),
+            ("OPTIONS", &[("Origin", ""), method], 401),
         ] {
             assert_eq!(ask(verb, "/x", fields).status, status, "{preflight} {verb} {fields:?}");
         }
         assert_eq!(ask("OPTIONS", "/maybe", &[origin, method]).status, 200, "{preflight}");
+        assert_eq!(sidegate.client().ask("OPTIONS", "/x", &[origin, method], b"a=b").status, 401, "with content");
+        if alone == 200 {
+            assert_eq!((answer.text().as_str(), answer.field("content-length")), ("", Some("0")), "no page is shown");
+        }
         assert_eq!(ask("OPTIONS", "/spa", &[origin, ("Access-Control-Request-Method", "GET")]).status, 204, "by cors");
         let fields = ["-H", "Origin: https://spa.test", "-H", "Access-Control-Request-Method: PUT"];
         let explain = ["explain", "--admin", sidegate.admin(), "OPTIONS", "http://app.test/x", "--json"];

@@ -75,9 +75,9 @@ fn value(marshalled: Marshalled<'_>) -> Result<Datum, &'static str> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::MAX_RECORD;
     use super::super::fixtures::{agree, is_bounded, live};
     use super::super::php::odd::fuzz;
-    use super::super::MAX_RECORD;
     use super::super::tests::wanted;
     use super::*;
     use crate::session::{Carrier, Definition, Format};

@@ -324,7 +324,8 @@ mod tests {
         {
             assert_eq!(text(json), Ok(Datum::Opaque), "{json}");
         }
-        for (json, expected) in [(r"\ud83d\ude00", "😀"), (r"\u0041\u0042", "AB"), (r"\ud83d\ude00\ud83d\ude00", "😀😀")]
+        for (json, expected) in
+            [(r"\ud83d\ude00", "😀"), (r"\u0041\u0042", "AB"), (r"\ud83d\ude00\ud83d\ude00", "😀😀")]
         {
             assert_eq!(text(json), Ok(Datum::Text(expected.into())), "{json}");
         }
