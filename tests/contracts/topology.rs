@@ -56,7 +56,11 @@ fn keys() -> Vec<String> {
 
 /// A link over which every node of the cluster can be reached.
 async fn link_over(cluster: &RedisCluster) -> Link {
-    let link = Link::new(&settings(&cluster.url()), &[SCRIPT], &Registry::new(1), 0);
+    link_with(settings(&cluster.url())).await
+}
+
+async fn link_with(settings: Settings) -> Link {
+    let link = Link::new(&settings, &[SCRIPT], &Registry::new(1), 0);
     every_node_answers(&link).await;
     link
 }
@@ -312,7 +316,8 @@ fn a_master_that_is_away_while_others_answer_is_named_in_the_log_and_so_is_its_r
 fn nobody_notices_that_a_replica_takes_over_by_hand() {
     let cluster = Arc::new(RedisCluster::start());
     on_a_worker(async {
-        let link = link_over(&cluster).await;
+        // The master holds its clients for up to 5 s while it hands over.
+        let link = link_with(Settings { timeout: Duration::from_secs(20), ..settings(&cluster.url()) }).await;
         let traffic = Traffic::start(&link, keys(), false);
         traffic.goes_on(500).await;
         for replica in [3, 0] {
