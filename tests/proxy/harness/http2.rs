@@ -1,9 +1,14 @@
 //! A client of HTTP/2 in cleartext, with prior knowledge (RFC 9113 §3.3).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Body;
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::task::JoinHandle;
 
 use super::PATIENCE;
 
@@ -22,13 +27,8 @@ pub struct Answer {
 
 /// Sends all requests at once over one connection; each with its trailers, if any. The answers are in the requests' order.
 pub fn ask(address: &str, requests: Vec<(Request<Bytes>, Option<HeaderMap>)>) -> Vec<Answer> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let work = async {
-        let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
-        let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .expect("an HTTP/2 handshake");
-        let driver = tokio::spawn(connection);
+    within(PATIENCE, async {
+        let (sender, driver) = connected(address).await;
         let asked: Vec<_> = requests
             .into_iter()
             .map(|(request, trailers)| {
@@ -50,20 +50,31 @@ pub fn ask(address: &str, requests: Vec<(Request<Bytes>, Option<HeaderMap>)>) ->
         drop(sender);
         driver.abort();
         answers
-    };
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("HTTP/2 answers in time") })
+    })
+}
+
+/// Does `work` on this thread; at most for so long.
+fn within<T>(limit: Duration, work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { tokio::time::timeout(limit, work).await.expect("HTTP/2 answers in time") })
+}
+
+/// A connection, and what drives it.
+async fn connected<B>(address: &str) -> (SendRequest<B>, JoinHandle<hyper::Result<()>>)
+where
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (sender, connection) = handshake.await.expect("an HTTP/2 handshake");
+    (sender, tokio::spawn(connection))
 }
 
 /// Announces content and sends half of it; the status of the answer.
 pub fn ask_and_stall(address: &str, target: &str) -> StatusCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let work = async {
-        let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-                .await
-                .expect("a handshake");
-        let driver = tokio::spawn(connection);
+    within(PATIENCE, async {
+        let (mut sender, driver) = connected(address).await;
         let content = Full::new(Bytes::from_static(b"x")).boxed();
         let never = content.with_trailers(std::future::pending());
         let request = Request::post(format!("http://{address}{target}")).header("content-length", "2");
@@ -71,8 +82,7 @@ pub fn ask_and_stall(address: &str, target: &str) -> StatusCode {
         let status = sender.send_request(request).await.expect("an answer").status();
         driver.abort();
         status
-    };
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("an HTTP/2 answer in time") })
+    })
 }
 
 /// Sends `request`, calls `begun`, which waits until it is under way, resets it (CANCEL), and calls `left`; the connection stays until
@@ -83,14 +93,8 @@ pub fn ask_and_leave(
     begun: impl FnOnce() + Send + 'static,
     left: impl FnOnce() + Send + 'static,
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let work = async {
-        let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-                .await
-                .expect("a handshake");
-        let driver = tokio::spawn(connection);
+    within(4 * PATIENCE, async {
+        let (mut sender, driver) = connected(address).await;
         let asked = tokio::spawn({
             let answer = sender.send_request(request);
             async move { answer.await.is_ok() }
@@ -100,7 +104,5 @@ pub fn ask_and_leave(
         asked.abort();
         tokio::task::spawn_blocking(left).await.expect("it has been left");
         driver.abort();
-    };
-    runtime
-        .block_on(async { tokio::time::timeout(4 * PATIENCE, work).await.expect("what is waited for comes in time") });
+    });
 }
