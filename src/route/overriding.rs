@@ -1,20 +1,41 @@
-//! Methods that a request says it is of, besides its own. Pure.
+//! Methods that a request says it is of, besides its own, and which route it meets then. Pure.
 //!
 //! 1. They stand in `X-HTTP-Method-Override`, `X-HTTP-Method` and `X-Method-Override`, in any spelling that an app takes for one of
 //!    these, and in the parameter `_method` of the query; in any case, and of several any may count.
 //! 2. `_method` in content is not seen: what is forwarded is not read here.
+//! 3. What neither a route of the table names nor a standard (RFC 9110, RFC 5789) is no method. More than [`MOST`] others are
+//!    refused, never left out.
+//! 4. The request meets the strictest of the routes of all its methods; if none is as strict as all others, it is refused.
+//! 5. If one of its methods meets no route, or a path that is refused, that is its answer.
 //!
 //! # Why
-//! Rails, Laravel, Symfony, ASP.NET and `method-override` do what these say, most of them for POST alone. No standard knows them.
+//! Rails, Laravel, Symfony, ASP.NET and `method-override` do what these say, for POST alone; WordPress (`serve_request` of its REST
+//! API) for any method, GET too. No standard knows them.
 
+use http::header::HOST;
 use http::{HeaderMap, HeaderName, Method, Request};
 
+use super::strictness::Strict;
+use super::table::{Found, Table};
 use crate::exchange::spelling::{Decoded, alike, is_read_as};
 
 const FIELDS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 const PARAMETER: &[u8] = b"_method";
 
-/// Methods that are looked at: what says more, says them to nobody.
+/// Methods that an app may know though no route names them.
+const KNOWN: [Method; 9] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::CONNECT,
+    Method::OPTIONS,
+    Method::TRACE,
+    Method::PATCH,
+];
+
+/// Methods that a request may say besides its own.
 const MOST: usize = 8;
 
 /// Whether a field of `head` says another method.
@@ -27,13 +48,48 @@ fn says(name: &HeaderName) -> bool {
     FIELDS.iter().any(|field| alike(field.as_bytes(), name))
 }
 
-/// The methods that `request` says it is of, each once, without its own; at most [`MOST`].
-pub fn others<B>(request: &Request<B>) -> Vec<Method> {
+impl<T: Strict> Table<T> {
+    /// The most specific route for `request`, also if it says other methods than its own.
+    pub fn find_for<B>(&self, request: &Request<B>) -> Found<'_, T> {
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let find = |method: &Method| self.find(host, method, request.uri().path());
+        let own = find(request.method());
+        if self.methods().is_empty() || !matches!(own, Found::Route { .. }) {
+            return own;
+        }
+        match others(request, self.methods()) {
+            None => Found::OfSeveralMethods,
+            Some(others) if others.is_empty() => own,
+            Some(others) => strictest(own, others.iter().map(find)),
+        }
+    }
+}
+
+/// Rules 4 and 5: of routes the first that is as strict as all; of refusals the first.
+fn strictest<'t, T: Strict>(own: Found<'t, T>, others: impl Iterator<Item = Found<'t, T>>) -> Found<'t, T> {
+    let mut met = Vec::new();
+    for found in std::iter::once(own).chain(others) {
+        match found {
+            Found::Route { target, parameters } => met.push((target, parameters)),
+            refused => return refused,
+        }
+    }
+    let most = met.iter().position(|(one, _)| met.iter().all(|(other, _)| one.is_as_strict_as(other)));
+    match most.map(|at| met.swap_remove(at)) {
+        Some((target, parameters)) => Found::Route { target, parameters },
+        None => Found::OfSeveralMethods,
+    }
+}
+
+/// The methods that `request` says it is of, each once, without its own, if a route is `named` by them or a standard knows them;
+/// `None`: more than [`MOST`].
+fn others<B>(request: &Request<B>, named: &[Method]) -> Option<Vec<Method>> {
     let mut others = Vec::new();
     let mut add = |text: &[u8]| {
         for word in text.split(|byte| *byte == b',') {
             let Ok(method) = Method::from_bytes(&word.trim_ascii().to_ascii_uppercase()) else { continue };
-            if method != request.method() && !others.contains(&method) && others.len() < MOST {
+            let is_method = KNOWN.contains(&method) || named.contains(&method);
+            if is_method && method != request.method() && !others.contains(&method) {
                 others.push(method);
             }
         }
@@ -47,20 +103,27 @@ pub fn others<B>(request: &Request<B>) -> Vec<Method> {
             add(&Decoded(value.as_bytes()).collect::<Vec<u8>>());
         }
     }
-    others
+    (others.len() <= MOST).then_some(others)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn said(target: &str, fields: &[(&str, &str)]) -> String {
-        let mut request = Request::post(target);
+    fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().method(method).uri(target);
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        let request = request.body(()).unwrap();
-        others(&request).iter().map(Method::as_str).collect::<Vec<_>>().join(" ")
+        request.body(()).unwrap()
+    }
+
+    fn said(target: &str, fields: &[(&str, &str)]) -> String {
+        let named = ["BREW", "MOW", "PROPFIND"].map(|name| name.parse().unwrap());
+        match others(&request("POST", target, fields), &named) {
+            Some(others) => others.iter().map(Method::as_str).collect::<Vec<_>>().join(" "),
+            None => "too many".into(),
+        }
     }
 
     #[test]
@@ -77,9 +140,16 @@ mod tests {
 
     #[test]
     fn what_is_no_method_or_the_requests_own_is_no_other() {
-        let nothing = [("X-HTTP-Method", ""), ("X-Method-Override", "Post"), ("X-HTTP-Method-Override", "a b")];
+        let nothing = [("X-HTTP-Method", "M1"), ("X-Method-Override", "Post"), ("X-HTTP-Method-Override", "a b")];
         assert_eq!(said("/a?_method=POST&method=PUT&x_method=PUT&_method", &nothing), "");
-        let many: Vec<String> = (0..50).map(|number| format!("M{number}")).collect();
-        assert_eq!(said("/a", &[("X-HTTP-Method", &many.join(","))]).split(' ').count(), MOST);
+    }
+
+    #[test]
+    fn no_number_of_words_hides_a_method_and_too_many_methods_are_refused() {
+        let junk: Vec<String> = (0..50).map(|number| format!("M{number}")).collect();
+        assert_eq!(said("/a?_method=DELETE", &[("X-HTTP-Method", &junk.join(","))]), "DELETE");
+        let most = "GET,HEAD,PUT,DELETE,OPTIONS,TRACE,PATCH,BREW";
+        assert_eq!(said("/a?_method=get", &[("X-HTTP-Method", most)]).split(' ').count(), MOST);
+        assert_eq!(said("/a?_method=MOW", &[("X-HTTP-Method", most)]), "too many");
     }
 }

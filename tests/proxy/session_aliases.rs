@@ -173,6 +173,25 @@ fn a_demand_on_one_method_holds_for_who_says_that_method_otherwise() {
 }
 
 #[test]
+fn words_that_are_no_methods_hide_none() {
+    let (redis, app) = (redis(), Origin::saying("app"));
+    let routes = "[[route]]\npath = \"/mo/{*rest}\"\nmethods = [\"DELETE\"]\n\
+                  session = { use = \"web\", require = { role = \"admin\" } }\n\
+                  [[route]]\npath = \"/mo/{*rest}\"\nmethods = [\"BREW\"]\n\
+                  [[route]]\npath = \"/{*rest}\"\n";
+    let sidegate = started(&redis, &app, routes);
+    let ask = |words: &str| {
+        let (cookie, field) = (format!("my_session={OWN}"), ("X-HTTP-Method", words));
+        sidegate.client().ask("POST", "/mo/1?_method=DELETE", &[("Cookie", &cookie), field], b"").status
+    };
+    assert_eq!(ask("A,B,C,D,E,F,G,H"), 403);
+    assert_eq!(ask(&"A,".repeat(500)), 403);
+    assert_eq!(ask("GET,HEAD,PUT,OPTIONS,TRACE,PATCH,CONNECT"), 403);
+    assert_eq!(ask("GET,HEAD,PUT,OPTIONS,TRACE,PATCH,CONNECT,BREW"), 400, "more than are looked at");
+    assert_eq!(app.count(), 0);
+}
+
+#[test]
 fn a_method_whose_route_is_neither_stricter_nor_looser_is_refused() {
     let app = Origin::saying("app");
     let limit = |name: &str| format!("[limit.{name}]\nkey = \"address\"\nquota = \"1000 per hour\"\n");
