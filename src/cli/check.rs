@@ -21,6 +21,7 @@ use crate::redis_pool::fault::Fault;
 use crate::redis_pool::near::{Mode as Told, covering};
 use crate::redis_pool::topology::roll_call;
 use crate::redis_pool::tracking::probe;
+use crate::route::strictness::Demanding;
 use crate::session::settings::Requirement;
 use crate::session::{Definition, Mode};
 use crate::upstream::hop;
@@ -131,7 +132,7 @@ fn overridable(settings: &Settings) -> Vec<String> {
             other.pattern.takes(&Method::POST)
                 && other.pattern.takes_paths_of(pattern, settings.paths.case)
                 && (other.pattern.hosts.is_empty() || other.pattern.hosts == pattern.hosts)
-                && !other.strictness(routes).holds_to_as_much_as(&strictness)
+                && !other.strictness(routes).demands_as_much_as(&strictness)
         })?;
         Some(format!(
             "route `{}`: a POST whose content says another method (`_method`, as Rails, Laravel and Symfony read it) meets \

@@ -5,17 +5,22 @@
 //! 2. `_method` in content is not seen: what is forwarded is not read here.
 //! 3. What neither a route of the table names nor a standard (RFC 9110, RFC 5789) is no method. More than [`MOST`] others are
 //!    refused, never left out.
-//! 4. The request meets the strictest of the routes of all its methods; if none is as strict as all others, it is refused.
+//! 4. The request meets the route of its own method, if that demands as much of a login ([`Demanding`]) as the routes of all others;
+//!    else the first that does; if none does, it is refused.
 //! 5. If one of its methods meets no route, or a path that is refused, that is its answer.
 //!
 //! # Why
 //! Rails, Laravel, Symfony, ASP.NET and `method-override` do what these say, for POST alone; WordPress (`serve_request` of its REST
 //! API) for any method, GET too. No standard knows them.
+//!
+//! Rule 4 looks at the login alone: whom a route lets pass is what must not be got around. Limits, caches and what a write
+//! invalidates are its own method's, which the request is of, whatever the app makes of it; to refuse wherever these differ refused
+//! what usual clients send.
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, Method, Request};
 
-use super::strictness::Strict;
+use super::strictness::{Demanding, Strict};
 use super::table::{Found, Table};
 use crate::exchange::spelling::{Decoded, alike, is_read_as};
 
@@ -48,7 +53,7 @@ fn says(name: &HeaderName) -> bool {
     FIELDS.iter().any(|field| alike(field.as_bytes(), name))
 }
 
-impl<T: Strict> Table<T> {
+impl<T: Strict + Demanding> Table<T> {
     /// The most specific route for `request`, also if it says other methods than its own.
     pub fn find_for<B>(&self, request: &Request<B>) -> Found<'_, T> {
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
@@ -60,13 +65,13 @@ impl<T: Strict> Table<T> {
         match others(request, self.methods()) {
             None => Found::OfSeveralMethods,
             Some(others) if others.is_empty() => own,
-            Some(others) => strictest(own, others.iter().map(find)),
+            Some(others) => most_demanding(own, others.iter().map(find)),
         }
     }
 }
 
-/// Rules 4 and 5: of routes the first that is as strict as all; of refusals the first.
-fn strictest<'t, T: Strict>(own: Found<'t, T>, others: impl Iterator<Item = Found<'t, T>>) -> Found<'t, T> {
+/// Rules 4 and 5: of routes the first that demands as much of a login as all; of refusals the first.
+fn most_demanding<'t, T: Demanding>(own: Found<'t, T>, others: impl Iterator<Item = Found<'t, T>>) -> Found<'t, T> {
     let mut met = Vec::new();
     for found in std::iter::once(own).chain(others) {
         match found {
@@ -74,7 +79,7 @@ fn strictest<'t, T: Strict>(own: Found<'t, T>, others: impl Iterator<Item = Foun
             refused => return refused,
         }
     }
-    let most = met.iter().position(|(one, _)| met.iter().all(|(other, _)| one.is_as_strict_as(other)));
+    let most = met.iter().position(|(one, _)| met.iter().all(|(other, _)| one.demands_as_much_as(other)));
     match most.map(|at| met.swap_remove(at)) {
         Some((target, parameters)) => Found::Route { target, parameters },
         None => Found::OfSeveralMethods,
@@ -109,6 +114,8 @@ fn others<B>(request: &Request<B>, named: &[Method]) -> Option<Vec<Method>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::Paths;
+    use crate::route::pattern::Pattern;
 
     fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Request<()> {
         let mut request = Request::builder().method(method).uri(target);
@@ -151,5 +158,57 @@ mod tests {
         let most = "GET,HEAD,PUT,DELETE,OPTIONS,TRACE,PATCH,BREW";
         assert_eq!(said("/a?_method=get", &[("X-HTTP-Method", most)]).split(' ').count(), MOST);
         assert_eq!(said("/a?_method=MOW", &[("X-HTTP-Method", most)]), "too many");
+    }
+
+    /// What a route demands: letters, of which it may lack none.
+    struct Demands(&'static str);
+
+    impl Strict for Demands {
+        fn is_as_strict_as(&self, _: &Self) -> bool {
+            false
+        }
+    }
+
+    impl Demanding for Demands {
+        fn demands_as_much_as(&self, other: &Self) -> bool {
+            other.0.chars().filter(char::is_ascii_lowercase).all(|demand| self.0.contains(demand))
+        }
+    }
+
+    #[test]
+    fn a_request_of_several_methods_meets_the_first_route_that_demands_as_much_of_a_login_as_all() {
+        let route = |(methods, demands): (&str, &'static str)| {
+            let methods = methods.split(',').map(|method| method.parse().unwrap()).collect();
+            (Pattern::parse("/x", Vec::new(), methods).unwrap(), Demands(demands))
+        };
+        // The capital letter tells the route, the others what it demands.
+        let routes = [("GET", "G"), ("POST", "P"), ("PUT", "Ua"), ("DELETE", "Dab"), ("PATCH", "Hc"), ("BREW", "B")];
+        let table = Table::new(Paths::default(), routes.map(route).into());
+        let meets = |method: &str, said: &str| match table.find_for(&request(method, "/x", &[("X-HTTP-Method", said)]))
+        {
+            Found::Route { target, .. } => target.0,
+            Found::OfSeveralMethods => "400",
+            Found::MethodNotAllowed { .. } => "405",
+            _ => "another",
+        };
+        for (method, said, met) in [
+            ("POST", "", "P"),
+            ("POST", "GET", "P"),
+            ("POST", "BREW,GET", "P"),
+            ("POST", "junk", "P"),
+            ("POST", "PUT", "Ua"),
+            ("POST", "PUT,DELETE", "Dab"),
+            ("POST", "DELETE,GET,PUT", "Dab"),
+            ("DELETE", "POST,PUT", "Dab"),
+            ("PUT", "PATCH", "400"),
+            ("POST", "PUT,PATCH", "400"),
+            ("POST", "OPTIONS", "405"),
+            ("POST", "PUT,PATCH,OPTIONS", "405"),
+            ("OPTIONS", "GET", "405"),
+            ("GET", "DELETE", "Dab"),
+            ("GET", "POST", "G"),
+        ] {
+            assert_eq!(meets(method, said), met, "{method} {said}");
+        }
     }
 }

@@ -51,7 +51,7 @@ pub enum Found<'t, T> {
     Nowhere,
     /// The app may read the path in a way that meets another route: 400. Says why.
     Ambiguous(Ambiguity),
-    /// The request is of too many methods, or none of their routes is the strictest: 400.
+    /// The request is of too many methods, or none of their routes demands all of a login that the others do: 400.
     OfSeveralMethods,
 }
 
