@@ -109,6 +109,21 @@ impl<T> Table<T> {
         (0..self.routes.len()).filter_map(|later| Some((later, self.shadow(later)?))).collect()
     }
 
+    /// The routes that a request of `method` meets on a path that `pattern` takes and no literal names: one on each of its hosts.
+    pub fn met_by(&self, method: &Method, pattern: &Pattern) -> Vec<&T> {
+        let segments = pattern.segments.iter().map(|segment| match segment {
+            Segment::Literal(text) => text.as_str(),
+            // No literal has braces.
+            Segment::One(_) | Segment::Rest(_) => "{}",
+        });
+        let path = segments.collect::<Vec<_>>().join("/");
+        let hosts = if pattern.hosts.is_empty() { vec![None] } else { pattern.hosts.iter().map(Some).collect() };
+        let meets = |host: Option<&String>| {
+            self.index(host.map(String::as_str), &path, &|index| self.routes[index].0.takes(method))
+        };
+        hosts.into_iter().filter_map(meets).map(|index| &self.routes[index].1).collect()
+    }
+
     /// The methods that routes name, each once.
     pub(super) fn methods(&self) -> &[Method] {
         &self.methods
@@ -420,6 +435,26 @@ mod tests {
         assert_eq!(found(&table, "HEAD", "h", "/a"), "GET - /a");
         assert_eq!(found(&table, "PUT", "h", "/a"), "PUT - /{x}");
         assert_eq!(found(&table, "OPTIONS", "h", "/a"), "allow [GET, HEAD, POST, PUT]");
+    }
+
+    #[test]
+    fn what_a_method_meets_on_the_paths_of_a_pattern_is_the_most_specific_route_that_takes_it() {
+        let table = table(&[
+            "GET - /a/{*rest}",
+            "POST - /a/{*rest}",
+            "DELETE - /a/{*rest}",
+            "- *.x.org /{*rest}",
+            "- - /{*rest}",
+        ]);
+        for (of, met) in [
+            ("DELETE - /a/{*rest}", vec!["POST - /a/{*rest}"]),
+            ("DELETE - /a/{id}", vec!["POST - /a/{*rest}"]),
+            ("DELETE - /b", vec!["- - /{*rest}"]),
+            ("DELETE h,*.x.org /a/b", vec!["POST - /a/{*rest}", "- *.x.org /{*rest}"]),
+            ("DELETE - /", vec!["- - /{*rest}"]),
+        ] {
+            assert_eq!(table.met_by(&Method::POST, &pattern(of)).into_iter().copied().collect::<Vec<_>>(), met, "{of}");
+        }
     }
 
     #[test]
