@@ -21,6 +21,8 @@ use crate::redis_pool::fault::Fault;
 use crate::redis_pool::near::{Mode as Told, covering};
 use crate::redis_pool::topology::roll_call;
 use crate::redis_pool::tracking::probe;
+use crate::route::strictness::Demanding;
+use crate::route::table::Table;
 use crate::session::settings::Requirement;
 use crate::session::{Definition, Mode};
 use crate::upstream::hop;
@@ -118,21 +120,18 @@ fn unlike(settings: &Settings) -> Vec<String> {
     warnings
 }
 
-/// Routes that demand more for some methods than another of the same path does for POST: `_method` in content is not seen.
+/// Routes that demand more for some methods than what a POST of the same path meets: `_method` in content is not seen.
 fn overridable(settings: &Settings) -> Vec<String> {
     let routes = &settings.routes;
+    let table = Table::new(settings.paths, routes.iter().map(|route| (route.pattern.clone(), route)).collect());
     let guarded = routes.iter().filter(|route| {
         let methods = &route.pattern.methods;
         route.session.is_some() && methods.iter().any(is_overriding) && !methods.contains(&Method::POST)
     });
     let warning = |guarded: &RouteSettings| {
         let (pattern, strictness) = (&guarded.pattern, guarded.strictness(routes));
-        let instead = routes.iter().find(|other| {
-            other.pattern.takes(&Method::POST)
-                && other.pattern.takes_paths_of(pattern, settings.paths.case)
-                && (other.pattern.hosts.is_empty() || other.pattern.hosts == pattern.hosts)
-                && !other.strictness(routes).holds_to_as_much_as(&strictness)
-        })?;
+        let met = table.met_by(&Method::POST, pattern);
+        let instead = met.into_iter().find(|met| !met.strictness(routes).demands_as_much_as(&strictness))?;
         Some(format!(
             "route `{}`: a POST whose content says another method (`_method`, as Rails, Laravel and Symfony read it) meets \
              route `{}`, which demands less of a login. Content is not read here: turn that off in the app, or demand \
@@ -378,6 +377,13 @@ limit calm (10 per second by address, burst 1, delay at most 1s), cache pages (o
         assert_eq!(warned(admins, "methods = [\"GET\"]"), quiet, "a POST meets none");
         assert_eq!(warned(&admins.replace("DELETE", "GET"), ""), quiet, "no app lets a POST stand for it");
         assert_eq!(warned(&admins.replace("[\"", "[\"POST\", \""), ""), quiet, "it takes the POST itself");
+        let posts =
+            format!("methods = [\"GET\"]\n[[route]]\npath = \"/a/{{id}}\"\n{}", admins.replace("DELETE", "POST"));
+        assert_eq!(
+            warned(admins, &format!("{posts}\n[[route]]\npath = \"/{{*rest}}\"")),
+            quiet,
+            "a POST meets the guarded one"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use http::header::HOST;
 
 use super::canonical::Ambiguity;
 use super::cors::{self, Cors};
-use super::strictness::{Strict, Strictness};
+use super::strictness::{Demanding, Strict, Strictness};
 use super::table::{Found, Table};
 use crate::exchange::{self, Either, Exchange, Next, pass};
 use crate::local_reply::LocalReply;
@@ -31,6 +31,12 @@ pub struct Bound<S> {
 impl<S> Strict for Bound<S> {
     fn is_as_strict_as(&self, other: &Self) -> bool {
         self.strictness.is_as_strict_as(&other.strictness)
+    }
+}
+
+impl<S> Demanding for Bound<S> {
+    fn demands_as_much_as(&self, other: &Self) -> bool {
+        self.strictness.demands_as_much_as(&other.strictness)
     }
 }
 

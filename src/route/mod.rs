@@ -11,8 +11,9 @@
 //!    exist if none meets any. Otherwise it is refused (400),
 //! 6. or, where the configuration says so, it meets the strictest of these routes ([`strictness`]), and is refused only if
 //!    none is as strict as all others, or one of the readings meets none.
-//! 7. Where routes differ by method, a request that says it is of another one ([`overriding`]) meets the strictest of the routes of
-//!    all its methods; it is refused if none is as strict as all others (400), or if one of its methods meets none (405).
+//! 7. Where routes differ by method, a request that says it is of another one ([`overriding`]) meets the route of its own method, if
+//!    that demands as much of a login as those of the others; else the one that demands most. It is refused if none demands all that
+//!    the others do (400), or if one of its methods meets none (405).
 //!
 //! # Why
 //! Host before path is how virtual hosts are read everywhere (Gateway API, RFC 9110 §7.4): a host's own routes are a world

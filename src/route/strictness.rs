@@ -9,6 +9,8 @@
 //! 5. it lets WebSockets pass only if the other does;
 //! 6. it takes no more content than the other.
 //!
+//! Of a login alone a route demands as much as another, if rule 2 holds, or if the other refuses nobody.
+//!
 //! # Why
 //! Of the routes that an ambiguous path may meet, the one that is as strict as all others can stand for them. Most sets of
 //! routes have none: then there is nothing to apply. A policy put together from several would be one that nobody has
@@ -20,6 +22,12 @@ use std::sync::Arc;
 pub trait Strict {
     /// Whether it is as strict as `other`, in every respect.
     fn is_as_strict_as(&self, other: &Self) -> bool;
+}
+
+/// What makes demands of a login.
+pub trait Demanding {
+    /// Whether it demands all that `other` demands.
+    fn demands_as_much_as(&self, other: &Self) -> bool;
 }
 
 /// How firmly a route holds to its session, the loosest first.
@@ -54,13 +62,28 @@ pub struct Strictness {
 
 impl Strictness {
     /// Rule 2 alone.
-    pub fn holds_to_as_much_as(&self, other: &Self) -> bool {
+    fn holds_to_as_much_as(&self, other: &Self) -> bool {
         let session = match (&self.session, &other.session) {
             (_, None) => true,
             (None, Some(_)) => false,
             (Some((own, hold)), Some((theirs, other))) => own == theirs && hold >= other,
         };
         session && other.demands.iter().all(|demand| self.demands.contains(demand))
+    }
+
+    /// Whatever login comes, or none, passes.
+    fn refuses_nobody(&self) -> bool {
+        match &self.session {
+            None | Some((_, Hold::Observed)) => true,
+            Some((_, Hold::Optional)) => self.demands.is_empty(),
+            Some((_, Hold::Required)) => false,
+        }
+    }
+}
+
+impl Demanding for Strictness {
+    fn demands_as_much_as(&self, other: &Self) -> bool {
+        other.refuses_nobody() || self.holds_to_as_much_as(other)
     }
 }
 
@@ -116,5 +139,26 @@ mod tests {
         {
             assert!(!one.is_as_strict_as(&other) && !other.is_as_strict_as(&one), "{one:?} {other:?}");
         }
+    }
+
+    #[test]
+    fn of_a_login_a_route_that_refuses_nobody_demands_nothing() {
+        let web = |hold| Strictness { session: Some(("web".into(), hold)), ..Strictness::default() };
+        let admins = |hold| Strictness { demands: vec!["role admin".into()], ..web(hold) };
+        let limited = Strictness { limits: vec!["login".into()], max_body: Some(1), ..Strictness::default() };
+        let nothing =
+            [Strictness::default(), limited, web(Hold::Observed), admins(Hold::Observed), web(Hold::Optional)];
+        for one in &nothing {
+            assert!(nothing.iter().all(|other| one.demands_as_much_as(other)), "{one:?}");
+            for more in [web(Hold::Required), admins(Hold::Required), admins(Hold::Optional)] {
+                assert!(more.demands_as_much_as(one) && !one.demands_as_much_as(&more), "{more:?} {one:?}");
+            }
+        }
+        assert!(admins(Hold::Required).demands_as_much_as(&web(Hold::Required)));
+        assert!(!web(Hold::Required).demands_as_much_as(&admins(Hold::Required)));
+        let (one, other) = (web(Hold::Required), admins(Hold::Optional));
+        assert!(!one.demands_as_much_as(&other) && !other.demands_as_much_as(&one));
+        let elsewhere = Strictness { session: Some(("other".into(), Hold::Required)), ..Strictness::default() };
+        assert!(!one.demands_as_much_as(&elsewhere) && !elsewhere.demands_as_much_as(&one));
     }
 }

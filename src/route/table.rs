@@ -7,12 +7,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use http::header::HOST;
-use http::{Method, Request};
+use http::Method;
 
 use super::canonical::{Ambiguity, canonical};
 use super::case::folded;
-use super::overriding::others;
 use super::pattern::{Pattern, Segment};
 use super::readings::readings;
 use super::strictness::Strict;
@@ -30,13 +28,9 @@ pub struct Table<T> {
     /// By suffix (`.example.com`), the longest first.
     wildcard: Vec<(String, Node)>,
     any: Node,
-    /// Some route gives methods.
-    by_method: bool,
+    /// The methods that routes name, each once.
+    methods: Vec<Method>,
 }
-
-/// Methods that an app may know though no route names them.
-const USUAL: [Method; 7] =
-    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 /// What became of a search.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,7 +51,7 @@ pub enum Found<'t, T> {
     Nowhere,
     /// The app may read the path in a way that meets another route: 400. Says why.
     Ambiguous(Ambiguity),
-    /// The request is of several methods, and none of their routes is the strictest: 400.
+    /// The request is of too many methods, or none of their routes demands all of a login that the others do: 400.
     OfSeveralMethods,
 }
 
@@ -74,9 +68,14 @@ struct Node {
 impl<T> Table<T> {
     /// A table of `routes`, whose paths are read so; among equals the first wins.
     pub fn new(paths: Paths, routes: Vec<(Pattern, T)>) -> Self {
-        let by_method = routes.iter().any(|(pattern, _)| !pattern.methods.is_empty());
+        let mut methods: Vec<Method> = Vec::new();
+        for method in routes.iter().flat_map(|(pattern, _)| &pattern.methods) {
+            if !methods.contains(method) {
+                methods.push(method.clone());
+            }
+        }
         let any = Node::default();
-        let mut table = Self { paths, routes, exact: AHashMap::new(), wildcard: Vec::new(), any, by_method };
+        let mut table = Self { paths, routes, exact: AHashMap::new(), wildcard: Vec::new(), any, methods };
         // Those that give methods go first; the sort is stable, so the file's order decides among the rest.
         let mut order: Vec<usize> = (0..table.routes.len()).collect();
         order.sort_by_key(|&index| table.routes[index].0.methods.is_empty());
@@ -108,6 +107,26 @@ impl<T> Table<T> {
     /// Routes that no request can reach, each with an earlier one that takes what it would match.
     pub fn unreachable(&self) -> Vec<(usize, usize)> {
         (0..self.routes.len()).filter_map(|later| Some((later, self.shadow(later)?))).collect()
+    }
+
+    /// The routes that a request of `method` meets on a path that `pattern` takes and no literal names: one on each of its hosts.
+    pub fn met_by(&self, method: &Method, pattern: &Pattern) -> Vec<&T> {
+        let segments = pattern.segments.iter().map(|segment| match segment {
+            Segment::Literal(text) => text.as_str(),
+            // No literal has braces.
+            Segment::One(_) | Segment::Rest(_) => "{}",
+        });
+        let path = segments.collect::<Vec<_>>().join("/");
+        let hosts = if pattern.hosts.is_empty() { vec![None] } else { pattern.hosts.iter().map(Some).collect() };
+        let meets = |host: Option<&String>| {
+            self.index(host.map(String::as_str), &path, &|index| self.routes[index].0.takes(method))
+        };
+        hosts.into_iter().filter_map(meets).map(|index| &self.routes[index].1).collect()
+    }
+
+    /// The methods that routes name, each once.
+    pub(super) fn methods(&self) -> &[Method] {
+        &self.methods
     }
 
     /// The route of `path`, which is one reading of the path sent.
@@ -196,31 +215,6 @@ impl<T: Strict> Table<T> {
                 None => self.refusal(host, &canonical.path),
             },
         }
-    }
-
-    /// The most specific route for `request`, also if it says other methods than its own (rule 7).
-    pub fn find_for<B>(&self, request: &Request<B>) -> Found<'_, T> {
-        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-        let others = if self.by_method { others(request) } else { Vec::new() };
-        self.find_overridden(host, request.method(), &others, request.uri().path())
-    }
-
-    /// Rule 7: the route of a request that some app takes for one of each of `others`, besides its own `method`. A method that is
-    /// neither named by a route nor one of RFC 9110 and RFC 5789 is nobody's.
-    fn find_overridden(&self, host: Option<&str>, method: &Method, others: &[Method], path: &str) -> Found<'_, T> {
-        let known = |method: &&Method| {
-            USUAL.contains(method) || self.routes.iter().any(|(pattern, _)| pattern.methods.contains(method))
-        };
-        let mut found = self.find(host, method, path);
-        for other in others.iter().filter(known) {
-            let Found::Route { target, .. } = &found else { break };
-            found = match self.find(host, other, path) {
-                Found::Route { target: theirs, .. } if target.is_as_strict_as(theirs) => continue,
-                Found::Route { target: theirs, .. } if !theirs.is_as_strict_as(target) => Found::OfSeveralMethods,
-                stricter => stricter,
-            };
-        }
-        found
     }
 
     /// A single route for everything has no second policy to escape to.
@@ -441,6 +435,26 @@ mod tests {
         assert_eq!(found(&table, "HEAD", "h", "/a"), "GET - /a");
         assert_eq!(found(&table, "PUT", "h", "/a"), "PUT - /{x}");
         assert_eq!(found(&table, "OPTIONS", "h", "/a"), "allow [GET, HEAD, POST, PUT]");
+    }
+
+    #[test]
+    fn what_a_method_meets_on_the_paths_of_a_pattern_is_the_most_specific_route_that_takes_it() {
+        let table = table(&[
+            "GET - /a/{*rest}",
+            "POST - /a/{*rest}",
+            "DELETE - /a/{*rest}",
+            "- *.x.org /{*rest}",
+            "- - /{*rest}",
+        ]);
+        for (of, met) in [
+            ("DELETE - /a/{*rest}", vec!["POST - /a/{*rest}"]),
+            ("DELETE - /a/{id}", vec!["POST - /a/{*rest}"]),
+            ("DELETE - /b", vec!["- - /{*rest}"]),
+            ("DELETE h,*.x.org /a/b", vec!["POST - /a/{*rest}", "- *.x.org /{*rest}"]),
+            ("DELETE - /", vec!["- - /{*rest}"]),
+        ] {
+            assert_eq!(table.met_by(&Method::POST, &pattern(of)).into_iter().copied().collect::<Vec<_>>(), met, "{of}");
+        }
     }
 
     #[test]

@@ -168,22 +168,68 @@ fn a_demand_on_one_method_holds_for_who_says_that_method_otherwise() {
     }
     for query in ["_method=DELETE", "a=1&%5fmethod=delete", ".method=DELETE"] {
         assert_eq!(ask(OWN, "POST", &format!("/items/7?{query}"), None), 403, "{query}");
+        assert_eq!(ask(OWN, "GET", &format!("/items/7?{query}"), None), 403, "{query}: WordPress does so for GET, too");
     }
     assert_eq!(ask(OWN, "POST", "/items/7", None), 200);
 }
 
 #[test]
-fn a_method_whose_route_is_neither_stricter_nor_looser_is_refused() {
-    let app = Origin::saying("app");
-    let limit = |name: &str| format!("[limit.{name}]\nkey = \"address\"\nquota = \"1000 per hour\"\n");
-    let route = |method: &str, name: &str| {
-        format!("[[route]]\npath = \"/{{*rest}}\"\nmethods = [\"{method}\"]\nlimits = [\"{name}\"]\n")
+fn words_that_are_no_methods_hide_none() {
+    let (redis, app) = (redis(), Origin::saying("app"));
+    let routes = "[[route]]\npath = \"/mo/{*rest}\"\nmethods = [\"DELETE\"]\n\
+                  session = { use = \"web\", require = { role = \"admin\" } }\n\
+                  [[route]]\npath = \"/mo/{*rest}\"\nmethods = [\"BREW\"]\n\
+                  [[route]]\npath = \"/{*rest}\"\n";
+    let sidegate = started(&redis, &app, routes);
+    let ask = |words: &str| {
+        let (cookie, field) = (format!("my_session={OWN}"), ("X-HTTP-Method", words));
+        sidegate.client().ask("POST", "/mo/1?_method=DELETE", &[("Cookie", &cookie), field], b"").status
     };
-    let tables = [limit("posts"), limit("deletes"), route("POST", "posts"), route("DELETE", "deletes")].concat();
-    let sidegate = Configuration::of(&app).with(&tables).start();
-    let ask = |said: &str| sidegate.client().ask("POST", "/x", &[("X-HTTP-Method-Override", said)], b"").status;
-    assert_eq!((ask("DELETE"), ask("POST"), ask("PUT"), ask("bank transfer")), (400, 200, 405, 200));
-    assert_eq!(app.count(), 2);
+    assert_eq!(ask("A,B,C,D,E,F,G,H"), 403);
+    assert_eq!(ask(&"A,".repeat(500)), 403);
+    assert_eq!(ask("GET,HEAD,PUT,OPTIONS,TRACE,PATCH,CONNECT"), 403);
+    assert_eq!(ask("GET,HEAD,PUT,OPTIONS,TRACE,PATCH,CONNECT,BREW"), 400, "more than are looked at");
+    assert_eq!(app.count(), 0);
+}
+
+#[test]
+fn routes_that_demand_the_same_of_a_login_leave_a_request_to_the_route_of_its_own_method() {
+    let (redis, app) = (redis(), Origin::saying("app"));
+    let tables = "[limit.posts]\nkey = \"address\"\nquota = \"6 per hour\"\n\
+                  [limit.deletes]\nkey = \"address\"\nquota = \"1000 per hour\"\n\
+                  [cache.pages]\nttl = \"60s\"\n\
+                  [[route]]\npath = \"/login\"\nmethods = [\"POST\"]\nlimits = [\"posts\"]\n\
+                  [[route]]\npath = \"/login\"\nmethods = [\"DELETE\"]\nlimits = [\"deletes\"]\nmax_body = \"1 KiB\"\n\
+                  [[route]]\npath = \"/login\"\nmethods = [\"GET\"]\nsession = { use = \"web\", mode = \"optional\" }\n\
+                  [[route]]\npath = \"/{*rest}\"\ncache = \"pages\"\n";
+    let sidegate = started(&redis, &app, tables);
+    let field = |said| [("X-HTTP-Method-Override", said)];
+    let post = |target: &str, said| sidegate.client().ask("POST", target, &field(said), b"").status;
+    for said in ["DELETE", "GET", "PUT", "POST", "bank transfer"] {
+        assert_eq!(post("/login", said), 200, "{said}");
+    }
+    assert_eq!(post("/login?_method=GET", "PATCH"), 200);
+    assert_eq!(post("/login?_method=GET", "DELETE"), 429, "every one of them counted as the POST that it is");
+    assert_eq!(sidegate.get("/login?_method=DELETE").status, 200);
+}
+
+#[test]
+fn a_method_whose_route_demands_another_thing_of_a_login_is_refused() {
+    let (redis, app) = (redis(), Origin::saying("app"));
+    let route = |method: &str, demand: &str| {
+        let session = format!("session = {{ use = \"web\", require = {{ {demand} }} }}");
+        format!("[[route]]\npath = \"/{{*rest}}\"\nmethods = [\"{method}\"]\n{session}\n")
+    };
+    let demands = [("POST", "role = \"admin\""), ("DELETE", "id = \"2\""), ("PUT", "role = \"admin\", id = \"2\"")];
+    let routes = demands.map(|(method, demand)| route(method, demand)).concat();
+    let sidegate = started(&redis, &app, &routes);
+    let cookie = format!("my_session={STOLEN}");
+    let ask = |said| {
+        let fields = [("Cookie", &*cookie), ("X-HTTP-Method-Override", said)];
+        sidegate.client().ask("POST", "/x", &fields, b"").status
+    };
+    assert_eq!((ask("DELETE"), ask("POST"), ask("PUT"), ask("DELETE,PUT"), ask("PATCH")), (400, 200, 200, 200, 405));
+    assert_eq!(app.count(), 3);
 }
 
 #[test]
