@@ -9,8 +9,9 @@
 //! reader which facts there are. Here they stand in a list.
 
 mod entitlement;
+pub mod overriding;
 mod passing;
-mod preflight;
+pub mod preflight;
 
 use std::any::Any;
 use std::cell::RefCell;

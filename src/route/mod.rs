@@ -11,7 +11,7 @@
 //!    exist if none meets any. Otherwise it is refused (400),
 //! 6. or, where the configuration says so, it meets the strictest of these routes ([`strictness`]), and is refused only if
 //!    none is as strict as all others, or one of the readings meets none.
-//! 7. Where routes differ by method, a request that says it is of another one ([`overriding`]) meets the strictest of the routes of
+//! 7. Where routes differ by method, a request that says it is of another one ([`crate::exchange::overriding`]) meets the strictest of the routes of
 //!    all its methods; it is refused if none is as strict as all others (400), or if one of its methods meets none (405).
 //!
 //! # Why
@@ -26,7 +26,6 @@ pub mod case;
 pub mod cors;
 pub mod fields;
 mod layer;
-pub mod overriding;
 pub mod pattern;
 pub mod readings;
 pub mod strictness;

@@ -12,11 +12,11 @@ use http::{Method, Request};
 
 use super::canonical::{Ambiguity, canonical};
 use super::case::folded;
-use super::overriding::others;
 use super::pattern::{Pattern, Segment};
 use super::readings::readings;
 use super::strictness::Strict;
 use super::{OnAmbiguity, PathCase, Paths};
+use crate::exchange::overriding::others;
 
 /// Values of the parameters in a path, in the pattern's order: canonical text, still percent-encoded.
 pub type Parameters = Vec<(Arc<str>, String)>;

@@ -9,7 +9,7 @@
 
 use http::{HeaderMap, HeaderName, Method, Request};
 
-use crate::exchange::spelling::{Decoded, alike, is_read_as};
+use super::spelling::{Decoded, alike, is_read_as};
 
 const FIELDS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 const PARAMETER: &[u8] = b"_method";
