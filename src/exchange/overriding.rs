@@ -9,7 +9,7 @@
 
 use http::{HeaderMap, HeaderName, Method, Request};
 
-use super::spelling::{Decoded, alike, is_read_as};
+use super::spelling::{Decoded, alike, is_parameter_read_as};
 
 const FIELDS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 const PARAMETER: &[u8] = b"_method";
@@ -43,7 +43,7 @@ pub fn others<B>(request: &Request<B>) -> Vec<Method> {
     }
     for pair in request.uri().query().unwrap_or_default().split(['&', ';']) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if is_read_as(PARAMETER, name.as_bytes()) {
+        if is_parameter_read_as(PARAMETER, name.as_bytes()) {
             add(&Decoded(value.as_bytes()).collect::<Vec<u8>>());
         }
     }
@@ -70,7 +70,9 @@ mod tests {
             assert!(is_said(&HeaderMap::from_iter([(field.parse().unwrap(), "x".parse().unwrap())])), "{field}");
         }
         assert_eq!(said("/a", &[("X-HTTP-Method", "PUT, post,PATCH"), ("X-Method-Override", "PUT")]), "PUT PATCH");
-        for query in ["_method=DELETE", "a=1&%5Fmethod=%44elete", "a;_method=delete", ".method=DELETE"] {
+        for query in
+            ["_method=DELETE", "a=1&%5Fmethod=%44elete", "a;_method=delete", ".method=DELETE", "?_method=DELETE"]
+        {
             assert_eq!(said(&format!("/a?{query}"), &[]), "DELETE", "{query}");
         }
     }
