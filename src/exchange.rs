@@ -8,16 +8,20 @@
 //! `http::Extensions` would do the same with three allocations and a hash for each fact, and would hide from the
 //! reader which facts there are. Here they stand in a list.
 
+mod certificate;
 mod entitlement;
+pub mod overriding;
 mod passing;
-mod preflight;
+pub mod preflight;
+mod session;
+pub mod spelling;
 
 use std::any::Any;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -27,18 +31,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Layer;
 use tower::layer::layer_fn;
 
+pub use self::certificate::{CertificateFact, ClientCertificate};
 pub use self::entitlement::{Entitlement, Grant};
 pub use self::passing::{Either, Passing, pass};
+pub use self::session::{Located, Orders, Presented, Principal, Stands};
 use crate::body::Body;
 use crate::local_reply::LocalReply;
 use crate::telemetry::Trail;
-
-mod certificate;
-mod session;
-pub mod spelling;
-
-pub use certificate::{CertificateFact, ClientCertificate};
-pub use session::{Located, Orders, Presented, Principal};
 
 /// A service of the stack: takes an [`Exchange`], always answers, never fails.
 pub trait Next:
@@ -354,11 +353,12 @@ pub struct Answers {
     undos: [Option<Undo>; 4],
     aside: Option<Aside>,
     login: Option<Arc<dyn Any + Send + Sync>>,
-    session_stands: bool,
+    session_stands: Stands,
     kept: Option<Box<dyn Any>>,
     /// A limit is known to refuse the request, whatever Redis says: nothing further in has to be asked.
     pub refused: bool,
     places: Option<Box<dyn Any>>,
+    claim: Option<Weak<dyn Any>>,
     key: Option<Box<dyn Any>>,
 }
 
@@ -413,13 +413,13 @@ impl Answers {
         self.login.clone()?.downcast().ok()
     }
 
-    /// Leaves whether the session that is presented may be there, and may be this client's.
-    pub fn keep_session_stands(&mut self, stands: bool) {
+    /// Leaves whether the session that is presented is there, and is this client's.
+    pub fn keep_session_stands(&mut self, stands: Stands) {
         self.session_stands = stands;
     }
 
-    /// The same again; `false` where nobody has looked.
-    pub fn session_stands(&self) -> bool {
+    /// The same again.
+    pub fn session_stands(&self) -> Stands {
         self.session_stands
     }
 
@@ -442,6 +442,16 @@ impl Answers {
     /// Takes that.
     pub fn kept_places(&mut self) -> Option<Box<dyn Any>> {
         self.places.take()
+    }
+
+    /// Leaves, for whom it may concern, what stands for the places that the request has: they are free once nobody has it.
+    pub fn show_claim(&mut self, claim: Weak<dyn Any>) {
+        self.claim = Some(claim);
+    }
+
+    /// A share in that.
+    pub fn claim(&self) -> Option<Rc<dyn Any>> {
+        self.claim.as_ref()?.upgrade()
     }
 
     /// Leaves under what the stored response is asked for; of the type that its room keeps.

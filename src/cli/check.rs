@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use humantime::format_duration;
 use tokio::time::timeout;
 
@@ -14,7 +14,7 @@ use crate::app::{self, Files};
 use crate::cache::{self, KeyPart, Policy};
 use crate::config::settings::{RouteSettings, Settings};
 use crate::config::{self, Loaded};
-use crate::rate_limit::{Plan, Unknown};
+use crate::rate_limit::{Count, Plan, Unknown};
 use crate::redis_pool;
 use crate::redis_pool::address::{Endpoint, Topology};
 use crate::redis_pool::fault::Fault;
@@ -54,7 +54,8 @@ pub fn check(path: &Path) -> ExitCode {
                 eprintln!("error: {refused}\n");
                 return ExitCode::from(UNUSABLE);
             }
-            for warning in unkeyed(&settings).into_iter().chain(unlike(&settings)).chain(overridable(&settings)) {
+            let warnings = [unkeyed(&settings), unlike(&settings), overridable(&settings), too_late(&settings)];
+            for warning in warnings.iter().flatten() {
                 eprintln!("warning: {warning}\n");
             }
             let mut summary = summary(&settings);
@@ -140,6 +141,24 @@ fn overridable(settings: &Settings) -> Vec<String> {
         ))
     };
     guarded.filter_map(warning).collect()
+}
+
+/// Limits on refused logins that are asked only behind the session, which refuses them.
+fn too_late(settings: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for route in &settings.routes {
+        let Some(session) = &route.session else { continue };
+        let refuses = session.mode == Mode::Required || session.mode == Mode::Optional && !session.require.is_empty();
+        let counts = |count: &Count| matches!(count, Count::Statuses(_)) && count.counts(StatusCode::UNAUTHORIZED);
+        for limit in route.limits.iter().filter(|limit| refuses && limit.needs_session() && counts(&limit.count)) {
+            warnings.push(format!(
+                "limit `{}` on route `{}` goes by the session, and counts no 401 of session `{}`: whom that refuses never gets as far. \
+                 To count guesses, let key, missing and exempt be known before the session: address, a header, a cookie …",
+                limit.name, route.label, session.definition.name
+            ));
+        }
+    }
+    warnings
 }
 
 /// Whether apps let a POST stand for it.
@@ -384,6 +403,35 @@ limit calm (10 per second by address, burst 1, delay at most 1s), cache pages (o
             quiet,
             "a POST meets the guarded one"
         );
+    }
+
+    #[test]
+    fn a_limit_that_never_sees_the_refusals_it_counts_is_warned_of() {
+        let warned = |limit: &str, session: &str| {
+            let text = format!(
+                "[upstream.app]\nservers = \"http://127.0.0.1:3000\"\n[redis]\nurl = \"redis://127.0.0.1:6379\"\n\
+                 [session.web]\nformat = \"json\"\n[limit.guesses]\nquota = \"9 per hour\"\n{limit}\n\
+                 [[route]]\npath = \"/a\"\nlimits = [\"guesses\"]\nsession = {session}\n"
+            );
+            too_late(&config::parse("sidegate.toml", &text, &|_| None).unwrap().settings)
+        };
+        let (by_session, required) = ("key = \"session\"\ncount = [401, 403]", "\"web\"");
+        let warnings = warned(by_session, required);
+        let begins = "limit `guesses` on route `/a` goes by the session, and counts no 401 of session `web`";
+        assert!(warnings.len() == 1 && warnings[0].starts_with(begins), "{warnings:?}");
+        let missing = "key = \"header:X-Key\"\nmissing = \"session\"\ncount = [\"4xx\"]";
+        assert_eq!(warned(missing, required).len(), 1);
+        let demanding = "{ use = \"web\", mode = \"optional\", require = { role = \"admin\" } }";
+        assert_eq!(warned(by_session, demanding).len(), 1);
+        for (limit, session) in [
+            ("key = \"address\"\ncount = [401]", required),
+            ("key = \"session\"\ncount = [403]", required),
+            ("key = \"session\"", required),
+            (by_session, "{ use = \"web\", mode = \"optional\" }"),
+            (by_session, "{ use = \"web\", mode = \"observe\" }"),
+        ] {
+            assert_eq!(warned(limit, session), Vec::<String>::new(), "{limit} {session}");
+        }
     }
 
     #[test]

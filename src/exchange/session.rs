@@ -15,6 +15,18 @@ pub enum Presented {
     Located(Located),
 }
 
+/// Whether the session that a client presents is there, and its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stands {
+    /// It is not, or nobody has looked.
+    #[default]
+    No,
+    /// Nobody can tell.
+    Perhaps,
+    /// It is: a login or a visitor's, as its record says.
+    Yes,
+}
+
 /// A session, and where its record is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {

@@ -27,7 +27,7 @@ pub mod case;
 pub mod cors;
 pub mod fields;
 mod layer;
-pub mod overriding;
+mod overriding;
 pub mod pattern;
 pub mod readings;
 pub mod strictness;

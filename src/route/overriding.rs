@@ -1,7 +1,6 @@
 //! Methods that a request says it is of, besides its own, and which route it meets then. Pure.
 //!
-//! 1. They stand in `X-HTTP-Method-Override`, `X-HTTP-Method` and `X-Method-Override`, in any spelling that an app takes for one of
-//!    these, and in the parameter `_method` of the query; in any case, and of several any may count.
+//! 1. They stand in the fields of [`overriding`], and in the parameter `_method` of the query; in any case, and of several any may count.
 //! 2. `_method` in content is not seen: what is forwarded is not read here.
 //! 3. What neither a route of the table names nor a standard (RFC 9110, RFC 5789) is no method. More than [`MOST`] others are
 //!    refused, never left out.
@@ -18,13 +17,13 @@
 //! what usual clients send.
 
 use http::header::HOST;
-use http::{HeaderMap, HeaderName, Method, Request};
+use http::{Method, Request};
 
 use super::strictness::{Demanding, Strict};
 use super::table::{Found, Table};
-use crate::exchange::spelling::{Decoded, alike, is_read_as};
+use crate::exchange::overriding;
+use crate::exchange::spelling::{Decoded, is_parameter_read_as};
 
-const FIELDS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 const PARAMETER: &[u8] = b"_method";
 
 /// Methods that an app may know though no route names them.
@@ -42,16 +41,6 @@ const KNOWN: [Method; 9] = [
 
 /// Methods that a request may say besides its own.
 const MOST: usize = 8;
-
-/// Whether a field of `head` says another method.
-pub fn is_said(head: &HeaderMap) -> bool {
-    head.keys().any(says)
-}
-
-fn says(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
-    FIELDS.iter().any(|field| alike(field.as_bytes(), name))
-}
 
 impl<T: Strict + Demanding> Table<T> {
     /// The most specific route for `request`, also if it says other methods than its own.
@@ -99,12 +88,12 @@ fn others<B>(request: &Request<B>, named: &[Method]) -> Option<Vec<Method>> {
             }
         }
     };
-    for (_, value) in request.headers().iter().filter(|(name, _)| says(name)) {
+    for (_, value) in request.headers().iter().filter(|(name, _)| overriding::is_by(name)) {
         add(value.as_bytes());
     }
     for pair in request.uri().query().unwrap_or_default().split(['&', ';']) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if is_read_as(PARAMETER, name.as_bytes()) {
+        if is_parameter_read_as(PARAMETER, name.as_bytes()) {
             add(&Decoded(value.as_bytes()).collect::<Vec<u8>>());
         }
     }
@@ -137,10 +126,11 @@ mod tests {
     fn other_methods_are_found_wherever_an_app_looks_for_them() {
         for field in ["X-HTTP-Method-Override", "X_HTTP_Method_Override", "x-http-method", "X-Method-Override"] {
             assert_eq!(said("/a", &[(field, " delete ")]), "DELETE", "{field}");
-            assert!(is_said(&HeaderMap::from_iter([(field.parse().unwrap(), "x".parse().unwrap())])), "{field}");
+            let head = http::HeaderMap::from_iter([(field.parse().unwrap(), "x".parse().unwrap())]);
+            assert!(overriding::is_said(&head), "{field}");
         }
         assert_eq!(said("/a", &[("X-HTTP-Method", "PUT, post,PATCH"), ("X-Method-Override", "PUT")]), "PUT PATCH");
-        for query in ["_method=DELETE", "a=1&%5Fmethod=%44elete", "a;_method=delete", ".method=DELETE"] {
+        for query in ["_method=DELETE", "a=1&%5Fmethod=%44elete", "a;_method=delete", ".method=DELETE", "?_method=DELETE"] {
             assert_eq!(said(&format!("/a?{query}"), &[]), "DELETE", "{query}");
         }
     }

@@ -325,7 +325,18 @@ mod tests {
         assert_eq!(query("token=abcdefgh%zz%4"), "abcdefgh%zz%4");
         assert_eq!(query("token"), "absent");
         assert_eq!(query("token=abcdefgh&%20token=abcdefgh"), "abcdefgh", "twice the same is once");
-        for alias in ["%20token", "+token", "token%00x", "token[]", "token[", "[token]", "a=1;token", "a;token"] {
+        for alias in [
+            "%20token",
+            "+token",
+            "token%00x",
+            "token[]",
+            "token[",
+            "[token]",
+            "a=1;token",
+            "a;token",
+            "?token",
+            ".token",
+        ] {
             assert_eq!(query(&format!("{alias}=hgfedcba")), "rejected: duplicate parameter", "{alias} alone");
             for beside in [format!("token=abcdefgh&{alias}=hgfedcba"), format!("{alias}=hgfedcba&token=abcdefgh")] {
                 assert_eq!(query(&beside), "rejected: duplicate parameter", "{beside}");
@@ -368,6 +379,7 @@ mod tests {
             ("token&token=&a", "a"),
             ("t+2=x&t%202=y", ""),
             ("a=1&token;x=5&token%20=6&+token=7&token[]&b;token=8", "a=1"),
+            ("?token=1&a=1&.token=2&%23token=3&a?token=4", "a=1&a?token=4"),
         ] {
             assert_eq!(left(query).as_deref(), Some(rest), "{query}");
         }
@@ -375,7 +387,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_taken_away_is_what_would_have_been_found(query in "([a-c%467=&+;]|token|t%6fken){0,12}") {
+        fn what_is_taken_away_is_what_would_have_been_found(query in "([a-c%467=&+;?#.]|token|t%6fken){0,12}") {
             let carriers = [Carrier::Query("token".into())];
             let find = |query: &str| credential(&carriers, &HeaderMap::new(), Some(query)) != Credential::Absent;
             match without_credentials(&carriers, &query) {

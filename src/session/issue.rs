@@ -25,7 +25,8 @@
 //!    nothing, and logs nobody out. Of several sessions that a client names, the device of each is asked for.
 //! 10. A login whose session was ended while the app answered (by a logout, an operator, its time) is not replaced by a new one: the
 //!     new record is taken back, and the answer is that to any session that is over. A visitor's is.
-//! 11. A client that leaves loses no order: its request goes on without it (`unattended`), if it names a session. Then a session is
+//! 11. A client that leaves loses no order: its request goes on without it (`unattended`), if it was judged to have a session, as a
+//!     login or a visitor. Made-up cookies, several, and what could not be asked about keep nothing going. Then a session is
 //!     ended or extended as ever, and none is made: nobody would have its cookie, and the session that the client has stays. Nor does
 //!     a record stay whose client leaves while it is written.
 //! 12. A new session is noted as its user's (`index`), so that it can be listed and revoked before it is used.
@@ -61,7 +62,7 @@ use super::settings::Issue;
 use super::{Definition, Format, Store};
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::exchange::{self, Connection, Exchange, Located, Next, Orders, Presented, pass};
+use crate::exchange::{self, Connection, Exchange, Located, Next, Orders, Presented, Stands, pass};
 use crate::local_reply::LocalReply;
 use crate::rate_limit::partition::cookies;
 use crate::redis_pool::Link;
@@ -127,6 +128,8 @@ struct Asked {
     several: Vec<Located>,
     /// Somebody has looked whether it is one.
     judged: bool,
+    /// It is one, and the client's own.
+    stands: bool,
     /// That session is somebody's login.
     logged_in: bool,
     /// The cookie names it.
@@ -215,9 +218,10 @@ impl Issuing {
         // Rule 9.
         let stands = exchange.answers.session_stands();
         let mut asked = Asked {
-            presented: exchange.presented.clone().filter(|_| stands),
+            presented: exchange.presented.clone().filter(|_| stands != Stands::No),
             several,
             judged: !matches!(exchange.presented.as_deref(), Some(Presented::Rejected(_)) | None),
+            stands: stands == Stands::Yes,
             logged_in: exchange.principal.is_some(),
             by_cookie: false,
             method: exchange.request.method().clone(),
@@ -376,7 +380,7 @@ pub fn layer<S: Next>(issuing: Rc<Issuing>) -> impl Layer<S, Service = impl Next
     exchange::layer(move |exchange: Box<Exchange>, next: S| {
         let (issuing, asked) = (issuing.clone(), issuing.asked(&exchange));
         let (unattended, is_safe) = (issuing.unattended.clone(), asked.method.is_safe());
-        let (names_one, presence) = (!asked.named().is_empty(), asked.presence.clone());
+        let (stands, presence, claim) = (asked.stands, asked.presence.clone(), exchange.answers.claim());
         let answer = pass(next, exchange);
         let obeyed = Box::pin(async move {
             let mut response = answer.await;
@@ -385,8 +389,8 @@ pub fn layer<S: Next>(issuing: Rc<Issuing>) -> impl Layer<S, Service = impl Next
                 Some(orders) => Box::pin(issuing.carry_out(orders, &asked, response)).await,
             }
         });
-        if names_one {
-            unattended.attend(obeyed, presence, is_safe)
+        if stands {
+            unattended.attend(obeyed, presence, is_safe, claim)
         } else {
             Attended::no_longer_than_its_client(obeyed)
         }

@@ -4,8 +4,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ::redis::Pipeline;
-use http::Response;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use tower::Layer;
 
@@ -20,12 +18,10 @@ use super::store::redis::{self, Told};
 use super::store::remembered::Remembered;
 use super::verdict::{Admission, Found, Verdict, admit, judge};
 use super::{Definition, Mode, OnRoute, Preflight, identity, login};
-use crate::body::Body;
 use crate::clock::Clock;
-use crate::exchange::{self, Answer, Either, Exchange, Next, Presented, Principal, Slot, pass};
+use crate::exchange::{self, Answer, Either, Exchange, Next, Presented, Principal, Slot, pass, preflight};
 use crate::gather::Ask;
 use crate::redis_pool::near::Counts;
-use crate::route::overriding;
 use crate::telemetry::registry::{Counter, Registry};
 
 /// Where the records are.
@@ -99,8 +95,7 @@ impl Session {
         if self.definition.preflight != Preflight::Pass || !exchange.is_preflight() {
             return false;
         }
-        let fields = exchange.request.headers();
-        !overriding::is_said(fields) && credential(&self.definition.carriers, fields, None) == Credential::Absent
+        credential(&self.definition.carriers, exchange.request.headers(), None) == Credential::Absent
     }
 
     /// Finds out which session the client says is its own, once.
@@ -331,7 +326,7 @@ pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next
             session.strip_credential(&mut exchange);
             let answer = pass(next, exchange);
             return match session.on_route.mode {
-                Mode::Required => Either::itself(async move { without_content(answer.await) }),
+                Mode::Required => Either::itself(async move { preflight::without_content(answer.await) }),
                 Mode::Optional | Mode::Observe => Either::passed(answer),
             };
         }
@@ -350,13 +345,4 @@ pub fn layer<S: Next>(session: Rc<Session>) -> impl Layer<S, Service = impl Next
             Admission::Refuse(reply) => Either::answered(exchange.refuse(&reply)),
         }
     })
-}
-
-/// The answer to a preflight: all that a browser reads of it.
-fn without_content(mut answer: Response<Body>) -> Response<Body> {
-    *answer.body_mut() = Body::empty();
-    for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_RANGE, TRANSFER_ENCODING, TRAILER] {
-        answer.headers_mut().remove(name);
-    }
-    answer
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::digest::Key;
 use super::format::Record;
 use super::{Mode, OnRoute, require};
-use crate::exchange::{Presented, Principal};
+use crate::exchange::{Presented, Principal, Stands};
 use crate::local_reply::LocalReply;
 
 /// What the store says about an identifier.
@@ -183,13 +183,15 @@ impl Verdict {
         }
     }
 
-    /// Whether there may be a session, and it may be this client's: what an app orders about it is carried out. While nobody can tell,
-    /// it may: an order that cannot be carried out is told as such, and no session is left standing in silence.
-    pub fn stands(&self) -> bool {
+    /// Whether there is a session, and it is this client's: what an app orders about it is carried out. So it is while nobody can
+    /// tell: an order that cannot be carried out is told as such, and no session is left standing in silence.
+    pub fn stands(&self) -> Stands {
         match self {
-            Self::Valid(_) | Self::Believed(_) | Self::Anonymous | Self::Outlived(..) | Self::Unknown(_) => true,
-            Self::Revoked(login) => login.is_some(),
-            Self::Expired | Self::Elsewhere(..) | Self::Absent | Self::Rejected(_) => false,
+            Self::Valid(_) | Self::Believed(_) | Self::Anonymous | Self::Outlived(..) | Self::Revoked(Some(_)) => {
+                Stands::Yes
+            }
+            Self::Unknown(_) => Stands::Perhaps,
+            Self::Revoked(None) | Self::Expired | Self::Elsewhere(..) | Self::Absent | Self::Rejected(_) => Stands::No,
         }
     }
 
@@ -333,7 +335,7 @@ mod tests {
             let revoked = verdict(found.revoked());
             assert_eq!((revoked.label(), revoked.reason()), ("expired", Some("revoked")));
             assert_eq!(revoked.principal().map(|principal| principal.user.as_str()), user);
-            assert_eq!(revoked.stands(), user.is_some());
+            assert_eq!(revoked.stands(), if user.is_some() { Stands::Yes } else { Stands::No });
             assert_eq!(admitted(revoked.clone(), Mode::Required), Admission::Refuse(LocalReply::SessionInvalid));
             assert_eq!(admitted(revoked.clone(), Mode::Optional), pass_as(None));
             // The app does not see what names it: there is nothing that it could take for a login.

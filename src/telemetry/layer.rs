@@ -61,8 +61,7 @@ impl Telemetry {
         routes: &[Arc<str>],
         access: Option<Rc<AccessLog>>,
     ) -> Rc<Self> {
-        let help = "Requests whose answer has not yet ended.";
-        let in_flight = registry.gauge(worker, "sidegate_requests_in_flight", help, &[]);
+        let in_flight = requests_in_flight(registry, worker);
         let labels = routes.iter().cloned().chain([Arc::from("none")]);
         let routes = labels.map(|label| Route::new(worker, registry, label)).collect();
         Rc::new(Self { worker, registry: registry.clone(), access, in_flight, routes })
@@ -103,6 +102,12 @@ impl Telemetry {
         let labels = [("route", route), ("method", method), ("status_class", class)];
         self.registry.counter(self.worker, "sidegate_requests_total", "Requests that have ended.", &labels)
     }
+}
+
+/// Counts requests in flight on `worker`: those that arrive here, and those that go on when their client has left.
+pub fn requests_in_flight(registry: &Registry, worker: usize) -> Gauge {
+    let help = "Requests whose answer has not yet ended.";
+    registry.gauge(worker, "sidegate_requests_in_flight", help, &[])
 }
 
 impl Route {

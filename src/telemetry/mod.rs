@@ -14,5 +14,5 @@ pub mod sink;
 pub mod trace_context;
 mod trail;
 
-pub use layer::{Telemetry, layer};
+pub use layer::{Telemetry, layer, requests_in_flight};
 pub use trail::{LimitTrail, Record, Trail};

@@ -192,6 +192,28 @@ fn a_preflight_needs_no_key_and_one_with_a_key_does_not_refill_its_quota() {
 }
 
 #[test]
+fn a_preflight_shows_no_content_where_keys_are_needed_and_one_that_says_another_method_is_none() {
+    let (redis, app) = (RedisServer::start(), Origin::saying("everybody's invoices"));
+    let tables = TABLES.replace("[limit.calls]", "unknown = \"refuse\"\n\n[limit.calls]");
+    give(&redis, &["HSET", &format!("sidegate:plan:{KEY}"), "quota", "3 per day"]);
+    let sidegate = Configuration::of(&app).redis(&redis).with(&tables).start();
+    let mut client = sidegate.client();
+    let plain = [("Origin", "https://a.example"), ("Access-Control-Request-Method", "GET")];
+    for key in [&[][..], &[("X-API-Key", "unknown-key")]] {
+        let answer = client.ask("OPTIONS", "/", &[&plain, key].concat(), b"");
+        assert_eq!((answer.status, answer.text().as_str(), answer.field("content-length")), (200, "", Some("0")));
+    }
+    let before = app.count();
+    for field in ["X-HTTP-Method-Override", "X_HTTP_Method_Override", "X-HTTP-Method", "X-Method-Override"] {
+        let fields = [&plain[..], &[(field, "GET")]].concat();
+        assert_eq!(client.ask("OPTIONS", "/", &fields, b"").status, 401, "{field}");
+    }
+    assert_eq!(app.count(), before);
+    let known = [&plain[..], &[("X-API-Key", KEY)]].concat();
+    assert_eq!(client.ask("OPTIONS", "/", &known, b"").text(), "everybody's invoices", "a client of ours");
+}
+
+#[test]
 fn records_under_digests_are_found_and_keys_are_shown_nowhere() {
     let (redis, app) = (RedisServer::start(), Origin::saying("app"));
     let tables = TABLES.replace("{key}", "{sha256}").replace("header:X-API-Key", "query:customer");

@@ -608,6 +608,57 @@ fn no_session_is_made_for_a_client_that_has_left_and_the_one_it_has_stays() {
 }
 
 #[test]
+fn a_request_that_its_client_has_left_is_in_flight_for_as_long_as_it_goes_on() {
+    for redis in [None, Some(RedisServer::start())] {
+        let gate = Gate::default();
+        let app = Arc::new(held_app(gate.clone()));
+        let limit = "limits = [\"few\"]\n[limit.few]\nkey = \"address\"\nin_flight = 1\n";
+        let configuration = Configuration::of(&app).with(&[TABLES, limit].concat());
+        let configuration = redis.iter().fold(configuration, |configuration, redis| configuration.redis(redis));
+        let sidegate = Arc::new(configuration.start());
+        let (identifier, _) = given(&sidegate.get("/login"));
+        until("there is room again", || sidegate.get("/login").status == 200);
+        let places = || -> usize {
+            let places = |redis: &RedisServer| {
+                let keys: Vec<String> = redis.ask(&["KEYS", "sidegate:limit:*:flight"]).expect("KEYS");
+                keys.iter().map(|key| redis.ask::<usize>(&["ZCARD", key]).expect("ZCARD")).sum()
+            };
+            redis.as_ref().map_or(0, places)
+        };
+        let in_flight = |sidegate: &Sidegate| {
+            ["sidegate_limit_in_flight{limit=\"few\"}", "sidegate_requests_in_flight"].map(|name| sidegate.metric(name))
+        };
+        until("nothing is in flight", || in_flight(&sidegate) == [0.0; 2] && places() == 0);
+        let other = sidegate.clone();
+        leave(&sidegate, &app, "/logout", &identifier, move || {
+            let refused = other.get("/login");
+            assert_eq!((refused.status, in_flight(&other)), (429, [1.0; 2]), "its place is taken");
+            gate.open();
+        });
+        until("its place is free", || in_flight(&sidegate) == [0.0; 2] && places() == 0);
+        assert_eq!(with_cookie(&sidegate, "GET", "/account", &identifier).status, 401, "the logout was carried out");
+    }
+}
+
+#[test]
+fn made_up_cookies_keep_nothing_going_when_their_client_leaves() {
+    let (redis, gate) = (RedisServer::start(), Gate::default());
+    let app = Arc::new(held_app(gate.clone()));
+    let sidegate = Arc::new(Configuration::of(&app).redis(&redis).with(TABLES).start());
+    let invented = ["A", "B"].map(|letter| letter.repeat(43)).join("; session=");
+    let other = sidegate.clone();
+    leave(&sidegate, &app, "/sudo", &invented, move || {
+        until("the app is left, too", || other.metric("sidegate_upstream_connections{upstream=\"app\"}") == 0.0);
+        gate.open();
+    });
+    let outcomes = ["finished", "late", "dropped"];
+    let unattended = outcomes.map(|outcome| {
+        sidegate.metric(&format!("sidegate_session_unattended_total{{session=\"web\",outcome=\"{outcome}\"}}"))
+    });
+    assert_eq!(unattended, [0.0; 3]);
+}
+
+#[test]
 fn a_process_that_stops_waits_for_the_logout_of_a_client_that_has_left() {
     let (redis, gate) = (RedisServer::start(), Gate::default());
     let app = Arc::new(held_app(gate.clone()));

@@ -14,7 +14,7 @@ use http::header::{AUTHORIZATION, CONNECTION, COOKIE, IF_MATCH, IF_UNMODIFIED_SI
 use http::{HeaderMap, Method};
 
 use crate::cache::Cookies;
-use crate::route::overriding;
+use crate::exchange::overriding;
 
 /// The credentials that a request carries and its key does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 //!
 //! 1. A [`Claim`] stands for them: dropped, they are given back, whichever way the request has gone: answered, refused further
 //!    in, abandoned in the middle of a layer, or lost in a panic.
-//! 2. It goes with the answer's content, or with the tunnel that the request has become (RFC 9110 §7.8).
+//! 2. It goes with the answer's content, or with the tunnel that the request has become (RFC 9110 §7.8). Who goes on with the request
+//!    when its client has left has a share in it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -16,7 +17,7 @@ use super::Counted;
 use super::register::Register;
 use super::room::Wanted;
 use crate::body::{Body, End, Watch};
-use crate::exchange::Connection;
+use crate::exchange::{Connection, Exchange};
 use crate::rate_limit::judge::Role;
 
 /// A request that wants places, or has them.
@@ -151,8 +152,16 @@ impl Claim {
         before
     }
 
+    /// The same, for others to have a share in it.
+    pub(super) fn shown_to(self, exchange: &mut Exchange) -> Rc<Self> {
+        let claim = Rc::new(self);
+        let shown = Rc::downgrade(&claim);
+        exchange.answers.show_claim(shown);
+        claim
+    }
+
     /// Lets it last as long as the answer does.
-    pub(super) fn until_the_end_of(self, response: &mut Response<Body>, connection: &Connection) {
+    pub(super) fn until_the_end_of(self: Rc<Self>, response: &mut Response<Body>, connection: &Connection) {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let Some(tunnel) = &mut *connection.tunnel.borrow_mut()
         {
@@ -164,11 +173,14 @@ impl Claim {
             return;
         }
         let body = std::mem::take(response.body_mut());
-        *response.body_mut() = body.watched(self);
+        *response.body_mut() = body.watched(Until(self));
     }
 }
 
-impl Watch for Claim {
+/// Has a claim until an answer ends.
+struct Until(#[expect(dead_code, reason = "dropped, it ends")] Rc<Claim>);
+
+impl Watch for Until {
     /// It is dropped then, which is all.
     fn end(&mut self, _: End) {}
 }

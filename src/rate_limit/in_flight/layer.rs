@@ -28,6 +28,7 @@ pub fn layer<S: Next>(limits: Rc<InFlight>) -> impl Layer<S, Service = impl Next
             match verdict {
                 Verdict::Unlimited => pass(next, exchange).await,
                 Verdict::Open(claim, binding) => {
+                    let claim = claim.shown_to(&mut exchange);
                     let mut response = pass(next, exchange).await;
                     let record = &mut trail.borrow_mut().limit;
                     if let (Some(name), None) = (binding, &record) {
@@ -37,6 +38,7 @@ pub fn layer<S: Next>(limits: Rc<InFlight>) -> impl Layer<S, Service = impl Next
                     response
                 }
                 Verdict::Within(claim, standing) => {
+                    let claim = claim.shown_to(&mut exchange);
                     let mut response = pass(next, exchange).await;
                     limits.show(&standing, &mut trail.borrow_mut(), response.headers_mut());
                     claim.until_the_end_of(&mut response, &connection);

@@ -1,7 +1,8 @@
 //! How many requests of a client may be in flight at once: `[limit.NAME] in_flight`.
 //!
 //! 1. A request is in flight from its arrival here until the content of its answer has ended (complete, failed, abandoned), or
-//!    the tunnel that it has become. Then, or as soon as its client leaves, its *places* are free (`flight`).
+//!    the tunnel that it has become. Then, or as soon as its client leaves, its *places* are free (`flight`); where it goes on
+//!    without its client (`session::issue::unattended`), once that is over.
 //! 2. It takes a place under every limit of its position in one step, or none (`room`): in Redis for the whole fleet (`script`),
 //!    without Redis for this process (`counts`), which also knows of those that Redis has let in.
 //! 3. What depends on the request alone is asked for by `gather`, together with all else the request needs; what depends on

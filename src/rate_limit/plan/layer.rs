@@ -11,7 +11,7 @@ use tower::Layer;
 use super::presented::{Name, Presented, presented};
 use super::record::{Said, Unread, said};
 use super::remembered::{Certain, Remembered, Stands};
-use crate::exchange::{self, Entitlement, Exchange, Next, Note, pass};
+use crate::exchange::{self, Entitlement, Exchange, Next, Note, pass, preflight};
 use crate::local_reply::LocalReply;
 use crate::rate_limit::{Limit, Plan, Unknown};
 use crate::redis_pool::Link;
@@ -198,7 +198,7 @@ impl Lookup {
         };
         match client {
             Client::Known(entitlement) => exchange.plan = Some(entitlement),
-            Client::Unknown => return self.plan.unknown == Unknown::Refuse,
+            Client::Unknown => return self.plan.unknown == Unknown::Refuse && !exchange.is_preflight(),
             Client::Anybody => {}
         }
         false
@@ -239,15 +239,16 @@ pub fn layer<S: Next>(lookup: Rc<Lookup>) -> impl Layer<S, Service = impl Next> 
                     client
                 }
             };
-            match client {
-                // A preflight carries no key by design. One that does counts by the quota that the key has.
-                Client::Unknown if lookup.plan.unknown == Unknown::Refuse && !exchange.is_preflight() => {
-                    return exchange.refuse(&LocalReply::UnknownApiKey);
-                }
-                Client::Known(entitlement) => exchange.plan = Some(entitlement),
-                Client::Unknown | Client::Anybody => {}
+            let is_refused = matches!(client, Client::Unknown) && lookup.plan.unknown == Unknown::Refuse;
+            // A preflight carries no key by design. One that does counts by the quota that the key has.
+            if is_refused && !exchange.is_preflight() {
+                return exchange.refuse(&LocalReply::UnknownApiKey);
             }
-            pass(next, exchange).await
+            if let Client::Known(entitlement) = client {
+                exchange.plan = Some(entitlement);
+            }
+            let answer = pass(next, exchange).await;
+            if is_refused { preflight::without_content(answer) } else { answer }
         }
     })
 }

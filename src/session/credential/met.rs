@@ -1,6 +1,6 @@
 //! Where a credential's name is met in a Cookie line and in a query. Pure.
 //!
-//! 1. Under the name itself, or under what some app takes for it (rule 2 of `exchange::spelling`).
+//! 1. Under the name itself, or under what some app takes for it (rules 2 and 3 of `exchange::spelling`).
 //! 2. A Cookie line is also searched: `NAME=` makes a cookie wherever it stands, unless the byte before could be of a longer name.
 //!    So `a=b session=…` has one, and `other-session=…`, `?session=…` and `&session=…` in a value have none.
 //! 3. A query is split at `&`, and again at `;`.
@@ -16,7 +16,7 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr_iter};
 
-use crate::exchange::spelling::{as_variable, is_read_as};
+use crate::exchange::spelling::{as_variable, is_parameter_read_as, is_read_as};
 use crate::rate_limit::partition::decoded;
 
 /// A credential's name, met in a request, and what stands under it.
@@ -66,7 +66,7 @@ pub fn parameters<'a>(query: &'a str, name: &str) -> impl Iterator<Item = Met<'a
         let own = *decoded(sent) == *name.as_bytes();
         let aliases = pair.split(';').skip(usize::from(own)).filter_map(move |piece| {
             let (sent, value) = split(piece);
-            is_read_as(name.as_bytes(), sent.as_bytes()).then(|| Met::Alias(decoded(value)))
+            is_parameter_read_as(name.as_bytes(), sent.as_bytes()).then(|| Met::Alias(decoded(value)))
         });
         own.then(|| Met::Own(decoded(value))).into_iter().chain(aliases)
     })
@@ -155,12 +155,34 @@ mod tests {
     #[test]
     fn what_apps_find_in_a_query() {
         let met = |query: &str| parameters(query, "token").map(|met| format!("{met:?}")).collect::<Vec<_>>().len();
-        for query in
-            ["token=A", "%20token=A", "+token=A", "a=1;token=A", "token%00x=A", "token[]", "[token]=A", "a=1;;%74oken;"]
-        {
+        for query in [
+            "token=A",
+            "%20token=A",
+            "+token=A",
+            "a=1;token=A",
+            "token%00x=A",
+            "token[]",
+            "[token]=A",
+            "a=1;;%74oken;",
+            "?token=A",
+            "a=1&#token",
+            ".token",
+            "a;?.token",
+        ] {
             assert_eq!(met(query), 1, "{query}");
         }
-        for query in ["", "tokens=A", "xtoken=A", "a=token=A", "Token=A", "a=1;xtoken=A", "token-=A", "a token=A"] {
+        for query in [
+            "",
+            "tokens=A",
+            "xtoken=A",
+            "a=token=A",
+            "Token=A",
+            "a=1;xtoken=A",
+            "token-=A",
+            "a token=A",
+            "a?token=A",
+            "a.token=A",
+        ] {
             assert_eq!(met(query), 0, "{query}");
         }
         assert_eq!(met("token=A;token=B&token=C"), 3);

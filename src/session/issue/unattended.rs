@@ -6,13 +6,17 @@
 //!    safe method for [`SAFE`] at most: nearly all of these are pages that nobody will read.
 //! 3. At most [`MOST`] on a worker go on so. Beyond, a request ends with its client, and is counted.
 //! 4. A worker that stops waits for them, within the grace period.
+//! 5. It stays in flight: it keeps the places that it has under limits (`in_flight`), and is counted among all requests.
 //!
 //! # Why
 //! A page that asks for `/logout` and goes elsewhere at once resets its request. The app has ended the login then, or is about to;
 //! only the record would be left, and the cookie would log in for hours.
 //!
+//! Rule 5: who asks and leaves, again and again, would have as many requests at the app as he likes, whatever `in_flight` says.
+//!
 //! A task from the beginning would cost every request of who is logged in; so does nothing but leaving.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -23,7 +27,8 @@ use http::Response;
 use tokio::time::timeout;
 
 use crate::body::Body;
-use crate::telemetry::registry::{Counter, Registry};
+use crate::telemetry::registry::{Counter, Gauge, Registry};
+use crate::telemetry::requests_in_flight;
 
 /// Requests without a client that go on at a time, on one worker.
 pub const MOST: usize = 512;
@@ -66,6 +71,7 @@ pub struct Unattended {
     finished: Counter,
     late: Counter,
     dropped: Counter,
+    in_flight: Gauge,
 }
 
 impl Unattended {
@@ -76,12 +82,19 @@ impl Unattended {
             let labels = [("session", session), ("outcome", outcome)];
             registry.counter(worker, "sidegate_session_unattended_total", help, &labels)
         };
-        Rc::new(Self { under_way, finished: counter("finished"), late: counter("late"), dropped: counter("dropped") })
+        let [finished, late, dropped] = ["finished", "late", "dropped"].map(counter);
+        Rc::new(Self { under_way, finished, late, dropped, in_flight: requests_in_flight(registry, worker) })
     }
 
-    /// The same answer, which goes on without its client, for whom `presence` stands, as rule 2 says.
-    pub fn attend(self: &Rc<Self>, answer: Answering, presence: Presence, is_safe: bool) -> Attended {
-        let place = Place::take(self.under_way.clone());
+    /// The same answer, which goes on without its client, for whom `presence` stands, as rule 2 says, and has its `claim` for so long.
+    pub fn attend(
+        self: &Rc<Self>,
+        answer: Answering,
+        presence: Presence,
+        is_safe: bool,
+        claim: Option<Rc<dyn Any>>,
+    ) -> Attended {
+        let place = Place::take(self.under_way.clone(), claim);
         Attended { answer: Some(answer), beyond: Some(Beyond { unattended: self.clone(), presence, is_safe, place }) }
     }
 
@@ -125,6 +138,8 @@ impl Future for Attended {
         let polled = answer.as_mut().poll(cx);
         if polled.is_pending() {
             self.answer = Some(answer);
+        } else {
+            self.beyond = None;
         }
         polled
     }
@@ -135,7 +150,7 @@ impl Drop for Attended {
         let (Some(answer), Some(beyond)) = (self.answer.take(), self.beyond.take()) else { return };
         let Beyond { unattended, presence, is_safe, mut place } = beyond;
         presence.0.set(true);
-        if place.go_alone() {
+        if place.go_alone(&unattended.in_flight) {
             tokio::task::spawn_local(unattended.finish(answer, is_safe, place));
         } else {
             unattended.dropped.inc();
@@ -146,21 +161,28 @@ impl Drop for Attended {
 /// A request that is counted for as long as it is there.
 struct Place {
     under_way: Rc<UnderWay>,
-    alone: bool,
+    /// It is without its client, and counted here.
+    alone: Option<Gauge>,
+    /// Rule 5.
+    _claim: Option<Rc<dyn Any>>,
 }
 
 impl Place {
-    fn take(under_way: Rc<UnderWay>) -> Self {
+    fn take(under_way: Rc<UnderWay>, claim: Option<Rc<dyn Any>>) -> Self {
         under_way.all.set(under_way.all.get() + 1);
-        Self { under_way, alone: false }
+        Self { under_way, alone: None, _claim: claim }
     }
 
     /// Rule 3: whether there is room for it without a client.
-    fn go_alone(&mut self) -> bool {
+    fn go_alone(&mut self, in_flight: &Gauge) -> bool {
         let alone = &self.under_way.alone;
-        self.alone = alone.get() < MOST;
-        alone.set(alone.get() + usize::from(self.alone));
-        self.alone
+        if alone.get() >= MOST {
+            return false;
+        }
+        alone.set(alone.get() + 1);
+        in_flight.inc();
+        self.alone = Some(in_flight.clone());
+        true
     }
 }
 
@@ -168,7 +190,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         let UnderWay { all, alone } = &*self.under_way;
         all.set(all.get() - 1);
-        alone.set(alone.get() - usize::from(self.alone));
+        if let Some(in_flight) = &self.alone {
+            alone.set(alone.get() - 1);
+            in_flight.dec();
+        }
     }
 }
 
@@ -210,14 +235,18 @@ mod tests {
             let (under_way, unattended, registry) = unattended();
             let (say, done, answer) = answer();
             let presence = Presence::default();
-            drop(unattended.attend(answer, presence.clone(), false));
+            let claim: Rc<dyn Any> = Rc::new(());
+            drop(unattended.attend(answer, presence.clone(), false, Some(claim.clone())));
             sleep(SAFE * 100).await;
             assert!(presence.is_over() && under_way.is_any() && !done.get());
+            let in_flight = || (Rc::strong_count(&claim) - 1, registry.value("sidegate_requests_in_flight", &[]));
+            assert_eq!(in_flight(), (1, 1));
             say.send(()).unwrap();
             while under_way.is_any() {
                 yield_now().await;
             }
             assert!(done.get());
+            assert_eq!(in_flight(), (0, 0));
             assert_eq!((count(&registry, "finished"), under_way.alone.get()), (1, 0));
         };
         LocalSet::new().run_until(work).await;
@@ -228,7 +257,7 @@ mod tests {
         let work = async {
             let (under_way, unattended, registry) = unattended();
             let (_say, done, answer) = answer();
-            drop(unattended.attend(answer, Presence::default(), true));
+            drop(unattended.attend(answer, Presence::default(), true, None));
             sleep(SAFE / 2).await;
             assert!(under_way.is_any());
             sleep(SAFE).await;
@@ -244,7 +273,7 @@ mod tests {
             let (under_way, unattended, registry) = unattended();
             let presence = Presence::default();
             let answer = Box::pin(async { Response::new(Body::empty()) });
-            assert_eq!(unattended.attend(answer, presence.clone(), false).await.status(), 200);
+            assert_eq!(unattended.attend(answer, presence.clone(), false, None).await.status(), 200);
             assert!(!presence.is_over() && !under_way.is_any());
             drop(Attended::no_longer_than_its_client(Box::pin(std::future::pending())));
             assert!(!under_way.is_any());
@@ -258,7 +287,7 @@ mod tests {
         let work = async {
             let (under_way, unattended, registry) = unattended();
             for _ in 0..MOST + 3 {
-                drop(unattended.attend(Box::pin(std::future::pending()), Presence::default(), false));
+                drop(unattended.attend(Box::pin(std::future::pending()), Presence::default(), false, None));
             }
             assert_eq!((under_way.all.get(), under_way.alone.get(), count(&registry, "dropped")), (MOST, MOST, 3));
         };
