@@ -371,10 +371,11 @@ impl Answers {
         std::mem::take(&mut self.answers[slot as usize])
     }
 
-    /// Lets go of the answer of `slot`: the request is another one than the one that asked. Its room asks again.
-    pub fn ask_again(&mut self, slot: Slot) {
-        drop((self.take(slot), self.aside.take()));
-        self.notes[slot as usize] = None;
+    /// Lets go of the stored response, and of the key under which it was asked for: the request is another one than the one that
+    /// asked. Its room asks again.
+    pub fn ask_for_stored_again(&mut self) {
+        drop((self.take(Slot::Cache), self.aside.take(), self.key.take()));
+        self.notes[Slot::Cache as usize] = None;
     }
 
     /// The answer of `slot`, which stays.

@@ -62,7 +62,7 @@ pub fn without_credentials(carriers: &[Carrier], query: &str) -> Option<String> 
     Some(query.split('&').filter(|pair| !carries(pair)).collect::<Vec<_>>().join("&"))
 }
 
-/// Takes out of `fields` all that `carriers` look at there, also what an app may take for it (rule 3). What is in the query is not
+/// Takes out of `fields` all that `carriers` look at there, also what an app may take for it (rules 3 and 6). What is in the query is not
 /// among them ([`without_credentials`]).
 pub fn take_out(carriers: &[Carrier], fields: &mut HeaderMap) {
     for carrier in carriers {
@@ -71,7 +71,11 @@ pub fn take_out(carriers: &[Carrier], fields: &mut HeaderMap) {
             Carrier::Bearer => keep_of_lines(&header::AUTHORIZATION, fields, |line| {
                 matches!(token(line.as_bytes()), Ok(None)).then(|| line.clone())
             }),
-            Carrier::Header(name) => drop(fields.remove(name)),
+            Carrier::Header(name) => {
+                let is_it = |sent: &&HeaderName| alike(name.as_str().as_bytes(), sent.as_str().as_bytes());
+                let names: Vec<_> = fields.keys().filter(is_it).cloned().collect();
+                names.iter().for_each(|name| drop(fields.remove(name)));
+            }
             Carrier::Query(_) => {}
         }
     }
@@ -247,7 +251,13 @@ mod tests {
         assert_eq!(taken(&[("cookie", "sid=abcdefgh; \u{a0}sid=abcdefgh; sid")]), [""; 0]);
         let others = [("authorization", "Basic YTpi"), ("cookie", "SID=1; xsid=2; a=sid=3"), ("x-tokens", "t")];
         assert_eq!(taken(&others), others.map(|(name, value)| format!("{name}: {value}")));
-        let all = [("authorization", "bEARER abcdefgh"), ("x-token", "abcdefgh"), ("x-token", "abcdefgh")];
+        let all = [
+            ("authorization", "bEARER abcdefgh"),
+            ("x-token", "abcdefgh"),
+            ("x-token", "abcdefgh"),
+            ("X_Token", "abcdefgh"),
+            ("x.token", "abcdefgh"),
+        ];
         assert_eq!(taken(&all), [""; 0]);
     }
 

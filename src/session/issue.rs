@@ -29,7 +29,8 @@
 //!     login or a visitor. Made-up cookies, several, and what could not be asked about keep nothing going. Then a session is
 //!     ended or extended as ever, and none is made: nobody would have its cookie, and the session that the client has stays. Nor does
 //!     a record stay whose client leaves while it is written.
-//! 12. A new session is noted as its user's (`index`), so that it can be listed and revoked before it is used.
+//! 12. A new session is noted as its user's (`index`), so that it can be listed and revoked before it is used: before what it replaces
+//!     is ended, which is known no longer then.
 //!
 //! # Why
 //! It stands inside of the session's own layer: it is that which finds out which session the client has, and whoever it refuses
@@ -62,7 +63,7 @@ use super::settings::Issue;
 use super::{Definition, Format, Store};
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::exchange::{self, Connection, Exchange, Located, Next, Orders, Presented, Stands, pass};
+use crate::exchange::{self, Connection, Exchange, Located, Next, Orders, Presented, Principal, Stands, pass};
 use crate::local_reply::LocalReply;
 use crate::rate_limit::partition::cookies;
 use crate::redis_pool::Link;
@@ -130,8 +131,8 @@ struct Asked {
     judged: bool,
     /// It is one, and the client's own.
     stands: bool,
-    /// That session is somebody's login.
-    logged_in: bool,
+    /// Whose login that session is, if it is one.
+    login: Option<Arc<Principal>>,
     /// The cookie names it.
     by_cookie: bool,
     /// What an answer of ours goes by.
@@ -152,6 +153,11 @@ impl Asked {
             Some(Presented::Located(located)) => std::slice::from_ref(located),
             _ => &self.several,
         }
+    }
+
+    /// Whose session it came with, where that is known.
+    fn user(&self) -> Option<&str> {
+        self.login.as_ref().map(|login| &*login.user)
     }
 
     /// As far as an answer of ours goes by it.
@@ -222,7 +228,7 @@ impl Issuing {
             several,
             judged: !matches!(exchange.presented.as_deref(), Some(Presented::Rejected(_)) | None),
             stands: stands == Stands::Yes,
-            logged_in: exchange.principal.is_some(),
+            login: exchange.principal.clone(),
             by_cookie: false,
             method: exchange.request.method().clone(),
             version: exchange.request.version(),
@@ -276,24 +282,24 @@ impl Issuing {
         if asked.presence.is_over() {
             return Ok((Outcome::Left, None));
         }
-        let untold = self.records.untold(&located.key);
-        self.records.write(&located.key, made, life).await.map_err(Trouble::Store)?;
+        let seen = user.and_then(|user| self.records.seen(&located, user, &asked.source));
+        let untold = self.records.untold(&located.key, seen.as_ref());
+        self.records.write(&located.key, made, life, seen.as_ref()).await.map_err(Trouble::Store)?;
         let outcome = if asked.presence.is_over() { Outcome::Left } else { self.replace(asked).await? };
         if asked.presence.is_over() {
             return Ok((Outcome::Left, None));
         }
         untold.is_told();
-        user.into_iter().for_each(|user| self.records.note(&located, user, life, &asked.source));
         Ok((outcome, Some(cookie)))
     }
 
     /// Ends what a new session stands in the place of (rule 10).
     async fn replace(&self, asked: &Asked) -> Result<Outcome, Trouble> {
         let named = self.named(asked).await?;
-        let ended = self.records.end(&named).await.map_err(Trouble::Store)?;
+        let ended = self.records.end(&named, asked.user()).await.map_err(Trouble::Store)?;
         match named.len() {
             0 => Ok(Outcome::Created),
-            all if asked.logged_in && ended < all => Err(Trouble::Over),
+            all if asked.login.is_some() && ended < all => Err(Trouble::Over),
             _ => Ok(Outcome::Rotated),
         }
     }
@@ -308,7 +314,7 @@ impl Issuing {
 
     /// Rule 5.
     async fn destroy(&self, asked: &Asked) -> Done {
-        self.records.end(&self.named(asked).await?).await.map_err(Trouble::Store)?;
+        self.records.end(&self.named(asked).await?, asked.user()).await.map_err(Trouble::Store)?;
         Ok((Outcome::Destroyed, cookie::cleared(&self.issue)))
     }
 

@@ -256,7 +256,7 @@ impl Session {
         take_out(&self.definition.carriers, exchange.request.headers_mut());
         self.strip_query(exchange);
         // What is stored was asked for as the request came.
-        exchange.answers.ask_again(Slot::Cache);
+        exchange.answers.ask_for_stored_again();
     }
 
     /// A credential in the query goes no further, if the configuration says so.

@@ -9,12 +9,16 @@
 //!    writes there afterwards is no login while the mark stands, for `index.revoked_for`; and no request that begins then shows the app
 //!    its identifier (`sightings`).
 //! 4. A session is named by its handle, a digest. No answer contains what a client could log in with.
-//! 5. What Redis cannot tell or do is told as such: no list is silently short, and nothing is called revoked that is not.
+//! 5. What Redis cannot tell or do is told as such: no list is silently short, and nothing is called revoked that is not. Where there
+//!    was no record to remove, nothing was: that session is over, or has been replaced by another, which has a handle of its own.
+//! 6. All of a user's are listed again until nothing new is among them: one that has replaced another meanwhile was noted before the
+//!    other was ended (`issue`). Where new ones keep coming that is said, and is no success.
 //!
 //! # Why
 //! Rule 3: the app finds no session and does what it does then; each framework has an answer to that. An app that also keeps
 //! its sessions elsewhere (Django's `cached_db`) brings them back from there: revoke them there as well.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +40,9 @@ use crate::redis_pool::{Link, why_unanswered};
 
 /// Sessions that are asked about in one trip: records may be large.
 const AT_ONCE: usize = 64;
+
+/// How often a user's sessions are listed while they are revoked, and new ones keep coming.
+const MOST_PASSES: usize = 10;
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,33 +109,53 @@ impl Operating {
         };
         match order {
             Order::List(whose) => {
-                let standing = self.standing(link, &whose).await?;
+                let (standing, _) = self.standing(link, &whose).await?;
                 Ok(json!({ "user": whose.user, "sessions": standing.iter().map(shown).collect::<Vec<_>>() }))
             }
             Order::Revoke(handle) => {
                 let longest = longest_mark(&self.indexed(None)?);
                 let sighting = self.named(link, &handle).await?;
-                self.end(link, &sighting, longest).await?;
+                if !self.end(link, &sighting, longest).await? {
+                    return Err(over(&handle));
+                }
                 Ok(json!({ "user": sighting.user, "revoked": [handle] }))
             }
             Order::RevokeAll { whose, but } => {
-                let mut standing = self.standing(link, &whose).await?;
-                if let Some(but) = &but {
-                    let before = standing.len();
-                    standing.retain(|standing| keys::handle(&standing.sighting.record) != *but);
-                    if standing.len() == before {
-                        return Err(Trouble::Unknown(format!("{but} is no session of this user: nothing was revoked")));
-                    }
-                }
-                let mut revoked = Vec::with_capacity(standing.len());
-                let longest = longest_mark(&self.indexed(whose.session.as_deref())?);
-                for Standing { sighting, .. } in &standing {
-                    self.end(link, sighting, longest).await?;
-                    revoked.push(keys::handle(&sighting.record));
-                }
+                let revoked = self.end_all(link, &whose, but).await?;
                 Ok(json!({ "user": whose.user, "revoked": revoked }))
             }
         }
+    }
+
+    /// Ends all sessions of a user save one; says which were ended (rule 6).
+    async fn end_all(&self, link: &Link, whose: &Whose, but: Option<String>) -> Result<Vec<String>, Trouble> {
+        let longest = longest_mark(&self.indexed(whose.session.as_deref())?);
+        let (mut met, mut revoked) = (HashSet::new(), Vec::new());
+        for pass in 0..MOST_PASSES {
+            let (standing, listed) = self.standing(link, whose).await?;
+            let all = standing.iter().map(|standing| (keys::handle(&standing.sighting.record), &standing.sighting));
+            let all: Vec<_> = all.collect();
+            if let (0, Some(but)) = (pass, &but) {
+                if !all.iter().any(|(handle, _)| handle == but) {
+                    return Err(Trouble::Unknown(format!("{but} is no session of this user: nothing was revoked")));
+                }
+                met.insert(but.clone());
+            }
+            let new: Vec<_> = all.into_iter().filter(|(handle, _)| !met.contains(handle)).collect();
+            // What was listed and is over has been replaced meanwhile, perhaps.
+            if listed.iter().all(|handle| met.contains(handle)) {
+                return Ok(revoked);
+            }
+            for (handle, sighting) in new {
+                if self.end(link, sighting, longest).await? {
+                    revoked.push(handle);
+                }
+            }
+            met.extend(listed);
+        }
+        let count = revoked.len();
+        let why = format!("{count} were revoked, but new ones came all the while: some may be left, ask again");
+        Err(Trouble::Unavailable(why))
     }
 
     /// The definitions that have an index, or the one of this name.
@@ -145,9 +172,9 @@ impl Operating {
         Ok(indexed)
     }
 
-    /// The sessions of a user that stand, the latest seen first (rule 2).
-    async fn standing(&self, link: &Link, whose: &Whose) -> Result<Vec<Standing>, Trouble> {
-        let mut all = Vec::new();
+    /// The sessions of a user that stand, the latest seen first (rule 2); and the handles of all that were listed.
+    async fn standing(&self, link: &Link, whose: &Whose) -> Result<(Vec<Standing>, Vec<String>), Trouble> {
+        let (mut all, mut listed) = (Vec::new(), Vec::new());
         for reading in self.indexed(whose.session.as_deref())? {
             let name = &reading.definition().name;
             let mut pipeline = Pipeline::new();
@@ -157,9 +184,10 @@ impl Operating {
             for some in handles.chunks(AT_ONCE) {
                 all.extend(self.among(link, reading, &whose.user, some).await?);
             }
+            listed.extend(handles);
         }
         all.sort_by_key(|standing| std::cmp::Reverse(standing.sighting.last));
-        Ok(all)
+        Ok((all, listed))
     }
 
     /// Those of `handles` that stand.
@@ -222,11 +250,12 @@ impl Operating {
         let told = query(link, &pipeline).await?;
         let sighting = told.first().and_then(keys::sighting);
         let sighting = sighting.filter(|sighting| keys::handle(&sighting.record) == *handle);
-        sighting.ok_or_else(|| Trouble::Unknown(format!("no session {handle} has been seen, or it is over")))
+        sighting.ok_or_else(|| over(handle))
     }
 
-    /// Marks the session for `revoked_for`, removes the app's record, and then what is kept of it; not what it is bound to.
-    async fn end(&self, link: &Link, sighting: &Sighting, revoked_for: Duration) -> Result<(), Trouble> {
+    /// Marks the session for `revoked_for`, removes the app's record, and then what is kept of it; not what it is bound to. `false`:
+    /// there was no record.
+    async fn end(&self, link: &Link, sighting: &Sighting, revoked_for: Duration) -> Result<bool, Trouble> {
         let mut pipeline = Pipeline::new();
         keys::mark_revoked(&mut pipeline, &self.prefix, &keys::handle(&sighting.record), revoked_for);
         // In a cluster the two lie apart: nobody is to find the record without the mark.
@@ -248,7 +277,7 @@ impl Operating {
         let mut pipeline = Pipeline::new();
         keys::forget_seen(&mut pipeline, &self.prefix, sighting);
         link.send(pipeline);
-        Ok(())
+        Ok(matches!(answers.first(), Some(Said::Int(1..))))
     }
 
     /// Spring's indexed repository keeps a second key, whose end makes it clean up after the session.
@@ -259,6 +288,10 @@ impl Operating {
         let identifier = sighting.record.strip_prefix(definition.prefix.as_bytes())?;
         Some([definition.prefix.as_bytes(), b"expires:", identifier].concat())
     }
+}
+
+fn over(handle: &str) -> Trouble {
+    Trouble::Unknown(format!("no session {handle} has been seen, or it is over"))
 }
 
 /// Several definitions may read one record: the longest time of theirs.

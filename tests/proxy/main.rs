@@ -56,6 +56,7 @@ mod session_life;
 mod session_near;
 mod session_refusals;
 mod session_revoked;
+mod session_rotated;
 mod session_story;
 mod sessions;
 mod shutdown;

@@ -9,7 +9,7 @@ use crate::harness::{Answer, Configuration, Origin, RedisServer, Reply, Sidegate
 const TABLES: &str = r#"
 [session.web]
 format = "json"
-from = ["cookie:session", "query:ticket"]
+from = ["cookie:session", "query:ticket", "header:X-Ticket"]
 user = "id"
 forward = { X-User-Id = "id" }
 index = true
@@ -29,6 +29,9 @@ path = "/watched"
 session = { use = "web", mode = "observe" }
 "#;
 
+/// The field that is a carrier, and what some apps take for it.
+const TICKETS: [&str; 3] = ["X-Ticket", "X_Ticket", "X.Ticket"];
+
 /// As Flask-Session: an identifier that a request shows is kept, whether there is such a session or not. Elsewhere it tells what
 /// it was shown.
 fn app(redis: &RedisServer) -> Origin {
@@ -36,8 +39,10 @@ fn app(redis: &RedisServer) -> Origin {
     Origin::answering(move |request| {
         let cookies = request.field("cookie").unwrap_or_default();
         if request.path() != "/login" {
-            let told = Reply::text(format!("{} {cookies}", request.target));
-            return told.field("Vary", "Cookie").field("Cache-Control", "public, max-age=600");
+            let shown: String = TICKETS.iter().filter_map(|name| request.field(name)).collect();
+            let told = Reply::text(format!("{} {cookies}{shown}", request.target));
+            let told = told.field("Cache-Control", "public, max-age=600");
+            return if request.path() == "/novary" { told } else { told.field("Vary", "Cookie") };
         }
         let shown = cookies.split("; ").find_map(|cookie| cookie.strip_prefix("session="));
         let new = || format!("made-{}-0123456789", made.fetch_add(1, Ordering::Relaxed));
@@ -111,6 +116,11 @@ fn who_was_revoked_logs_in_again_at_once_though_the_app_keeps_identifiers() {
             }
             assert_eq!(ask(&one, target, &cookies).text(), format!("{target} theme=dark"), "{record:?}");
             assert_eq!(ask(&one, target, &format!("session={before}")).text(), format!("{target} "), "{record:?}");
+            for alike in TICKETS {
+                let fields = [("Cookie", &*cookies), (alike, &*before)];
+                let answer = one.client().get_with(target, &fields);
+                assert_eq!(answer.text(), format!("{target} theme=dark"), "{alike} {record:?}");
+            }
             let by_query = ask(&one, &format!("{target}?ticket={before}&page=2"), "theme=dark");
             assert_eq!(by_query.text(), format!("{target}?page=2 theme=dark"), "{record:?}");
             assert_eq!(app.last().field("x-user-id"), None, "{record:?}");
@@ -126,22 +136,38 @@ fn who_was_revoked_logs_in_again_at_once_though_the_app_keeps_identifiers() {
 fn what_is_stored_for_a_request_as_it_came_is_not_sent_to_one_that_was_revoked() {
     let redis = RedisServer::start();
     let app = app(&redis);
-    for key in ["", "key = [\"field:Cookie\"]\n"] {
-        let route =
-            "[[route]]\npath = \"/page\"\ncache = \"pages\"\nsession = { use = \"web\", mode = \"optional\" }\n";
+    for (by, path, key) in [
+        ("cookie", "/page", ""),
+        ("cookie", "/novary", "key = [\"field:Cookie\"]\n"),
+        ("field", "/novary", "key = [\"field:X-Ticket\"]\n"),
+        ("query", "/novary", ""),
+    ] {
+        let route = format!(
+            "[[route]]\npath = \"{path}\"\ncache = \"pages\"\nsession = {{ use = \"web\", mode = \"optional\" }}\n"
+        );
         let cache = format!("[cache.pages]\nttl = \"60s\"\n{key}\n{route}");
-        let sidegate = configuration(&app, &redis, "").with(&cache).start();
+        let sidegate = configuration(&app, &redis, "forward_query = true").with(&cache).start();
         let identifier = log_in(&sidegate, "");
-        let cookies = format!("session={identifier}");
         assert_eq!(status(&sidegate, &identifier), 200);
-        until("a hit", || ask(&sidegate, "/page", &cookies).field("x-cache") == Some("HIT"));
-        assert_eq!(ask(&sidegate, "/page", &cookies).text(), format!("/page {cookies}"));
+        // What names the session, and nothing else.
+        let (target, field) = match by {
+            "query" => (format!("{path}?ticket={identifier}"), None),
+            "field" => (path.to_owned(), Some(("X-Ticket", identifier.clone()))),
+            _ => (path.to_owned(), Some(("Cookie", format!("session={identifier}")))),
+        };
+        let ask_again = || {
+            let fields: Vec<_> = field.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            sidegate.client().get_with(&target, &fields)
+        };
+        until("a hit", || ask_again().field("x-cache") == Some("HIT"));
+        assert!(ask_again().text().contains(&identifier), "{by}");
         until("it is known", || listed(&sidegate) == 1);
         revoke_all(&sidegate);
         until("its end", || status(&sidegate, &identifier) == 401);
-        assert_eq!(ask(&sidegate, "/page", &cookies).text(), "/page ", "{key}");
-        until("what nobody gets is stored, too", || ask(&sidegate, "/page", "").field("x-cache") == Some("HIT"));
-        assert_eq!(ask(&sidegate, "/page", "").text(), "/page ", "{key}");
+        assert_eq!(ask_again().text(), format!("{path} "), "by {by}");
+        until("what nobody gets is stored, too", || ask(&sidegate, path, "").field("x-cache") == Some("HIT"));
+        assert_eq!(ask(&sidegate, path, "").text(), format!("{path} "), "by {by}");
+        redis.ask::<()>(&["FLUSHALL"]).expect("FLUSHALL");
     }
 }
 

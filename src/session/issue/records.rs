@@ -6,6 +6,9 @@
 //! 2. A record and its end are one step: `SET … PX`, or a script for a hash.
 //! 3. A session that has ended, or ends otherwise, is forgotten by this process before that is told, also what is on its way
 //!    from Redis; other instances are told by Redis itself, or by us where it does not (`remembered`).
+//! 4. Where there is an index, a new session is in it before the one that it replaces is ended: whoever revokes all of a user's finds
+//!    the one or the other. It is noted behind its record, in the same trip; in a cluster, where no order holds between nodes, in one
+//!    more. A session that cannot be noted could not be revoked: it is not issued.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -101,16 +104,22 @@ impl Records {
         if let Found::Record(Record { user, .. }) = found { user } else { None }
     }
 
-    /// Writes a new record, which ends after `life`.
+    /// Writes a new record, which ends after `life`, and then that it was `seen` (rule 4).
     ///
     /// # Errors
-    /// It is not there for certain; a word.
-    pub async fn write(&self, key: &str, made: Made, life: Duration) -> Result<(), &'static str> {
+    /// It is not there for certain, or not known; a word.
+    pub async fn write(
+        &self,
+        key: &str,
+        made: Made,
+        life: Duration,
+        seen: Option<&Sighting>,
+    ) -> Result<(), &'static str> {
         let link = match &self.store {
             Store::Memory(memory) => return if memory.put(key, made.into_json(), life) { Ok(()) } else { Err("full") },
             Store::Redis(_) => self.link()?,
         };
-        let mut pipeline = Pipeline::with_capacity(1);
+        let (mut pipeline, mut behind) = (Pipeline::with_capacity(3), Pipeline::new());
         match made {
             Made::Json(text) => pipeline.cmd("SET").arg(key).arg(text).arg("PX").arg(millis(life)),
             Made::Fields(fields) => {
@@ -118,17 +127,25 @@ impl Records {
                 fields.iter().fold(&mut pipeline, |pipeline, (name, text)| pipeline.arg(name).arg(text))
             }
         };
-        match link.query(&pipeline).await?.first() {
-            Some(Value::Okay | Value::Int(1)) => Ok(()),
-            said => Err(refusal(said)),
+        if let (Some(seen), Some(index)) = (seen, &self.definition.index) {
+            let noted = if link.is_cluster() { &mut behind } else { &mut pipeline };
+            sightings::note(noted, &self.prefix, seen, life.saturating_add(sightings::SPARE), index.most);
         }
+        for pipeline in [pipeline, behind] {
+            let said = link.query(&pipeline).await?;
+            let is_done = |said: &Value| matches!(said, Value::Okay | Value::Int(1));
+            if said.len() < pipeline.len() || !said.iter().all(is_done) {
+                return Err(refusal(said.iter().find(|said| !is_done(said))));
+            }
+        }
+        Ok(())
     }
 
-    /// Ends these sessions; says how many of them were there.
+    /// Ends these sessions, which are `user`'s if that is known; says how many of them were there.
     ///
     /// # Errors
     /// They may still be there; a word.
-    pub async fn end(&self, ended: &[Located]) -> Result<usize, &'static str> {
+    pub async fn end(&self, ended: &[Located], user: Option<&str>) -> Result<usize, &'static str> {
         let remembered = match &self.store {
             Store::Memory(memory) => return Ok(ended.iter().filter(|located| memory.remove(&located.key)).count()),
             Store::Redis(remembered) => remembered,
@@ -143,9 +160,23 @@ impl Records {
         let keys: Vec<_> = ended.iter().map(|located| located.key.as_bytes()).collect();
         let answers = remembered.change(self.link()?, &self.prefix, &keys, pipeline).await?;
         match answers.iter().find(|said| !matches!(said, Value::Int(_))) {
-            None => Ok(answers.iter().filter(|said| matches!(said, Value::Int(1..))).count()),
+            None => {
+                user.into_iter().for_each(|user| self.forget_seen(&keys, user));
+                Ok(answers.iter().filter(|said| matches!(said, Value::Int(1..))).count())
+            }
             said => Err(refusal(said)),
         }
+    }
+
+    /// What is over is no longer among the sessions of `user`. Nobody waits for it: who is told of it finds no record.
+    fn forget_seen(&self, records: &[&[u8]], user: &str) {
+        let (Some(_), Some(link)) = (&self.definition.index, &self.link) else { return };
+        let mut pipeline = Pipeline::with_capacity(2 * records.len());
+        for record in records {
+            let handle = sightings::handle(record);
+            sightings::forget_seen_of(&mut pipeline, &self.prefix, &self.definition.name, user, &handle);
+        }
+        link.send(pipeline);
     }
 
     /// Has a session end after `life` from now, and not after the longest that its definition allows; says how long that is.
@@ -221,12 +252,11 @@ impl Records {
         Ok(standing.into_iter().zip(&said).filter(|(_, said)| fits(said)).map(|(located, _)| located).collect())
     }
 
-    /// Notes a new session as its user's, where that is kept (`index`), so that it can be ended before it is used. Nobody waits for
-    /// it: what is not noted now is noted when the session is used.
-    pub fn note(&self, located: &Located, user: String, life: Duration, from: &Source) {
-        let (Some(index), Some(link)) = (&self.definition.index, &self.link) else { return };
+    /// A new session of `user`, as it is noted where that is kept (`index`).
+    pub fn seen(&self, located: &Located, user: String, from: &Source) -> Option<Sighting> {
+        self.definition.index.as_ref()?;
         let now = self.clock.unix_micros() / 1000;
-        let sighting = Sighting {
+        Some(Sighting {
             user,
             session: self.definition.name.to_string(),
             record: located.key.as_bytes().to_owned(),
@@ -234,10 +264,7 @@ impl Records {
             last: now,
             address: from.address.to_string(),
             agent: family(from.agent()).into_owned(),
-        };
-        let mut pipeline = Pipeline::with_capacity(2);
-        sightings::note(&mut pipeline, &self.prefix, &sighting, life.saturating_add(sightings::SPARE), index.most);
-        link.send(pipeline);
+        })
     }
 
     /// What there is under each of `named`.
@@ -259,20 +286,22 @@ impl Records {
         Ok(said.into_iter().map(|said| told(&self.reading, Answer::Values(vec![said]), now).found).collect())
     }
 
-    /// Before the record under `key` is written: takes it back when it is dropped, unless somebody is told of it.
-    pub fn untold<'a>(&'a self, key: &'a str) -> Untold<'a> {
-        Untold { records: self, key: Some(key) }
+    /// Before the record under `key` is written: takes it back when it is dropped, unless somebody is told of it; and that it was
+    /// `seen`.
+    pub fn untold<'a>(&'a self, key: &'a str, seen: Option<&'a Sighting>) -> Untold<'a> {
+        Untold { records: self, key: Some(key), seen }
     }
 
     /// Removes a record that nobody is told of, without waiting. If that fails, it ends by itself.
-    fn take_back(&self, key: &str) {
+    fn take_back(&self, key: &str, seen: Option<&Sighting>) {
         match (&self.store, &self.link) {
             (Store::Memory(memory), _) => {
                 memory.remove(key);
             }
             (Store::Redis(_), Some(link)) => {
-                let mut pipeline = Pipeline::with_capacity(1);
+                let mut pipeline = Pipeline::with_capacity(3);
                 pipeline.cmd("DEL").arg(key);
+                seen.into_iter().for_each(|seen| sightings::forget_seen(&mut pipeline, &self.prefix, seen));
                 link.send(pipeline);
             }
             (Store::Redis(_), None) => {}
@@ -288,6 +317,7 @@ impl Records {
 pub struct Untold<'a> {
     records: &'a Records,
     key: Option<&'a str>,
+    seen: Option<&'a Sighting>,
 }
 
 impl Untold<'_> {
@@ -299,7 +329,7 @@ impl Untold<'_> {
 
 impl Drop for Untold<'_> {
     fn drop(&mut self) {
-        self.key.into_iter().for_each(|key| self.records.take_back(key));
+        self.key.into_iter().for_each(|key| self.records.take_back(key, self.seen));
     }
 }
 

@@ -170,9 +170,13 @@ pub fn forget(pipeline: &mut Pipeline, prefix: &str, sighting: &Sighting) {
 
 /// Forgets that a session was seen, and not what device it is bound to.
 pub fn forget_seen(pipeline: &mut Pipeline, prefix: &str, sighting: &Sighting) {
-    let handle = handle(&sighting.record);
-    pipeline.cmd("DEL").arg(session(prefix, &handle));
-    forget_handle(pipeline, prefix, &sighting.session, &sighting.user, &handle);
+    forget_seen_of(pipeline, prefix, &sighting.session, &sighting.user, &handle(&sighting.record));
+}
+
+/// The same, of the session of this handle.
+pub fn forget_seen_of(pipeline: &mut Pipeline, prefix: &str, name: &str, of: &str, handle: &str) {
+    pipeline.cmd("DEL").arg(session(prefix, handle));
+    forget_handle(pipeline, prefix, name, of, handle);
 }
 
 /// Forgets that a user has a session.
