@@ -130,7 +130,9 @@ mod tests {
             assert!(overriding::is_said(&head), "{field}");
         }
         assert_eq!(said("/a", &[("X-HTTP-Method", "PUT, post,PATCH"), ("X-Method-Override", "PUT")]), "PUT PATCH");
-        for query in ["_method=DELETE", "a=1&%5Fmethod=%44elete", "a;_method=delete", ".method=DELETE", "?_method=DELETE"] {
+        for query in
+            ["_method=DELETE", "a=1&%5Fmethod=%44elete", "a;_method=delete", ".method=DELETE", "?_method=DELETE"]
+        {
             assert_eq!(said(&format!("/a?{query}"), &[]), "DELETE", "{query}");
         }
     }
