@@ -258,11 +258,12 @@ fn what_the_app_cuts_short_is_cut_for_everybody_and_not_stored() {
 
 #[test]
 fn content_without_end_passes_to_its_readers_and_others_go_their_own_way() {
-    let ended = Arc::new(AtomicBool::new(false));
-    let stop = ended.clone();
+    let (ended, gate) = (Arc::new(AtomicBool::new(false)), Gate::default());
+    let (stop, held) = (ended.clone(), gate.clone());
     let app = Origin::scripted(move |wire| {
         while wire.request()?.is_some() {
             wire.send(CHUNKED)?;
+            held.pass(1);
             while !stop.load(Ordering::SeqCst) {
                 wire.send(b"400\r\n")?;
                 wire.send(&[b'x'; 1024])?;
@@ -278,6 +279,7 @@ fn content_without_end_passes_to_its_readers_and_others_go_their_own_way() {
         assert_eq!(client.head().status, 200);
     }
     assert_eq!(app.count(), 1);
+    gate.open(1);
     // In turn, as each waits for the slower one.
     for _ in 0..100 {
         for client in &mut clients {
