@@ -11,7 +11,7 @@
 //!    exist if none meets any. Otherwise it is refused (400),
 //! 6. or, where the configuration says so, it meets the strictest of these routes ([`strictness`]), and is refused only if
 //!    none is as strict as all others, or one of the readings meets none.
-//! 7. Where routes differ by method, a request that says it is of another one ([`overriding`]) meets the route of its own method, if
+//! 7. Where routes differ by method, a request that says it is of another one (`overriding`) meets the route of its own method, if
 //!    that demands as much of a login as those of the others; else the one that demands most. It is refused if none demands all that
 //!    the others do (400), or if one of its methods meets none (405).
 //!

@@ -4,7 +4,7 @@
 //!    the others hold: where the app looks in another order, that is the order to configure.
 //! 2. Two different values of one name in one carrier: refused. Twice the same is once. Over several lines as in one, and over
 //!    HTTP/2 as over HTTP/1.1.
-//! 3. A cookie, or a parameter of the query, that some app takes for this one although it is spelt otherwise ([`met`]) is one of
+//! 3. A cookie, or a parameter of the query, that some app takes for this one although it is spelt otherwise (`met`) is one of
 //!    the same name: of another value, or alone, it is refused. So is a cookie that some app finds within another, whatever its value.
 //! 4. What the text says is the format's to tell.
 //! 5. A parameter of the query is one in whatever spelling, when it is read as when it is taken away.

@@ -41,7 +41,7 @@ pub fn record(wanted: &Wanted, bytes: &[u8]) -> Result<Record, &'static str> {
     Record::of(wanted, &object)
 }
 
-/// Decodes a value, as apps do ([`reader`]).
+/// Decodes a value, as apps do (`reader`).
 ///
 /// # Errors
 /// It is too large, not JSON, or has too many values.
